@@ -1,0 +1,74 @@
+"""The row account of a run, checked split by split against footers that are read again from the pinned input."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
+
+from etl.digest import digest_of_range, file_seed
+from etl.errors import AccountError
+from etl.read import SplitReader
+from etl.receipt import EMPTY, RowTally, SplitAccount
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from etl.receipt import Receipt
+    from etl.splits import Split
+    from etl.storage import Storage
+
+__all__ = ["settle"]
+
+_THREADS = 16
+_SHOWN = 5
+
+
+def settle(storage: Storage, splits: tuple[Split, ...], receipts: Iterable[Receipt]) -> SplitAccount:
+    """Check that every row of every split went to exactly one place; the account of the whole run.
+
+    Raises:
+        AccountError: a split has no receipt, or its rows do not add up; names the splits.
+    """
+    by_split = {receipt.split: receipt for receipt in receipts}
+    with ThreadPoolExecutor(_THREADS) as threads:
+        expected = list(threads.map(lambda split: _rows_in(storage, split), splits))
+    problems: list[str] = []
+    total = SplitAccount()
+    for split, rows_in in zip(splits, expected, strict=True):
+        receipt = by_split.get(split.index)
+        if receipt is None:
+            problems.append(f"split {split.name} of {split.file.path} has no receipt")
+            continue
+        problems.extend(_problems(split, rows_in, receipt))
+        total += receipt.account
+    if problems:
+        more = f" and {len(problems) - _SHOWN} more" if len(problems) > _SHOWN else ""
+        message = f"The row account does not add up, nothing was published: {'; '.join(problems[:_SHOWN])}{more}."
+        raise AccountError(message)
+    return total
+
+
+def _rows_in(storage: Storage, split: Split) -> RowTally:
+    seed = file_seed(split.file.path)
+    tally = EMPTY
+    for group in SplitReader(storage, split).row_groups:
+        tally += RowTally.of(group.rows, digest_of_range(seed, group.first_row, group.rows))
+    return tally
+
+
+def _problems(split: Split, rows_in: RowTally, receipt: Receipt) -> list[str]:
+    account = receipt.account
+    found = []
+    if account.rows_in != rows_in:
+        read, there = account.rows_in.rows, rows_in.rows
+        found.append(f"split {split.name} read {read} rows (digest {account.rows_in.digest}), its footer has {there} ({rows_in.digest})")
+    if not account.adds_up:
+        parts = f"{account.scored.rows} scored + {account.quarantined.rows} quarantined + {account.filtered.rows} filtered"
+        found.append(f"split {split.name}: {account.rows_in.rows} rows in, {parts}")
+    for what, written, tally in (
+        ("scored", receipt.predictions, account.scored),
+        ("quarantined", receipt.quarantine, account.quarantined),
+    ):
+        if (written.rows if written else 0) != tally.rows:
+            found.append(f"split {split.name}: {tally.rows} rows {what}, its file has {written.rows if written else 0}")
+    return found

@@ -1,0 +1,107 @@
+"""What can go wrong with tables, as one tree.
+
+BatchscoreError
+└── EtlError
+    ├── DocumentError        a stored or given document (spec, receipt, manifest) is malformed or of another version
+    │   └── SpecError        an ETL spec is malformed, inconsistent or not fitted
+    ├── ReadError            an input cannot be read as planned
+    │   ├── InputMissing     nothing is there
+    │   └── InputChanged     the pinned file is no longer the one that was planned
+    ├── ContractError        a file's schema, or a value the contract says must not occur, breaks the input contract
+    ├── TransformError       a step of the spec cannot be applied to a value
+    ├── StorageError         the store refused, or lacks what the protocol needs
+    │   ├── PendingLost      a pending file is gone: its receipt is void
+    │   └── PendingTaken     the final name belongs to somebody else's bytes
+    ├── AccountError         rows in ≠ scored + quarantined + filtered, by count or by digest
+    └── PublishError         the commit did not land
+        ├── Superseded       another publisher took the place that this run wanted
+        └── OutcomeUnknown   the commit may or may not have landed, and storage could not be asked
+
+Every class takes one message, so that it survives pickling between driver, JVM and workers. A message says what was
+found, where, and what to do about it.
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "AccountError",
+    "BatchscoreError",
+    "ContractError",
+    "DocumentError",
+    "EtlError",
+    "InputChanged",
+    "InputMissing",
+    "OutcomeUnknown",
+    "PendingLost",
+    "PendingTaken",
+    "PublishError",
+    "ReadError",
+    "SpecError",
+    "StorageError",
+    "Superseded",
+    "TransformError",
+]
+
+
+class BatchscoreError(Exception):
+    """Root of all errors that batchscore raises on purpose; anything else is a defect."""
+
+
+class EtlError(BatchscoreError):
+    """Something is wrong with tables, files or their documents."""
+
+
+class DocumentError(EtlError):
+    """A document is malformed, or its format is of a version that this release does not read."""
+
+
+class SpecError(DocumentError):
+    """An ETL spec is malformed, inconsistent or not fitted."""
+
+
+class ReadError(EtlError):
+    """An input file cannot be read as planned."""
+
+
+class InputMissing(ReadError):
+    """Nothing is where the config says that the input is."""
+
+
+class InputChanged(ReadError):
+    """A pinned input file was replaced or removed after the plan was made."""
+
+
+class ContractError(EtlError):
+    """A file's schema breaks the contract, or a value does where the contract says `fail`."""
+
+
+class TransformError(EtlError):
+    """A step of the spec cannot be applied to a value, and the spec says `fail`."""
+
+
+class StorageError(EtlError):
+    """The store refused an operation, or lacks one that the publication protocol needs."""
+
+
+class PendingLost(StorageError):
+    """Neither the pending file nor its final name exists: the receipt that names it is void."""
+
+
+class PendingTaken(StorageError):
+    """The final name of a pending file is taken by other bytes."""
+
+
+class AccountError(EtlError):
+    """The row account of a split does not add up; nothing may be published."""
+
+
+class PublishError(EtlError):
+    """The commit certainly did not land."""
+
+
+class Superseded(PublishError):
+    """Another publisher took the place that this run wanted."""
+
+
+class OutcomeUnknown(PublishError):
+    """The commit may have landed: the store's answer was lost and it could not be asked again."""

@@ -1,0 +1,99 @@
+"""Where everything of a run lies under its output root. Nothing but published predictions ends in `.parquet` there.
+
+DuckDB and Polars read what `**/*.parquet` matches, hidden folders too; Spark, pyarrow and pandas skip names that begin
+with `_` or `.`. So state lies under `_batchscore/`, and what lies there is JSON or Arrow IPC.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+__all__ = ["Layout", "manifest_folder", "manifest_path", "model_folder"]
+
+_STATE = "_batchscore"
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """Paths of one run."""
+
+    root: str
+    """The output root, in its store's naming, without a slash at the end."""
+    run_id: str
+    """The run's id, already checked to be a safe name."""
+
+    @property
+    def data(self) -> str:
+        """Folder of the run's predictions."""
+        return f"{self.root}/run_id={self.run_id}"
+
+    @property
+    def state(self) -> str:
+        """Folder of everything else of the run."""
+        return f"{self.root}/{_STATE}/runs/{self.run_id}"
+
+    @property
+    def claim(self) -> str:
+        """Who asked for what under this id."""
+        return f"{self.state}/claim.json"
+
+    @property
+    def plan(self) -> str:
+        """What was resolved: inputs, splits, model."""
+        return f"{self.state}/plan.json"
+
+    @property
+    def record(self) -> str:
+        """What happened."""
+        return f"{self.state}/record.json"
+
+    @property
+    def decision(self) -> str:
+        """What a person decided on a run that was held back."""
+        return f"{self.state}/decision.json"
+
+    @property
+    def receipts(self) -> str:
+        """Folder of the receipts."""
+        return f"{self.state}/receipts"
+
+    @property
+    def files(self) -> str:
+        """Table of the published files."""
+        return f"{self.state}/files.arrow"
+
+    @property
+    def success(self) -> str:
+        """Marks the run's folder as whole."""
+        return f"{self.data}/_SUCCESS"
+
+    def receipt(self, split: str) -> str:
+        """A split's receipt."""
+        return f"{self.receipts}/{split}.json"
+
+    def part(self, split: str, attempt: str) -> str:
+        """An attempt's predictions of a split."""
+        return f"{self.data}/part-{split}-{attempt}.parquet"
+
+    def quarantine(self, split: str, attempt: str) -> str:
+        """An attempt's quarantined rows of a split."""
+        return f"{self.state}/quarantine/{split}-{attempt}.arrow"
+
+    def reference(self, name: str) -> str:
+        """A reference table as the run pinned it."""
+        return f"{self.state}/references/{name}.arrow"
+
+
+def manifest_folder(root: str) -> str:
+    """Folder of the commits of an output root."""
+    return f"{root}/{_STATE}/manifests"
+
+
+def manifest_path(root: str, seq: int) -> str:
+    """One commit."""
+    return f"{manifest_folder(root)}/{seq:012d}.json"
+
+
+def model_folder(root: str, sha256: str) -> str:
+    """The bytes of a model that scored."""
+    return f"{root}/{_STATE}/models/{sha256}"

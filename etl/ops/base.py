@@ -1,0 +1,124 @@
+"""What a step of a spec is: a frozen value with parameters, a schema rule, and one way to apply it.
+
+An op is one small class in the file of its family. Its parameters and its fitted state are typed and strict. Other
+back ends (ONNX, Catalyst) are separate modules that dispatch on these classes, so that adding one touches nothing here.
+
+Profile `f64-v1`: float64 inside, NaN in a float column is missing, missing in gives missing out unless the op's
+purpose is to treat it, no integer arithmetic, no rounding.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Generic, Protocol, TypeVar
+
+from pydantic import Field, StringConstraints
+
+from etl.documents import Strict
+from etl.types import ColumnType
+
+if TYPE_CHECKING:
+    from etl.frame import Column, Frame
+
+__all__ = ["Accumulator", "FittedStep", "Name", "Params", "RowStep", "State", "Step", "StepId", "need_numeric"]
+
+Name = Annotated[str, StringConstraints(min_length=1, max_length=255)]
+"""Name of a column."""
+
+StepId = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,99}$")]
+"""Name of a step, unique in its spec."""
+
+StateT = TypeVar("StateT", bound="State")
+
+
+class Params(Strict):
+    """Parameters of an op, chosen by its author."""
+
+
+class State(Strict):
+    """What an op learned from data."""
+
+
+class Step(Strict):
+    """One application of an op: columns in, columns out. A column name is written once in a spec."""
+
+    id: StepId
+    inputs: tuple[Name, ...] = Field(alias="in", min_length=1, description="Columns read, in the op's order.")
+    outputs: tuple[Name, ...] = Field(alias="out", min_length=1, description="Columns written, in the op's order.")
+    doc: str | None = Field(default=None, description="Why the step is there, for the reader of the spec.")
+
+    transcendental: ClassVar[bool] = False
+    """Whether platforms may differ by one unit in the last place (sin, exp, …)."""
+    arity: ClassVar[tuple[int | None, int | None]] = (1, 1)
+    """How many columns the op reads and writes; None for any number."""
+
+    @abstractmethod
+    def infer(self, types: tuple[ColumnType, ...]) -> tuple[ColumnType, ...]:
+        """Types of the outputs, given those of the inputs.
+
+        Raises:
+            ValueError: the op cannot take these types; the message says which it takes.
+        """
+
+
+class RowStep(Step):
+    """A step that maps rows one by one, from the batch alone."""
+
+    @property
+    def is_fitted(self) -> bool:
+        """Whether the step can be applied."""
+        return True
+
+    @abstractmethod
+    def apply(self, frame: Frame, pointer: str) -> tuple[Column, ...]:
+        """The output columns, each of `frame.rows` rows. `pointer` is the step's place, for rejections."""
+
+
+class Accumulator(Protocol[StateT]):
+    """A mergeable partial state: one per row group, merged in canonical order (file, row group)."""
+
+    def update(self, frame: Frame) -> None:
+        """Take in one batch."""
+
+    def merge(self, later: Any) -> None:
+        """Take in the partial state of rows that come later in canonical order."""
+
+    def finish(self) -> StateT:
+        """The state.
+
+        Raises:
+            ValueError: there is nothing to learn from, e.g. only missing values.
+        """
+
+
+class FittedStep(RowStep, Generic[StateT]):
+    """A step with state. A spec whose state is absent is a recipe: it can be fitted, not applied."""
+
+    state: StateT | None = Field(default=None, description="What was learned; absent in a recipe.")
+
+    @property
+    def is_fitted(self) -> bool:
+        """Whether the step can be applied."""
+        return self.state is not None
+
+    @property
+    def learned(self) -> StateT:
+        """The state, which a spec that is applied is known to have."""
+        assert self.state is not None  # noqa: S101  a pipeline refuses a recipe before any step runs
+        return self.state
+
+    @abstractmethod
+    def accumulator(self) -> Accumulator[StateT]:
+        """A fresh partial state."""
+
+
+def need_numeric(types: tuple[ColumnType, ...]) -> None:
+    """Refuse any input that is not a scalar number or bool.
+
+    Raises:
+        ValueError: with the type found.
+    """
+    for found in types:
+        if not found.is_numeric:
+            message = f"takes numbers, found {found}"
+            raise ValueError(message)

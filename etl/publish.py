@@ -1,0 +1,142 @@
+"""Publish a settled run: complete its files, check their footers, commit a manifest, mark the folder.
+
+The commit is *create if absent* of the next manifest, the only atomic step that every store has. It has three
+outcomes, told apart: it landed, it certainly did not, or nobody knows (`OutcomeUnknown`).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Literal
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from etl.documents import sha256_hex
+from etl.errors import AccountError, OutcomeUnknown, PublishError, Superseded
+from etl.layout import manifest_path
+from etl.manifest import Manifest, RunEntry, files_table, latest_manifest, read_manifest, schema_entries
+
+if TYPE_CHECKING:
+    from etl.layout import Layout
+    from etl.receipt import Receipt, Written
+    from etl.storage import Storage
+
+__all__ = ["Mode", "Step", "abort_files", "publish"]
+
+Mode = Literal["append", "error"]
+"""`append`: add the run to what is there. `error`: refuse when anything is there."""
+
+Step = Callable[[str], None]
+"""Told the name of each step before it begins."""
+
+_THREADS = 16
+
+
+def publish(
+    storage: Storage, layout: Layout, receipts: list[Receipt], *, schema: pa.Schema, mode: Mode, on_step: Step
+) -> Manifest:
+    """Make a run's files visible as one version; each step can be repeated after a death at any point.
+
+    Raises:
+        PendingLost: a file is gone; its split must be scored again.
+        Superseded: `mode` is `error` and another run is there.
+        OutcomeUnknown: the commit may have landed.
+    """
+    on_step("complete")
+    with ThreadPoolExecutor(_THREADS) as threads:
+        list(threads.map(lambda written: _complete(storage, written, schema), _predictions(receipts)))
+    on_step("commit")
+    entry = _write_files_table(storage, layout, receipts)
+    manifest = _commit(storage, layout, entry, schema, mode)
+    on_step("mark")
+    _mark(storage, layout, manifest, entry)
+    return manifest
+
+
+def abort_files(storage: Storage, receipts: list[Receipt]) -> None:
+    """Throw away the pending files of a run that will not be published."""
+    for written in _predictions(receipts):
+        storage.abort(written.pending)
+
+
+def _predictions(receipts: list[Receipt]) -> list[Written]:
+    return [receipt.predictions for receipt in receipts if receipt.predictions is not None]
+
+
+def _complete(storage: Storage, written: Written, schema: pa.Schema) -> None:
+    """Make one file visible, and read back its footer: what readers will see, not what the worker meant to write."""
+    storage.complete(written.pending)
+    path = written.pending.path
+    try:
+        with storage.open_input(path) as source:
+            footer = pq.ParquetFile(source)
+            rows, found = footer.metadata.num_rows, footer.schema_arrow
+    except (pa.ArrowException, OSError) as error:
+        message = f"{path}: was written but cannot be read back: {error}. Nothing was committed; check the disk."
+        raise AccountError(message) from error
+    if rows != written.rows or not found.equals(schema):
+        message = f"{path}: has {rows} rows and schema {found.names}, its receipt says {written.rows} and {schema.names}."
+        raise AccountError(message)
+
+
+def _write_files_table(storage: Storage, layout: Layout, receipts: list[Receipt]) -> RunEntry:
+    data = files_table(receipts)
+    if not storage.create_if_absent(layout.files, data) and storage.read_bytes(layout.files) != data:
+        message = f"{layout.files}: another publisher of this run found other receipts. Nothing was committed."
+        raise PublishError(message)
+    written = _predictions(receipts)
+    return RunEntry(
+        run_id=layout.run_id,
+        files=layout.files,
+        files_sha256=sha256_hex(data),
+        rows=sum(item.rows for item in written),
+        bytes=sum(item.pending.bytes for item in written),
+    )
+
+
+def _commit(storage: Storage, layout: Layout, entry: RunEntry, schema: pa.Schema, mode: Mode) -> Manifest:  # noqa: PLR0913, PLR0917
+    """Add the run to the newest version, again and again until nobody else was quicker."""
+    while True:
+        latest = latest_manifest(storage, layout.root)
+        if latest is not None and entry.run_id in latest.run_ids:
+            return latest
+        if latest is not None and latest.runs and mode == "error":
+            message = f"{layout.root}: run {latest.runs[-1].run_id} was published here, and the mode is `error`."
+            raise Superseded(message)
+        manifest = Manifest(
+            seq=latest.seq + 1 if latest else 1,
+            committed_at=datetime.now(UTC),
+            committed_by=entry.run_id,
+            columns=schema_entries(schema),
+            runs=(*(latest.runs if latest else ()), entry),
+        )
+        if _create(storage, layout.root, manifest):
+            return manifest
+
+
+def _create(storage: Storage, root: str, manifest: Manifest) -> bool:
+    """Whether the manifest landed. A lost answer is read back: mine, another's, or not there."""
+    path = manifest_path(root, manifest.seq)
+    try:
+        return storage.create_if_absent(path, manifest.to_bytes())
+    except OSError as error:
+        try:
+            found = read_manifest(storage, root, manifest.seq)
+        except OSError:
+            message = f"{path}: the store did not answer ({error}), so the commit may have landed. Run the same id again."
+            raise OutcomeUnknown(message) from error
+        if found is None:
+            message = f"{path}: the commit did not land ({error}). Run the same id again."
+            raise PublishError(message) from error
+        return found == manifest
+
+
+def _mark(storage: Storage, layout: Layout, manifest: Manifest, entry: RunEntry) -> None:
+    storage.replace(f"{layout.root}/_batchscore/current.json", json.dumps({"seq": manifest.seq}).encode())
+    storage.create_if_absent(
+        layout.success, json.dumps({"run_id": entry.run_id, "rows": entry.rows, "seq": manifest.seq}).encode()
+    )

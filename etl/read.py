@@ -1,0 +1,119 @@
+"""Read a split: the row groups of a pinned Parquet file whose first byte lies in the split's range."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from etl.errors import InputChanged, ReadError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from etl.splits import InputFile, Split
+    from etl.storage import Storage
+
+__all__ = ["ROW", "RowGroup", "SplitReader", "open_parquet"]
+
+ROW = "__batchscore_row"
+"""Name of the column that carries a row's index in its file through filters and batching."""
+
+
+class RowGroup(NamedTuple):
+    """A row group of a split."""
+
+    index: int
+    """Number in the file."""
+    first_row: int
+    """Index in the file of its first row."""
+    rows: int
+    """How many."""
+
+
+class SplitReader:
+    """The rows of a split, in file order, with the columns that are asked for."""
+
+    def __init__(self, storage: Storage, split: Split) -> None:
+        """Open the file and find the split's row groups; reads the footer only.
+
+        Raises:
+            InputChanged: the file is not the one that was pinned.
+            ReadError: it is no Parquet file, or a damaged one.
+        """
+        self.path = split.file.path
+        self._file = open_parquet(storage, split.file)
+        self.schema: pa.Schema = self._file.schema_arrow
+        self.row_groups = tuple(_row_groups(self._file.metadata, split))
+
+    @property
+    def rows(self) -> int:
+        """Rows of the split, from the footer."""
+        return sum(group.rows for group in self.row_groups)
+
+    def compressed_bytes(self, columns: list[str]) -> int:
+        """Size in the file of the chunks of these columns."""
+        total = 0
+        for group in self.row_groups:
+            facts = self._file.metadata.row_group(group.index)
+            chunks = [facts.column(number) for number in range(facts.num_columns)]
+            total += sum(c.total_compressed_size for c in chunks if c.path_in_schema.split(".")[0] in columns)
+        return total
+
+    def batches(self, columns: list[str], batch_rows: int) -> Iterator[pa.RecordBatch]:
+        """Batches of at most `batch_rows` rows of one row group, with the row's index in the file as column `ROW`.
+
+        Raises:
+            ReadError: a page is damaged; names the file and the row group.
+        """
+        for group in self.row_groups:
+            row = group.first_row
+            try:
+                for batch in self._file.iter_batches(
+                    batch_rows, row_groups=[group.index], columns=columns, use_threads=False
+                ):
+                    index = pa.array(np.arange(row, row + batch.num_rows, dtype=np.int64))
+                    row += batch.num_rows
+                    yield batch.append_column(ROW, index)
+            except (pa.ArrowException, OSError) as error:
+                message = f"{self.path}: row group {group.index} cannot be decoded: {error}. Replace the file."
+                raise ReadError(message) from error
+            if row != group.first_row + group.rows:
+                message = f"{self.path}: row group {group.index} gave {row - group.first_row} rows, its footer says {group.rows}."
+                raise ReadError(message)
+
+
+def open_parquet(storage: Storage, file: InputFile) -> pq.ParquetFile:
+    """Open a pinned file.
+
+    Raises:
+        InputChanged: it is not the one that was pinned.
+        ReadError: it is no Parquet file, or a damaged one.
+    """
+    now = storage.stat(file.path)
+    if now is None or now.etag != file.etag:
+        what = "was removed" if now is None else f"was replaced ({file.bytes} bytes then, {now.bytes} now)"
+        message = f"{file.path}: {what} after the run was planned. Put it back, or score under a new run id."
+        raise InputChanged(message)
+    try:
+        return pq.ParquetFile(storage.open_input(file.path), pre_buffer=True)
+    except (pa.ArrowException, OSError) as error:
+        message = f"{file.path}: not a Parquet file, or a damaged one: {error}. Replace or remove it."
+        raise ReadError(message) from error
+
+
+def _row_groups(metadata: pq.FileMetaData, split: Split) -> Iterator[RowGroup]:
+    first_row = 0
+    for index in range(metadata.num_row_groups):
+        facts = metadata.row_group(index)
+        if split.start <= _first_byte(facts) < split.end:
+            yield RowGroup(index, first_row, facts.num_rows)
+        first_row += facts.num_rows
+
+
+def _first_byte(facts: pq.RowGroupMetaData) -> int:
+    """Where the row group begins. `file_offset` is 0 in files of several writers, so the first chunk's page is asked."""
+    chunk = facts.column(0)
+    return chunk.dictionary_page_offset or chunk.data_page_offset

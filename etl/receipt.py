@@ -1,0 +1,101 @@
+"""A receipt: what one attempt did with one split. The first attempt to create it wins; later ones find it there."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import AwareDatetime, Field, StringConstraints
+
+from etl.digest import digest_of
+from etl.documents import Document, Strict
+from etl.storage import Pending
+
+__all__ = ["EMPTY", "Receipt", "RowTally", "SplitAccount", "WorkerFacts", "Written"]
+
+_MASK = (1 << 64) - 1
+
+
+class RowTally(Strict):
+    """A set of rows, by count and by digest of their identities."""
+
+    rows: int = Field(ge=0)
+    digest: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{16}$")] = Field(
+        description="Sum of row hashes modulo 2^64, hexadecimal; see etl.digest."
+    )
+
+    @classmethod
+    def of(cls, rows: int, digest: int) -> RowTally:
+        """From a count and a digest as a number."""
+        return cls(rows=rows, digest=f"{digest & _MASK:016x}")
+
+    def __add__(self, other: RowTally) -> RowTally:
+        """Tally of the union of two disjoint sets."""
+        return RowTally.of(self.rows + other.rows, int(self.digest, 16) + int(other.digest, 16))
+
+    @classmethod
+    def of_hashes(cls, hashes: object) -> RowTally:
+        """From the hashes of the rows; see `etl.digest.row_hashes`."""
+        return cls.of(len(hashes), digest_of(hashes))  # type: ignore[arg-type]
+
+
+EMPTY = RowTally.of(0, 0)
+"""No rows."""
+
+
+class SplitAccount(Strict):
+    """Where the rows of a split went: rows_in = scored + quarantined + filtered, by count and by digest."""
+
+    rows_in: RowTally = EMPTY
+    scored: RowTally = EMPTY
+    quarantined: RowTally = EMPTY
+    filtered: RowTally = EMPTY
+
+    @property
+    def adds_up(self) -> bool:
+        """Whether every row went somewhere, and none twice."""
+        return self.rows_in == self.scored + self.quarantined + self.filtered
+
+    def __add__(self, other: SplitAccount) -> SplitAccount:
+        """Account of two splits together."""
+        return SplitAccount(
+            rows_in=self.rows_in + other.rows_in,
+            scored=self.scored + other.scored,
+            quarantined=self.quarantined + other.quarantined,
+            filtered=self.filtered + other.filtered,
+        )
+
+
+class Written(Strict):
+    """A file that an attempt wrote."""
+
+    pending: Pending
+    rows: int = Field(ge=0)
+
+
+class WorkerFacts(Strict):
+    """The process that made a receipt."""
+
+    host: str
+    pid: int
+    code: str = Field(description="Digest of the batchscore modules it ran.")
+    provider: str = Field(description="The execution provider that ran the model.")
+    loads: int = Field(ge=0, description="Models that this process had loaded so far, this one included.")
+    peak_rss_bytes: int = Field(ge=0, description="Largest resident size of the process so far, in bytes.")
+
+
+class Receipt(Document):
+    """What an attempt did with a split."""
+
+    format: Literal["batchscore.receipt/1"] = "batchscore.receipt/1"
+    run_id: str
+    split: int = Field(ge=0)
+    attempt: str = Field(description="Random name of the attempt; its files carry it.")
+    account: SplitAccount
+    predictions: Written | None = Field(description="None when no row was scored.")
+    quarantine: Written | None = Field(description="None when no row was quarantined.")
+    reasons: dict[str, int] = Field(description="Quarantined rows by `stage/CODE`; a row counts once.")
+    seconds: dict[str, float] = Field(description="Worker-seconds by phase.")
+    bytes_read: int = Field(ge=0, description="Compressed bytes of the column chunks that were read.")
+    started_at: AwareDatetime
+    ended_at: AwareDatetime
+    worker: WorkerFacts

@@ -1,0 +1,77 @@
+"""Pin the reference tables of a spec: read once by the driver, stored with the run, loaded once per worker."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from etl.documents import sha256_hex
+from etl.errors import ContractError, InputMissing, ReadError
+from etl.ops.lookup import ReferenceTable
+from etl.problems import nearest
+from etl.storage import storage_for
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from etl.ops.lookup import LookupJoin
+    from etl.spec import Spec
+
+__all__ = ["PinnedReference", "pin_references"]
+
+
+class PinnedReference(NamedTuple):
+    """A reference table as a run will use it."""
+
+    data: bytes
+    """Arrow IPC, with the columns that the spec uses."""
+    sha256: str
+    """Of `data`."""
+
+
+def pin_references(spec: Spec, uris: Mapping[str, str]) -> dict[str, PinnedReference]:
+    """Read, check and index every reference table that the spec joins.
+
+    Raises:
+        ContractError: a table is not given, is given in vain, or is not as the spec declares it.
+        InputMissing: nothing is at a URI.
+        ReadError: it is no Parquet.
+    """
+    wanted: dict[str, list[LookupJoin]] = {}
+    for step in spec.relational:
+        wanted.setdefault(step.params.reference, []).append(step)
+    for name in sorted(wanted.keys() - uris.keys()):
+        message = f"reference table {name!r} is joined by the spec; say where it is under `references`.{nearest(name, uris)}"
+        raise ContractError(message)
+    for name in sorted(uris.keys() - wanted.keys()):
+        message = f"reference table {name!r} is given, but the spec joins no such table.{nearest(name, wanted)}"
+        raise ContractError(message)
+    return {name: _pin(uris[name], steps) for name, steps in sorted(wanted.items())}
+
+
+def _pin(uri: str, steps: list[LookupJoin]) -> PinnedReference:
+    storage, path = storage_for(uri)
+    files = list(storage.list_files(path))
+    if not files:
+        message = f"{uri}: no reference table is there. Check `references`."
+        raise InputMissing(message)
+    tables = []
+    for file in files:
+        try:
+            with storage.open_input(file.path) as source:
+                tables.append(pq.read_table(source))
+        except (pa.ArrowException, OSError) as error:
+            message = f"{file.path}: not a Parquet file, or a damaged one: {error}. Replace it."
+            raise ReadError(message) from error
+    table = pa.concat_tables(tables)
+    columns = {column.name for step in steps for column in (*step.params.keys, *step.params.columns)}
+    table = table.select([name for name in table.column_names if name in columns]).combine_chunks()
+    for step in steps:
+        ReferenceTable.index(step, table, uri)
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_file(sink, table.schema) as writer:
+        writer.write_table(table)
+    data = sink.getvalue().to_pybytes()
+    return PinnedReference(data, sha256_hex(data))

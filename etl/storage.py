@@ -1,0 +1,113 @@
+"""The storage interface of the publication protocol, and its first implementation: local disk.
+
+Stores differ in what is atomic. Every one of them has *create if absent*, so that is the only step the protocol
+commits by; compare-and-swap and rename-over are not assumed (with rename-over, both racing publishers won).
+A *pending* file is written in full but not visible under its name until it is completed: on disk and HDFS a hidden
+`.…inprogress` beside the final name, on S3 a multipart upload.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+from pydantic import Field
+
+from etl.documents import Strict
+from etl.errors import StorageError
+from etl.splits import InputFile
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import pyarrow as pa
+
+__all__ = ["Pending", "PendingWriter", "Storage", "storage_for"]
+
+
+class Pending(Strict):
+    """A file written in full and not yet visible; travels in a receipt from the worker to the publisher."""
+
+    path: str = Field(description="The final name.")
+    upload: str = Field(description="The store's handle: a hidden file's path, or a multipart upload's id.")
+    bytes: int = Field(ge=0, description="Size in bytes.")
+    sha256: str = Field(description="SHA-256 of the bytes, hexadecimal.")
+
+
+class PendingWriter(Protocol):
+    """A write-only binary file. Exactly one of `finish` and `abort` ends it."""
+
+    closed: bool
+
+    def write(self, data: bytes, /) -> int:
+        """Append bytes; accepts any buffer."""
+
+    def flush(self) -> None:
+        """Nothing is promised before `finish`."""
+
+    def close(self) -> None:
+        """Called by writers that own the file; ends nothing."""
+
+    def finish(self) -> Pending:
+        """Make the bytes durable and hand out the handle."""
+
+    def abort(self) -> None:
+        """Throw the bytes away."""
+
+
+class Storage(Protocol):
+    """What a store must do. Paths are strings in the store's own naming; folders need not exist to be written to."""
+
+    def list_files(self, pattern: str) -> Iterator[InputFile]:
+        """All files under a folder, or that match a glob, by path order; names that begin with `_` or `.` are not."""
+
+    def stat(self, path: str) -> InputFile | None:
+        """The file as it is now, or None."""
+
+    def names(self, folder: str) -> list[str]:
+        """Names directly in a folder, sorted; empty where there is none."""
+
+    def open_input(self, path: str) -> pa.NativeFile:
+        """Random access for reading."""
+
+    def read_bytes(self, path: str) -> bytes | None:
+        """The whole file, or None where there is none."""
+
+    def create_if_absent(self, path: str, data: bytes) -> bool:
+        """Create the file with these bytes, all or nothing; False when the name was taken."""
+
+    def replace(self, path: str, data: bytes) -> None:
+        """Create or replace, for hints and records that no promise rests on."""
+
+    def begin(self, path: str) -> PendingWriter:
+        """Start a pending file that will have this final name."""
+
+    def complete(self, pending: Pending) -> None:
+        """Make a pending file visible under its name; again is harmless.
+
+        Raises:
+            PendingTaken: other bytes are there.
+            PendingLost: neither the pending nor the final file exists.
+        """
+
+    def abort(self, pending: Pending) -> None:
+        """Throw a pending file away; again is harmless."""
+
+    def delete(self, path: str) -> None:
+        """Remove a file; a missing one is fine."""
+
+
+def storage_for(uri: str) -> tuple[Storage, str]:
+    """The store that a URI names, and the URI's path in that store's naming.
+
+    Raises:
+        StorageError: the scheme is not supported.
+    """
+    from etl.local import LocalStorage  # noqa: PLC0415  a store is imported when a URI asks for it
+
+    scheme, separator, rest = uri.partition("://")
+    if not separator:
+        return LocalStorage(), LocalStorage.normalise(uri)
+    if scheme == "file":
+        return LocalStorage(), LocalStorage.normalise(rest)
+    message = f"{uri}: storage scheme {scheme!r} is not supported by this release. Use a local path or file://."
+    raise StorageError(message)

@@ -1,0 +1,98 @@
+"""Write predictions (Parquet) and quarantined rows (Arrow IPC) as pending files."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from etl.receipt import Written
+
+if TYPE_CHECKING:
+    from etl.storage import PendingWriter, Storage
+
+__all__ = ["ArrowWriter", "ParquetWriter"]
+
+ROW_GROUP_BYTES = 32 << 20
+"""Output is buffered to row groups of about this size: `write_batch` makes one a call, and tiny ones read slowly."""
+
+
+class ParquetWriter:
+    """A pending Parquet file that begins with its first batch, so that a split without rows leaves none."""
+
+    def __init__(self, storage: Storage, path: str, schema: pa.Schema) -> None:
+        """Nothing is created yet."""
+        self._storage = storage
+        self._path = path
+        self._schema = schema
+        self._sink: PendingWriter | None = None
+        self._writer: pq.ParquetWriter | None = None
+        self._buffer: list[pa.RecordBatch] = []
+        self._buffered = 0
+        self.rows = 0
+
+    def write(self, batch: pa.RecordBatch) -> None:
+        """Append a batch of the writer's schema."""
+        self._buffer.append(batch)
+        self._buffered += batch.nbytes
+        self.rows += batch.num_rows
+        if self._buffered >= ROW_GROUP_BYTES:
+            self._flush()
+
+    def _flush(self) -> None:
+        if self._writer is None:
+            self._sink = self._storage.begin(self._path)
+            self._writer = pq.ParquetWriter(self._sink, self._schema, compression="zstd")
+        table = pa.Table.from_batches(self._buffer, self._schema)
+        self._writer.write_table(table, row_group_size=max(1, table.num_rows))
+        self._buffer, self._buffered = [], 0
+
+    def finish(self) -> Written | None:
+        """Make the file durable; None when there was no row."""
+        if self.rows == 0:
+            return None
+        if self._buffer:
+            self._flush()
+        assert self._writer is not None  # noqa: S101  rows > 0 means that a flush made both
+        assert self._sink is not None  # noqa: S101
+        self._writer.close()
+        return Written(pending=self._sink.finish(), rows=self.rows)
+
+    def abort(self) -> None:
+        """Throw the file away."""
+        if self._sink is not None:
+            self._sink.abort()
+
+
+class ArrowWriter:
+    """A pending Arrow IPC file that begins with its first batch."""
+
+    def __init__(self, storage: Storage, path: str, schema: pa.Schema) -> None:
+        """Nothing is created yet."""
+        self._storage = storage
+        self._path = path
+        self._schema = schema
+        self._sink: PendingWriter | None = None
+        self._writer: pa.RecordBatchFileWriter | None = None
+        self.rows = 0
+
+    def write(self, batch: pa.RecordBatch) -> None:
+        """Append a batch of the writer's schema."""
+        if self._writer is None:
+            self._sink = self._storage.begin(self._path)
+            self._writer = pa.ipc.new_file(self._sink, self._schema)
+        self._writer.write_batch(batch)
+        self.rows += batch.num_rows
+
+    def finish(self) -> Written | None:
+        """Make the file durable; None when there was no row."""
+        if self._writer is None or self._sink is None:
+            return None
+        self._writer.close()
+        return Written(pending=self._sink.finish(), rows=self.rows)
+
+    def abort(self) -> None:
+        """Throw the file away."""
+        if self._sink is not None:
+            self._sink.abort()

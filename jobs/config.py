@@ -1,0 +1,226 @@
+"""The job config: YAML read into strict frozen models, every problem at once with its place."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import ByteSize, Field, FiniteFloat, StringConstraints, model_validator
+
+from etl.documents import Strict
+from etl.problems import Problem, Source, parse, problem_lines
+from etl.publish import Mode
+from jobs.errors import ConfigError
+from scoring.order import Stamp
+from scoring.outputs import OutputColumn
+from scoring.session import Device
+
+__all__ = ["Budget", "Budgets", "Input", "JobConfig", "Model", "Output", "RunId", "read_config"]
+
+RunId = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_.-]{0,99}$")]
+"""An idempotency key that is a safe folder name, and that Spark cannot read as a date or a number."""
+
+_VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}")
+
+
+class Input(Strict):
+    """Where the rows are. Exactly one of `files`, `table` and `sql`."""
+
+    files: tuple[str, ...] | str | None = Field(default=None, description="Folders, files or globs of Parquet.")
+    table: str | None = Field(default=None, description="A table that Spark knows; frozen as Parquet before scoring.")
+    sql: str | None = Field(default=None, description="A query for Spark; its result is frozen as Parquet before scoring.")
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Input:
+        if sum(source is not None for source in (self.files, self.table, self.sql)) != 1:
+            message = "give exactly one of `files`, `table` and `sql`"
+            raise ValueError(message)
+        return self
+
+    @property
+    def patterns(self) -> tuple[str, ...]:
+        """The files asked for."""
+        return (self.files,) if isinstance(self.files, str) else self.files or ()
+
+
+class Model(Strict):
+    """What scores. Exactly one of `bundle` and `onnx`; the other keys go with `onnx`."""
+
+    bundle: str | None = Field(default=None, description="Folder of a bundle.")
+    onnx: str | None = Field(default=None, description="A bare .onnx file, without ETL.")
+    inputs: dict[str, tuple[str, ...] | str] | None = Field(
+        default=None,
+        description="By model input: an ordered list of columns, or one (list) column. Default: columns by the input's name.",
+    )
+    nulls: Literal["reject", "nan"] = Field(default="reject", description="A null in a float input: quarantined, or NaN.")
+    outputs: tuple[OutputColumn, ...] | None = Field(default=None, description="Default: one column an output, by its name.")
+
+    @model_validator(mode="after")
+    def _one_model(self) -> Model:
+        if (self.bundle is None) == (self.onnx is None):
+            message = "give exactly one of `bundle` and `onnx`"
+            raise ValueError(message)
+        if self.bundle is not None and (self.inputs or self.outputs or self.nulls != "reject"):
+            message = "`inputs`, `outputs` and `nulls` go with `onnx`; a bundle has its own"
+            raise ValueError(message)
+        return self
+
+
+class Output(Strict):
+    """Where predictions go."""
+
+    uri: str = Field(min_length=1, description="Output root.")
+    mode: Mode = Field(default="append", description="`append`: beside earlier runs. `error`: only into an empty root.")
+    passthrough: tuple[str, ...] = Field(default=(), description="Input columns to publish beside the scores, in order.")
+    stamps: tuple[Stamp, ...] = Field(default=(), description="Columns that say where a score comes from.")
+
+
+class Scoring(Strict):
+    """How the model runs."""
+
+    device: Device = "cpu"
+    threads: int = Field(default=1, ge=1, le=256, description="Threads of one operator; as many as spark.task.cpus.")
+    batch_rows: int = Field(default=16_384, ge=1, le=10_000_000, description="Rows of a model batch.")
+
+
+class Splits(Strict):
+    """How work is cut."""
+
+    target_bytes: ByteSize = Field(default=ByteSize(128 << 20), ge=1, description="Size of a split in the input files.")
+    task_bytes: ByteSize = Field(default=ByteSize(256 << 20), ge=1, description="Input of a Spark task; small files share one.")
+
+
+class Budget(Strict):
+    """How many quarantined rows a run may have and still be published. Both limits hold where both are given."""
+
+    max_rows: int | None = Field(default=None, ge=0)
+    max_ratio: FiniteFloat | None = Field(default=None, ge=0, le=1, description="Of all rows in.")
+
+    def allows(self, rows: int, rows_in: int) -> bool:
+        """Whether the budget covers `rows` of `rows_in`; without limits, none."""
+        if self.max_rows is None and self.max_ratio is None:
+            return rows == 0
+        fits_rows = self.max_rows is None or rows <= self.max_rows
+        return fits_rows and (self.max_ratio is None or rows <= self.max_ratio * rows_in)
+
+
+class Budgets(Strict):
+    """A budget for each stage that can set rows aside. The default is strict: none."""
+
+    contract: Budget = Budget()
+    transform: Budget = Budget()
+    inference: Budget = Budget()
+
+
+class Metrics(Strict):
+    """Where run records of all jobs are collected."""
+
+    uri: str = Field(min_length=1)
+
+
+class Spark(Strict):
+    """The Spark session, where batchscore starts one itself. Under spark-submit its options decide."""
+
+    master: str = Field(default="local[*,4]", description="`local[*]` never retries a task; `local[*,4]` does.")
+    conf: dict[str, str] = Field(default_factory=dict)
+
+
+class JobConfig(Strict):
+    """A scoring job."""
+
+    api_version: Literal["batchscore/1"]
+    name: Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_-]{0,49}$")]
+    doc: str | None = None
+    input: Input
+    references: dict[str, str] = Field(default_factory=dict, description="Files of the spec's reference tables, by name.")
+    model: Model
+    output: Output
+    scratch: str | None = Field(default=None, description="Where tables are frozen. Default: the output root + `.scratch`.")
+    scoring: Scoring = Scoring()
+    splits: Splits = Splits()
+    budgets: Budgets = Budgets()
+    metrics: Metrics | None = None
+    spark: Spark = Spark()
+
+
+def read_config(path: str, overrides: tuple[str, ...] = ()) -> JobConfig:
+    """Read a config file, fill in `${NAME}` and `${NAME:-default}` from the environment, apply `key.path=value`.
+
+    Raises:
+        ConfigError: with every problem, one a line, by file, line and column. A variable's value is never shown.
+    """
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+        message = f"{path}: the config cannot be read: {reason}."
+        raise ConfigError(message) from error
+    try:
+        source = Source.read(text, path)
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
+    problems: list[Problem] = []
+    value, secrets = _substitute(source.value, "", problems)
+    problems.extend(_override(value, overrides))
+    config, found = parse(JobConfig, source._replace(value=value))
+    problems.extend(found)
+    if config is None or problems:
+        raise ConfigError(_masked("\n".join(problem_lines(problems, source)), secrets))
+    return config
+
+
+def _substitute(value: Any, pointer: str, problems: list[Problem]) -> tuple[Any, set[str]]:
+    """Fill in variables everywhere; the values that were filled in come back so that no message repeats them."""
+    secrets: set[str] = set()
+
+    def fill(match: re.Match[str]) -> str:
+        found = os.environ.get(match[1], match[2])
+        if found is None:
+            problems.append(Problem(pointer, f"environment variable {match[1]} is not set. Set it, or give ${{{match[1]}:-default}}."))
+            return ""
+        secrets.add(found)
+        return found
+
+    if isinstance(value, str):
+        return _VARIABLE.sub(fill, value), secrets
+    if isinstance(value, dict):
+        filled = {}
+        for key, item in value.items():
+            filled[key], inner = _substitute(item, f"{pointer}/{key}", problems)
+            secrets |= inner
+        return filled, secrets
+    if isinstance(value, list):
+        items = []
+        for index, item in enumerate(value):
+            replaced, inner = _substitute(item, f"{pointer}/{index}", problems)
+            items.append(replaced)
+            secrets |= inner
+        return items, secrets
+    return value, secrets
+
+
+def _override(value: Any, overrides: tuple[str, ...]) -> list[Problem]:
+    problems = []
+    for override in overrides:
+        path, equals, text = override.partition("=")
+        if not equals or not path:
+            problems.append(Problem("", f"--set {override}: give key.path=value."))
+            continue
+        node = value
+        *parents, last = path.split(".")
+        for part in parents:
+            node = node.setdefault(part, {}) if isinstance(node, dict) else None
+        if not isinstance(node, dict):
+            problems.append(Problem("", f"--set {override}: {path} does not lead through mappings."))
+            continue
+        node[last] = yaml.safe_load(text)
+    return problems
+
+
+def _masked(text: str, secrets: set[str]) -> str:
+    for secret in sorted(filter(None, secrets), key=len, reverse=True):
+        text = text.replace(repr(secret), "'***'")
+    return text

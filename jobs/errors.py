@@ -1,0 +1,76 @@
+"""What can go wrong with a job, as one tree, and the exit code that each ending has.
+
+BatchscoreError
+└── JobError
+    ├── ConfigError    the config is malformed or inconsistent; refused before any work
+    ├── Refused        the request cannot be honoured as it stands; refused before any work
+    ├── SplitsFailed   some splits cannot be scored; the rest is kept for the next try under the same id
+    ├── SparkFailed    Spark gave up
+    ├── HeldBack       scored, but over a budget; waits for a decision
+    └── Cancelled      stopped by a signal; the same id goes on
+"""
+
+from __future__ import annotations
+
+from etl.errors import BatchscoreError, OutcomeUnknown, Superseded
+
+__all__ = [
+    "Cancelled",
+    "ConfigError",
+    "ExitCode",
+    "HeldBack",
+    "JobError",
+    "Refused",
+    "SparkFailed",
+    "SplitsFailed",
+    "exit_code",
+]
+
+
+class JobError(BatchscoreError):
+    """A job did not end as asked."""
+
+
+class ConfigError(JobError):
+    """The config is malformed or inconsistent; the message has a line for each problem."""
+
+
+class Refused(JobError):  # noqa: N818  it names the state
+    """The request cannot be honoured as it stands."""
+
+
+class SplitsFailed(JobError):  # noqa: N818  it names the state
+    """Some splits cannot be scored."""
+
+
+class SparkFailed(JobError):  # noqa: N818  it names the state
+    """Spark gave up on a task after its retries, or went away."""
+
+
+class HeldBack(JobError):  # noqa: N818  it names the state
+    """More rows were quarantined than a budget allows."""
+
+
+class Cancelled(JobError):  # noqa: N818  it names the state
+    """A signal stopped the run."""
+
+
+class ExitCode:
+    """What the process ends with."""
+
+    PUBLISHED = 0
+    FAILED = 1
+    REFUSED = 2
+    UNKNOWN = 3
+    NOT_PUBLISHED = 4
+
+
+def exit_code(error: BatchscoreError) -> int:
+    """The exit code of an ending; anything that is not told apart is a failure."""
+    if isinstance(error, ConfigError | Refused):
+        return ExitCode.REFUSED
+    if isinstance(error, OutcomeUnknown):
+        return ExitCode.UNKNOWN
+    if isinstance(error, HeldBack | Superseded):
+        return ExitCode.NOT_PUBLISHED
+    return ExitCode.FAILED

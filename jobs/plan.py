@@ -1,0 +1,304 @@
+"""Claim a run id and resolve a config into a plan: pinned inputs, splits, model, output schema. Starts no scoring.
+
+The claim stores what was asked, the plan what it resolved to. Both are created if absent, so two drivers with one id
+work from one plan, and a resume lists and resolves nothing anew.
+"""
+
+from __future__ import annotations
+
+import getpass
+import socket
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
+import pyarrow as pa
+from pydantic import AwareDatetime, Field
+
+from etl.contract import InputField
+from etl.documents import Document, Strict
+from etl.errors import InputMissing
+from etl.layout import Layout, model_folder
+from etl.manifest import ColumnEntry, latest_manifest, schema_entries
+from etl.read import open_parquet
+from etl.references import pin_references
+from etl.splits import InputFile, Split, cut_splits
+from etl.storage import Storage, storage_for
+from etl.types import ColumnType
+from jobs.errors import Refused
+from jobs.model import resolve_model
+from scoring.bundle import AuditedBundle, copy_bundle, output_schema
+from scoring.order import Order
+from scoring.predictions import prediction_fields
+from scoring.session import SessionOptions
+
+if TYPE_CHECKING:
+    from jobs.config import JobConfig
+
+__all__ = ["Claim", "ModelFacts", "Plan", "Target", "claim_run", "list_inputs", "load_plan", "make_plan", "store_plan", "target_of"]
+
+Freeze = Callable[[str], str]
+"""Freezes the config's table or query as Parquet in a folder; gives the folder."""
+
+
+class Target(NamedTuple):
+    """Where a run lies."""
+
+    storage: Storage
+    layout: Layout
+
+
+class Claim(Document):
+    """Who asked for what under a run id."""
+
+    format: Literal["batchscore.claim/1"] = "batchscore.claim/1"
+    run_id: str
+    job: str
+    asked: dict[str, str] = Field(description="Canonical JSON of each part of the config that changes scores.")
+    claimed_at: AwareDatetime
+    claimed_by: str
+
+
+class ModelFacts(Strict):
+    """The model that a plan resolved to."""
+
+    name: str
+    version: str
+    bundle_sha256: str
+    spec_digest: str
+    facts: dict[str, str]
+
+
+class Plan(Document):
+    """What a run will do: everything that decides its scores, resolved once."""
+
+    format: Literal["batchscore.plan/1"] = "batchscore.plan/1"
+    run_id: str
+    job: str
+    planned_at: AwareDatetime
+    inputs: tuple[InputFile, ...]
+    splits: tuple[Split, ...]
+    order: Order
+    model: ModelFacts
+    columns: tuple[ColumnEntry, ...] = Field(description="The published table.")
+
+    @property
+    def bytes_in(self) -> int:
+        """Size of the input files."""
+        return sum(file.bytes for file in self.inputs)
+
+
+def target_of(config: JobConfig, run_id: str, *, scratch: bool) -> Target:
+    """Where the run lies: under the output root, or for `--limit` and `--sample` under a root of its own inside it."""
+    storage, root = storage_for(config.output.uri)
+    if scratch:
+        root = f"{root}/_batchscore/scratch/{run_id}"
+    return Target(storage, Layout(root, run_id))
+
+
+def claim_run(target: Target, config: JobConfig, *, limit: int | None, sample: float | None) -> Claim:
+    """Take the run id, or find that it was taken for the same request.
+
+    Raises:
+        Refused: it was taken for another one; names what differs.
+    """
+    claim = Claim(
+        run_id=target.layout.run_id,
+        job=config.name,
+        asked=_asked(config, limit, sample),
+        claimed_at=datetime.now(UTC),
+        claimed_by=f"{getpass.getuser()}@{socket.gethostname()}",
+    )
+    path = target.layout.claim
+    if target.storage.create_if_absent(path, claim.to_bytes()):
+        return claim
+    found = Claim.from_bytes(target.storage.read_bytes(path) or b"", where=path)
+    parts = sorted(found.asked.keys() | claim.asked.keys())
+    differing = [part for part in parts if found.asked.get(part) != claim.asked.get(part)]
+    if differing:
+        message = (
+            f"run id {claim.run_id} was claimed by {found.claimed_by} on {found.claimed_at:%Y-%m-%d %H:%M} UTC with other "
+            f"settings: {', '.join(differing)}. Use another --run-id, or restore those settings."
+        )
+        raise Refused(message)
+    return found
+
+
+def _asked(config: JobConfig, limit: int | None, sample: float | None) -> dict[str, str]:
+    """The parts of a config that change scores; budgets and resources do not, so that they may change for a resume."""
+    parts = {
+        "job": config.model_dump_json(include={"name"}),
+        "input": config.input.model_dump_json(),
+        "references": config.model_dump_json(include={"references"}),
+        "model": config.model.model_dump_json(),
+        "output.passthrough": config.output.model_dump_json(include={"passthrough"}),
+        "output.stamps": config.output.model_dump_json(include={"stamps"}),
+        "scoring.device": config.scoring.model_dump_json(include={"device"}),
+        "--limit": str(limit),
+        "--sample": str(sample),
+    }
+    return dict(parts)
+
+
+def load_plan(target: Target) -> Plan | None:
+    """The run's plan, or None before it has one."""
+    data = target.storage.read_bytes(target.layout.plan)
+    return Plan.from_bytes(data, where=target.layout.plan) if data is not None else None
+
+
+def store_plan(target: Target, plan: Plan, audited: AuditedBundle, references: dict[str, bytes]) -> Plan:
+    """Store the plan after everything that it names; if another driver was first, its plan is ours."""
+    copy_bundle(audited, target.storage, model_folder(target.layout.root, audited.sha256))
+    for name, data in references.items():
+        target.storage.create_if_absent(target.layout.reference(name), data)
+    target.storage.create_if_absent(target.layout.plan, plan.to_bytes())
+    return load_plan(target) or plan
+
+
+def list_inputs(config: JobConfig) -> tuple[InputFile, ...]:
+    """The input files as they are now, by path.
+
+    Raises:
+        InputMissing: a pattern matches nothing.
+    """
+    files: dict[str, InputFile] = {}
+    for pattern in config.input.patterns:
+        storage, path = storage_for(pattern)
+        found = [file for file in storage.list_files(path) if not file.path.endswith((".crc", ".json"))]
+        if not found:
+            message = f"{pattern}: no input file is there. Check `input.files`; it is relative to the working folder."
+            raise InputMissing(message)
+        files.update((file.path, file) for file in found)
+    return tuple(files[path] for path in sorted(files))
+
+
+def make_plan(
+    target: Target, config: JobConfig, inputs: tuple[InputFile, ...], *, limit: int | None, sample: float | None
+) -> tuple[Plan, AuditedBundle, dict[str, bytes]]:
+    """Resolve a config over pinned inputs: the plan, the audited model and the pinned reference tables.
+
+    Raises:
+        BatchscoreError: anything that can be known to fail before work starts.
+    """
+    reader, _ = storage_for(inputs[0].path)
+    schema = open_parquet(reader, inputs[0]).schema_arrow
+    audited = resolve_model(config.model, schema)
+    audited.spec.input.check_schema(schema, inputs[0].path)
+    references = pin_references(audited.spec, config.references)
+    splits = cut_splits(inputs, config.splits.target_bytes)
+    splits, row_limits = _limited(reader, splits, limit)
+    now = datetime.now(UTC)
+    order = Order(
+        run_id=target.layout.run_id,
+        root=target.layout.root,
+        bundle_sha256=audited.sha256,
+        references={name: pinned.sha256 for name, pinned in references.items()},
+        carried=_carried(config, audited, schema, inputs[0].path),
+        passthrough=config.output.passthrough,
+        stamps=config.output.stamps,
+        scored_at=now.replace(microsecond=0),
+        session=SessionOptions(device=config.scoring.device, intra_op_threads=config.scoring.threads),
+        batch_rows=config.scoring.batch_rows,
+        sample=sample,
+        row_limits=row_limits,
+    )
+    published = _published_schema(order, audited)
+    _check_target(target, config, published)
+    plan = Plan(
+        run_id=target.layout.run_id,
+        job=config.name,
+        planned_at=now,
+        inputs=inputs,
+        splits=splits,
+        order=order,
+        model=ModelFacts(
+            name=audited.bundle.name,
+            version=audited.bundle.version,
+            bundle_sha256=audited.sha256,
+            spec_digest=audited.spec.digest,
+            facts=audited.bundle.facts,
+        ),
+        columns=schema_entries(published),
+    )
+    return plan, audited, {name: pinned.data for name, pinned in references.items()}
+
+
+def _limited(storage: Storage, splits: tuple[Split, ...], limit: int | None) -> tuple[tuple[Split, ...], dict[int, int]]:
+    """The first splits that hold `limit` rows, and how many rows of the last one are scored."""
+    from etl.read import SplitReader  # noqa: PLC0415
+
+    if limit is None:
+        return splits, {}
+    kept: list[Split] = []
+    remaining = limit
+    for split in splits:
+        rows = SplitReader(storage, split).rows
+        kept.append(split)
+        if rows >= remaining:
+            return tuple(kept), {split.index: remaining}
+        remaining -= rows
+    return splits, {}
+
+
+def _carried(config: JobConfig, audited: AuditedBundle, schema: pa.Schema, where: str) -> tuple[InputField, ...]:
+    """Fields for passthrough columns that the spec does not read, typed as in the first file."""
+    known = {field.name for field in audited.spec.input.fields}
+    carried: list[InputField] = []
+    for name in config.output.passthrough:
+        if name in known:
+            continue
+        if name not in schema.names:
+            message = f"{where}: output.passthrough names column {name!r}, which is not there. There is: {', '.join(schema.names)}."
+            raise Refused(message)
+        carried.append(InputField(name=name, type=_column_type(schema.field(name), where), nan_is_value=True, role="id"))
+    return tuple(carried)
+
+
+def _column_type(field: pa.Field, where: str) -> ColumnType:
+    type_ = field.type.value_type if pa.types.is_dictionary(field.type) else field.type
+    if pa.types.is_large_string(type_) or pa.types.is_string(type_) or pa.types.is_string_view(type_):
+        return ColumnType("string")
+    if pa.types.is_timestamp(type_):
+        return ColumnType("timestamp")
+    if pa.types.is_integer(type_):
+        return ColumnType("int64")
+    for kind in ("bool", "float32", "float64", "date"):
+        if type_ == ColumnType(kind).arrow:
+            return ColumnType(kind)
+    message = f"{where}: column {field.name!r} has type {field.type}, which cannot be passed through. Leave it out."
+    raise Refused(message)
+
+
+def _published_schema(order: Order, audited: AuditedBundle) -> pa.Schema:
+    types = {field.name: field.type for field in (*audited.spec.input.fields, *order.carried)}
+    fields = prediction_fields(order, types, output_schema(audited.bundle))
+    names = [field.name for field in fields]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        message = (
+            f"output columns collide: {', '.join(twice)} would be published twice. "
+            "Rename the model's column, or leave it out of output.passthrough or output.stamps."
+        )
+        raise Refused(message)
+    return pa.schema(fields)
+
+
+def _check_target(target: Target, config: JobConfig, published: pa.Schema) -> None:
+    """Refuse what publication would refuse, before any work."""
+    latest = latest_manifest(target.storage, target.layout.root)
+    if latest is None or not latest.runs:
+        return
+    if config.output.mode == "error":
+        message = (
+            f"{target.layout.root}: run {latest.runs[-1].run_id} is published here, and output.mode is `error`. "
+            "Use another output.uri, or mode append."
+        )
+        raise Refused(message)
+    entries = schema_entries(published)
+    if latest.columns != entries:
+        before = ", ".join(f"{entry.name} {entry.type}" for entry in latest.columns)
+        now = ", ".join(f"{entry.name} {entry.type}" for entry in entries)
+        message = f"{target.layout.root}: holds columns ({before}); this run would append ({now}). Use another output.uri."
+        raise Refused(message)
+
+

@@ -1,0 +1,120 @@
+"""The run record: what happened, for people and for history. Written at every ending, failures included."""
+
+from __future__ import annotations
+
+import os
+import platform
+from enum import StrEnum
+from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING, Literal
+
+from pydantic import AwareDatetime, Field
+
+from etl.documents import Document, Strict
+from etl.receipt import SplitAccount
+from jobs.plan import ModelFacts
+
+if TYPE_CHECKING:
+    from etl.storage import Storage
+
+__all__ = ["ErrorFacts", "RunRecord", "RunState", "Snapshot", "load_record", "machine", "versions"]
+
+
+class RunState(StrEnum):
+    """How a run ended."""
+
+    SUCCEEDED = "SUCCEEDED"
+    """Published, and every row was scored or filtered."""
+    PARTIALLY_SUCCEEDED = "PARTIALLY_SUCCEEDED"
+    """Published, with quarantined rows within the budgets."""
+    HELD_BACK = "HELD_BACK"
+    """Scored and not published: over a budget. Waits for `publish` or `discard`."""
+    DISCARDED = "DISCARDED"
+    """Scored and thrown away by a person."""
+    FAILED = "FAILED"
+    """Not published. What is scored is kept for the next try under the same id."""
+    CANCELLED = "CANCELLED"
+    """Stopped by a signal; as FAILED."""
+
+    @property
+    def is_published(self) -> bool:
+        """Whether the predictions can be read."""
+        return self in {RunState.SUCCEEDED, RunState.PARTIALLY_SUCCEEDED}
+
+
+class ErrorFacts(Strict):
+    """Why a run failed."""
+
+    kind: str
+    message: str
+
+
+class Snapshot(Strict):
+    """The input as it was pinned; the files are in the plan."""
+
+    files: int = Field(ge=0)
+    bytes: int = Field(ge=0)
+    digest: str = Field(description="SHA-256 over paths, sizes and etags.")
+
+
+class RunRecord(Document):
+    """What happened in a run; of a resumed one, the last try, with the counts of all of them."""
+
+    format: Literal["batchscore.record/1"] = "batchscore.record/1"
+    run_id: str
+    job: str
+    state: RunState
+    error: ErrorFacts | None = None
+    who: str = Field(description="user@host of the driver.")
+    started_at: AwareDatetime
+    ended_at: AwareDatetime
+    resumed: bool = Field(description="Whether an earlier try had left a plan.")
+    code: str = Field(description="Digest of the batchscore modules.")
+    config: str = Field(description="SHA-256 of the resolved config.")
+    output: str = Field(description="Folder of the predictions.")
+    manifest: int | None = Field(default=None, description="Version of the output root that first held the run.")
+    snapshot: Snapshot | None = None
+    model: ModelFacts | None = None
+    splits: int = Field(default=0, ge=0)
+    splits_scored_now: int = Field(default=0, ge=0, description="Splits scored by this try; the others had receipts.")
+    account: SplitAccount = SplitAccount()
+    reasons: dict[str, int] = Field(default_factory=dict, description="Quarantined rows by `stage/CODE`.")
+    wall_seconds: dict[str, float] = Field(default_factory=dict, description="Of the driver, by phase; they add up to the run.")
+    worker_seconds: dict[str, float] = Field(default_factory=dict, description="Summed over all splits' winning attempts.")
+    bytes_read: int = Field(default=0, ge=0, description="Compressed column chunks that were read.")
+    bytes_written: int = Field(default=0, ge=0, description="Prediction files.")
+    provider: str | None = Field(default=None, description="The execution provider that ran the model.")
+    workers: int = Field(default=0, ge=0, description="Worker processes that scored.")
+    model_loads: int = Field(default=0, ge=0, description="Times the model was loaded, over all workers.")
+    projected_task_bytes: int | None = Field(default=None, description="Peak memory of a worker as planned.")
+    peak_task_bytes: int | None = Field(default=None, description="Largest resident size of a worker, measured.")
+    accepted: str | None = Field(default=None, description="Why a person published a run over its budget.")
+    versions: dict[str, str] = Field(default_factory=dict)
+    machine: dict[str, str] = Field(default_factory=dict)
+
+    @property
+    def seconds(self) -> float:
+        """Wall clock from start to end."""
+        return (self.ended_at - self.started_at).total_seconds()
+
+
+def load_record(storage: Storage, path: str) -> RunRecord | None:
+    """A stored record, or None."""
+    data = storage.read_bytes(path)
+    return RunRecord.from_bytes(data, where=path) if data is not None else None
+
+
+def versions() -> dict[str, str]:
+    """Versions of what decides a run's behaviour."""
+    found = {"python": platform.python_version()}
+    for package in ("batchscore", "pyarrow", "numpy", "onnxruntime", "pyspark"):
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            found[package] = "not installed as a package"
+    return found
+
+
+def machine() -> dict[str, str]:
+    """The driver's machine."""
+    return {"system": platform.platform(), "cores": str(os.cpu_count()), "processor": platform.machine()}

@@ -1,0 +1,307 @@
+"""Run a scoring job: read → contract → transform → score → publish → record."""
+
+from __future__ import annotations
+
+import contextlib
+import getpass
+import secrets
+import socket
+import time
+from collections import Counter
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+
+from etl.account import settle
+from etl.documents import canonical_json, sha256_hex
+from etl.errors import BatchscoreError
+from etl.manifest import latest_manifest
+from etl.publish import publish
+from etl.splits import group_splits
+from jobs.errors import Cancelled, Refused, SplitsFailed
+from jobs.plan import Plan, Target, claim_run, list_inputs, load_plan, make_plan, store_plan, target_of
+from jobs.record import ErrorFacts, RunRecord, RunState, Snapshot, load_record, machine, versions
+from jobs.session import parallelism, start_session
+from scoring.code import code_digest
+from scoring.predictions import prediction_schema
+from scoring.scorer import load_scorer
+from scoring.spark import run_tasks
+from scoring.worker import receipt_of
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
+    from etl.receipt import Receipt, SplitAccount
+    from jobs.config import JobConfig
+
+__all__ = ["OnPhase", "RunRequest", "new_run_id", "run"]
+
+OnPhase = Callable[[str], None]
+"""Told the name of each phase before it begins."""
+
+_THREADS = 16
+_SHOWN = 10
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunRequest:
+    """What to run."""
+
+    config: JobConfig
+    run_id: str
+    """Idempotency key: the same id goes on where an earlier try ended."""
+    limit: int | None = None
+    """Score the first so many rows only, into a scratch output."""
+    sample: float | None = None
+    """Score this share of the rows only, chosen by hash, into a scratch output."""
+
+    @property
+    def is_scratch(self) -> bool:
+        """Whether the run publishes into a root of its own."""
+        return self.limit is not None or self.sample is not None
+
+
+def new_run_id(job: str) -> str:
+    """An id for a run by hand: job, UTC, four random hexadecimal digits."""
+    return f"{job}-{datetime.now(UTC):%Y%m%dt%H%M%S}-{secrets.token_hex(2)}"
+
+
+def run(request: RunRequest, on_phase: OnPhase = lambda _: None) -> RunRecord:
+    """Score a job's input and publish the predictions; again with the same id goes on where it stopped.
+
+    Returns the record of the run: published, or held back over a budget.
+
+    Raises:
+        BatchscoreError: it failed or was refused; the record says so too, unless nothing had been claimed.
+    """
+    job = _Run(request, on_phase)
+    done = job.already_published()
+    if done is not None:
+        return done
+    with job.recording():
+        plan = job.read()
+        receipts = job.transform_and_score(plan)
+        account = job.settle(plan, receipts)
+        job.publish(plan, receipts, account)
+    return job.record()
+
+
+@dataclass
+class _Run:
+    """The state of one try: clocks and what is known for the record so far."""
+
+    request: RunRequest
+    on_phase: OnPhase
+    started_at: datetime = field(default_factory=lambda: datetime.now(UTC))
+    wall: Counter[str] = field(default_factory=Counter)
+    facts: dict[str, Any] = field(default_factory=dict)
+    claimed: bool = False
+
+    def __post_init__(self) -> None:
+        self.target: Target = target_of(self.request.config, self.request.run_id, scratch=self.request.is_scratch)
+
+    @contextlib.contextmanager
+    def phase(self, name: str) -> Generator[None]:
+        """Announce a phase and clock it."""
+        self.on_phase(name)
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.wall[name] += time.perf_counter() - start
+
+    def already_published(self) -> RunRecord | None:
+        """The record of a published run with this id over the same input.
+
+        Raises:
+            Refused: it was published over other input; names the files.
+        """
+        plan = load_plan(self.target)
+        record = load_record(self.target.storage, self.target.layout.record)
+        if plan is None or record is None or not record.state.is_published:
+            return None
+        manifest = latest_manifest(self.target.storage, self.target.layout.root)
+        if manifest is None or self.request.run_id not in manifest.run_ids:
+            return None
+        claim_run(self.target, self.request.config, limit=self.request.limit, sample=self.request.sample)
+        _refuse_other_input(plan, self.request.config)
+        return record
+
+    def read(self) -> Plan:
+        """Claim the id; pin and resolve everything, or take up the plan of an earlier try."""
+        config, request = self.request.config, self.request
+        with self.phase("claim"):
+            claim_run(self.target, config, limit=request.limit, sample=request.sample)
+            self.claimed = True
+            plan = load_plan(self.target)
+        self.facts["resumed"] = plan is not None
+        if plan is None:
+            with self.phase("list"):
+                inputs = list_inputs(config)
+            with self.phase("plan"):
+                made = make_plan(self.target, config, inputs, limit=request.limit, sample=request.sample)
+                plan = store_plan(self.target, *made)
+        listing = canonical_json([file.model_dump() for file in plan.inputs])
+        self.facts["snapshot"] = Snapshot(files=len(plan.inputs), bytes=plan.bytes_in, digest=sha256_hex(listing))
+        self.facts["model"] = plan.model
+        self.facts["splits"] = len(plan.splits)
+        return plan
+
+    def transform_and_score(self, plan: Plan) -> list[Receipt]:
+        """Score every split that has no receipt; contract and transform happen in the same worker pass.
+
+        Raises:
+            SplitsFailed: with every distinct cause.
+        """
+        there = set(self.target.storage.names(self.target.layout.receipts))
+        missing = tuple(split for split in plan.splits if f"{split.name}.json" not in there)
+        self.facts["splits_scored_now"] = len(missing)
+        if missing:
+            with self.phase("start_spark"):
+                spark = start_session(f"batchscore {plan.run_id}", self.request.config.spark)
+            with self.phase("score"):
+                task_bytes = int(self.request.config.splits.task_bytes)
+                tasks = group_splits(missing, task_bytes=task_bytes, parallelism=parallelism(spark))
+                failures = run_tasks(spark, plan.order, tasks)
+            if failures:
+                causes = list(dict.fromkeys(f"{failure.kind}: {failure.message}" for failure in failures))
+                more = [f"… and {len(causes) - _SHOWN} more"] if len(causes) > _SHOWN else []
+                scored = len(plan.splits) - len({failure.split for failure in failures})
+                head = f"{len(plan.splits) - scored} of {len(plan.splits)} splits cannot be scored; nothing was published."
+                raise SplitsFailed("\n".join([head, *causes[:_SHOWN], *more]))
+        with ThreadPoolExecutor(_THREADS) as threads:
+            found = threads.map(lambda split: receipt_of(self.target.storage, self.target.layout, split), plan.splits)
+            receipts = [receipt for receipt in found if receipt is not None]
+        self._note(receipts)
+        return receipts
+
+    def _note(self, receipts: list[Receipt]) -> None:
+        seconds: Counter[str] = Counter()
+        reasons: Counter[str] = Counter()
+        for receipt in receipts:
+            seconds.update(receipt.seconds)
+            reasons.update(receipt.reasons)
+        workers = {(receipt.worker.host, receipt.worker.pid): 0 for receipt in receipts}
+        for receipt in receipts:
+            key = (receipt.worker.host, receipt.worker.pid)
+            workers[key] = max(workers[key], receipt.worker.loads)
+        self.facts.update(
+            worker_seconds={phase: round(total, 3) for phase, total in seconds.items()},
+            reasons=dict(reasons),
+            bytes_read=sum(receipt.bytes_read for receipt in receipts),
+            bytes_written=sum(r.predictions.pending.bytes for r in receipts if r.predictions is not None),
+            provider=receipts[0].worker.provider if receipts else None,
+            workers=len(workers),
+            model_loads=sum(workers.values()),
+            peak_task_bytes=max((receipt.worker.peak_rss_bytes for receipt in receipts), default=None),
+        )
+
+    def settle(self, plan: Plan, receipts: list[Receipt]) -> SplitAccount:
+        """Prove that every row of the input went to exactly one place."""
+        with self.phase("settle"):
+            account = settle(self.target.storage, plan.splits, receipts)
+        if not plan.order.row_limits and plan.order.sample is None and account.filtered.rows:
+            message = f"{account.filtered.rows} rows were filtered, but the run asked for no filter."
+            raise SplitsFailed(message)
+        self.facts["account"] = account
+        return account
+
+    def publish(self, plan: Plan, receipts: list[Receipt], account: SplitAccount) -> None:
+        """Publish, unless a budget holds the run back."""
+        over = over_budget(self.request.config, self.facts["reasons"], account)
+        if over:
+            self.facts["state"] = RunState.HELD_BACK
+            self.facts["error"] = ErrorFacts(kind="HeldBack", message="; ".join(over))
+            return
+        with self.phase("publish"):
+            schema = pa.schema([])
+            if receipts:
+                scorer = load_scorer(self.target.storage, plan.order)
+                schema = prediction_schema(plan.order, scorer)
+            manifest = publish(
+                self.target.storage,
+                self.target.layout,
+                receipts,
+                schema=schema,
+                mode=self.request.config.output.mode,
+                on_step=self.on_phase,
+            )
+        self.facts["manifest"] = manifest.seq
+        quarantined = account.quarantined.rows > 0
+        self.facts["state"] = RunState.PARTIALLY_SUCCEEDED if quarantined else RunState.SUCCEEDED
+
+    @contextlib.contextmanager
+    def recording(self) -> Generator[None]:
+        """Write the record at every ending, once the id is ours."""
+        try:
+            yield
+        except KeyboardInterrupt as error:
+            self.facts["state"] = RunState.CANCELLED
+            message = f"run {self.request.run_id} was stopped by a signal. Run the same id again to go on."
+            self.facts["error"] = ErrorFacts(kind="Cancelled", message=message)
+            self._store()
+            raise Cancelled(message) from error
+        except BatchscoreError as error:
+            self.facts["state"] = RunState.FAILED
+            self.facts["error"] = ErrorFacts(kind=type(error).__name__, message=str(error))
+            if self.claimed:
+                self._store()
+            raise
+        self.on_phase("record")
+        self._store()
+
+    def record(self) -> RunRecord:
+        """The record as it stands."""
+        config = self.request.config
+        return RunRecord(
+            run_id=self.request.run_id,
+            job=config.name,
+            who=f"{getpass.getuser()}@{socket.gethostname()}",
+            started_at=self.started_at,
+            ended_at=self.facts.get("ended_at", datetime.now(UTC)),
+            code=code_digest(),
+            config=sha256_hex(config.model_dump_json().encode()),
+            output=self.target.layout.data,
+            wall_seconds={phase: round(seconds, 3) for phase, seconds in self.wall.items()},
+            versions=versions(),
+            machine=machine(),
+            **{"resumed": False, **{key: value for key, value in self.facts.items() if key != "ended_at"}},
+        )
+
+    def _store(self) -> None:
+        self.facts["ended_at"] = datetime.now(UTC)
+        self.target.storage.replace(self.target.layout.record, self.record().to_bytes())
+
+
+def _refuse_other_input(plan: Plan, config: JobConfig) -> None:
+    planned = {file.path: file.etag for file in plan.inputs}
+    now = {file.path: file.etag for file in list_inputs(config)}
+    added = [f"{path} is new" for path in sorted(now.keys() - planned.keys())]
+    gone = [f"{path} is gone" for path in sorted(planned.keys() - now.keys())]
+    changed = [f"{path} was changed" for path in sorted(planned.keys() & now.keys()) if planned[path] != now[path]]
+    differences = [*added, *gone, *changed]
+    if differences:
+        more = f" and {len(differences) - _SHOWN} more" if len(differences) > _SHOWN else ""
+        message = (
+            f"run id {plan.run_id} was published with other input: {'; '.join(differences[:_SHOWN])}{more}. "
+            "Use another --run-id to score the input as it is now."
+        )
+        raise Refused(message)
+
+
+def over_budget(config: JobConfig, reasons: dict[str, int], account: SplitAccount) -> list[str]:
+    """A sentence for each stage that set more rows aside than its budget allows."""
+    by_stage: Counter[str] = Counter()
+    for reason, rows in reasons.items():
+        by_stage[reason.partition("/")[0]] += rows
+    sentences = []
+    for stage, rows in sorted(by_stage.items()):
+        budget = getattr(config.budgets, stage)
+        if not budget.allows(rows, account.rows_in.rows):
+            allowed = budget.model_dump_json(exclude_none=True)
+            sentences.append(f"{rows} rows were quarantined by stage {stage}, its budget is {allowed}")
+    return sentences

@@ -1,0 +1,37 @@
+"""Model batches that cross the borders of Arrow batches and row groups."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+__all__ = ["rebatch"]
+
+
+def rebatch(batches: Iterable[pa.RecordBatch], rows: int) -> Iterator[pa.RecordBatch]:
+    """The same rows in the same order, in batches of exactly `rows` rows but for the last.
+
+    Slices are views; only a batch that crosses a border is copied.
+    """
+    waiting: list[pa.RecordBatch] = []
+    have = 0
+    for batch in batches:
+        start = 0
+        while have + batch.num_rows - start >= rows:
+            taken = batch.slice(start, rows - have)
+            start += taken.num_rows
+            yield _joined([*waiting, taken])
+            waiting, have = [], 0
+        if start < batch.num_rows:
+            waiting.append(batch.slice(start))
+            have += batch.num_rows - start
+    if waiting:
+        yield _joined(waiting)
+
+
+def _joined(parts: list[pa.RecordBatch]) -> pa.RecordBatch:
+    return parts[0] if len(parts) == 1 else pa.concat_batches(parts)

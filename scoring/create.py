@@ -1,0 +1,107 @@
+"""Make a bundle: model, fitted spec and golden rows in one folder, with the digest of every file."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+
+from etl.documents import canonical_json, sha256_hex
+from etl.pipeline import Pipeline
+from scoring.bundle import BUNDLE_FILE, AuditedBundle, Bundle, FileDigest, Golden, audit
+from scoring.errors import BundleError
+from scoring.golden import arrow_bytes
+from scoring.session import Session, SessionOptions
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from etl.spec import Spec
+    from etl.storage import Storage
+    from scoring.outputs import OutputColumn
+
+__all__ = ["BundleParts", "create_bundle"]
+
+
+class BundleParts(NamedTuple):
+    """What a bundle is made of."""
+
+    name: str
+    """Lower-case name of the model."""
+    version: str
+    """Its version, for people."""
+    model: bytes
+    """The ONNX file."""
+    spec: Spec
+    """The fitted ETL spec that makes the model's inputs."""
+    columns: tuple[OutputColumn, ...]
+    """What is published."""
+    golden_rows: pa.Table
+    """Raw input rows that exercise the spec: missing values, rare categories, extremes."""
+    references: Mapping[str, pa.Table]
+    """The reference tables that the golden rows need, by name; an excerpt will do."""
+    facts: Mapping[str, str]
+    """Free text about the model."""
+
+
+def create_bundle(storage: Storage, folder: str, parts: BundleParts) -> AuditedBundle:
+    """Write a bundle and read it back through the audit.
+
+    Raises:
+        BundleError: the folder has a bundle, the parts do not fit, or a golden row is rejected by the spec.
+    """
+    if storage.stat(f"{folder}/{BUNDLE_FILE}") is not None:
+        message = f"{folder}: there is a bundle here, and bundles are not changed. Choose another folder or remove it."
+        raise BundleError(message)
+    session = Session(parts.model, SessionOptions(), parts.name)
+    golden, golden_files = _golden(parts, session)
+    files = {"model.onnx": parts.model, "etl.json": parts.spec.to_bytes(), **golden_files}
+    bundle = Bundle(
+        name=parts.name,
+        version=parts.version,
+        model="model.onnx",
+        spec="etl.json",
+        files={name: FileDigest(bytes=len(data), sha256=sha256_hex(data)) for name, data in files.items()},
+        signature=session.signature,
+        columns=parts.columns,
+        golden=golden,
+        facts=dict(parts.facts),
+    )
+    for name, data in files.items():
+        storage.replace(f"{folder}/{name}", data)
+    storage.create_if_absent(f"{folder}/{BUNDLE_FILE}", canonical_json(bundle.model_dump(mode="json", by_alias=True)))
+    return audit(storage, folder)
+
+
+def _golden(parts: BundleParts, session: Session) -> tuple[Golden, dict[str, bytes]]:
+    pipeline = Pipeline(parts.spec, parts.references)
+    names = [field.name for field in parts.spec.input.fields]
+    rows = parts.golden_rows.select(names).combine_chunks()
+    features = pipeline.transform(pipeline.contract(rows, "golden rows"))
+    if features.kept is not None:
+        rejection = features.rejections[0]
+        message = f"golden row {rejection.rows[0]} is rejected by {rejection.pointer}: {rejection.message}. Leave it out."
+        raise BundleError(message)
+    outputs = session.run(features.tensors)
+    tensors = {tensor.name: tensor for tensor in session.signature.outputs}
+    arrays = [column.array(outputs, tensors[column.tensor], rows.num_rows) for column in parts.columns]
+    made = pa.Table.from_arrays(arrays, names=[column.column for column in parts.columns])
+    files = {
+        "golden/rows.arrow": arrow_bytes(rows),
+        "golden/features.arrow": arrow_bytes(pa.table({name: _as_list(t) for name, t in features.tensors.items()})),
+        "golden/outputs.arrow": arrow_bytes(made),
+    }
+    references = {name: f"golden/reference-{name}.arrow" for name in parts.references}
+    files.update((references[name], arrow_bytes(table.combine_chunks())) for name, table in parts.references.items())
+    golden = Golden(rows="golden/rows.arrow", features="golden/features.arrow", outputs="golden/outputs.arrow", references=references)
+    return golden, files
+
+
+def _as_list(tensor: np.ndarray) -> pa.Array:
+    if tensor.ndim == 1:
+        return pa.array(tensor)
+    offsets = np.arange(0, tensor.size + 1, tensor.shape[1], dtype=np.int32)
+    return pa.ListArray.from_arrays(offsets, pa.array(tensor.reshape(-1)))
+
+

@@ -1,0 +1,40 @@
+"""What can go wrong with models, as one tree beside the tables' one.
+
+BatchscoreError
+└── ScoringError
+    ├── BundleError      a bundle is incomplete, changed, inconsistent, or its model cannot be loaded
+    │   └── GoldenError  the bundle does not give its own golden outputs on this machine
+    ├── DeviceError      the device that was asked for is not there; there is no silent fall-back
+    ├── InferenceError   the model failed on rows, or gave something that the bundle does not declare
+    └── CodeSkew         a worker runs other code than the driver
+"""
+
+from __future__ import annotations
+
+from etl.errors import BatchscoreError
+
+__all__ = ["BundleError", "CodeSkew", "DeviceError", "GoldenError", "InferenceError", "ScoringError"]
+
+
+class ScoringError(BatchscoreError):
+    """Something is wrong with a model or its device."""
+
+
+class BundleError(ScoringError):
+    """A bundle is incomplete, changed or inconsistent, or its model cannot be loaded."""
+
+
+class GoldenError(BundleError):
+    """The bundle does not give its own golden features or outputs on this machine."""
+
+
+class DeviceError(ScoringError):
+    """The device that was asked for is not there, or did not take the model."""
+
+
+class InferenceError(ScoringError):
+    """The model failed, or gave something that the bundle does not declare."""
+
+
+class CodeSkew(ScoringError):  # noqa: N818  it names the state, as `SystemExit` does
+    """A worker runs other code than the driver."""

@@ -1,0 +1,33 @@
+"""What a worker is told: one order for all tasks of a run, and the splits of its own task."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import AwareDatetime, Field
+
+from etl.contract import InputField
+from etl.documents import Strict
+from scoring.session import SessionOptions
+
+__all__ = ["Order", "Stamp"]
+
+Stamp = Literal["run_id", "model_version", "scored_at"]
+"""A column that says where a row's scores come from."""
+
+
+class Order(Strict):
+    """How to score any split of a run. Everything in it changes scores or files, so it is part of the plan."""
+
+    run_id: str
+    root: str = Field(description="The output root, in its store's naming.")
+    bundle_sha256: str
+    references: dict[str, str] = Field(description="SHA-256 of each pinned reference table, by name.")
+    carried: tuple[InputField, ...] = Field(description="Columns that are published but not read by the spec.")
+    passthrough: tuple[str, ...] = Field(description="Input columns that are published, in order.")
+    stamps: tuple[Stamp, ...]
+    scored_at: AwareDatetime = Field(description="When the run was planned: the same for all rows, and after a resume.")
+    session: SessionOptions
+    batch_rows: int = Field(ge=1, description="Rows of a model batch.")
+    sample: float | None = Field(default=None, gt=0, le=1, description="Share of rows scored, chosen by row hash.")
+    row_limits: dict[int, int] = Field(default_factory=dict, description="Rows scored of a split, where not all, by index.")

@@ -1,0 +1,80 @@
+"""From a model's output tensors to typed Arrow columns, by name."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+import pyarrow as pa
+from pydantic import Field
+
+from etl.documents import Strict
+from etl.ops.base import Name
+from scoring.errors import InferenceError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from scoring.signature import TensorSpec
+
+__all__ = ["OutputColumn"]
+
+ScalarType = Literal["float32", "float64", "int32", "int64", "bool", "string"]
+_ARROW: dict[str, pa.DataType] = {
+    "float32": pa.float32(),
+    "float64": pa.float64(),
+    "int32": pa.int32(),
+    "int64": pa.int64(),
+    "bool": pa.bool_(),
+    "string": pa.string(),
+}
+
+
+class OutputColumn(Strict):
+    """One published column: a tensor, or one element of each of its rows."""
+
+    column: Name
+    tensor: str = Field(description="Name of the model output.")
+    type: ScalarType = Field(description="Type of the column, or of its elements when it is a list.")
+    element: int | None = Field(default=None, ge=0, description="Take this element of each row of an (n, k) tensor.")
+
+    def problem(self, tensor: TensorSpec) -> str | None:
+        """Why the column cannot be made from the tensor, or None."""
+        rank = len(tensor.shape)
+        if rank not in {1, 2}:
+            return f"tensor {tensor} has rank {rank}; this release publishes rank 1 and 2"
+        width = tensor.shape[1] if rank == 2 else 1  # noqa: PLR2004  a matrix
+        if self.element is not None and width is not None and self.element >= width:
+            return f"tensor {tensor} has no element {self.element}"
+        if (tensor.dtype == "string") != (self.type == "string"):
+            return f"tensor {tensor} cannot become {self.type}"
+        return None
+
+    def is_list(self, tensor: TensorSpec) -> bool:
+        """Whether the column is a list: an (n, k) tensor of which no element is taken. (n, 1) is a scalar."""
+        return self.element is None and len(tensor.shape) == 2 and tensor.shape[1] != 1  # noqa: PLR2004  a matrix
+
+    def field(self, tensor: TensorSpec) -> pa.Field:
+        """The column in the published schema."""
+        scalar = _ARROW[self.type]
+        return pa.field(self.column, pa.list_(scalar) if self.is_list(tensor) else scalar)
+
+    def array(self, outputs: Mapping[str, np.ndarray], tensor: TensorSpec, rows: int) -> pa.Array:
+        """The column of a batch; no copy where the element type is the tensor's.
+
+        Raises:
+            InferenceError: the model gave another number of rows than it was fed.
+        """
+        values = outputs[self.tensor]
+        if values.shape[:1] != (rows,):
+            message = f"model output {self.tensor} has shape {values.shape} for {rows} rows"
+            raise InferenceError(message)
+        if self.element is not None:
+            values = values[:, self.element] if values.ndim == 2 else values  # noqa: PLR2004  a matrix
+        if self.is_list(tensor):
+            offsets = np.arange(0, values.size + 1, values.shape[1], dtype=np.int32)
+            return pa.ListArray.from_arrays(offsets, self._typed(values.reshape(-1)))
+        return self._typed(values.reshape(rows))
+
+    def _typed(self, values: np.ndarray) -> pa.Array:
+        return pa.array(np.ascontiguousarray(values)).cast(_ARROW[self.type], safe=self.type != "float32")

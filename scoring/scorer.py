@@ -1,0 +1,102 @@
+"""A loaded bundle: contract, ETL and session together, made once per worker process and kept."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections import OrderedDict
+from typing import TYPE_CHECKING, NamedTuple
+
+from etl.contract import Contract
+from etl.documents import sha256_hex
+from etl.layout import Layout, model_folder
+from etl.pipeline import Pipeline
+from scoring.bundle import AuditedBundle, audit
+from scoring.errors import BundleError
+from scoring.golden import arrow_table, replay
+from scoring.session import Session
+
+if TYPE_CHECKING:
+    from etl.storage import Storage
+    from scoring.golden import Deviation
+    from scoring.order import Order
+
+__all__ = ["Scorer", "loads_so_far", "resident_scorer"]
+
+_CAPACITY = 4
+"""Loaded bundles that a process keeps; the one used longest ago goes first."""
+
+# In an imported module on purpose: a cache in `__main__` would be pickled by value and rebuilt in every task.
+_resident: OrderedDict[tuple[str, ...], Scorer] = OrderedDict()
+_lock = threading.Lock()
+_loads = 0
+
+
+class Scorer(NamedTuple):
+    """Everything that scoring a batch needs."""
+
+    audited: AuditedBundle
+    pipeline: Pipeline
+    session: Session
+    deviation: Deviation | None
+    """What the golden replay found on this device; None when the bundle has no golden rows."""
+
+
+def loads_so_far() -> int:
+    """Bundles that this process has loaded."""
+    return _loads
+
+
+def resident_scorer(storage: Storage, order: Order) -> Scorer:
+    """The process's scorer for an order: loaded on first use, after the fork, and kept for later tasks.
+
+    Keyed by content, device and options, and by process: a forked child must not use its parent's session.
+    """
+    global _loads  # noqa: PLW0603  a count of this process, reported in receipts
+    key = (
+        str(os.getpid()),
+        order.root,
+        order.run_id if order.references else "",
+        order.bundle_sha256,
+        order.session.model_dump_json(),
+        ",".join(field.model_dump_json() for field in order.carried),
+    )
+    with _lock:
+        if key in _resident:
+            _resident.move_to_end(key)
+            return _resident[key]
+        scorer = load_scorer(storage, order)
+        _loads += 1
+        _resident[key] = scorer
+        while len(_resident) > _CAPACITY:
+            _resident.popitem(last=False)
+        return scorer
+
+
+def load_scorer(storage: Storage, order: Order) -> Scorer:
+    """Audit, load and replay the run's copy of its bundle, and load its pinned reference tables.
+
+    Raises:
+        BundleError: a file is not what was planned.
+        GoldenError: the bundle does not reproduce its golden rows here.
+    """
+    folder = model_folder(order.root, order.bundle_sha256)
+    audited = audit(storage, folder)
+    if audited.sha256 != order.bundle_sha256:
+        message = f"{folder}: is not the bundle that was planned ({audited.sha256} found)."
+        raise BundleError(message)
+    layout = Layout(order.root, order.run_id)
+    references = {}
+    for name, sha256 in order.references.items():
+        data = storage.read_bytes(layout.reference(name))
+        if data is None or sha256_hex(data) != sha256:
+            message = f"{layout.reference(name)}: the pinned reference table is missing or was changed."
+            raise BundleError(message)
+        references[name] = arrow_table(data)
+    session = Session(audited.model, order.session, f"{folder}/{audited.bundle.model}")
+    if session.signature != audited.bundle.signature:
+        message = f"{folder}: the model's tensors are not the ones that bundle.json declares."
+        raise BundleError(message)
+    deviation = replay(audited, session, audited.bundle.tolerances[order.session.device])
+    spec = audited.spec.model_copy(update={"input": Contract(fields=(*audited.spec.input.fields, *order.carried))})
+    return Scorer(audited, Pipeline(spec, references), session, deviation)

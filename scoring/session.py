@@ -1,0 +1,108 @@
+"""onnxruntime, and nothing else imports it: a session from bytes, on the device that was asked for or not at all."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+import onnxruntime as ort
+from pydantic import Field
+
+from etl.documents import Strict
+from scoring.errors import BundleError, DeviceError, InferenceError
+from scoring.signature import Signature, TensorSpec
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+__all__ = ["Device", "Session", "SessionOptions"]
+
+Device = Literal["cpu", "cuda"]
+"""Where the model runs."""
+
+_PROVIDERS: dict[str, str] = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
+_DTYPES = {
+    "tensor(float)": "float32",
+    "tensor(double)": "float64",
+    "tensor(float16)": "float16",
+    "tensor(int8)": "int8",
+    "tensor(int16)": "int16",
+    "tensor(int32)": "int32",
+    "tensor(int64)": "int64",
+    "tensor(uint8)": "uint8",
+    "tensor(bool)": "bool",
+    "tensor(string)": "string",
+}
+
+
+class SessionOptions(Strict):
+    """What a session is made with; part of the key under which it is kept."""
+
+    device: Device = "cpu"
+    intra_op_threads: int = Field(default=1, ge=1, description="Threads of one operator; as many as the task has cores.")
+
+
+class Session:
+    """A loaded model."""
+
+    def __init__(self, model: bytes, options: SessionOptions, where: str) -> None:
+        """Load the model.
+
+        Raises:
+            DeviceError: the device is not there, or the runtime did not take it.
+            BundleError: the bytes are no model that this runtime can load.
+        """
+        provider = _PROVIDERS[options.device]
+        available = ort.get_available_providers()
+        if provider not in available:
+            message = (
+                f"device {options.device} was asked for, but onnxruntime {ort.__version__} here has {', '.join(available)}. "
+                "Install onnxruntime-gpu in place of onnxruntime, or ask for device cpu."
+            )
+            raise DeviceError(message)
+        try:
+            self._session = ort.InferenceSession(model, _session_options(options), providers=[provider])
+        except Exception as error:  # noqa: BLE001  onnxruntime's own exceptions have no common base but Exception
+            message = f"{where}: onnxruntime {ort.__version__} cannot load this model: {error}."
+            raise BundleError(message) from error
+        self.provider: str = self._session.get_providers()[0]
+        if self.provider != provider:
+            message = f"{where}: {provider} was asked for, onnxruntime took {self.provider}. See its log for the reason."
+            raise DeviceError(message)
+        self.signature = Signature(
+            inputs=tuple(_tensor(node, where) for node in self._session.get_inputs()),
+            outputs=tuple(_tensor(node, where) for node in self._session.get_outputs()),
+        )
+        self._output_names = [tensor.name for tensor in self.signature.outputs]
+
+    def run(self, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Outputs by name; the first axis of each is the rows.
+
+        Raises:
+            InferenceError: the runtime failed; the message is its own.
+        """
+        try:
+            values = self._session.run(self._output_names, dict(feeds))
+        except Exception as error:  # noqa: BLE001  see above
+            message = f"the model failed: {error}"
+            raise InferenceError(message) from error
+        return dict(zip(self._output_names, (np.asarray(value) for value in values), strict=True))
+
+
+def _session_options(options: SessionOptions) -> ort.SessionOptions:
+    """Fixed thread counts and no spinning: the runtime would take every core of the host for each worker."""
+    made = ort.SessionOptions()
+    made.intra_op_num_threads = options.intra_op_threads
+    made.inter_op_num_threads = 1
+    made.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
+    made.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    made.log_severity_level = 3
+    return made
+
+
+def _tensor(node: ort.NodeArg, where: str) -> TensorSpec:
+    if node.type not in _DTYPES:
+        message = f"{where}: tensor {node.name} has type {node.type}, which this release cannot feed or read."
+        raise BundleError(message)
+    shape = tuple(size if isinstance(size, int) else None for size in node.shape)
+    return TensorSpec(name=node.name, dtype=_DTYPES[node.type], shape=shape)

@@ -1,0 +1,29 @@
+"""Names, element types and shapes of a model's tensors."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from etl.documents import Strict
+
+__all__ = ["Signature", "TensorSpec"]
+
+
+class TensorSpec(Strict):
+    """One input or output of a model."""
+
+    name: str
+    dtype: str = Field(description="numpy's name, e.g. float32; string for text.")
+    shape: tuple[int | None, ...] = Field(description="None where any size goes; the first axis is rows.")
+
+    def __str__(self) -> str:
+        """For messages: name float32[rows, 28]."""
+        axes = ", ".join("rows" if axis == 0 else str(size or "any") for axis, size in enumerate(self.shape))
+        return f"{self.name} {self.dtype}[{axes}]"
+
+
+class Signature(Strict):
+    """A model's inputs and outputs, in the graph's order."""
+
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]

@@ -1,0 +1,70 @@
+"""Start one Spark task per group of splits. Spark schedules and retries; it carries no rows.
+
+The only file of `scoring` that imports pyspark, and only for types: the session is handed in.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+from typing import TYPE_CHECKING, NamedTuple
+
+import pyarrow as pa
+
+from etl.errors import BatchscoreError
+from scoring.code import check_code, code_digest
+from scoring.worker import score_split
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from pyspark.sql import SparkSession
+
+    from etl.splits import Split
+    from scoring.order import Order
+
+__all__ = ["Failure", "run_tasks"]
+
+_ANSWER = pa.schema([pa.field("failure", pa.string())])
+
+
+class Failure(NamedTuple):
+    """A split that cannot be scored; trying again would not help."""
+
+    split: int
+    kind: str
+    """Name of the error's class."""
+    message: str
+
+
+def run_tasks(spark: SparkSession, order: Order, tasks: tuple[tuple[Split, ...], ...]) -> list[Failure]:
+    """Score every split of every task; the failures, by split. What was scored is in the receipts.
+
+    `range(n, numPartitions=n).mapInArrow` starts exactly n tasks, with AQE on or off, classic and Spark Connect.
+    """
+    if not tasks:
+        return []
+    numbers = spark.range(0, len(tasks), 1, len(tasks))
+    answers = numbers.mapInArrow(functools.partial(_run_task, order, tasks, code_digest()), "failure string").collect()
+    failures = [Failure(*json.loads(answer["failure"])) for answer in answers]
+    return sorted(failures)
+
+
+def _run_task(
+    order: Order, tasks: tuple[tuple[Split, ...], ...], code: str, batches: Iterable[pa.RecordBatch]
+) -> Iterator[pa.RecordBatch]:
+    """Runs on a worker. Errors that a retry would repeat go back as data; any other one lets Spark retry the task."""
+    for batch in batches:
+        for number in batch.column("id").to_pylist():
+            failures = [failure for split in tasks[number] if (failure := _try_split(order, split, code)) is not None]
+            answers = [json.dumps(failure) for failure in failures]
+            yield pa.RecordBatch.from_arrays([pa.array(answers, pa.string())], schema=_ANSWER)
+
+
+def _try_split(order: Order, split: Split, code: str) -> Failure | None:
+    try:
+        check_code(code)
+        score_split(order, split)
+    except BatchscoreError as error:
+        return Failure(split.index, type(error).__name__, str(error))
+    return None

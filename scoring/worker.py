@@ -1,0 +1,250 @@
+"""Score splits: the data flow of a worker, in pure Arrow and numpy. It runs without Spark.
+
+read → contract → transform → score → write → receipt
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import resource
+import socket
+import time
+import uuid
+from collections import Counter
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pyarrow as pa
+
+from etl.digest import file_seed, row_hashes
+from etl.errors import PendingLost
+from etl.frame import Rejection
+from etl.layout import Layout
+from etl.read import ROW, SplitReader
+from etl.receipt import Receipt, RowTally, SplitAccount, WorkerFacts
+from etl.storage import storage_for
+from etl.write import ArrowWriter, ParquetWriter
+from scoring.batching import rebatch
+from scoring.code import code_digest
+from scoring.errors import InferenceError
+from scoring.predictions import assemble_predictions, prediction_schema
+from scoring.quarantine import quarantine_batch, quarantine_schema
+from scoring.scorer import Scorer, loads_so_far, resident_scorer
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Iterator
+
+    from etl.splits import Split
+    from etl.storage import Storage
+    from scoring.order import Order
+
+__all__ = ["receipt_of", "score_split"]
+
+_LINUX_RSS_UNIT = 1024
+
+
+def score_split(order: Order, split: Split) -> Receipt:
+    """Score one split and commit its receipt; a split that has one is not scored again.
+
+    To be sure that it is the driver's code that does this, call `scoring.code.check_code` first.
+
+    Raises:
+        BatchscoreError: the split cannot be scored, and trying again would not help.
+    """
+    storage, _ = storage_for(order.root)
+    layout = Layout(order.root, order.run_id)
+    done = receipt_of(storage, layout, split)
+    return done or _Attempt(storage, layout, order, split).run()
+
+
+def receipt_of(storage: Storage, layout: Layout, split: Split) -> Receipt | None:
+    """The split's receipt, or None while nobody has committed one."""
+    path = layout.receipt(split.name)
+    data = storage.read_bytes(path)
+    return Receipt.from_bytes(data, where=path) if data is not None else None
+
+
+class _Attempt:
+    """One attempt at one split: owns its clocks, tallies and pending files."""
+
+    def __init__(self, storage: Storage, layout: Layout, order: Order, split: Split) -> None:  # noqa: PLR0917
+        self.storage = storage
+        self.layout = layout
+        self.order = order
+        self.split = split
+        self.name = uuid.uuid4().hex[:12]
+        self.started_at = datetime.now(UTC)
+        self.seconds: Counter[str] = Counter()
+        self.reasons: Counter[str] = Counter()
+        self.account = SplitAccount()
+        self.bytes_read = 0
+        self.seed = file_seed(split.file.path)
+
+    def run(self) -> Receipt:
+        """Read, transform, score and write the split, then commit."""
+        with self._clock("load"):
+            scorer = resident_scorer(self.storage, self.order)
+        schema = prediction_schema(self.order, scorer)
+        self.predictions = ParquetWriter(self.storage, self.layout.part(self.split.name, self.name), schema)
+        path = self.layout.quarantine(self.split.name, self.name)
+        self.quarantine = ArrowWriter(self.storage, path, quarantine_schema(scorer.pipeline.spec.input))
+        try:
+            for batch in rebatch(self._read(scorer), self.order.batch_rows):
+                self._score(scorer, batch)
+            return self._commit(scorer)
+        except BaseException:
+            self.predictions.abort()
+            self.quarantine.abort()
+            raise
+
+    @contextlib.contextmanager
+    def _clock(self, phase: str) -> Generator[None]:
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[phase] += time.perf_counter() - start
+
+    def _read(self, scorer: Scorer) -> Iterator[pa.RecordBatch]:
+        """The split's rows that are to be scored; every row is counted as in, the others as filtered."""
+        with self._clock("read"):
+            self.reader = SplitReader(self.storage, self.split)
+            scorer.pipeline.spec.input.check_schema(self.reader.schema, self.split.file.path)
+            columns = [field.name for field in scorer.pipeline.spec.input.fields]
+            self.bytes_read = self.reader.compressed_bytes(columns)
+            batches = self.reader.batches(columns, self.order.batch_rows)
+        remaining = self.order.row_limits.get(self.split.index, self.reader.rows)
+        while True:
+            with self._clock("read"):
+                batch = next(batches, None)
+                if batch is None:
+                    return
+                hashes = self._hashes(batch)
+                self._add(rows_in=RowTally.of_hashes(hashes))
+                keep = self._kept(hashes, remaining)
+                remaining -= batch.num_rows
+                if keep is not None:
+                    self._add(filtered=RowTally.of_hashes(hashes[~keep]))
+                    batch = batch.filter(pa.array(keep))
+            yield batch
+
+    def _kept(self, hashes: np.ndarray, remaining: int) -> np.ndarray | None:
+        """Which rows `sample` and `limit` leave; None for all."""
+        keep = None
+        if self.order.sample is not None:
+            keep = hashes < np.uint64(min(self.order.sample * 2**64, 2**64 - 1))
+        if remaining < hashes.size:
+            within = np.arange(hashes.size) < remaining
+            keep = within if keep is None else keep & within
+        return keep
+
+    def _hashes(self, batch: pa.RecordBatch) -> np.ndarray:
+        return row_hashes(self.seed, batch.column(ROW).to_numpy())
+
+    def _add(self, **tallies: RowTally) -> None:
+        self.account = self.account + SplitAccount(**tallies)
+
+    def _score(self, scorer: Scorer, batch: pa.RecordBatch) -> None:
+        """One model batch from contract to buffered output."""
+        with self._clock("transform"):
+            frame = scorer.pipeline.contract(batch, self.split.file.path)
+            features = scorer.pipeline.transform(frame)
+        with self._clock("infer"):
+            rows = features.kept if features.kept is not None else np.arange(batch.num_rows)
+            outputs, rows, failed = _infer(scorer, features.tensors, rows)
+        with self._clock("write"):
+            if features.rejections or failed:
+                self._quarantine(scorer, batch, [*features.rejections, *failed])
+            if rows.size:
+                scored = assemble_predictions(self.order, scorer, frame=frame, outputs=outputs, rows=rows)
+                self.predictions.write(scored)
+                index = batch.column(ROW).to_numpy()[rows] if rows.size < batch.num_rows else batch.column(ROW).to_numpy()
+                self._add(scored=RowTally.of_hashes(row_hashes(self.seed, index)))
+
+    def _quarantine(self, scorer: Scorer, batch: pa.RecordBatch, rejections: list[Rejection]) -> None:
+        """Set rows aside, each once, under the first rule that rejected it."""
+        bad = quarantine_batch(batch, rejections, reader=self.reader, split=self.split, contract=scorer.pipeline.spec.input)
+        self.quarantine.write(bad)
+        self._add(quarantined=RowTally.of_hashes(row_hashes(self.seed, bad.column("row").to_numpy())))
+        for stage, code in zip(bad.column("stage").to_pylist(), bad.column("code").to_pylist(), strict=True):
+            self.reasons[f"{stage}/{code}"] += 1
+
+    def _commit(self, scorer: Scorer) -> Receipt:
+        """Make the files durable, then create the receipt; if another attempt was first, undo this one."""
+        with self._clock("write"):
+            predictions, quarantine = self.predictions.finish(), self.quarantine.finish()
+            if quarantine is not None:
+                self.storage.complete(quarantine.pending)
+        receipt = Receipt(
+            run_id=self.order.run_id,
+            split=self.split.index,
+            attempt=self.name,
+            account=self.account,
+            predictions=predictions,
+            quarantine=quarantine,
+            reasons=dict(self.reasons),
+            seconds={phase: round(seconds, 6) for phase, seconds in self.seconds.items()},
+            bytes_read=self.bytes_read,
+            started_at=self.started_at,
+            ended_at=datetime.now(UTC),
+            worker=_facts(scorer),
+        )
+        if self.storage.create_if_absent(self.layout.receipt(self.split.name), receipt.to_bytes()):
+            return receipt
+        return self._yield_to_winner(receipt)
+
+    def _yield_to_winner(self, mine: Receipt) -> Receipt:
+        winner = receipt_of(self.storage, self.layout, self.split)
+        if winner is None:
+            message = f"{self.layout.receipt(self.split.name)}: the receipt was there and is gone. Nobody may delete receipts."
+            raise PendingLost(message)
+        if winner.attempt != mine.attempt:
+            if mine.predictions is not None:
+                self.storage.abort(mine.predictions.pending)
+            if mine.quarantine is not None:
+                self.storage.delete(mine.quarantine.pending.path)
+        return winner
+
+
+def _facts(scorer: Scorer) -> WorkerFacts:
+    return WorkerFacts(
+        host=socket.gethostname(),
+        pid=os.getpid(),
+        code=code_digest(),
+        provider=scorer.session.provider,
+        loads=loads_so_far(),
+        peak_rss_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * _LINUX_RSS_UNIT,
+    )
+
+
+def _infer(
+    scorer: Scorer, tensors: dict[str, np.ndarray], rows: np.ndarray
+) -> tuple[dict[str, np.ndarray], np.ndarray, list[Rejection]]:
+    """Run the model; a batch that fails is halved until the culprits are alone, and the rest is scored.
+
+    Returns the outputs, the positions they stand for, and the rows that failed.
+    """
+    if not rows.size:
+        return {}, rows, []
+    try:
+        return scorer.session.run(tensors), rows, []
+    except InferenceError as error:
+        if rows.size == 1:
+            failed = Rejection(rows, "MODEL_FAILED", "", "", str(error)[:1024])
+            return {}, rows[:0], [failed]
+    half = rows.size // 2
+    outputs: list[dict[str, np.ndarray]] = []
+    kept: list[np.ndarray] = []
+    failures: list[Rejection] = []
+    for part in (slice(None, half), slice(half, None)):
+        made, ok, bad = _infer(scorer, {name: tensor[part] for name, tensor in tensors.items()}, rows[part])
+        failures.extend(bad)
+        if ok.size:
+            outputs.append(made)
+            kept.append(ok)
+    merged = {name: np.concatenate([part[name] for part in outputs]) for name in outputs[0]} if outputs else {}
+    return merged, np.concatenate(kept) if kept else rows[:0], failures
+
+
