@@ -1,0 +1,67 @@
+"""Fixtures that several test packages share: a Spark session, a small model, a writer of job configs."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import onnx
+import pytest
+import yaml
+from onnx import TensorProto, helper, numpy_helper
+
+from tests.numbers_job import FEATURES, WEIGHTS
+
+os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+@pytest.fixture(scope="session")
+def spark() -> Iterator[SparkSession]:
+    """One local session for all tests, with retries as in production."""
+    from jobs.config import Spark
+    from jobs.session import start_session
+
+    session = start_session("batchscore tests", Spark(conf={"spark.sql.shuffle.partitions": "2"}))
+    yield session
+    session.stop()
+
+
+@pytest.fixture(scope="session")
+def logistic_onnx(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """sigmoid(X · WEIGHTS): input X float32[rows, 4], output p float32[rows, 1]."""
+    graph = helper.make_graph(
+        [helper.make_node("MatMul", ["X", "W"], ["z"]), helper.make_node("Sigmoid", ["z"], ["p"])],
+        "logistic",
+        [helper.make_tensor_value_info("X", TensorProto.FLOAT, [None, 4])],
+        [helper.make_tensor_value_info("p", TensorProto.FLOAT, [None, 1])],
+        [numpy_helper.from_array(WEIGHTS, "W")],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+    path = tmp_path_factory.mktemp("model") / "logistic.onnx"
+    onnx.save(model, str(path))
+    return path
+
+
+@pytest.fixture
+def job_file(tmp_path: Path, logistic_onnx: Path) -> Callable[..., Path]:
+    """Write a job config over `tmp_path/in` and `tmp_path/out`; keyword arguments replace its sections."""
+
+    def write(**sections: Any) -> Path:
+        job = {
+            "api_version": "batchscore/1",
+            "name": "numbers",
+            "input": {"files": str(tmp_path / "in")},
+            "model": {"onnx": str(logistic_onnx), "inputs": {"X": list(FEATURES)}},
+            "output": {"uri": str(tmp_path / "out"), "passthrough": ["id"]},
+            **sections,
+        }
+        path = tmp_path / "job.yaml"
+        path.write_text(yaml.safe_dump({key: value for key, value in job.items() if value is not None}))
+        return path
+
+    return write
