@@ -1,0 +1,76 @@
+# GNU make 3.81 and later. Every target can be called again: what is done stays done.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+PY := .venv/bin/python
+SHELL_FILES := spark-submit.sh .ci/run $(wildcard requirements/*.sh examples/*/*.sh)
+
+# Workers must run the driver's interpreter, and no result may depend on where the machine stands.
+export PYSPARK_PYTHON := $(CURDIR)/$(PY)
+export PYSPARK_DRIVER_PYTHON := $(CURDIR)/$(PY)
+export TZ := UTC
+
+.PHONY: help env check test demo train bench format format-check lint types imports docstrings shell lock lock-check java clean
+
+##@ Start here
+help: ## Say what each target does
+	@awk 'BEGIN { FS = ":.*## " } /^##@ / { printf "\n%s\n", substr($$0, 5) } \
+	  /^[a-z-]+:.*## / { printf "  %-13s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+env: ## Make .venv from its hashed lock; needs Python 3.11 with pip
+	@requirements/make-env.sh dev
+
+demo: env java ## Score a year of flights on this machine, from raw files to a published version
+	@bash examples/flights/demo.sh
+
+##@ Before a change goes in
+check: lint format-check types imports docstrings shell lock-check ## All that can be told without running the code
+
+test: env java ## Run the tests; ARGS="-k word" chooses
+	@$(PY) -m pytest $(ARGS)
+
+format: env ## Bring all Python files into form
+	@$(PY) -m ruff check --fix-only --quiet . && $(PY) -m ruff format .
+
+##@ Parts of check
+lint: env ## Rules of style and of likely defects
+	@$(PY) -m ruff check .
+
+format-check: env ## Form, as `make format` leaves it
+	@$(PY) -m ruff format --check .
+
+types: env ## Types, strictly
+	@$(PY) -m mypy
+
+imports: env ## Layers: jobs knows scoring, scoring knows etl
+	@.venv/bin/lint-imports --no-logo
+
+docstrings: env ## Every test says what is true
+	@$(PY) -m interrogate --quiet --fail-under 100 tests || $(PY) -m interrogate -vv tests
+
+shell: env ## Shell scripts
+	@.venv/bin/shellcheck $(SHELL_FILES)
+
+lock-check: ## Locks are current with pyproject.toml and requirements/*.in
+	@requirements/make-env.sh tools && .tools/bin/python requirements/lock.py --check
+
+java: ## Java is there and is 17 or newer
+	@requirements/check-java.sh
+
+##@ Now and then
+lock: ## Compile the locks; ARGS=--upgrade takes the newest versions
+	@requirements/make-env.sh tools && .tools/bin/python requirements/lock.py $(ARGS)
+
+train: ## Train the example's model again and export its bundle
+	@requirements/make-env.sh train && .venv-train/bin/python examples/flights/train.py
+
+bench: java ## Measure us and our peers side by side
+	@requirements/make-env.sh bench && \
+	  PYSPARK_PYTHON=$(CURDIR)/.venv-bench/bin/python PYSPARK_DRIVER_PYTHON=$(CURDIR)/.venv-bench/bin/python \
+	  .venv-bench/bin/python tests/bench/run.py $(ARGS)
+
+clean: ## Remove what was made here, the environments included
+	@rm -rf .venv .venv-* .tools .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache \
+	  build dist demo spark-warehouse metastore_db derby.log
+	@find etl scoring jobs tests examples requirements -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,98 @@
+"""A signal to spark-submit.sh reaches the Python driver, whose exit code is still returned."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+
+# As Spark does: start the driver, wait for it, return its code; and die of any signal.
+FAKE_SPARK = f"""#!{sys.executable}
+import subprocess, sys, time
+job = sys.argv[[word.endswith("jobs/main.py") for word in sys.argv].index(True):]
+if "--limit" in job:
+    print("no driver yet", flush=True)
+    time.sleep(60)
+sys.exit(subprocess.call([sys.executable, *job]))
+"""
+DRIVER = """
+import signal, sys, time
+
+def cancelled(number, frame):
+    time.sleep(0.3)
+    print("cancelled by", signal.Signals(number).name, flush=True)
+    sys.exit(1)
+
+signal.signal(signal.SIGINT, cancelled)
+signal.signal(signal.SIGTERM, cancelled)
+print("working", flush=True)
+time.sleep(60)
+"""
+
+
+@pytest.fixture
+def start(project):
+    """A function that starts the script in a session of its own and waits for its first line."""
+    started = []
+
+    def run(*arguments, **variables):
+        process = subprocess.Popen(
+            [project.command, "a.yaml", *arguments],
+            cwd=project.cwd,
+            env={**project.environment, **variables},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+        started.append(process)
+        assert process.stdout
+        return process, process.stdout.readline()
+
+    project.write("jobs/main.py", DRIVER)
+    (project.spark / "bin" / "spark-submit").write_text(FAKE_SPARK, encoding="utf-8")
+    yield run
+    for process in started:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+
+
+@pytest.mark.parametrize(("sent", "received"), [("SIGINT", "SIGINT"), ("SIGTERM", "SIGTERM"), ("SIGHUP", "SIGTERM")])
+def test_a_signal_reaches_the_driver_and_its_code_is_returned(start, sent, received):
+    """The driver gets the signal and ends in its own time; the script waits, and returns its code."""
+    process, first = start()
+    assert first == "working\n"
+    process.send_signal(signal.Signals[sent])
+    output, errors = process.communicate(timeout=20)
+    assert (process.returncode, output, errors) == (1, f"cancelled by {received}\n", "")
+
+
+def test_control_c_reaches_the_driver_alone(start):
+    """A terminal's Ctrl-C, which goes to the whole foreground group, does not kill the JVM under the driver."""
+    process, _ = start()
+    os.killpg(process.pid, signal.SIGINT)
+    output, _ = process.communicate(timeout=20)
+    assert (process.returncode, output) == (1, "cancelled by SIGINT\n")
+
+
+def test_a_signal_before_there_is_a_driver_ends_everything(start):
+    """As long as no driver is there, a signal ends Spark, and the code tells that a signal did it."""
+    process, first = start("--limit", "1")
+    assert first == "no driver yet\n"
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=20)
+    assert process.returncode == 128 + signal.SIGTERM
+
+
+def test_control_c_cancels_a_run_on_real_spark(start):
+    """On the real Spark, too, Ctrl-C reaches the driver, and the JVM hands on the code that it ends with."""
+    process, first = start(SPARK_HOME="")
+    assert first == "working\n"
+    os.killpg(process.pid, signal.SIGINT)
+    output, errors = process.communicate(timeout=60)
+    assert (process.returncode, output, errors) == (1, "cancelled by SIGINT\n", "")
