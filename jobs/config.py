@@ -18,9 +18,9 @@ from scoring.order import Stamp
 from scoring.outputs import OutputColumn
 from scoring.session import Device
 
-__all__ = ["Budget", "Budgets", "Input", "JobConfig", "Model", "Output", "RunId", "read_config"]
+__all__ = ["RUN_ID_PATTERN", "Budget", "Budgets", "Input", "JobConfig", "Model", "Output", "read_config"]
 
-RunId = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_.-]{0,99}$")]
+RUN_ID_PATTERN = r"[a-z][a-z0-9_.-]{0,99}"
 """An idempotency key that is a safe folder name, and that Spark cannot read as a date or a number."""
 
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}")

@@ -117,7 +117,7 @@ def _field(model: Model, tensor: TensorSpec, column: str, schema: pa.Schema) -> 
     else:
         type_ = ColumnType("float32") if found in {pa.float16(), pa.float32()} else ColumnType("float64")
     null_as_nan = model.nulls == "nan" and tensor.dtype.startswith("float")
-    return InputField(name=column, type=type_, nullable=null_as_nan, nan_is_value=True)
+    return InputField(name=column, type=type_, nullable=null_as_nan, nan_is_value=type_.is_float)
 
 
 def _tensor(tensor: TensorSpec, columns: tuple[str, ...], path: str) -> TensorOutput:

@@ -1,7 +1,7 @@
 """Claim a run id and resolve a config into a plan: pinned inputs, splits, model, output schema. Starts no scoring.
 
-The claim stores what was asked, the plan what it resolved to. Both are created if absent, so two drivers with one id
-work from one plan, and a resume lists and resolves nothing anew.
+The plan is created if absent, so two drivers with one id work from one plan, and a resume lists and resolves nothing
+anew. It binds the id: a later request that would score otherwise is refused.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from etl.types import ColumnType
 from jobs.errors import Refused
 from jobs.model import resolve_model
 from scoring.bundle import AuditedBundle, copy_bundle, output_schema
+from scoring.memory import projected_task_bytes
 from scoring.order import Order
 from scoring.predictions import prediction_fields
 from scoring.session import SessionOptions
@@ -35,7 +36,7 @@ from scoring.session import SessionOptions
 if TYPE_CHECKING:
     from jobs.config import JobConfig
 
-__all__ = ["Claim", "ModelFacts", "Plan", "Target", "claim_run", "list_inputs", "load_plan", "make_plan", "store_plan", "target_of"]
+__all__ = ["Claim", "ModelFacts", "Plan", "Resolved", "Target", "check_asked", "claim_run", "list_inputs", "load_plan", "make_plan", "store_plan", "target_of"]
 
 Freeze = Callable[[str], str]
 """Freezes the config's table or query as Parquet in a folder; gives the folder."""
@@ -49,12 +50,11 @@ class Target(NamedTuple):
 
 
 class Claim(Document):
-    """Who asked for what under a run id."""
+    """Who was first to work on a run id."""
 
     format: Literal["batchscore.claim/1"] = "batchscore.claim/1"
     run_id: str
     job: str
-    asked: dict[str, str] = Field(description="Canonical JSON of each part of the config that changes scores.")
     claimed_at: AwareDatetime
     claimed_by: str
 
@@ -76,11 +76,13 @@ class Plan(Document):
     run_id: str
     job: str
     planned_at: AwareDatetime
+    asked: dict[str, str] = Field(description="JSON of each part of the config that changes scores.")
     inputs: tuple[InputFile, ...]
     splits: tuple[Split, ...]
     order: Order
     model: ModelFacts
     columns: tuple[ColumnEntry, ...] = Field(description="The published table.")
+    projected_task_bytes: int = Field(ge=0, description="Peak memory of a worker, from the footer of the largest file.")
 
     @property
     def bytes_in(self) -> int:
@@ -96,37 +98,36 @@ def target_of(config: JobConfig, run_id: str, *, scratch: bool) -> Target:
     return Target(storage, Layout(root, run_id))
 
 
-def claim_run(target: Target, config: JobConfig, *, limit: int | None, sample: float | None) -> Claim:
-    """Take the run id, or find that it was taken for the same request.
-
-    Raises:
-        Refused: it was taken for another one; names what differs.
-    """
+def claim_run(target: Target, job: str) -> None:
+    """Say who works on a run id. It binds nobody; the plan does, and the first to create that wins."""
     claim = Claim(
         run_id=target.layout.run_id,
-        job=config.name,
-        asked=_asked(config, limit, sample),
+        job=job,
         claimed_at=datetime.now(UTC),
         claimed_by=f"{getpass.getuser()}@{socket.gethostname()}",
     )
-    path = target.layout.claim
-    if target.storage.create_if_absent(path, claim.to_bytes()):
-        return claim
-    found = Claim.from_bytes(target.storage.read_bytes(path) or b"", where=path)
-    parts = sorted(found.asked.keys() | claim.asked.keys())
-    differing = [part for part in parts if found.asked.get(part) != claim.asked.get(part)]
+    target.storage.create_if_absent(target.layout.claim, claim.to_bytes())
+
+
+def check_asked(plan: Plan, config: JobConfig, *, limit: int | None, sample: float | None) -> None:
+    """Refuse a request that would score otherwise than the plan under the same id.
+
+    Raises:
+        Refused: naming the settings that differ.
+    """
+    now = _asked(config, limit, sample)
+    differing = [part for part in sorted(plan.asked.keys() | now.keys()) if plan.asked.get(part) != now.get(part)]
     if differing:
         message = (
-            f"run id {claim.run_id} was claimed by {found.claimed_by} on {found.claimed_at:%Y-%m-%d %H:%M} UTC with other "
-            f"settings: {', '.join(differing)}. Use another --run-id, or restore those settings."
+            f"run id {plan.run_id} was planned on {plan.planned_at:%Y-%m-%d %H:%M} UTC with other settings: "
+            f"{', '.join(differing)}. Use another --run-id, or restore those settings."
         )
         raise Refused(message)
-    return found
 
 
 def _asked(config: JobConfig, limit: int | None, sample: float | None) -> dict[str, str]:
     """The parts of a config that change scores; budgets and resources do not, so that they may change for a resume."""
-    parts = {
+    return {
         "job": config.model_dump_json(include={"name"}),
         "input": config.input.model_dump_json(),
         "references": config.model_dump_json(include={"references"}),
@@ -137,7 +138,6 @@ def _asked(config: JobConfig, limit: int | None, sample: float | None) -> dict[s
         "--limit": str(limit),
         "--sample": str(sample),
     }
-    return dict(parts)
 
 
 def load_plan(target: Target) -> Plan | None:
@@ -146,23 +146,24 @@ def load_plan(target: Target) -> Plan | None:
     return Plan.from_bytes(data, where=target.layout.plan) if data is not None else None
 
 
-def store_plan(target: Target, plan: Plan, audited: AuditedBundle, references: dict[str, bytes]) -> Plan:
+def store_plan(target: Target, resolved: Resolved) -> Plan:
     """Store the plan after everything that it names; if another driver was first, its plan is ours."""
+    audited = resolved.audited
     copy_bundle(audited, target.storage, model_folder(target.layout.root, audited.sha256))
-    for name, data in references.items():
+    for name, data in resolved.references.items():
         target.storage.create_if_absent(target.layout.reference(name), data)
-    target.storage.create_if_absent(target.layout.plan, plan.to_bytes())
-    return load_plan(target) or plan
+    target.storage.create_if_absent(target.layout.plan, resolved.plan.to_bytes())
+    return load_plan(target) or resolved.plan
 
 
-def list_inputs(config: JobConfig) -> tuple[InputFile, ...]:
+def list_inputs(patterns: tuple[str, ...]) -> tuple[InputFile, ...]:
     """The input files as they are now, by path.
 
     Raises:
         InputMissing: a pattern matches nothing.
     """
     files: dict[str, InputFile] = {}
-    for pattern in config.input.patterns:
+    for pattern in patterns:
         storage, path = storage_for(pattern)
         found = [file for file in storage.list_files(path) if not file.path.endswith((".crc", ".json"))]
         if not found:
@@ -172,10 +173,18 @@ def list_inputs(config: JobConfig) -> tuple[InputFile, ...]:
     return tuple(files[path] for path in sorted(files))
 
 
+class Resolved(NamedTuple):
+    """A plan and the bytes that it names."""
+
+    plan: Plan
+    audited: AuditedBundle
+    references: dict[str, bytes]
+
+
 def make_plan(
     target: Target, config: JobConfig, inputs: tuple[InputFile, ...], *, limit: int | None, sample: float | None
-) -> tuple[Plan, AuditedBundle, dict[str, bytes]]:
-    """Resolve a config over pinned inputs: the plan, the audited model and the pinned reference tables.
+) -> Resolved:
+    """Resolve a config over pinned inputs. Nothing is stored.
 
     Raises:
         BatchscoreError: anything that can be known to fail before work starts.
@@ -185,8 +194,7 @@ def make_plan(
     audited = resolve_model(config.model, schema)
     audited.spec.input.check_schema(schema, inputs[0].path)
     references = pin_references(audited.spec, config.references)
-    splits = cut_splits(inputs, config.splits.target_bytes)
-    splits, row_limits = _limited(reader, splits, limit)
+    splits, row_limits = _limited(reader, cut_splits(inputs, config.splits.target_bytes), limit)
     now = datetime.now(UTC)
     order = Order(
         run_id=target.layout.run_id,
@@ -204,23 +212,30 @@ def make_plan(
     )
     published = _published_schema(order, audited)
     _check_target(target, config, published)
+    largest = open_parquet(reader, max(inputs, key=lambda file: file.bytes))
     plan = Plan(
         run_id=target.layout.run_id,
         job=config.name,
         planned_at=now,
+        asked=_asked(config, limit, sample),
         inputs=inputs,
         splits=splits,
         order=order,
-        model=ModelFacts(
-            name=audited.bundle.name,
-            version=audited.bundle.version,
-            bundle_sha256=audited.sha256,
-            spec_digest=audited.spec.digest,
-            facts=audited.bundle.facts,
-        ),
+        model=_model_facts(audited),
         columns=schema_entries(published),
+        projected_task_bytes=projected_task_bytes(largest.metadata, order, audited),
     )
-    return plan, audited, {name: pinned.data for name, pinned in references.items()}
+    return Resolved(plan, audited, {name: pinned.data for name, pinned in references.items()})
+
+
+def _model_facts(audited: AuditedBundle) -> ModelFacts:
+    return ModelFacts(
+        name=audited.bundle.name,
+        version=audited.bundle.version,
+        bundle_sha256=audited.sha256,
+        spec_digest=audited.spec.digest,
+        facts=audited.bundle.facts,
+    )
 
 
 def _limited(storage: Storage, splits: tuple[Split, ...], limit: int | None) -> tuple[tuple[Split, ...], dict[int, int]]:
@@ -250,7 +265,8 @@ def _carried(config: JobConfig, audited: AuditedBundle, schema: pa.Schema, where
         if name not in schema.names:
             message = f"{where}: output.passthrough names column {name!r}, which is not there. There is: {', '.join(schema.names)}."
             raise Refused(message)
-        carried.append(InputField(name=name, type=_column_type(schema.field(name), where), nan_is_value=True, role="id"))
+        type_ = _column_type(schema.field(name), where)
+        carried.append(InputField(name=name, type=type_, nan_is_value=type_.is_float, role="id"))
     return tuple(carried)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import getpass
+import re
 import secrets
 import socket
 import time
@@ -22,8 +23,11 @@ from etl.errors import BatchscoreError
 from etl.manifest import latest_manifest
 from etl.publish import publish
 from etl.splits import group_splits
-from jobs.errors import Cancelled, Refused, SplitsFailed
-from jobs.plan import Plan, Target, claim_run, list_inputs, load_plan, make_plan, store_plan, target_of
+from etl.storage import storage_for
+from etl.tables import freeze
+from jobs.config import RUN_ID_PATTERN
+from jobs.errors import Cancelled, JobError, Refused, SplitsFailed
+from jobs.plan import Plan, Target, check_asked, claim_run, list_inputs, load_plan, make_plan, store_plan, target_of
 from jobs.record import ErrorFacts, RunRecord, RunState, Snapshot, load_record, machine, versions
 from jobs.session import parallelism, start_session
 from scoring.code import code_digest
@@ -35,10 +39,12 @@ from scoring.worker import receipt_of
 if TYPE_CHECKING:
     from collections.abc import Generator
 
+    from pyspark.sql import SparkSession
+
     from etl.receipt import Receipt, SplitAccount
     from jobs.config import JobConfig
 
-__all__ = ["OnPhase", "RunRequest", "new_run_id", "run"]
+__all__ = ["OnPhase", "RunRequest", "check_run_id", "new_run_id", "run"]
 
 OnPhase = Callable[[str], None]
 """Told the name of each phase before it begins."""
@@ -70,6 +76,20 @@ def new_run_id(job: str) -> str:
     return f"{job}-{datetime.now(UTC):%Y%m%dt%H%M%S}-{secrets.token_hex(2)}"
 
 
+def check_run_id(run_id: str) -> None:
+    """Refuse an id that is no safe name.
+
+    Raises:
+        Refused: with the rule.
+    """
+    if re.fullmatch(RUN_ID_PATTERN, run_id) is None:
+        message = (
+            f"run id {run_id!r} is not valid: a lower-case letter, then up to 99 of a-z 0-9 _ . - "
+            "(Spark would read a folder named like a date or a number as one). Choose another --run-id."
+        )
+        raise Refused(message)
+
+
 def run(request: RunRequest, on_phase: OnPhase = lambda _: None) -> RunRecord:
     """Score a job's input and publish the predictions; again with the same id goes on where it stopped.
 
@@ -78,8 +98,10 @@ def run(request: RunRequest, on_phase: OnPhase = lambda _: None) -> RunRecord:
     Raises:
         BatchscoreError: it failed or was refused; the record says so too, unless nothing had been claimed.
     """
-    job = _Run(request, on_phase)
-    done = job.already_published()
+    check_run_id(request.run_id)
+    with _refusing():
+        job = _Run(request, on_phase)
+        done = job.already_published()
     if done is not None:
         return done
     with job.recording():
@@ -88,6 +110,17 @@ def run(request: RunRequest, on_phase: OnPhase = lambda _: None) -> RunRecord:
         account = job.settle(plan, receipts)
         job.publish(plan, receipts, account)
     return job.record()
+
+
+@contextlib.contextmanager
+def _refusing() -> Generator[None]:
+    """Before work starts, every error is a refusal."""
+    try:
+        yield
+    except JobError:
+        raise
+    except BatchscoreError as error:
+        raise Refused(str(error)) from error
 
 
 @dataclass
@@ -115,41 +148,70 @@ class _Run:
             self.wall[name] += time.perf_counter() - start
 
     def already_published(self) -> RunRecord | None:
-        """The record of a published run with this id over the same input.
+        """The record of a published run with this id over the same input; None when there is something to do.
 
         Raises:
-            Refused: it was published over other input; names the files.
+            Refused: the id is bound to other settings, was published over other input, or was discarded.
         """
         plan = load_plan(self.target)
+        if plan is None:
+            return None
+        check_asked(plan, self.request.config, limit=self.request.limit, sample=self.request.sample)
         record = load_record(self.target.storage, self.target.layout.record)
-        if plan is None or record is None or not record.state.is_published:
-            return None
+        if record is not None and record.state is RunState.DISCARDED:
+            message = f"run id {plan.run_id} was discarded on {record.ended_at:%Y-%m-%d %H:%M} UTC. Use another --run-id."
+            raise Refused(message)
         manifest = latest_manifest(self.target.storage, self.target.layout.root)
-        if manifest is None or self.request.run_id not in manifest.run_ids:
+        if record is None or manifest is None or plan.run_id not in manifest.run_ids or not record.state.is_published:
             return None
-        claim_run(self.target, self.request.config, limit=self.request.limit, sample=self.request.sample)
-        _refuse_other_input(plan, self.request.config)
+        if self.request.config.input.patterns:
+            _refuse_other_input(plan, self.request.config)
         return record
 
     def read(self) -> Plan:
-        """Claim the id; pin and resolve everything, or take up the plan of an earlier try."""
-        config, request = self.request.config, self.request
-        with self.phase("claim"):
-            claim_run(self.target, config, limit=request.limit, sample=request.sample)
-            self.claimed = True
-            plan = load_plan(self.target)
-        self.facts["resumed"] = plan is not None
-        if plan is None:
-            with self.phase("list"):
-                inputs = list_inputs(config)
-            with self.phase("plan"):
-                made = make_plan(self.target, config, inputs, limit=request.limit, sample=request.sample)
-                plan = store_plan(self.target, *made)
+        """Claim the id; pin and resolve everything, or take up the plan of an earlier try.
+
+        Raises:
+            Refused: anything is known that would make the run fail.
+        """
+        with _refusing():
+            with self.phase("claim"):
+                claim_run(self.target, self.request.config.name)
+                self.claimed = True
+                plan = load_plan(self.target)
+            self.facts["resumed"] = plan is not None
+            plan = plan or self._plan()
         listing = canonical_json([file.model_dump() for file in plan.inputs])
         self.facts["snapshot"] = Snapshot(files=len(plan.inputs), bytes=plan.bytes_in, digest=sha256_hex(listing))
         self.facts["model"] = plan.model
         self.facts["splits"] = len(plan.splits)
+        self.facts["projected_task_bytes"] = plan.projected_task_bytes
         return plan
+
+    def _plan(self) -> Plan:
+        request = self.request
+        patterns = request.config.input.patterns or (self._freeze(),)
+        with self.phase("list"):
+            inputs = list_inputs(patterns)
+        with self.phase("plan"):
+            made = make_plan(self.target, request.config, inputs, limit=request.limit, sample=request.sample)
+            plan = store_plan(self.target, made)
+        check_asked(plan, request.config, limit=request.limit, sample=request.sample)
+        return plan
+
+    def _freeze(self) -> str:
+        """Write the table or query as Parquet outside the output root, in a folder of this try's own."""
+        config = self.request.config
+        _, scratch = storage_for(config.scratch or f"{config.output.uri.rstrip('/')}.scratch")
+        folder = f"{scratch}/run_id={self.request.run_id}/frozen-{secrets.token_hex(4)}"
+        spark = self._spark()
+        with self.phase("freeze"):
+            freeze(spark, table=config.input.table, sql=config.input.sql, folder=folder)
+        return folder
+
+    def _spark(self) -> SparkSession:
+        with self.phase("start_spark"):
+            return start_session(f"batchscore {self.request.run_id}", self.request.config.spark)
 
     def transform_and_score(self, plan: Plan) -> list[Receipt]:
         """Score every split that has no receipt; contract and transform happen in the same worker pass.
@@ -161,8 +223,7 @@ class _Run:
         missing = tuple(split for split in plan.splits if f"{split.name}.json" not in there)
         self.facts["splits_scored_now"] = len(missing)
         if missing:
-            with self.phase("start_spark"):
-                spark = start_session(f"batchscore {plan.run_id}", self.request.config.spark)
+            spark = self._spark()
             with self.phase("score"):
                 task_bytes = int(self.request.config.splits.task_bytes)
                 tasks = group_splits(missing, task_bytes=task_bytes, parallelism=parallelism(spark))
@@ -247,7 +308,7 @@ class _Run:
             raise Cancelled(message) from error
         except BatchscoreError as error:
             self.facts["state"] = RunState.FAILED
-            self.facts["error"] = ErrorFacts(kind=type(error).__name__, message=str(error))
+            self.facts["error"] = ErrorFacts(kind=type(error.__cause__ or error).__name__, message=str(error))
             if self.claimed:
                 self._store()
             raise
@@ -279,7 +340,7 @@ class _Run:
 
 def _refuse_other_input(plan: Plan, config: JobConfig) -> None:
     planned = {file.path: file.etag for file in plan.inputs}
-    now = {file.path: file.etag for file in list_inputs(config)}
+    now = {file.path: file.etag for file in list_inputs(config.input.patterns)}
     added = [f"{path} is new" for path in sorted(now.keys() - planned.keys())]
     gone = [f"{path} is gone" for path in sorted(planned.keys() - now.keys())]
     changed = [f"{path} was changed" for path in sorted(planned.keys() & now.keys()) if planned[path] != now[path]]
