@@ -23,6 +23,8 @@ __all__ = ["RUN_ID_PATTERN", "Budget", "Budgets", "Input", "JobConfig", "Model",
 RUN_ID_PATTERN = r"[a-z][a-z0-9_.-]{0,99}"
 """An idempotency key that is a safe folder name, and that Spark cannot read as a date or a number."""
 
+_SHORTEST_SECRET = 4
+"""A shorter value is masked only where it stands alone: it may be a part of any word."""
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}")
 
 
@@ -31,7 +33,9 @@ class Input(Strict):
 
     files: tuple[str, ...] | str | None = Field(default=None, description="Folders, files or globs of Parquet.")
     table: str | None = Field(default=None, description="A table that Spark knows; frozen as Parquet before scoring.")
-    sql: str | None = Field(default=None, description="A query for Spark; its result is frozen as Parquet before scoring.")
+    sql: str | None = Field(
+        default=None, description="A query for Spark; its result is frozen as Parquet before scoring."
+    )
 
     @model_validator(mode="after")
     def _one_source(self) -> Input:
@@ -53,10 +57,14 @@ class Model(Strict):
     onnx: str | None = Field(default=None, description="A bare .onnx file, without ETL.")
     inputs: dict[str, tuple[str, ...] | str] | None = Field(
         default=None,
-        description="By model input: an ordered list of columns, or one (list) column. Default: columns by the input's name.",
+        description="By model input: an ordered list of columns, or one column. Default: the column of its own name.",
     )
-    nulls: Literal["reject", "nan"] = Field(default="reject", description="A null in a float input: quarantined, or NaN.")
-    outputs: tuple[OutputColumn, ...] | None = Field(default=None, description="Default: one column an output, by its name.")
+    nulls: Literal["reject", "nan"] = Field(
+        default="reject", description="A null in a float input: quarantined, or NaN."
+    )
+    outputs: tuple[OutputColumn, ...] | None = Field(
+        default=None, description="Default: one column an output, by its name."
+    )
 
     @model_validator(mode="after")
     def _one_model(self) -> Model:
@@ -74,7 +82,9 @@ class Output(Strict):
 
     uri: str = Field(min_length=1, description="Output root.")
     mode: Mode = Field(default="append", description="`append`: beside earlier runs. `error`: only into an empty root.")
-    passthrough: tuple[str, ...] = Field(default=(), description="Input columns to publish beside the scores, in order.")
+    passthrough: tuple[str, ...] = Field(
+        default=(), description="Input columns to publish beside the scores, in order."
+    )
     stamps: tuple[Stamp, ...] = Field(default=(), description="Columns that say where a score comes from.")
 
 
@@ -90,7 +100,9 @@ class Splits(Strict):
     """How work is cut."""
 
     target_bytes: ByteSize = Field(default=ByteSize(128 << 20), ge=1, description="Size of a split in the input files.")
-    task_bytes: ByteSize = Field(default=ByteSize(256 << 20), ge=1, description="Input of a Spark task; small files share one.")
+    task_bytes: ByteSize = Field(
+        default=ByteSize(256 << 20), ge=1, description="Input of a Spark task; small files share one."
+    )
 
 
 class Budget(Strict):
@@ -135,10 +147,14 @@ class JobConfig(Strict):
     name: Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_-]{0,49}$")]
     doc: str | None = None
     input: Input
-    references: dict[str, str] = Field(default_factory=dict, description="Files of the spec's reference tables, by name.")
+    references: dict[str, str] = Field(
+        default_factory=dict, description="Files of the spec's reference tables, by name."
+    )
     model: Model
     output: Output
-    scratch: str | None = Field(default=None, description="Where tables are frozen. Default: the output root + `.scratch`.")
+    scratch: str | None = Field(
+        default=None, description="Where tables are frozen. Default: the output root + `.scratch`."
+    )
     scoring: Scoring = Scoring()
     splits: Splits = Splits()
     budgets: Budgets = Budgets()
@@ -162,44 +178,50 @@ def read_config(path: str, overrides: tuple[str, ...] = ()) -> JobConfig:
         source = Source.read(text, path)
     except ValueError as error:
         raise ConfigError(str(error)) from error
-    problems: list[Problem] = []
-    value, secrets = _substitute(source.value, "", problems)
-    problems.extend(_override(value, overrides))
+    environment = _Environment()
+    value = environment.fill(source.value, "")
+    problems = [*environment.problems, *_override(value, overrides)]
     config, found = parse(JobConfig, source._replace(value=value))
     problems.extend(found)
     if config is None or problems:
-        raise ConfigError(_masked("\n".join(problem_lines(problems, source)), secrets))
+        raise ConfigError(environment.masked("\n".join(problem_lines(problems, source))))
     return config
 
 
-def _substitute(value: Any, pointer: str, problems: list[Problem]) -> tuple[Any, set[str]]:
-    """Fill in variables everywhere; the values that were filled in come back so that no message repeats them."""
-    secrets: set[str] = set()
+class _Environment:
+    """Fills in `${NAME}` everywhere, and remembers what it filled in so that no message repeats it."""
 
-    def fill(match: re.Match[str]) -> str:
-        found = os.environ.get(match[1], match[2])
+    def __init__(self) -> None:
+        self.problems: list[Problem] = []
+        self._values: set[str] = set()
+
+    def fill(self, value: Any, pointer: str) -> Any:
+        """The value with every variable in every text replaced."""
+        if isinstance(value, str):
+            return _VARIABLE.sub(lambda match: self._look_up(match, pointer), value)
+        if isinstance(value, dict):
+            return {key: self.fill(item, f"{pointer}/{key}") for key, item in value.items()}
+        if isinstance(value, list):
+            return [self.fill(item, f"{pointer}/{index}") for index, item in enumerate(value)]
+        return value
+
+    def _look_up(self, match: re.Match[str], pointer: str) -> str:
+        name, default = match.groups()
+        found: str | None = os.environ.get(name, default)
         if found is None:
-            problems.append(Problem(pointer, f"environment variable {match[1]} is not set. Set it, or give ${{{match[1]}:-default}}."))
+            advice = f"Set it, or give ${{{name}:-default}}."
+            self.problems.append(Problem(pointer, f"environment variable {name} is not set. {advice}"))
             return ""
-        secrets.add(found)
+        self._values.add(found)
         return found
 
-    if isinstance(value, str):
-        return _VARIABLE.sub(fill, value), secrets
-    if isinstance(value, dict):
-        filled = {}
-        for key, item in value.items():
-            filled[key], inner = _substitute(item, f"{pointer}/{key}", problems)
-            secrets |= inner
-        return filled, secrets
-    if isinstance(value, list):
-        items = []
-        for index, item in enumerate(value):
-            replaced, inner = _substitute(item, f"{pointer}/{index}", problems)
-            items.append(replaced)
-            secrets |= inner
-        return items, secrets
-    return value, secrets
+    def masked(self, text: str) -> str:
+        """The text without the values that were filled in."""
+        for value in sorted(self._values, key=len, reverse=True):
+            text = text.replace(repr(value), "'***'")
+            if len(value) >= _SHORTEST_SECRET:
+                text = text.replace(value, "***")
+        return text
 
 
 def _override(value: Any, overrides: tuple[str, ...]) -> list[Problem]:
@@ -218,9 +240,3 @@ def _override(value: Any, overrides: tuple[str, ...]) -> list[Problem]:
             continue
         node[last] = yaml.safe_load(text)
     return problems
-
-
-def _masked(text: str, secrets: set[str]) -> str:
-    for secret in sorted(filter(None, secrets), key=len, reverse=True):
-        text = text.replace(repr(secret), "'***'")
-    return text

@@ -5,8 +5,6 @@ BatchscoreError
     ├── ConfigError    the config is malformed or inconsistent; refused before any work
     ├── Refused        the request cannot be honoured as it stands; refused before any work
     ├── SplitsFailed   some splits cannot be scored; the rest is kept for the next try under the same id
-    ├── SparkFailed    Spark gave up
-    ├── HeldBack       scored, but over a budget; waits for a decision
     └── Cancelled      stopped by a signal; the same id goes on
 """
 
@@ -18,10 +16,8 @@ __all__ = [
     "Cancelled",
     "ConfigError",
     "ExitCode",
-    "HeldBack",
     "JobError",
     "Refused",
-    "SparkFailed",
     "SplitsFailed",
     "exit_code",
 ]
@@ -35,23 +31,15 @@ class ConfigError(JobError):
     """The config is malformed or inconsistent; the message has a line for each problem."""
 
 
-class Refused(JobError):  # noqa: N818  it names the state
+class Refused(JobError):
     """The request cannot be honoured as it stands."""
 
 
-class SplitsFailed(JobError):  # noqa: N818  it names the state
+class SplitsFailed(JobError):
     """Some splits cannot be scored."""
 
 
-class SparkFailed(JobError):  # noqa: N818  it names the state
-    """Spark gave up on a task after its retries, or went away."""
-
-
-class HeldBack(JobError):  # noqa: N818  it names the state
-    """More rows were quarantined than a budget allows."""
-
-
-class Cancelled(JobError):  # noqa: N818  it names the state
+class Cancelled(JobError):
     """A signal stopped the run."""
 
 
@@ -71,6 +59,6 @@ def exit_code(error: BatchscoreError) -> int:
         return ExitCode.REFUSED
     if isinstance(error, OutcomeUnknown):
         return ExitCode.UNKNOWN
-    if isinstance(error, HeldBack | Superseded):
+    if isinstance(error, Superseded):
         return ExitCode.NOT_PUBLISHED
     return ExitCode.FAILED

@@ -1,3 +1,5 @@
+"""What spark-submit starts. It defines nothing: what `__main__` defines is pickled by value."""
+
 from __future__ import annotations
 
 from jobs.cli import main

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import PurePath
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple, get_args
 
 import pyarrow as pa
 
 from etl.contract import Contract, InputField
-from etl.documents import canonical_json, sha256_hex
+from etl.documents import sha256_hex
 from etl.errors import InputMissing
 from etl.problems import nearest
 from etl.spec import Outputs, Spec, TensorOutput
@@ -16,12 +17,12 @@ from etl.storage import storage_for
 from etl.types import ColumnType
 from jobs.errors import Refused
 from scoring.bundle import AuditedBundle, Bundle, FileDigest, audit, misfits
-from scoring.outputs import OutputColumn
+from scoring.outputs import OutputColumn, ScalarType
 from scoring.session import Session, SessionOptions
 
 if TYPE_CHECKING:
     from jobs.config import Model
-    from scoring.signature import TensorSpec
+    from scoring.signature import Signature, TensorSpec
 
 __all__ = ["resolve_model"]
 
@@ -42,93 +43,112 @@ def resolve_model(model: Model, schema: pa.Schema) -> AuditedBundle:
     if data is None:
         message = f"{model.onnx}: no model is there. Check `model.onnx`."
         raise InputMissing(message)
-    return _wrap(model, data, path, schema)
-
-
-def _wrap(model: Model, data: bytes, path: str, schema: pa.Schema) -> AuditedBundle:
-    """A bundle whose spec does nothing but bind columns to inputs."""
     signature = Session(data, SessionOptions(), path).signature
-    binding = {tensor.name: _columns(model, tensor, schema, path) for tensor in signature.inputs}
-    for name in sorted((model.inputs or {}).keys() - binding.keys()):
-        message = f"{path}: has no input {name!r}.{nearest(name, binding)}"
-        raise Refused(message)
-    fields: dict[str, InputField] = {}
-    tensors = []
-    for tensor in signature.inputs:
-        for column in binding[tensor.name]:
-            fields.setdefault(column, _field(model, tensor, column, schema))
-        tensors.append(_tensor(tensor, binding[tensor.name], path))
-    columns = model.outputs or tuple(
-        OutputColumn(column=tensor.name, tensor=tensor.name, type=_scalar(tensor)) for tensor in signature.outputs
-    )
-    spec = Spec(
-        format="scorespec/1",
-        spec_id="bare",
-        input=Contract(fields=tuple(fields.values())),
-        outputs=Outputs(tensors=tuple(tensors)),
-    )
-    files = {"model.onnx": data, "etl.json": spec.to_bytes()}
-    stem = "".join(letter if letter.isalnum() and letter.isascii() else "-" for letter in PurePath(path).stem.lower())
-    bundle = Bundle(
-        name=f"onnx-{stem}"[:100],
-        version=sha256_hex(data)[:12],
-        model="model.onnx",
-        spec="etl.json",
-        files={name: FileDigest(bytes=len(content), sha256=sha256_hex(content)) for name, content in files.items()},
-        signature=signature,
-        columns=columns,
-    )
-    problems = misfits(bundle, spec)
-    if problems:
-        message = f"{path}: {'; '.join(problems)}."
-        raise Refused(message)
-    text = canonical_json(bundle.model_dump(mode="json", by_alias=True))
-    return AuditedBundle(bundle, spec, files, text, sha256_hex(text))
+    return _BareModel(model, data, path, signature, schema).bundle()
 
 
-def _columns(model: Model, tensor: TensorSpec, schema: pa.Schema, path: str) -> tuple[str, ...]:
-    bound = (model.inputs or {}).get(tensor.name, tensor.name)
-    names = (bound,) if isinstance(bound, str) else bound
-    for name in names:
-        if name not in schema.names:
-            hint = "" if model.inputs and tensor.name in model.inputs else " Bind it under `model.inputs`."
-            message = f"{path}: model input {tensor} is fed by nothing: the input has no column {name!r}.{hint}{nearest(name, schema.names)}"
+class _BareModel(NamedTuple):
+    """An .onnx file and the input that it is to be fed from."""
+
+    config: Model
+    data: bytes
+    path: str
+    signature: Signature
+    schema: pa.Schema
+    """Of the input."""
+
+    def bundle(self) -> AuditedBundle:
+        """A bundle whose spec does nothing but bind columns to inputs."""
+        columns = self.config.outputs or tuple(
+            OutputColumn(column=tensor.name, tensor=tensor.name, type=_scalar(tensor))
+            for tensor in self.signature.outputs
+        )
+        spec = self._spec()
+        files = {"model.onnx": self.data, "etl.json": spec.to_bytes()}
+        stem = PurePath(self.path).stem.lower()
+        bundle = Bundle(
+            name=f"onnx-{re.sub('[^a-z0-9]', '-', stem)}"[:100],
+            version=sha256_hex(self.data)[:12],
+            model="model.onnx",
+            spec="etl.json",
+            files={name: FileDigest(bytes=len(content), sha256=sha256_hex(content)) for name, content in files.items()},
+            signature=self.signature,
+            columns=columns,
+        )
+        problems = misfits(bundle, spec)
+        if problems:
+            message = f"{self.path}: {'; '.join(problems)}."
             raise Refused(message)
-    return names
+        text = bundle.to_bytes()
+        return AuditedBundle(bundle, spec, files, text, sha256_hex(text))
 
-
-def _field(model: Model, tensor: TensorSpec, column: str, schema: pa.Schema) -> InputField:
-    """NaN is a value to a bare model. A null is none: it is set aside, or becomes NaN where the config says so."""
-    found = schema.field(column).type
-    if pa.types.is_list(found) or pa.types.is_large_list(found) or pa.types.is_fixed_size_list(found):
-        width = tensor.shape[1] if len(tensor.shape) > 1 else None
-        if width is None:
-            width = found.list_size if pa.types.is_fixed_size_list(found) else 0
-        if not width:
-            message = f"column {column!r} is a list and model input {tensor} does not say how long; fix the axis in the model"
+    def _spec(self) -> Spec:
+        inputs = {tensor.name for tensor in self.signature.inputs}
+        for name in sorted((self.config.inputs or {}).keys() - inputs):
+            message = f"{self.path}: has no input {name!r}.{nearest(name, inputs)}"
             raise Refused(message)
-        type_ = ColumnType("vector", width)
-    elif tensor.dtype == "string":
-        type_ = ColumnType("string")
-    elif pa.types.is_boolean(found):
-        type_ = ColumnType("bool")
-    elif pa.types.is_integer(found):
-        type_ = ColumnType("int64")
-    else:
-        type_ = ColumnType("float32") if found in {pa.float16(), pa.float32()} else ColumnType("float64")
-    null_as_nan = model.nulls == "nan" and tensor.dtype.startswith("float")
-    return InputField(name=column, type=type_, nullable=null_as_nan, nan_is_value=type_.is_float)
+        fields: dict[str, InputField] = {}
+        for tensor in self.signature.inputs:
+            for column in self._columns(tensor):
+                fields.setdefault(column, self._field(tensor, column))
+        return Spec(
+            format="scorespec/1",
+            spec_id="bare",
+            input=Contract(fields=tuple(fields.values())),
+            outputs=Outputs(tensors=tuple(self._tensor(tensor) for tensor in self.signature.inputs)),
+        )
+
+    def _columns(self, tensor: TensorSpec) -> tuple[str, ...]:
+        """The columns that feed an input: those the config names, or the one of its name."""
+        inputs = self.config.inputs or {}
+        bound = inputs.get(tensor.name, tensor.name)
+        names = (bound,) if isinstance(bound, str) else bound
+        for name in names:
+            if name not in self.schema.names:
+                hint = "" if tensor.name in inputs else " Bind it under `model.inputs`."
+                found = f"the input has no column {name!r}.{hint}{nearest(name, self.schema.names)}"
+                message = f"{self.path}: model input {tensor} is fed by nothing: {found}"
+                raise Refused(message)
+        return names
+
+    def _field(self, tensor: TensorSpec, column: str) -> InputField:
+        """NaN is a value to a bare model. A null is none: it is set aside, or becomes NaN where the config says so."""
+        type_ = self._type(tensor, column)
+        null_as_nan = self.config.nulls == "nan" and tensor.dtype.startswith("float")
+        return InputField(name=column, type=type_, nullable=null_as_nan, nan_is_value=type_.is_float)
+
+    def _type(self, tensor: TensorSpec, column: str) -> ColumnType:
+        found = self.schema.field(column).type
+        if pa.types.is_list(found) or pa.types.is_large_list(found) or pa.types.is_fixed_size_list(found):
+            declared = tensor.shape[1] if len(tensor.shape) > 1 else None
+            width = declared or (found.list_size if pa.types.is_fixed_size_list(found) else None)
+            if width is None:
+                message = (
+                    f"{self.path}: column {column!r} is a list, and model input {tensor} does not say how long. "
+                    "Fix that axis in the model, or write fixed-size lists."
+                )
+                raise Refused(message)
+            return ColumnType("vector", width)
+        if tensor.dtype == "string":
+            return ColumnType("string")
+        if pa.types.is_boolean(found):
+            return ColumnType("bool")
+        if pa.types.is_integer(found):
+            return ColumnType("int64")
+        return ColumnType("float32" if found in {pa.float16(), pa.float32()} else "float64")
+
+    def _tensor(self, tensor: TensorSpec) -> TensorOutput:
+        if tensor.dtype not in get_args(ScalarType) or len(tensor.shape) not in {1, 2}:
+            message = f"{self.path}: model input {tensor} cannot be fed from columns by this release."
+            raise Refused(message)
+        columns = self._columns(tensor)
+        rank = len(tensor.shape)
+        return TensorOutput.model_validate(
+            {"tensor": tensor.name, "dtype": tensor.dtype, "from": columns, "rank": rank}
+        )
 
 
-def _tensor(tensor: TensorSpec, columns: tuple[str, ...], path: str) -> TensorOutput:
-    if tensor.dtype not in {"float32", "float64", "int32", "int64", "bool", "string"} or len(tensor.shape) not in {1, 2}:
-        message = f"{path}: model input {tensor} cannot be fed from columns by this release; wrap it in a bundle"
-        raise Refused(message)
-    return TensorOutput.model_validate(
-        {"tensor": tensor.name, "dtype": tensor.dtype, "from": columns, "rank": len(tensor.shape)}
-    )
-
-
-def _scalar(tensor: TensorSpec) -> str:
-    known = {"float32", "float64", "int32", "int64", "bool", "string"}
-    return tensor.dtype if tensor.dtype in known else "float32"
+def _scalar(tensor: TensorSpec) -> ScalarType:
+    """The column type of a tensor's elements; narrower numbers are widened to float32."""
+    types: tuple[ScalarType, ...] = get_args(ScalarType)
+    return next((name for name in types if name == tensor.dtype), "float32")

@@ -20,7 +20,8 @@ from etl.documents import Document, Strict
 from etl.errors import InputMissing
 from etl.layout import Layout, model_folder
 from etl.manifest import ColumnEntry, latest_manifest, schema_entries
-from etl.read import open_parquet
+from etl.problems import nearest
+from etl.read import SplitReader, open_parquet
 from etl.references import pin_references
 from etl.splits import InputFile, Split, cut_splits
 from etl.storage import Storage, storage_for
@@ -34,9 +35,25 @@ from scoring.predictions import prediction_fields
 from scoring.session import SessionOptions
 
 if TYPE_CHECKING:
+    import pyarrow.parquet as pq
+
+    from etl.spec import Spec
     from jobs.config import JobConfig
 
-__all__ = ["Claim", "ModelFacts", "Plan", "Resolved", "Target", "check_asked", "claim_run", "list_inputs", "load_plan", "make_plan", "store_plan", "target_of"]
+__all__ = [
+    "Claim",
+    "ModelFacts",
+    "Plan",
+    "Resolved",
+    "Target",
+    "check_asked",
+    "claim_run",
+    "list_inputs",
+    "load_plan",
+    "make_plan",
+    "store_plan",
+    "target_of",
+]
 
 Freeze = Callable[[str], str]
 """Freezes the config's table or query as Parquet in a folder; gives the folder."""
@@ -190,7 +207,8 @@ def make_plan(
         BatchscoreError: anything that can be known to fail before work starts.
     """
     reader, _ = storage_for(inputs[0].path)
-    schema = open_parquet(reader, inputs[0]).schema_arrow
+    first = open_parquet(reader, inputs[0])
+    schema = first.schema_arrow
     audited = resolve_model(config.model, schema)
     audited.spec.input.check_schema(schema, inputs[0].path)
     references = pin_references(audited.spec, config.references)
@@ -201,7 +219,7 @@ def make_plan(
         root=target.layout.root,
         bundle_sha256=audited.sha256,
         references={name: pinned.sha256 for name, pinned in references.items()},
-        carried=_carried(config, audited, schema, inputs[0].path),
+        carried=_carried(config.output.passthrough, audited.spec, first),
         passthrough=config.output.passthrough,
         stamps=config.output.stamps,
         scored_at=now.replace(microsecond=0),
@@ -238,10 +256,10 @@ def _model_facts(audited: AuditedBundle) -> ModelFacts:
     )
 
 
-def _limited(storage: Storage, splits: tuple[Split, ...], limit: int | None) -> tuple[tuple[Split, ...], dict[int, int]]:
+def _limited(
+    storage: Storage, splits: tuple[Split, ...], limit: int | None
+) -> tuple[tuple[Split, ...], dict[int, int]]:
     """The first splits that hold `limit` rows, and how many rows of the last one are scored."""
-    from etl.read import SplitReader  # noqa: PLC0415
-
     if limit is None:
         return splits, {}
     kept: list[Split] = []
@@ -255,22 +273,23 @@ def _limited(storage: Storage, splits: tuple[Split, ...], limit: int | None) -> 
     return splits, {}
 
 
-def _carried(config: JobConfig, audited: AuditedBundle, schema: pa.Schema, where: str) -> tuple[InputField, ...]:
+def _carried(passthrough: tuple[str, ...], spec: Spec, first: pq.ParquetFile) -> tuple[InputField, ...]:
     """Fields for passthrough columns that the spec does not read, typed as in the first file."""
-    known = {field.name for field in audited.spec.input.fields}
+    schema = first.schema_arrow
+    known = {field.name for field in spec.input.fields}
     carried: list[InputField] = []
-    for name in config.output.passthrough:
+    for name in passthrough:
         if name in known:
             continue
         if name not in schema.names:
-            message = f"{where}: output.passthrough names column {name!r}, which is not there. There is: {', '.join(schema.names)}."
+            message = f"output.passthrough names column {name!r}, which the input has not.{nearest(name, schema.names)}"
             raise Refused(message)
-        type_ = _column_type(schema.field(name), where)
+        type_ = _column_type(schema.field(name))
         carried.append(InputField(name=name, type=type_, nan_is_value=type_.is_float, role="id"))
     return tuple(carried)
 
 
-def _column_type(field: pa.Field, where: str) -> ColumnType:
+def _column_type(field: pa.Field) -> ColumnType:
     type_ = field.type.value_type if pa.types.is_dictionary(field.type) else field.type
     if pa.types.is_large_string(type_) or pa.types.is_string(type_) or pa.types.is_string_view(type_):
         return ColumnType("string")
@@ -281,7 +300,7 @@ def _column_type(field: pa.Field, where: str) -> ColumnType:
     for kind in ("bool", "float32", "float64", "date"):
         if type_ == ColumnType(kind).arrow:
             return ColumnType(kind)
-    message = f"{where}: column {field.name!r} has type {field.type}, which cannot be passed through. Leave it out."
+    message = f"output.passthrough: column {field.name!r} has type {field.type}, which cannot be passed through."
     raise Refused(message)
 
 
@@ -314,7 +333,7 @@ def _check_target(target: Target, config: JobConfig, published: pa.Schema) -> No
     if latest.columns != entries:
         before = ", ".join(f"{entry.name} {entry.type}" for entry in latest.columns)
         now = ", ".join(f"{entry.name} {entry.type}" for entry in entries)
-        message = f"{target.layout.root}: holds columns ({before}); this run would append ({now}). Use another output.uri."
+        message = (
+            f"{target.layout.root}: holds columns ({before}); this run would append ({now}). Use another output.uri."
+        )
         raise Refused(message)
-
-

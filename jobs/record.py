@@ -79,8 +79,12 @@ class RunRecord(Document):
     splits_scored_now: int = Field(default=0, ge=0, description="Splits scored by this try; the others had receipts.")
     account: SplitAccount = SplitAccount()
     reasons: dict[str, int] = Field(default_factory=dict, description="Quarantined rows by `stage/CODE`.")
-    wall_seconds: dict[str, float] = Field(default_factory=dict, description="Of the driver, by phase; they add up to the run.")
-    worker_seconds: dict[str, float] = Field(default_factory=dict, description="Summed over all splits' winning attempts.")
+    wall_seconds: dict[str, float] = Field(
+        default_factory=dict, description="Of the driver, by phase; they add up to the run."
+    )
+    worker_seconds: dict[str, float] = Field(
+        default_factory=dict, description="Summed over all splits' winning attempts."
+    )
     bytes_read: int = Field(default=0, ge=0, description="Compressed column chunks that were read.")
     bytes_written: int = Field(default=0, ge=0, description="Prediction files.")
     provider: str | None = Field(default=None, description="The execution provider that ran the model.")

@@ -130,7 +130,7 @@ class _Run:
     request: RunRequest
     on_phase: OnPhase
     started_at: datetime = field(default_factory=lambda: datetime.now(UTC))
-    wall: Counter[str] = field(default_factory=Counter)
+    wall: dict[str, float] = field(default_factory=dict)
     facts: dict[str, Any] = field(default_factory=dict)
     claimed: bool = False
 
@@ -145,7 +145,7 @@ class _Run:
         try:
             yield
         finally:
-            self.wall[name] += time.perf_counter() - start
+            self.wall[name] = self.wall.get(name, 0.0) + time.perf_counter() - start
 
     def already_published(self) -> RunRecord | None:
         """The record of a published run with this id over the same input; None when there is something to do.
@@ -159,7 +159,9 @@ class _Run:
         check_asked(plan, self.request.config, limit=self.request.limit, sample=self.request.sample)
         record = load_record(self.target.storage, self.target.layout.record)
         if record is not None and record.state is RunState.DISCARDED:
-            message = f"run id {plan.run_id} was discarded on {record.ended_at:%Y-%m-%d %H:%M} UTC. Use another --run-id."
+            message = (
+                f"run id {plan.run_id} was discarded on {record.ended_at:%Y-%m-%d %H:%M} UTC. Use another --run-id."
+            )
             raise Refused(message)
         manifest = latest_manifest(self.target.storage, self.target.layout.root)
         if record is None or manifest is None or plan.run_id not in manifest.run_ids or not record.state.is_published:
@@ -232,7 +234,9 @@ class _Run:
                 causes = list(dict.fromkeys(f"{failure.kind}: {failure.message}" for failure in failures))
                 more = [f"… and {len(causes) - _SHOWN} more"] if len(causes) > _SHOWN else []
                 scored = len(plan.splits) - len({failure.split for failure in failures})
-                head = f"{len(plan.splits) - scored} of {len(plan.splits)} splits cannot be scored; nothing was published."
+                head = (
+                    f"{len(plan.splits) - scored} of {len(plan.splits)} splits cannot be scored; nothing was published."
+                )
                 raise SplitsFailed("\n".join([head, *causes[:_SHOWN], *more]))
         with ThreadPoolExecutor(_THREADS) as threads:
             found = threads.map(lambda split: receipt_of(self.target.storage, self.target.layout, split), plan.splits)
@@ -241,10 +245,11 @@ class _Run:
         return receipts
 
     def _note(self, receipts: list[Receipt]) -> None:
-        seconds: Counter[str] = Counter()
+        seconds: dict[str, float] = {}
         reasons: Counter[str] = Counter()
         for receipt in receipts:
-            seconds.update(receipt.seconds)
+            for phase, spent in receipt.seconds.items():
+                seconds[phase] = seconds.get(phase, 0.0) + spent
             reasons.update(receipt.reasons)
         workers = {(receipt.worker.host, receipt.worker.pid): 0 for receipt in receipts}
         for receipt in receipts:

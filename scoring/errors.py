@@ -6,6 +6,7 @@ BatchscoreError
     │   └── GoldenError  the bundle does not give its own golden outputs on this machine
     ├── DeviceError      the device that was asked for is not there; there is no silent fall-back
     ├── InferenceError   the model failed on rows, or gave something that the bundle does not declare
+    ├── TasksFailed      Spark gave up on a task after its retries, or went away
     └── CodeSkew         a worker runs other code than the driver
 """
 
@@ -13,7 +14,7 @@ from __future__ import annotations
 
 from etl.errors import BatchscoreError
 
-__all__ = ["BundleError", "CodeSkew", "DeviceError", "GoldenError", "InferenceError", "ScoringError"]
+__all__ = ["BundleError", "CodeSkew", "DeviceError", "GoldenError", "InferenceError", "ScoringError", "TasksFailed"]
 
 
 class ScoringError(BatchscoreError):
@@ -38,3 +39,7 @@ class InferenceError(ScoringError):
 
 class CodeSkew(ScoringError):  # noqa: N818  it names the state, as `SystemExit` does
     """A worker runs other code than the driver."""
+
+
+class TasksFailed(ScoringError):  # noqa: N818  it names the state
+    """Spark gave up on a task after its retries, or went away."""

@@ -1,18 +1,20 @@
 """Start one Spark task per group of splits. Spark schedules and retries; it carries no rows.
 
-The only file of `scoring` that imports pyspark, and only for types: the session is handed in.
+The only file of `scoring` that imports pyspark; the session is handed in.
 """
 
 from __future__ import annotations
 
 import functools
 import json
+import re
 from typing import TYPE_CHECKING, NamedTuple
 
 import pyarrow as pa
 
 from etl.errors import BatchscoreError
 from scoring.code import check_code, code_digest
+from scoring.errors import TasksFailed
 from scoring.worker import score_split
 
 if TYPE_CHECKING:
@@ -23,7 +25,7 @@ if TYPE_CHECKING:
     from etl.splits import Split
     from scoring.order import Order
 
-__all__ = ["Failure", "run_tasks"]
+__all__ = ["Failure", "cause_of", "run_tasks"]
 
 _ANSWER = pa.schema([pa.field("failure", pa.string())])
 
@@ -37,20 +39,43 @@ class Failure(NamedTuple):
     message: str
 
 
+def cause_of(text: str) -> str:
+    """The one line of a Spark error that a person wants: the last line of the Python traceback, or else the first."""
+    python, _, _ = text.partition("\n\tat ")
+    raised = re.findall(r"^[\w.]*(?:Error|Exception|Exit|Interrupt)\b.*$", python, re.MULTILINE)
+    lines = raised or [line for line in text.splitlines() if line.strip()]
+    return (lines[-1] if raised else lines[0]).strip().rstrip(".") if lines else "it gave no reason"
+
+
 def run_tasks(spark: SparkSession, order: Order, tasks: tuple[tuple[Split, ...], ...]) -> list[Failure]:
     """Score every split of every task; the failures, by split. What was scored is in the receipts.
 
+    Raises:
+        TasksFailed: a task failed on every one of its tries for a reason that is not ours to tell.
+
     `range(n, numPartitions=n).mapInArrow` starts exactly n tasks, with AQE on or off, classic and Spark Connect.
     """
+    from py4j.protocol import Py4JError  # noqa: PLC0415  half a second that commands without Spark need not pay
+    from pyspark.errors import PySparkException  # noqa: PLC0415
+
     if not tasks:
         return []
     numbers = spark.range(0, len(tasks), 1, len(tasks))
-    answers = numbers.mapInArrow(functools.partial(_run_task, order, tasks, code_digest()), "failure string").collect()
+    try:
+        answers = numbers.mapInArrow(
+            functools.partial(_run_task, order, tasks, code_digest()), "failure string"
+        ).collect()
+    except (PySparkException, Py4JError) as error:
+        message = (
+            f"Spark gave up: {cause_of(str(error))}. What is scored is kept; run the same id again to go on. "
+            "The whole trace is in Spark's log."
+        )
+        raise TasksFailed(message) from error
     failures = [Failure(*json.loads(answer["failure"])) for answer in answers]
     return sorted(failures)
 
 
-def _run_task(
+def _run_task(  # noqa: PLR0917  Spark passes the batches by position, behind what `partial` binds
     order: Order, tasks: tuple[tuple[Split, ...], ...], code: str, batches: Iterable[pa.RecordBatch]
 ) -> Iterator[pa.RecordBatch]:
     """Runs on a worker. Errors that a retry would repeat go back as data; any other one lets Spark retry the task."""

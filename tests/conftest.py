@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import onnx
@@ -18,7 +16,11 @@ from tests.numbers_job import FEATURES, WEIGHTS
 os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
     from pyspark.sql import SparkSession
+
 
 @pytest.fixture(scope="session")
 def spark() -> Iterator[SparkSession]:

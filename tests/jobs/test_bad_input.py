@@ -7,7 +7,6 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -28,6 +27,8 @@ from scoring.outputs import OutputColumn
 from tests.numbers_job import FEATURES, write_numbers
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from pyspark.sql import SparkSession
 
 Job = dict[str, Any]
@@ -152,6 +153,18 @@ def other_input(folder: Path, job: Job) -> None:
     (folder / "in" / "part-1.parquet").unlink()
 
 
+def empty_folder(folder: Path, job: Job) -> None:
+    """Score a folder without files."""
+    (folder / "empty").mkdir()
+    job["input"] = {"files": str(folder / "empty")}
+
+
+def colliding_column(folder: Path, job: Job) -> None:
+    """Pass through a column that has the name of the model's."""
+    rewrite(folder, 0, lambda table: table.append_column("p", table.column("f0")))
+    job["output"] = {**job["output"], "passthrough": ["id", "p"]}
+
+
 def is_a_file(folder: Path, job: Job) -> None:
     """Write under something that is no folder, the one refusal that root gets too."""
     (folder / "occupied").write_text("")
@@ -167,7 +180,7 @@ CASES = (
     ),
     Case(
         "empty input",
-        lambda folder, job: ((folder / "empty").mkdir(), job.update(input={"files": str(folder / "empty")}))[0],
+        empty_folder,
         2,
         "{dir}/empty: no input file is there. Check `input.files`; it is relative to the working folder.",
     ),
@@ -183,7 +196,8 @@ CASES = (
         lambda folder, _job: rewrite(folder, 1, lambda table: table.rename_columns(["id", "f0", "f1", "f_2", "f3"])),
         1,
         "1 of 3 splits cannot be scored; nothing was published.\n"
-        "ContractError: {dir}/in/part-1.parquet: breaks the input contract: column 'f2' is not there. Did you mean \"f_2\"?.",
+        "ContractError: {dir}/in/part-1.parquet: breaks the input contract: "
+        "column 'f2' is not there. Did you mean \"f_2\"?.",
     ),
     Case(
         "file changes a type",
@@ -228,10 +242,7 @@ CASES = (
     ),
     Case(
         "output column that collides",
-        lambda folder, job: (
-            rewrite(folder, 0, lambda table: table.append_column("p", table.column("f0"))),
-            job["output"].update(passthrough=["id", "p"]),
-        )[1],
+        colliding_column,
         2,
         "output columns collide: p would be published twice. "
         "Rename the model's column, or leave it out of output.passthrough or output.stamps.",
@@ -348,8 +359,8 @@ def test_full_disk_is_told_and_publishes_nothing(tmp_path: Path, logistic_onnx: 
         cwd=Path(__file__).parents[2],
     )
     assert done.returncode == 0, done.stderr
-    assert re.search(r"^1 \d of 3 splits cannot be scored; nothing was published\.$", done.stdout, re.MULTILINE), done.stdout
+    assert re.search(r"^1 \d of 3 splits cannot be scored; nothing was published\.$", done.stdout, re.MULTILINE), (
+        done.stdout
+    )
     assert re.search(r"no space left to (write|create)\. Free some; what is finished stays", done.stdout)
     assert "visible 0" in done.stdout
-
-

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 from datetime import UTC, date, datetime, timedelta
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -26,11 +25,21 @@ from scoring.outputs import OutputColumn
 from tests.numbers_job import published_scores
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from pyspark.sql import SparkSession
 
 ROWS = 400
 WIDTH = 15
 CITIES = ["Århus", "Łódź", "東京", "", "x" * 300]
+
+
+def constant(name: str, value: float) -> dict[str, Any]:
+    """A step that fills a column's missing values."""
+    params = {"strategy": "constant", "value": value}
+    return {"id": f"{name}_i", "op": "impute", "in": [name], "out": [f"{name}_i"], "params": params}
+
+
 SPEC: dict[str, Any] = {
     "format": "scorespec/1",
     "spec_id": "types",
@@ -49,22 +58,26 @@ SPEC: dict[str, Any] = {
     },
     "steps": [
         *(
-            {"id": f"i{number}", "op": "impute", "in": [name], "out": [f"{name}_i"], "params": {"strategy": "constant", "value": -1.0}}
-            for number, name in enumerate(["flag", "small", "big", "single", "double"])
+            constant(name, -1.0) for name in ("flag", "small", "big", "single", "double")
         ),
         {"id": "miss", "op": "missing_flag", "in": ["city"], "out": ["city_missing"]},
-        {"id": "hot", "op": "one_hot", "in": ["city"], "out": ["city_hot"], "state": {"vocab": CITIES[:3], "counts": [3, 2, 1]}},
+        {
+            "id": "hot", "op": "one_hot", "in": ["city"], "out": ["city_hot"],
+            "state": {"vocab": CITIES[:3], "counts": [3, 2, 1]},
+        },
         {"id": "month", "op": "date_part", "in": ["day"], "out": ["month"], "params": {"part": "month"}},
-        {"id": "month_i", "op": "impute", "in": ["month"], "out": ["month_i"], "params": {"strategy": "constant", "value": 0.0}},
+        constant("month", 0.0),
         {"id": "hour", "op": "date_part", "in": ["at"], "out": ["hour"], "params": {"part": "hour"}},
-        {"id": "hour_i", "op": "impute", "in": ["hour"], "out": ["hour_i"], "params": {"strategy": "constant", "value": -1.0}},
+        constant("hour", -1.0),
     ],
     "outputs": {
         "tensors": [
             {
                 "tensor": "X",
-                "from": ["flag_i", "small_i", "big_i", "single_i", "double_i", "city_missing", "city_hot", "month_i", "hour_i",
-                         "vector", "double_i"],
+                "from": [
+                    "flag_i", "small_i", "big_i", "single_i", "double_i",
+                    "city_missing", "city_hot", "month_i", "hour_i", "vector", "double_i",
+                ],
             }
         ]
     },
@@ -133,7 +146,9 @@ def write_file(path: Path, layout: dict[str, pa.DataType], rows: list[dict[str, 
     for name, type_ in layout.items():
         values = [row[name] for row in rows]
         if pa.types.is_timestamp(type_):
-            arrays[name] = pa.array(values, pa.timestamp("us", "UTC")).cast(pa.timestamp(type_.unit, type_.tz), safe=False)
+            arrays[name] = pa.array(values, pa.timestamp("us", "UTC")).cast(
+                pa.timestamp(type_.unit, type_.tz), safe=False
+            )
         elif pa.types.is_dictionary(type_):
             arrays[name] = pa.array(values, type_.value_type).dictionary_encode().cast(type_)
         else:
@@ -150,7 +165,11 @@ def bundle(tmp_path: Path) -> Path:
     rng = np.random.default_rng(0)
     weights = {"A": rng.normal(size=(WIDTH, 8)) / 100, "B": rng.normal(size=(8, 1))}
     graph = helper.make_graph(
-        [helper.make_node("MatMul", ["X", "A"], ["h"]), helper.make_node("Tanh", ["h"], ["t"]), helper.make_node("MatMul", ["t", "B"], ["p"])],
+        [
+            helper.make_node("MatMul", ["X", "A"], ["h"]),
+            helper.make_node("Tanh", ["h"], ["t"]),
+            helper.make_node("MatMul", ["t", "B"], ["p"]),
+        ],
         "net",
         [helper.make_tensor_value_info("X", TensorProto.FLOAT, [None, WIDTH])],
         [helper.make_tensor_value_info("p", TensorProto.FLOAT, [None, 1])],

@@ -77,12 +77,14 @@ def worker_loads_before(spark: SparkSession) -> dict[int, int]:
     """Loads of the worker processes that earlier tests left alive; asked of the workers themselves."""
     import pyarrow as pa
 
-    def report(batches):  # type: ignore[no-untyped-def]
+    def report(batches):
         from scoring.scorer import loads_so_far
 
         for batch in batches:
             time.sleep(0.05)
-            yield pa.RecordBatch.from_pydict({"pid": [os.getpid()] * len(batch), "loads": [loads_so_far()] * len(batch)})
+            yield pa.RecordBatch.from_pydict(
+                {"pid": [os.getpid()] * len(batch), "loads": [loads_so_far()] * len(batch)}
+            )
 
     rows = spark.range(0, 16, 1, 16).mapInArrow(report, "pid long, loads long").collect()
     return {row["pid"]: row["loads"] + 1 for row in rows}

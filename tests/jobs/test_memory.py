@@ -47,7 +47,9 @@ def write_job(folder: Path, *, rows: int, width: int, outputs: int) -> Path:
         [helper.make_tensor_value_info("p", TensorProto.FLOAT, [None, outputs])],
         [numpy_helper.from_array(weights, "W")],
     )
-    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9), str(folder / "m.onnx"))
+    onnx.save(
+        helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9), str(folder / "m.onnx")
+    )
     job = {
         "api_version": "batchscore/1",
         "name": "memory",
@@ -62,7 +64,7 @@ def write_job(folder: Path, *, rows: int, width: int, outputs: int) -> Path:
 
 
 def test_projected_memory_is_within_thirty_percent_of_the_peak(tmp_path: Path) -> None:
-    """On a narrow, a wide and a vector shape the record's projection is within ±30 % of the measured peak of a worker."""
+    """On a narrow, a wide and a vector shape the projection is within ±30 % of a worker's measured peak."""
     jobs = [
         write_job(tmp_path / "narrow", rows=1_000_000, width=5, outputs=1),
         write_job(tmp_path / "wide", rows=100_000, width=200, outputs=1),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import duckdb
@@ -18,6 +17,8 @@ from jobs.run import RunRequest, run
 from tests.numbers_job import JobWriter, logistic_scores, write_numbers
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from pyspark.sql import SparkSession
 
 Rows = list[tuple[int, float]]
@@ -43,7 +44,7 @@ def read_pandas(folder: Path) -> Rows:
 def read_duckdb(folder: Path) -> Rows:
     """As DuckDB reads every Parquet file below a folder, hidden ones too."""
     with contextlib.closing(duckdb.connect()) as database:
-        return database.execute(f"select id, p from read_parquet('{folder}/**/*.parquet')").fetchall()
+        return database.read_parquet(f"{folder}/**/*.parquet").select("id", "p").fetchall()
 
 
 def read_polars(folder: Path) -> Rows:
