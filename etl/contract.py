@@ -1,27 +1,36 @@
 """The input contract: which columns a spec reads, of which types, and what happens to values that break a rule.
 
-The order of checks is PMML's: missing, then invalid. A file whose *schema* breaks the contract is refused whole; a
-*row* that does goes to quarantine (`reject`), or is repaired in the declared way.
+The order of checks is PMML's, missing before invalid, after a value that cannot be read as the type at all. A file
+whose *schema* breaks the contract is refused whole; a *row* that does goes to quarantine (`reject`), or is repaired in
+the declared way. A row that breaks several rules counts once, under the first: fields in their order, and in a field
+type, missing, range, allowed, max_length. A row that is already rejected fails no run.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+import functools
+import math
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from pydantic import Field, FiniteFloat, model_validator
 
 from etl.documents import Strict
 from etl.errors import ContractError
-from etl.frame import Frame
+from etl.frame import EXACT_INTEGERS, Frame, RejectionCode
 from etl.ops.base import Name
 from etl.problems import nearest
-from etl.types import ColumnType, TypeName
+from etl.tensors import matrix_of
+from etl.types import INTEGER_BOUNDS, ColumnType, TypeName, canonical, is_readable, kernels, one_chunk
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
     import numpy.typing as npt
+
+    from etl.frame import Column
+    from etl.types import ArrowArray
 
 __all__ = ["AsValue", "Contract", "InputField", "Range", "Treatment"]
 
@@ -29,7 +38,7 @@ __all__ = ["AsValue", "Contract", "InputField", "Range", "Treatment"]
 class AsValue(Strict):
     """Replace the value."""
 
-    as_value: bool | int | FiniteFloat | str
+    as_value: bool | int | FiniteFloat | str = Field(description="A value of the field's type.")
 
 
 Treatment = Literal["as_is", "as_missing", "reject", "fail"] | AsValue
@@ -39,8 +48,18 @@ Treatment = Literal["as_is", "as_missing", "reject", "fail"] | AsValue
 class Range(Strict):
     """Closed interval of valid numbers."""
 
-    min: FiniteFloat | None = None
-    max: FiniteFloat | None = None
+    min: FiniteFloat | None = Field(default=None, description="Smallest valid number.")
+    max: FiniteFloat | None = Field(default=None, description="Largest valid number.")
+
+    @model_validator(mode="after")
+    def _is_an_interval(self) -> Range:
+        if self.min is None and self.max is None:
+            message = "give min, max or both"
+            raise ValueError(message)
+        if self.min is not None and self.max is not None and self.min > self.max:
+            message = f"min {self.min!r} is above max {self.max!r}"
+            raise ValueError(message)
+        return self
 
 
 class InputField(Strict):
@@ -50,22 +69,31 @@ class InputField(Strict):
     type: TypeName
     nullable: bool = Field(default=True, description="Whether a missing value is legal.")
     role: Literal["feature", "id", "event_time"] = "feature"
-    range: Range | None = Field(default=None, description="Valid numbers; others are invalid.")
-    allowed: tuple[str | int, ...] | None = Field(default=None, description="Valid values; others are invalid.")
-    max_length: Annotated[int, Field(ge=0)] | None = Field(default=None, description="Longest valid text, in characters.")
+    range: Range | None = Field(default=None, description="Valid numbers; others are invalid. NaN is in every range.")
+    allowed: tuple[str | int, ...] | None = Field(
+        default=None, min_length=1, description="Valid texts or integers; others are invalid."
+    )
+    max_length: Annotated[int, Field(ge=0)] | None = Field(
+        default=None, description="Longest valid text, in code points."
+    )
     pii: bool = Field(default=False, description="Personal data: masked wherever a value would be shown.")
-    nan_is_value: bool = Field(default=False, description="NaN is a number to the model, not a missing value.")
+    nan_is_value: bool = Field(
+        default=False,
+        description="NaN is a number to this field's rules and to steps that read it; what they make of it is missing.",
+    )
     on_missing: Treatment | None = Field(default=None, description="Default: as_is where nullable, else reject.")
-    on_invalid: Treatment = "reject"
-    doc: str | None = None
+    on_invalid: Treatment = Field(
+        default="reject",
+        description="Also for a value that the type cannot hold: text that is not UTF-8, a vector of another length or "
+        "with a null inside (both are never kept), an integer beyond ±2^53 in a float64 field (as_is rounds it).",
+    )
+    doc: str | None = Field(default=None, description="What the column is, for the reader of the spec.")
 
     @model_validator(mode="after")
     def _rules_fit_the_type(self) -> InputField:
-        if self.range is not None and not self.type.is_numeric:
-            message = f"a range needs a numeric type, {self.name} is {self.type}"
-            raise ValueError(message)
-        if self.max_length is not None and self.type.kind != "string":
-            message = f"max_length needs type string, {self.name} is {self.type}"
+        problem = self._problem()
+        if problem is not None:
+            message = f"{problem}, {self.name} is {self.type}"
             raise ValueError(message)
         return self
 
@@ -73,6 +101,43 @@ class InputField(Strict):
     def missing_treatment(self) -> Treatment:
         """What happens to a missing value."""
         return self.on_missing or ("as_is" if self.nullable else "reject")
+
+    def _problem(self) -> str | None:
+        """What does not go with the type."""
+        for treatment in (self.missing_treatment, self.on_invalid):
+            if isinstance(treatment, AsValue) and not _fits(treatment.as_value, self.type):
+                return f"as_value {treatment.as_value!r:.60} is no value of the type"
+        if self.range is not None and not _covers(self.type, self.range):
+            return "a range needs a numeric type, and bounds within it"
+        if self.allowed is not None and not all(_fits(value, self.type, only=(str, int)) for value in self.allowed):
+            return "allowed holds values of type string, int32 or int64"
+        if self.max_length is not None and self.type.kind != "string":
+            return "max_length needs type string"
+        if self.nan_is_value and not self.type.is_float:
+            return "nan_is_value needs a float type"
+        return None
+
+
+def _fits(value: Any, kind: ColumnType, *, only: tuple[type, ...] = (bool, int, float, str)) -> bool:
+    """Whether a literal of the spec is a value of a type; dates and timestamps have no literal."""
+    if not isinstance(value, only):
+        return False
+    if kind.kind == "string" or isinstance(value, str):
+        return kind.kind == "string" and isinstance(value, str)
+    if kind.kind == "bool" or isinstance(value, bool):
+        return kind.kind == "bool" and isinstance(value, bool)
+    if kind.is_integer:
+        low, high = INTEGER_BOUNDS[kind.kind]
+        return isinstance(value, int) and low <= value <= high
+    limit = float(np.finfo(kind.kind).max) if kind.is_float and float in only else -1.0
+    return isinstance(value, int | float) and -limit <= value <= limit
+
+
+def _covers(kind: ColumnType, valid: Range) -> bool:
+    if not kind.is_integer:
+        return kind.is_float
+    low, high = INTEGER_BOUNDS[kind.kind]
+    return all(edge is None or low <= edge <= high for edge in (valid.min, valid.max))
 
 
 class Contract(Strict):
@@ -89,6 +154,11 @@ class Contract(Strict):
             raise ValueError(message)
         return self
 
+    @functools.cached_property
+    def nan_is_value(self) -> frozenset[str]:
+        """Fields whose NaN is a value."""
+        return frozenset(field.name for field in self.fields if field.nan_is_value)
+
     def check_schema(self, schema: pa.Schema, where: str) -> None:
         """Refuse a file that lacks a column or has one of another type; other columns and their order do not matter.
 
@@ -102,7 +172,7 @@ class Contract(Strict):
                 problems.append(f"column {field.name!r} is not there.{nearest(field.name, schema.names)}")
             elif len(matches) > 1:
                 problems.append(f"column {field.name!r} is there {len(matches)} times")
-            elif not _is_readable(schema.field(matches[0]).type, field.type):
+            elif not is_readable(schema.field(matches[0]).type, field.type):
                 found = schema.field(matches[0]).type
                 problems.append(f"column {field.name!r} has type {found}, the contract says {field.type}")
         if problems:
@@ -113,126 +183,194 @@ class Contract(Strict):
         """Canonical columns of a batch whose schema was checked, with the rows that break a rule marked as rejected.
 
         Raises:
-            ContractError: a value cannot be held by the declared type, or breaks a rule whose treatment is `fail`.
+            ContractError: a value has no form in the declared type (an unsigned integer beyond int64, an instant out of
+                reach), or breaks a rule whose treatment is `fail`.
         """
-        frame = Frame(batch.num_rows, {})
+        frame = Frame(batch.num_rows, {}, nan_is_value=self.nan_is_value)
         for index, field in enumerate(self.fields):
-            column = _canonical(batch.column(field.name), field, where)
-            column = _treat_missing(frame, field, column, f"/input/fields/{index}")
-            frame[field.name] = _treat_invalid(frame, field, column, f"/input/fields/{index}")
+            entry = _Entry(frame, field, f"/input/fields/{index}", where)
+            column = batch.column(field.name)
+            frame[field.name] = entry.vector(column) if field.type.kind == "vector" else entry.scalar(column)
         return frame
 
 
-def _is_readable(found: pa.DataType, wanted: ColumnType) -> bool:
-    """Whether every value of the found type is a value of the wanted one, or is checked one by one (wide integers)."""
-    if pa.types.is_dictionary(found):
-        return _is_readable(found.value_type, wanted)
-    if pa.types.is_null(found):
-        return True
-    if wanted.kind == "vector":
-        is_list = pa.types.is_list(found) or pa.types.is_large_list(found) or pa.types.is_fixed_size_list(found)
-        return is_list and pa.types.is_floating(found.value_type)
-    rules: dict[str, bool] = {
-        "bool": pa.types.is_boolean(found),
-        "int32": pa.types.is_integer(found) and (found.bit_width < 32 or found == pa.int32()),  # noqa: PLR2004  bits
-        "int64": pa.types.is_integer(found),
-        "float32": found in {pa.float16(), pa.float32()},
-        "float64": pa.types.is_floating(found) or pa.types.is_integer(found),
-        "string": pa.types.is_string(found) or pa.types.is_large_string(found) or pa.types.is_string_view(found),
-        "date": pa.types.is_date(found),
-        "timestamp": pa.types.is_timestamp(found),
-    }
-    return rules[wanted.kind]
+class _Violation(NamedTuple):
+    """Rows that break one rule."""
+
+    rows: npt.NDArray[np.bool_]
+    code: RejectionCode
+    rule: str
+    """Key of the field that states the rule."""
+    reason: str
+    """What is wrong, to be put behind the column's name."""
 
 
-def _canonical(column: pa.Array | pa.ChunkedArray, field: InputField, where: str) -> pa.Array:
-    """Cast to the field's Arrow type. A timestamp without a zone is UTC; finer units than µs are floored."""
-    if isinstance(column, pa.ChunkedArray):
-        column = column.combine_chunks()
-    if pa.types.is_dictionary(column.type):
+class _Entry(NamedTuple):
+    """One column on its way into a frame."""
+
+    frame: Frame
+    field: InputField
+    pointer: str
+    where: str
+
+    def scalar(self, column: ArrowArray) -> ArrowArray:
+        """Cast, then treat what is missing, then what is invalid."""
+        column, unheld = self._cast(column)
+        if unheld is not None:
+            column = self._treat(column, unheld, self._kept_or("reject" if unheld.code == "NOT_UTF8" else "as_is"))
+        column = self._treat_missing(column)
+        for violation in list(self._violations(column)):
+            column = self._treat(column, violation, self.field.on_invalid)
+        return column
+
+    def vector(self, column: ArrowArray) -> Column:
+        """Treat broken vectors as invalid and null ones as missing; both are rows of NaN and stay so."""
+        column = one_chunk(column)
+        width = self.field.type.width
+        matrix, broken = matrix_of(column, width)
+        missing: npt.NDArray[np.bool_] = column.is_null().to_numpy(zero_copy_only=False)
+        absent = missing | broken
+        if absent.any():
+            self.frame.absent[self.field.name] = absent
+        reason = f"does not have {width} values"
+        self._settle(_Violation(broken, "WRONG_LENGTH", "type", reason), self._kept_or("reject"))
+        self._settle(_Violation(missing, "MISSING", "on_missing", "has no value"), self.field.missing_treatment)
+        return matrix
+
+    def _kept_or(self, instead: Treatment) -> Treatment:
+        """What happens to a value that has no form in the type; `instead` of keeping it."""
+        return instead if self.field.on_invalid == "as_is" else self.field.on_invalid
+
+    def _cast(self, column: ArrowArray) -> tuple[ArrowArray, _Violation | None]:
+        """The canonical column, and the rows whose value the type cannot hold although its physical type may."""
+        field = self.field
+        column = one_chunk(column)
+        unheld = None
+        if field.type.kind == "string":
+            column, rows = _without_broken_text(column)
+            if rows is not None:
+                unheld = _Violation(rows, "NOT_UTF8", "type", "is not UTF-8")
+        elif field.type.kind == "float64":
+            column, rows = _rounded(column)
+            if rows is not None:
+                unheld = _Violation(rows, "INEXACT", "type", "is an integer beyond ±2^53")
+        try:
+            return canonical(column, field.type), unheld
+        except pa.ArrowInvalid as error:
+            message = f"{self.where}: column {field.name!r} holds a value that {field.type} cannot hold: {error}."
+            raise ContractError(message) from error
+
+    def _treat_missing(self, column: ArrowArray) -> ArrowArray:
+        treatment = self.field.missing_treatment
+        if treatment in {"as_is", "as_missing"}:
+            return column
+        if self.field.type.is_float and not self.field.nan_is_value:
+            values = column.to_numpy(zero_copy_only=False)
+            # NaN is the least of values that hold one: a batch without needs no mask.
+            if not values.size or not np.isnan(values.min()):
+                return column
+            rows = np.isnan(values)
+        elif column.null_count:
+            rows = column.is_null().to_numpy(zero_copy_only=False)
+        else:
+            return column
+        return self._treat(column, _Violation(rows, "MISSING", "on_missing", "has no value"), treatment)
+
+    def _violations(self, column: ArrowArray) -> Iterator[_Violation]:
+        field = self.field
+        if field.range is not None:
+            yield from _out_of_range(column, field.range)
+        if field.allowed is not None:
+            known = kernels.is_in(column, value_set=pa.array(field.allowed, field.type.arrow))
+            rows = kernels.and_not(kernels.is_valid(column), known).to_numpy(zero_copy_only=False)
+            yield _Violation(rows, "NOT_ALLOWED", "allowed", "is not one of the allowed values")
+        if field.max_length is not None:
+            # No text has more code points than bytes, and bytes are known without reading the text.
+            longest = kernels.max(kernels.binary_length(column)).as_py()
+            if longest is not None and longest > field.max_length:
+                rows = kernels.utf8_length(column).fill_null(0).to_numpy() > field.max_length
+                yield _Violation(rows, "TOO_LONG", "max_length", f"has more than {field.max_length} characters")
+
+    def _treat(self, column: ArrowArray, violation: _Violation, treatment: Treatment) -> ArrowArray:
+        if self._settle(violation, treatment):
+            return column
+        value = treatment.as_value if isinstance(treatment, AsValue) else None
+        return kernels.if_else(pa.array(violation.rows), pa.scalar(value, column.type), column)
+
+    def _settle(self, violation: _Violation, treatment: Treatment) -> bool:
+        """Keep, reject or fail; False where there are values to be replaced."""
+        if treatment == "as_is" or not violation.rows.any():
+            return True
+        name, rule = self.field.name, f"{self.pointer}/{violation.rule}"
+        if treatment == "reject":
+            message = f"{name} {violation.reason}"
+            self.frame.reject(violation.rows, code=violation.code, pointer=rule, column=name, message=message)
+            return True
+        if treatment == "fail":
+            self._fail(violation, rule)
+            return True
+        return False
+
+    def _fail(self, violation: _Violation, rule: str) -> None:
+        rows = violation.rows & ~self.frame.rejected
+        if rows.any():
+            found = f"column {self.field.name!r} {violation.reason}"
+            first = f"in {rows.sum()} rows of the batch, the first at {np.argmax(rows)}"
+            message = f"{self.where}: {found} {first}; the contract says fail at {rule}."
+            raise ContractError(message)
+
+
+def _out_of_range(column: ArrowArray, valid: Range) -> Iterator[_Violation]:
+    """By least and largest first: a batch without a violation needs no mask, and NaN, in every range, fails both."""
+    low = -math.inf if valid.min is None else valid.min
+    high = math.inf if valid.max is None else valid.max
+    if column.null_count and not pa.types.is_floating(column.type):
+        # Any number inside will do: a null is no violation.
+        column = column.fill_null(math.ceil(low) if math.isfinite(low) else math.floor(high))
+    values = column.to_numpy(zero_copy_only=False)
+    if not values.size:
+        return
+    # As numbers of Python, which compare exactly; numpy would round the bound to float32 (NEP 50).
+    if not values.min().item() >= low:
+        yield _Violation(values < _bound(values, low, np.ceil), "OUT_OF_RANGE", "range", f"is below {low!r}")
+    if not values.max().item() <= high:
+        yield _Violation(values > _bound(values, high, np.floor), "OUT_OF_RANGE", "range", f"is above {high!r}")
+
+
+def _bound(values: npt.NDArray[Any], edge: float, inwards: Callable[[float], float]) -> Any:
+    """The edge as a number that numpy compares exactly with the values; a contract's edges are within their type."""
+    return int(inwards(edge)) if values.dtype.kind == "i" and math.isfinite(edge) else np.float64(edge)
+
+
+def _rounded(column: ArrowArray) -> tuple[ArrowArray, npt.NDArray[np.bool_] | None]:
+    """Wide integers as float64, and which of them float64 cannot hold exactly, if any; other columns as they are."""
+    if isinstance(column.type, pa.DictionaryType):
         column = column.dictionary_decode()
-    target = field.type.arrow
-    if column.type == target:
-        return column
+    if column.type not in {pa.int64(), pa.uint64()}:
+        return column, None
+    values = column.fill_null(0).to_numpy()
+    beyond = values > EXACT_INTEGERS
+    if pa.types.is_signed_integer(column.type):
+        beyond |= values < -EXACT_INTEGERS
+    if not beyond.any():
+        return column, None
+    return column.cast(pa.float64(), safe=False), beyond
+
+
+def _without_broken_text(column: ArrowArray) -> tuple[ArrowArray, npt.NDArray[np.bool_] | None]:
+    """Text with null for what is not UTF-8, and which rows that is, if any."""
     try:
-        if field.type.kind == "timestamp":
-            return _to_utc_microseconds(column)
-        return column.cast(target)
-    except pa.ArrowInvalid as error:
-        message = f"{where}: column {field.name!r} holds a value that {field.type} cannot hold exactly: {error}."
-        raise ContractError(message) from error
+        column.validate(full=True)
+    except pa.ArrowInvalid:
+        raw = (column.dictionary_decode() if isinstance(column.type, pa.DictionaryType) else column).cast(pa.binary())
+        broken = np.fromiter((not _is_utf8(value) for value in raw.to_pylist()), dtype=bool, count=len(raw))
+        return kernels.if_else(pa.array(broken), pa.scalar(None, raw.type), raw).cast(pa.string()), broken
+    return column, None
 
 
-def _to_utc_microseconds(column: pa.Array) -> pa.Array:
-    if pa.types.is_null(column.type):
-        return column.cast(pa.timestamp("us", "UTC"))
-    if column.type.unit == "ns":
-        # Arrow's unsafe cast truncates towards zero, so an instant before 1970 would move forward by a microsecond.
-        column = pc.floor_temporal(column, unit="microsecond")
-    return column.cast(pa.timestamp("us", column.type.tz), safe=False).cast(pa.int64()).cast(pa.timestamp("us", "UTC"))
-
-
-def _treat_missing(frame: Frame, field: InputField, column: pa.Array, pointer: str) -> pa.Array:
-    has_nan = field.type.is_float and not field.nan_is_value
-    treatment = field.missing_treatment
-    if treatment in {"as_is", "as_missing"} or (column.null_count == 0 and not has_nan):
-        return column
-    missing = pc.is_null(column, nan_is_null=has_nan)
-    return _treat(frame, field, column, Violation(missing, treatment, "MISSING", f"{pointer}/on_missing", "has no value"))
-
-
-def _treat_invalid(frame: Frame, field: InputField, column: pa.Array, pointer: str) -> pa.Array:
-    for mask, rule, reason in _violations(field, column):
-        invalid = pc.fill_null(mask, fill_value=False)
-        code = {"range": "OUT_OF_RANGE", "allowed": "NOT_ALLOWED", "max_length": "TOO_LONG", "vector": "WRONG_LENGTH"}[rule]
-        violation = Violation(invalid, field.on_invalid, code, f"{pointer}/{rule}", reason)
-        column = _treat(frame, field, column, violation)
-    return column
-
-
-def _violations(field: InputField, column: pa.Array) -> list[tuple[pa.Array, str, str]]:
-    found: list[tuple[pa.Array, str, str]] = []
-    if field.range is not None:
-        if field.range.min is not None:
-            found.append((pc.less(column, field.range.min), "range", f"is below {field.range.min:g}"))
-        if field.range.max is not None:
-            found.append((pc.greater(column, field.range.max), "range", f"is above {field.range.max:g}"))
-    if field.allowed is not None:
-        # index_in, not is_in: is_in answers false for null, which the missing rule has already treated.
-        known = pc.is_in(column, value_set=pa.array(field.allowed, field.type.arrow))
-        found.append((pc.and_(pc.invert(known), pc.is_valid(column)), "allowed", "is not one of the allowed values"))
-    if field.max_length is not None:
-        found.append((pc.greater(pc.utf8_length(column), field.max_length), "max_length", "is too long"))
-    if field.type.kind == "vector":
-        wrong = pc.not_equal(pc.list_value_length(column), field.type.width)
-        found.append((wrong, "vector", f"does not have {field.type.width} values"))
-    return found
-
-
-class Violation:
-    """Rows of a batch that break one rule, and what the contract says about them."""
-
-    def __init__(self, mask: pa.Array, treatment: Treatment, code: str, pointer: str, reason: str) -> None:  # noqa: PLR0913, PLR0917
-        """`mask` is true where the rule is broken and has no nulls."""
-        self.mask = mask
-        self.treatment = treatment
-        self.code = code
-        self.pointer = pointer
-        self.reason = reason
-
-
-def _treat(frame: Frame, field: InputField, column: pa.Array, violation: Violation) -> pa.Array:
-    treatment = violation.treatment
-    rows: npt.NDArray[np.bool_] = violation.mask.to_numpy(zero_copy_only=False)
-    if treatment == "as_is" or not rows.any():
-        return column
-    if treatment == "fail":
-        first = int(np.argmax(rows))
-        message = f"column {field.name!r} {violation.reason} in {rows.sum()} rows, the first at position {first}"
-        raise ContractError(f"{violation.pointer}: {message}; the contract says fail.")
-    if treatment == "reject":
-        message = f"{field.name} {violation.reason}"
-        frame.reject(rows, code=violation.code, pointer=violation.pointer, column=field.name, message=message)
-        return column
-    replacement: Any = None if treatment == "as_missing" else treatment.as_value  # type: ignore[union-attr]
-    return pc.if_else(violation.mask, pa.scalar(replacement, column.type), column)
+def _is_utf8(value: bytes | None) -> bool:
+    try:
+        (value or b"").decode()
+    except UnicodeDecodeError:
+        return False
+    return True

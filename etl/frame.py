@@ -1,24 +1,52 @@
 """The columns of one batch while a spec runs over it.
 
-Inputs and strings are Arrow arrays of the canonical types; what numeric ops make is numpy: float64 with NaN for
-missing, or a 2-D array for a vector. Each conversion is made once and kept, because several steps read one column.
+A column is one of four things, by its type in the spec:
+
+- a scalar as the contract read it: an Arrow array of the canonical type, null for missing;
+- a float that an op made: numpy of shape (rows,), NaN for missing;
+- an integer that an op made and that is never missing: numpy int64 of shape (rows,);
+- a vector: numpy float32 of shape (rows, width), a row of NaN where there is none.
+
+Each conversion is made once and kept, because several steps read one column.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
+
+from etl.types import SCALARS
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     import numpy.typing as npt
 
-__all__ = ["Column", "Frame", "Rejection"]
+    from etl.types import ArrowArray
 
-Column = pa.Array | np.ndarray
-"""A column of a frame: an Arrow array of a canonical type, or numpy of shape (rows,) or (rows, width)."""
+__all__ = ["EXACT_INTEGERS", "Column", "Frame", "Rejection", "RejectionCode", "once"]
+
+Column: TypeAlias = "pa.Array[Any] | npt.NDArray[Any]"
+"""A column of a frame; the module says which kinds there are."""
+
+EXACT_INTEGERS = 2**53
+"""float64 holds each integer up to this magnitude, and not each above."""
+
+RejectionCode = Literal[
+    "INEXACT",
+    "MISSING",
+    "NOT_ALLOWED",
+    "NOT_CASTABLE",
+    "NOT_UTF8",
+    "NO_MATCH",
+    "OUT_OF_RANGE",
+    "TOO_LONG",
+    "UNKNOWN_CATEGORY",
+    "WRONG_LENGTH",
+]
+"""Why a row was rejected, in one stable word."""
 
 
 class Rejection(NamedTuple):
@@ -26,7 +54,7 @@ class Rejection(NamedTuple):
 
     rows: npt.NDArray[np.int64]
     """Positions in the batch, ascending."""
-    code: str
+    code: RejectionCode
     """Short stable name of the kind of fault, e.g. `OUT_OF_RANGE`."""
     pointer: str
     """JSON pointer of the rule in the spec."""
@@ -39,10 +67,14 @@ class Rejection(NamedTuple):
 class Frame:
     """Named columns of equal length. A column is written once and never changed."""
 
-    def __init__(self, rows: int, columns: dict[str, Column]) -> None:
-        """Take canonical columns as the contract hands them on."""
+    def __init__(self, rows: int, columns: dict[str, Column], *, nan_is_value: frozenset[str] = frozenset()) -> None:
+        """Take canonical columns as the contract hands them on, and the names of those whose NaN is a value."""
         self.rows = rows
         self.rejections: list[Rejection] = []
+        """In the order in which rules were broken; a row that breaks several is in several."""
+        self.nan_is_value = nan_is_value
+        self.absent: dict[str, npt.NDArray[np.bool_]] = {}
+        """Rows of a vector column that have no vector, where there are any: to be null again in an Arrow array."""
         self._columns = dict(columns)
         self._float64: dict[str, npt.NDArray[np.float64]] = {}
 
@@ -54,45 +86,94 @@ class Frame:
         """Write a new column."""
         self._columns[name] = column
 
-    def arrow(self, name: str) -> pa.Array:
-        """The column as an Arrow array; NaN of a numpy column becomes null."""
+    def kind(self, name: str) -> str:
+        """The kind of the column's type, as a spec names it."""
+        column = self._columns[name]
+        if isinstance(column, np.ndarray):
+            return "vector" if column.ndim == 2 else str(column.dtype)  # noqa: PLR2004  a vector
+        return next(kind for kind, arrow in SCALARS.items() if arrow == column.type)
+
+    def arrow(self, name: str) -> ArrowArray:
+        """The column as an Arrow array of its canonical type; NaN of a float that an op made becomes null."""
         column = self._columns[name]
         if isinstance(column, pa.Array):
             return column
         if column.ndim == 1:
             return pa.array(column, from_pandas=True)
-        offsets = np.arange(0, column.size + 1, column.shape[1], dtype=np.int32)
-        return pa.ListArray.from_arrays(offsets, pa.array(column.reshape(-1)))
+        offsets: ArrowArray = pa.array(np.arange(0, column.size + 1, column.shape[1], dtype=np.int32))
+        values: ArrowArray = pa.array(column.reshape(-1))
+        absent: Any = self.absent.get(name)
+        return pa.ListArray.from_arrays(offsets, values, mask=None if absent is None else pa.array(absent))
 
     def float64(self, name: str) -> npt.NDArray[np.float64]:
-        """A scalar numeric column as float64 with NaN for missing; shape (rows,). Not to be written to."""
+        """A scalar numeric column as float64 with NaN for missing; shape (rows,). Not to be written to.
+
+        Profile f64-v1: a row whose int64 lies beyond ±2^53 is rejected, because float64 would change it silently.
+        """
         if name not in self._float64:
-            column = self._columns[name]
-            if isinstance(column, pa.Array):
-                column = _numeric_to_numpy(column)
-            self._float64[name] = column.astype(np.float64, copy=False)
+            self._float64[name] = self._as_float64(name, self._columns[name])
         return self._float64[name]
 
     def missing(self, name: str) -> npt.NDArray[np.bool_]:
-        """Which rows have no value: null, or NaN in a float column; shape (rows,)."""
+        """Which rows have no value: null, or NaN in a float column whose NaN is no value; shape (rows,)."""
         column = self._columns[name]
-        if isinstance(column, pa.Array):
-            return pc.is_null(column, nan_is_null=True).to_numpy(zero_copy_only=False)
-        return np.isnan(column)
+        if isinstance(column, np.ndarray) and column.ndim == 2:  # noqa: PLR2004  a vector
+            return np.asarray(np.isnan(column).any(axis=1))
+        if isinstance(column, np.ndarray) or (pa.types.is_floating(column.type) and name not in self.nan_is_value):
+            return np.isnan(self.float64(name))
+        if column.null_count == 0:
+            return np.zeros(self.rows, dtype=bool)
+        mask: npt.NDArray[np.bool_] = column.is_null().to_numpy(zero_copy_only=False)
+        return mask
 
-    def reject(self, rows: npt.NDArray[np.bool_], *, code: str, pointer: str, column: str, message: str) -> None:
+    @property
+    def rejected(self) -> npt.NDArray[np.bool_]:
+        """Which rows some rule has sent to quarantine so far; shape (rows,)."""
+        mask = np.zeros(self.rows, dtype=bool)
+        for rejection in self.rejections:
+            mask[rejection.rows] = True
+        return mask
+
+    def reject(
+        self, rows: npt.NDArray[np.bool_], *, code: RejectionCode, pointer: str, column: str, message: str
+    ) -> None:
         """Send the rows where the mask is true to quarantine; they stay in the frame until its end."""
         positions = np.flatnonzero(rows)
         if positions.size:
             self.rejections.append(Rejection(positions, code, pointer, column, message))
 
+    def _as_float64(self, name: str, column: Column) -> npt.NDArray[np.float64]:
+        if isinstance(column, np.ndarray):
+            return column.astype(np.float64, copy=False)
+        if column.type == pa.int64():
+            self._reject_inexact(name, column)
+        return _numeric_to_numpy(column).astype(np.float64, copy=False)
 
-def _numeric_to_numpy(column: pa.Array) -> npt.NDArray[np.generic]:
-    """To numpy with NaN for null. int64 beyond 2^53 would be rounded; contracts check for that on entry."""
+    def _reject_inexact(self, name: str, column: ArrowArray) -> None:
+        values = column.fill_null(0).to_numpy()
+        if values.size and (values.min() < -EXACT_INTEGERS or values.max() > EXACT_INTEGERS):
+            beyond = (values < -EXACT_INTEGERS) | (values > EXACT_INTEGERS)
+            message = f"{name} is an integer beyond ±2^53, which float64 cannot hold exactly"
+            self.reject(beyond, code="INEXACT", pointer="/semantics/profile", column=name, message=message)
+
+
+def once(rejections: Iterable[Rejection], rows: int) -> list[Rejection]:
+    """The same rejections with each row under the first rule that it broke, so that their counts add up."""
+    seen = np.zeros(rows, dtype=bool)
+    first: list[Rejection] = []
+    for rejection in rejections:
+        fresh = rejection.rows[~seen[rejection.rows]]
+        seen[fresh] = True
+        if fresh.size:
+            first.append(rejection._replace(rows=fresh))
+    return first
+
+
+def _numeric_to_numpy(column: ArrowArray) -> npt.NDArray[Any]:
+    """To numpy with NaN for null, in the column's own type where it has no nulls."""
     if pa.types.is_boolean(column.type):
         column = column.cast(pa.uint8())
-    if column.null_count == 0:
-        return column.to_numpy(zero_copy_only=False)
-    if pa.types.is_floating(column.type):
-        return column.to_numpy(zero_copy_only=False)
-    return column.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False)
+    if column.null_count and not pa.types.is_floating(column.type):
+        column = column.cast(pa.float64(), safe=False)
+    values: npt.NDArray[Any] = column.to_numpy(zero_copy_only=False)
+    return values

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from etl.errors import SpecError
+from etl.frame import once
 from etl.ops.lookup import ReferenceTable
 from etl.tensors import tensor_of
 
@@ -17,20 +18,22 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from etl.frame import Frame, Rejection
+    from etl.ops.base import RowStep
     from etl.spec import Spec
 
-__all__ = ["Features", "Pipeline"]
+__all__ = ["Features", "Pipeline", "apply_step", "index_references", "join_references"]
 
 
 class Features(NamedTuple):
     """What a batch became."""
 
-    tensors: dict[str, np.ndarray]
+    tensors: dict[str, npt.NDArray[Any]]
     """Tensors by name; the first axis is the kept rows."""
     kept: npt.NDArray[np.int64] | None
     """Positions in the batch that the tensors' rows stand for; None when every row was kept."""
     rejections: list[Rejection]
-    """Rows that a step sent to quarantine, by rule."""
+    """Rows that the contract (pointers below `/input`) or a step sent to quarantine, each under the first rule that it
+    broke: kept rows and these add up to the batch."""
 
 
 class Pipeline:
@@ -47,20 +50,18 @@ class Pipeline:
             message = f"spec {spec.spec_id} is a recipe: run `batchscore fit` to learn its state"
             raise SpecError(message)
         self.spec = spec
-        self._tables: list[ReferenceTable] = []
-        for index, step in enumerate(spec.relational):
-            name = step.params.reference
-            if name not in references:
-                message = f"/relational/{index}: reference table {name!r} is not given; the job names it under `references`"
-                raise SpecError(message)
-            self._tables.append(ReferenceTable.index(step, references[name], f"reference {name!r}"))
+        self._tables = index_references(spec, references)
 
     def contract(self, batch: pa.RecordBatch | pa.Table, where: str) -> Frame:
         """Check the input contract; see `Contract.apply`."""
         return self.spec.input.apply(batch, where)
 
     def transform(self, frame: Frame) -> Features:
-        """Every step in order, then the tensors of the rows that no rule rejected."""
+        """Every step in order, then the tensors of the rows that no rule rejected.
+
+        Raises:
+            TransformError: a value breaks a step whose spec says `fail`.
+        """
         self.run_steps(frame)
         tensors = {
             output.tensor: tensor_of(frame, output, f"/outputs/tensors/{index}")
@@ -68,18 +69,44 @@ class Pipeline:
         }
         if not frame.rejections:
             return Features(tensors, None, [])
-        keep = np.ones(frame.rows, dtype=bool)
-        for rejection in frame.rejections:
-            keep[rejection.rows] = False
-        kept = np.flatnonzero(keep)
-        return Features({name: tensor[kept] for name, tensor in tensors.items()}, kept, frame.rejections)
+        kept = np.flatnonzero(~frame.rejected)
+        rejections = once(frame.rejections, frame.rows)
+        return Features({name: tensor[kept] for name, tensor in tensors.items()}, kept, rejections)
 
     def run_steps(self, frame: Frame) -> None:
         """Write every step's columns into the frame."""
-        for index, (join, table) in enumerate(zip(self.spec.relational, self._tables, strict=True)):
-            columns = join.join(frame, table, f"/relational/{index}")
-            for name, column in zip(join.outputs, columns, strict=True):
-                frame[name] = column
+        join_references(self.spec, self._tables, frame)
         for index, step in enumerate(self.spec.steps):
-            for name, column in zip(step.outputs, step.apply(frame, f"/steps/{index}"), strict=True):
-                frame[name] = column
+            apply_step(step, frame, f"/steps/{index}")
+
+
+def index_references(spec: Spec, references: Mapping[str, pa.Table]) -> tuple[ReferenceTable, ...]:
+    """The table of each `lookup_join`, in their order.
+
+    Raises:
+        SpecError: a reference is not given.
+        ContractError: a reference table is not as the spec declares it.
+    """
+    tables: list[ReferenceTable] = []
+    for index, step in enumerate(spec.relational):
+        name = step.params.reference
+        if name not in references:
+            place = f"/relational/{index}/params/reference"
+            message = f"{place}: reference table {name!r} is not given; the job names it under `references`"
+            raise SpecError(message)
+        tables.append(ReferenceTable.index(step, references[name], f"reference {name!r}"))
+    return tuple(tables)
+
+
+def join_references(spec: Spec, tables: tuple[ReferenceTable, ...], frame: Frame) -> None:
+    """Write the columns of every `lookup_join` into the frame."""
+    for index, (join, table) in enumerate(zip(spec.relational, tables, strict=True)):
+        columns = join.join(frame, table, f"/relational/{index}")
+        for name, column in zip(join.outputs, columns, strict=True):
+            frame[name] = column
+
+
+def apply_step(step: RowStep, frame: Frame, pointer: str) -> None:
+    """Write the columns of one step into the frame."""
+    for name, column in zip(step.outputs, step.apply(frame, pointer), strict=True):
+        frame[name] = column

@@ -3,19 +3,36 @@
 from __future__ import annotations
 
 import difflib
+import functools
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
-import yaml
 from pydantic import BaseModel, ValidationError
 
+from etl.positions import escape, read_text
+
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from pydantic_core import ErrorDetails
 
 __all__ = ["Problem", "Source", "nearest", "parse", "problem_lines"]
 
 ModelT = TypeVar("ModelT", bound=BaseModel)
+
+_SHOWN = 60
+"""Characters of a value in a message, and names of a list."""
+
+_MOST_LINES = 50
+
+_KINDS = {
+    "dict_type": "should be a mapping",
+    "model_attributes_type": "should be a mapping",
+    "model_type": "should be a mapping",
+    "string_type": "should be text",
+    "too_short": "should not be empty",
+    "tuple_type": "should be a list",
+}
+"""Our words for kinds of fault that pydantic words for Python programmers."""
 
 
 class Problem(NamedTuple):
@@ -34,57 +51,39 @@ class Source(NamedTuple):
     """The file's path, as an error names it."""
     value: Any
     """The plain value: dicts, lists, scalars."""
-    places: dict[str, tuple[int, int]]
+    places: Mapping[str, tuple[int, int]]
     """(line, column), from 1, of each value's key by JSON pointer."""
 
     @classmethod
     def read(cls, text: str, name: str) -> Source:
-        """Parse YAML (JSON is a subset); duplicate keys are refused because the last would silently win.
+        """Parse JSON (a text that begins with a brace, unless its name says YAML), else YAML 1.2.
+
+        Duplicate keys are refused because the last would silently win.
 
         Raises:
-            ValueError: the text is not YAML; the message gives line and column.
+            ValueError: the text is neither; the message gives file, line and column.
         """
-        try:
-            node = yaml.compose(text, Loader=yaml.SafeLoader)
-            places: dict[str, tuple[int, int]] = {}
-            if node is not None:
-                _collect_places(node, "", places)
-            return cls(name, yaml.safe_load(text), places)
-        except yaml.MarkedYAMLError as error:
-            mark = error.problem_mark
-            place = f":{mark.line + 1}:{mark.column + 1}" if mark else ""
-            message = f"{name}{place}: not valid YAML: {error.problem}."
-            raise ValueError(message) from error
+        return cls(name, *read_text(text, name))
 
     def place(self, pointer: str) -> str:
         """`file:line:column` of the value or of the nearest enclosing one that stands in the text."""
-        while pointer and pointer not in self.places:
-            pointer = pointer.rpartition("/")[0]
-        line, column = self.places.get(pointer, (1, 1))
+        line, column = self._position(pointer)
         return f"{self.name}:{line}:{column}"
 
-
-def _collect_places(node: yaml.Node, pointer: str, places: dict[str, tuple[int, int]]) -> None:
-    places.setdefault(pointer, (node.start_mark.line + 1, node.start_mark.column + 1))
-    if isinstance(node, yaml.MappingNode):
-        for key, value in node.value:
-            child = f"{pointer}/{_escape(key.value)}"
-            if child in places:
-                raise yaml.MarkedYAMLError(problem=f"key {key.value!r} stands twice", problem_mark=key.start_mark)
-            places[child] = (key.start_mark.line + 1, key.start_mark.column + 1)
-            _collect_places(value, child, places)
-    elif isinstance(node, yaml.SequenceNode):
-        for index, value in enumerate(node.value):
-            _collect_places(value, f"{pointer}/{index}", places)
+    def _position(self, pointer: str) -> tuple[int, int]:
+        while pointer and pointer not in self.places:
+            pointer = pointer.rpartition("/")[0]
+        return self.places.get(pointer, (1, 1))
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
     """` Did you mean "x"?`, or what there is when nothing is near; to be put behind a sentence."""
     names = sorted(known)
-    close = difflib.get_close_matches(name, names, n=1, cutoff=0.6)
+    close = difflib.get_close_matches(name[:_SHOWN], names, n=1, cutoff=0.6)
     if close:
         return f' Did you mean "{close[0]}"?'
-    return f" There is: {', '.join(names)}." if names else ""
+    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    return f" There is: {', '.join(names[:_SHOWN])}{more}." if names else ""
 
 
 def parse(model: type[ModelT], source: Source) -> tuple[ModelT | None, list[Problem]]:
@@ -92,60 +91,92 @@ def parse(model: type[ModelT], source: Source) -> tuple[ModelT | None, list[Prob
     try:
         return model.model_validate(source.value), []
     except ValidationError as error:
-        schema = model.model_json_schema(by_alias=True)
-        problems = [_problem(detail, source.value, schema) for detail in error.errors(include_url=False)]
-        return None, sorted(set(problems), key=lambda problem: source.places.get(problem.pointer, (0, 0)))
+        details = error.errors(include_url=False)
+        pairs = [(detail, _problem(detail, source.value, _schema(model))) for detail in details]
+        problems = _one_a_place(problem for detail, problem in pairs if not _is_echo(detail, problem, pairs))
+        return None, sorted(problems, key=lambda problem: source._position(problem.pointer))  # noqa: SLF001  same module
 
 
 def problem_lines(problems: Sequence[Problem], source: Source) -> list[str]:
-    """`file:line:column: /pointer: message`, one line a problem."""
-    return [f"{source.place(p.pointer)}: {p.pointer or '/'}: {p.message}" for p in problems]
+    """`file:line:column: /pointer: message`, one line a problem; what cannot be printed is escaped as in Python."""
+    shown, others = problems[:_MOST_LINES], problems[_MOST_LINES:]
+    lines = [f"{source.place(problem.pointer)}: {problem.pointer or '/'}: {problem.message}" for problem in shown]
+    if others:
+        lines.append(f"{source.place(others[0].pointer)}: {others[0].pointer}: and {len(others)} more from here on.")
+    return ["".join(sign if sign.isprintable() else repr(sign)[1:-1] for sign in line) for line in lines]
 
 
-def _escape(part: str) -> str:
-    return str(part).replace("~", "~0").replace("/", "~1")
+@functools.cache
+def _schema(model: type[BaseModel]) -> dict[str, Any]:
+    return model.model_json_schema(by_alias=True)
+
+
+def _is_echo(detail: ErrorDetails, problem: Problem, all_: list[tuple[ErrorDetails, Problem]]) -> bool:
+    """Whether other errors, in or at a list or mapping, say better what is wrong.
+
+    To pydantic a list is short when its items are wrong, and a mapping in place of a word is no word.
+    """
+    if detail["type"] not in {"literal_error", "too_short"} or not isinstance(detail["input"], dict | list):
+        return False
+    others = (other.pointer for _, other in all_ if other is not problem)
+    return any(pointer == problem.pointer or pointer.startswith(f"{problem.pointer}/") for pointer in others)
+
+
+def _one_a_place(problems: Iterable[Problem]) -> list[Problem]:
+    """A value that fits no branch of a union has an error for each branch; together they say what would be right."""
+    places: dict[str, list[str]] = {}
+    for problem in problems:
+        messages = places.setdefault(problem.pointer, [])
+        if problem.message not in messages:
+            messages.append(problem.message)
+    return [Problem(pointer, " Or: ".join(messages)) for pointer, messages in places.items()]
 
 
 def _problem(detail: ErrorDetails, raw: Any, schema: dict[str, Any]) -> Problem:
-    parts, last = _real_parts(detail["loc"], raw)
-    pointer = "".join(f"/{_escape(str(part))}" for part in parts)
     kind = detail["type"]
-    if kind == "extra_forbidden":
-        known = _known_keys(schema, parts[:-1], raw)
-        return Problem(pointer, f'unknown key "{last}".{nearest(str(last), known)}')
+    parts = _real_parts(detail["loc"], raw)
     if kind == "missing":
-        return Problem(pointer, f'key "{last}" is required.')
+        last = str(detail["loc"][-1])
+        return Problem(_pointer([*parts, last]), f'key "{last}" is required.')
+    pointer = _pointer(parts)
+    if kind == "extra_forbidden":
+        last = str(parts[-1])
+        return Problem(pointer, f'unknown key "{last:.{_SHOWN}}".{nearest(last, _known_keys(schema, parts[:-1], raw))}')
     if kind in {"union_tag_invalid", "union_tag_not_found"}:
         context = detail.get("ctx", {})
         key = str(context.get("discriminator", "")).strip("'")
         if kind == "union_tag_not_found":
-            return Problem(pointer, f'key "{key}" is required.')
+            return Problem(f"{pointer}/{key}", f'key "{key}" is required.')
         tags = [tag.strip(" '") for tag in str(context.get("expected_tags", "")).split(",")]
         found = str(context.get("tag"))
-        return Problem(f"{pointer}/{key}", f'unknown {key} "{found}".{nearest(found, tags)}')
-    return Problem(pointer, f"{detail['msg'].removeprefix('Value error, ')}{_shown(detail)}")
+        return Problem(f"{pointer}/{key}", f'unknown {key} "{found:.{_SHOWN}}".{nearest(found, tags)}')
+    message = _KINDS.get(kind, detail["msg"].removeprefix("Value error, ").removeprefix("Input "))
+    return Problem(pointer, f"{message}{_found(detail)}")
 
 
-def _shown(detail: ErrorDetails) -> str:
+def _pointer(parts: Sequence[int | str]) -> str:
+    return "".join(f"/{escape(str(part))}" for part in parts)
+
+
+def _found(detail: ErrorDetails) -> str:
     found = detail.get("input")
-    return f", found {found!r}." if isinstance(found, str | int | float | bool) or found is None else "."
+    if isinstance(found, str | int | float | bool) or found is None:
+        return f", found {found!r:.{_SHOWN}}."
+    return f", found {'a list' if isinstance(found, list) else 'a mapping'}." if detail["type"] in _KINDS else "."
 
 
-def _real_parts(loc: tuple[int | str, ...], raw: Any) -> tuple[list[int | str], int | str]:
-    """The location without the tags that pydantic adds for unions; they are keys of no text."""
+def _real_parts(loc: tuple[int | str, ...], raw: Any) -> list[int | str]:
+    """The location as far as it is in the text: without the names that pydantic adds for branches of unions."""
     parts: list[int | str] = []
-    for position, part in enumerate(loc):
-        if isinstance(raw, dict):
-            if part in raw:
-                raw = raw[part]
-            elif position < len(loc) - 1:
-                continue
+    for part in loc:
+        if isinstance(raw, dict) and part in raw:
+            raw = raw[str(part)]
         elif isinstance(raw, list) and isinstance(part, int) and part < len(raw):
             raw = raw[part]
         else:
             continue
         parts.append(part)
-    return parts, (parts[-1] if parts else "")
+    return parts
 
 
 def _known_keys(schema: dict[str, Any], parts: list[int | str], raw: Any) -> list[str]:
@@ -166,7 +197,7 @@ def _resolve(node: dict[str, Any], schema: dict[str, Any], raw: Any) -> dict[str
         elif "discriminator" in node:
             chooser = node["discriminator"]
             tag = raw.get(chooser["propertyName"]) if isinstance(raw, dict) else None
-            if tag not in chooser["mapping"]:
+            if not isinstance(tag, str) or tag not in chooser["mapping"]:
                 return {}
             node = {"$ref": chooser["mapping"][tag]}
         elif "anyOf" in node:

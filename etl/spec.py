@@ -18,19 +18,38 @@ from etl.types import ColumnType, Schema
 if TYPE_CHECKING:
     from etl.ops.base import Step
 
-__all__ = ["Outputs", "Semantics", "Spec", "TensorOutput", "read_spec"]
+__all__ = ["Outputs", "Semantics", "Spec", "TensorOutput", "read_spec", "trace"]
+
+_NUMBERS = ("bool", "int32", "int64", "float32", "float64", "vector")
+_TENSOR_KINDS = {
+    "float32": _NUMBERS,
+    "float64": _NUMBERS,
+    "int64": ("bool", "int32", "int64"),
+    "int32": ("bool", "int32", "int64"),
+    "bool": ("bool",),
+    "string": ("string",),
+}
+"""Kinds of columns that a tensor takes: nothing is rounded or cut off on its way into one of integers."""
+
 
 class Semantics(Strict):
     """The frozen meaning of all ops. There is one profile; a spec names it so that a later one cannot change it."""
 
-    profile: Literal["f64-v1"] = "f64-v1"
+    profile: Literal["f64-v1"] = Field(
+        default="f64-v1",
+        description="float64 inside, NaN is missing, UTC; numeric ops reject rows whose int64 is beyond ±2^53.",
+    )
 
 
 class TensorOutput(Strict):
     """One tensor that the spec makes: columns side by side, cast once."""
 
     tensor: Name = Field(description="Name of the model input that it feeds.")
-    dtype: Literal["float32", "float64", "int32", "int64", "bool", "string"] = "float32"
+    dtype: Literal["float32", "float64", "int32", "int64", "bool", "string"] = Field(
+        default="float32",
+        description="Element type. Integer and bool tensors take integers and bools; cast other columns first. A row "
+        "with an integer beyond int32 is rejected by an int32 tensor.",
+    )
     columns: tuple[Name, ...] = Field(alias="from", min_length=1, description="Columns, in the tensor's order.")
     rank: Literal[1, 2] = Field(default=2, description="2: (rows, width); 1: (rows,), for a single scalar column.")
 
@@ -38,7 +57,7 @@ class TensorOutput(Strict):
 class Outputs(Strict):
     """What a spec makes."""
 
-    tensors: tuple[TensorOutput, ...] = Field(min_length=1)
+    tensors: tuple[TensorOutput, ...] = Field(min_length=1, description="Model inputs.")
 
 
 class Spec(Document):
@@ -49,10 +68,10 @@ class Spec(Document):
     revision: int = Field(default=1, ge=1)
     doc: str | None = None
     semantics: Semantics = Semantics()
-    input: Contract
-    relational: tuple[LookupJoin, ...] = ()
-    steps: tuple[AnyRowStep, ...] = ()
-    outputs: Outputs
+    input: Contract = Field(description="What is read, and what happens to values that break a rule.")
+    relational: tuple[LookupJoin, ...] = Field(default=(), description="Joins, before all row steps.")
+    steps: tuple[AnyRowStep, ...] = Field(default=(), description="Row steps, in their order.")
+    outputs: Outputs = Field(description="What is made.")
     provenance: dict[str, str] = Field(default_factory=dict, description="Where the state was learned; free text.")
 
     @property
@@ -136,7 +155,8 @@ def _advance(step: Step, pointer: str, schema: Schema) -> list[Problem]:
             problems.append(Problem(f"{pointer}/{key}", f"op {step.op} takes {wanted} here, found {len(names)}."))
     for position, name in enumerate(step.outputs):
         if name in schema or name in step.outputs[:position]:
-            problems.append(Problem(f"{pointer}/out/{position}", f"column {name!r} is already written; names are written once."))
+            place = f"{pointer}/out/{position}"
+            problems.append(Problem(place, f"column {name!r} is already written; names are written once."))
     types: tuple[ColumnType, ...] = ()
     if not problems:
         try:
@@ -154,14 +174,15 @@ def _check_tensors(outputs: Outputs, schema: Schema) -> list[Problem]:
         pointer = f"/outputs/tensors/{index}"
         if any(tensor.tensor == earlier.tensor for earlier in outputs.tensors[:index]):
             problems.append(Problem(f"{pointer}/tensor", f"tensor {tensor.tensor!r} is already made."))
+        takes = _TENSOR_KINDS[tensor.dtype]
         for position, name in enumerate(tensor.columns):
             place = f"{pointer}/from/{position}"
             if name not in schema:
                 problems.append(Problem(place, f"column {name!r} is made by no step.{nearest(name, schema)}"))
-            elif (schema[name].kind == "string") != (tensor.dtype == "string"):
-                problems.append(Problem(place, f"column {name!r} is {schema[name]}, the tensor is {tensor.dtype}."))
-            elif not (schema[name].is_numeric or schema[name].kind in {"vector", "string"}):
-                problems.append(Problem(place, f"column {name!r} is {schema[name]}, which is no number; derive one."))
-        if tensor.rank == 1 and (len(tensor.columns) != 1 or schema.get(tensor.columns[0], ColumnType("bool")).width != 1):
-            problems.append(Problem(f"{pointer}/rank", "rank 1 takes a single scalar column."))
+            elif schema[name].kind not in takes:
+                found = f"column {name!r} is {schema[name]}, a tensor of {tensor.dtype} takes {', '.join(takes)}"
+                problems.append(Problem(place, f"{found}; cast it, or derive another column."))
+        width = sum(schema[name].width for name in tensor.columns if name in schema)
+        if tensor.rank == 1 and width > 1:
+            problems.append(Problem(f"{pointer}/rank", f"rank 1 takes a single scalar column, found {width} values."))
     return problems

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
+
+from etl.types import kernels
 
 if TYPE_CHECKING:
-    from etl.frame import Column, Frame
+    import numpy.typing as npt
+
+    from etl.frame import Frame
     from etl.spec import TensorOutput
+    from etl.types import ArrowArray
 
-__all__ = ["stack", "tensor_of"]
+__all__ = ["matrix_of", "stack", "tensor_of"]
 
 
-def tensor_of(frame: Frame, output: TensorOutput, pointer: str) -> np.ndarray:
+def tensor_of(frame: Frame, output: TensorOutput, pointer: str) -> npt.NDArray[Any]:
     """The tensor that an output declares: (rows, width), or (rows,) for rank 1.
 
     A missing value has no form in an integer, bool or string tensor, so its row is rejected; in a float tensor it is
@@ -23,69 +27,94 @@ def tensor_of(frame: Frame, output: TensorOutput, pointer: str) -> np.ndarray:
     """
     if output.dtype == "string":
         tensor = _strings(frame, output, pointer)
-    else:
-        if not output.dtype.startswith("float"):
-            _reject_missing(frame, output, pointer)
+    elif output.dtype.startswith("float"):
         tensor = stack(frame, output.columns, np.dtype(output.dtype))
+    else:
+        tensor = _integers(frame, output, pointer)
     return tensor[:, 0] if output.rank == 1 else tensor
 
 
-def stack(frame: Frame, names: tuple[str, ...], dtype: np.dtype) -> np.ndarray:
+def stack(frame: Frame, names: tuple[str, ...], dtype: np.dtype[Any]) -> npt.NDArray[Any]:
     """Columns side by side, shape (rows, total width), each value cast once; out of float32's range becomes ±inf."""
-    parts = [_numbers(frame[name], frame, name) for name in names]
-    if len(parts) == 1 and parts[0].ndim == 2 and parts[0].dtype == dtype:  # noqa: PLR2004  a matrix
+    parts = [_numbers(frame, name) for name in names]
+    if len(parts) == 1 and parts[0].ndim == 2 and parts[0].dtype == dtype:  # noqa: PLR2004  a vector
         return parts[0]
-    widths = [part.shape[1] if part.ndim == 2 else 1 for part in parts]  # noqa: PLR2004  a matrix
+    widths = [part.shape[1] if part.ndim == 2 else 1 for part in parts]  # noqa: PLR2004  a vector
     tensor = np.empty((frame.rows, sum(widths)), dtype=dtype)
     start = 0
-    with np.errstate(over="ignore", invalid="ignore"):
+    with np.errstate(over="ignore"):
         for part, width in zip(parts, widths, strict=True):
             tensor[:, start : start + width] = part.reshape(frame.rows, width)
             start += width
     return tensor
 
 
-def _numbers(column: Column, frame: Frame, name: str) -> np.ndarray:
-    """As numpy without a cast where there is one without; null is NaN."""
+def matrix_of(column: ArrowArray, width: int) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]:
+    """A list column as (rows, width), and which rows are a vector of another length or with a null inside.
+
+    Without a copy where every row is whole. Such a broken row, and a null one, is a row of NaN.
+    """
+    rows = len(column)
+    if pa.types.is_null(column.type):
+        return np.full((rows, width), np.nan, dtype=np.float32), np.zeros(rows, dtype=bool)
+    whole = kernels.fill_null(kernels.equal(kernels.list_value_length(column), pa.scalar(width)), False)  # noqa: FBT003  pyarrow's own
+    mask: npt.NDArray[np.bool_] = whole.to_numpy(zero_copy_only=False)
+    values = (column if mask.all() else column.filter(whole)).flatten()
+    vectors = _flat_float32(values).reshape(-1, width)
+    if mask.all() and not values.null_count:
+        return vectors, np.zeros(rows, dtype=bool)
+    matrix = np.full((rows, width), np.nan, dtype=np.float32)
+    matrix[mask] = vectors
+    if values.null_count:
+        holed = values.is_null().to_numpy(zero_copy_only=False).reshape(-1, width).any(axis=1)
+        mask[mask] = ~holed
+        matrix[~mask] = np.nan
+    return matrix, ~mask & column.is_valid().to_numpy(zero_copy_only=False)
+
+
+def _flat_float32(values: ArrowArray) -> npt.NDArray[np.float32]:
+    if pa.types.is_null(values.type):
+        values = values.cast(pa.float32())
+    with np.errstate(over="ignore"):
+        flat: npt.NDArray[np.float32] = values.to_numpy(zero_copy_only=False).astype(np.float32, copy=False)
+    return flat
+
+
+def _numbers(frame: Frame, name: str) -> npt.NDArray[Any]:
+    """As numpy, null as NaN, in the column's own float type, or in float64."""
+    column = frame[name]
     if isinstance(column, np.ndarray):
         return column
-    if pa.types.is_list(column.type):
-        return _vectors(column, frame.rows)
-    if column.null_count == 0 and not pa.types.is_boolean(column.type):
-        return column.to_numpy(zero_copy_only=False)
+    if pa.types.is_floating(column.type):
+        values: npt.NDArray[Any] = column.to_numpy(zero_copy_only=False)
+        return values
     return frame.float64(name)
 
 
-def _vectors(column: pa.ListArray, rows: int) -> np.ndarray:
-    """A list column as (rows, width) without a copy where every row is whole; a rejected row becomes NaN."""
-    if rows == 0:
-        return np.empty((0, 1), dtype=np.float32)
-    lengths = pc.list_value_length(column)
-    width = pc.max(lengths).as_py() or 1
-    if column.null_count == 0 and pc.min(lengths).as_py() == width:
-        values = column.flatten()
-        if values.null_count == 0:
-            return values.to_numpy(zero_copy_only=True).reshape(rows, width)
-        return values.to_numpy(zero_copy_only=False).reshape(rows, width)
-    raise NotImplementedError
-
-
-def _strings(frame: Frame, output: TensorOutput, pointer: str) -> np.ndarray:
-    columns = []
+def _integers(frame: Frame, output: TensorOutput, pointer: str) -> npt.NDArray[Any]:
+    """Whole numbers and bools, never by way of a float. A checked spec lets nothing else in."""
+    tensor = np.empty((frame.rows, len(output.columns)), dtype=output.dtype)
     for position, name in enumerate(output.columns):
-        column = frame.arrow(name)
-        _reject_nulls(frame, name, f"{pointer}/from/{position}")
-        columns.append(pc.fill_null(column, "").to_numpy(zero_copy_only=False))
-    return np.stack(columns, axis=1)
+        rule = f"{pointer}/from/{position}"
+        _reject_missing(frame, name, rule)
+        column = frame[name]
+        values = column if isinstance(column, np.ndarray) else column.cast(pa.int64()).fill_null(0).to_numpy()
+        tensor[:, position] = values
+        if output.dtype == "int32" and (tensor[:, position] != values).any():
+            message = f"{name} is an integer beyond int32, the type of its tensor"
+            beyond = tensor[:, position] != values
+            frame.reject(beyond, code="OUT_OF_RANGE", pointer=rule, column=name, message=message)
+    return tensor
 
 
-def _reject_missing(frame: Frame, output: TensorOutput, pointer: str) -> None:
+def _strings(frame: Frame, output: TensorOutput, pointer: str) -> npt.NDArray[Any]:
+    tensor = np.empty((frame.rows, len(output.columns)), dtype=object)
     for position, name in enumerate(output.columns):
-        _reject_nulls(frame, name, f"{pointer}/from/{position}")
+        _reject_missing(frame, name, f"{pointer}/from/{position}")
+        tensor[:, position] = frame.arrow(name).fill_null("").to_numpy(zero_copy_only=False)
+    return tensor
 
 
-def _reject_nulls(frame: Frame, name: str, pointer: str) -> None:
-    missing = frame.missing(name)
-    rows = missing.any(axis=1) if missing.ndim > 1 else missing
+def _reject_missing(frame: Frame, name: str, pointer: str) -> None:
     message = f"{name} has no value, and its tensor cannot hold a missing one"
-    frame.reject(rows, code="MISSING", pointer=pointer, column=name, message=message)
+    frame.reject(frame.missing(name), code="MISSING", pointer=pointer, column=name, message=message)

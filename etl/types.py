@@ -1,16 +1,37 @@
-"""Column types of specs and contracts, and the one Arrow type that each has inside."""
+"""Column types of specs and contracts, the one Arrow type that each has inside, and what may be read as it."""
 
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, TypeAlias
 
 import pyarrow as pa
-from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
+import pyarrow.compute
 from pydantic_core import CoreSchema, core_schema
 
-__all__ = ["SCALARS", "ColumnType", "Schema", "TypeName"]
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+    from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
 
+__all__ = [
+    "INTEGER_BOUNDS",
+    "SCALARS",
+    "ArrowArray",
+    "ColumnType",
+    "Schema",
+    "TypeName",
+    "canonical",
+    "is_readable",
+    "kernels",
+    "one_chunk",
+]
+
+ArrowArray: TypeAlias = Any
+"""A `pyarrow.Array`, without its type: the stubs of pyarrow have wrong or missing overloads for most kernels."""
+
+kernels: Any = pyarrow.compute
+"""`pyarrow.compute`, without its types, as above."""
 
 SCALARS: dict[str, pa.DataType] = {
     "bool": pa.bool_(),
@@ -23,6 +44,9 @@ SCALARS: dict[str, pa.DataType] = {
     "timestamp": pa.timestamp("us", "UTC"),
 }
 """The canonical Arrow type of each scalar kind."""
+
+INTEGER_BOUNDS = {"int32": (-(2**31), 2**31 - 1), "int64": (-(2**63), 2**63 - 1)}
+"""Smallest and largest value of each integer kind."""
 
 
 class ColumnType(NamedTuple):
@@ -67,6 +91,11 @@ class ColumnType(NamedTuple):
         """Whether NaN can occur."""
         return self.kind in {"float32", "float64"}
 
+    @property
+    def is_integer(self) -> bool:
+        """Whether values are whole numbers."""
+        return self.kind in INTEGER_BOUNDS
+
 
 class _ColumnTypeSchema:
     """Lets pydantic read and write a `ColumnType` as text."""
@@ -81,9 +110,7 @@ class _ColumnTypeSchema:
             message = "a column type is text, such as float64"
             raise ValueError(message)
 
-        return core_schema.no_info_plain_validator_function(
-            read, serialization=core_schema.to_string_ser_schema()
-        )
+        return core_schema.no_info_plain_validator_function(read, serialization=core_schema.to_string_ser_schema())
 
     @classmethod
     def __get_pydantic_json_schema__(cls, _schema: CoreSchema, _handler: GetJsonSchemaHandler) -> dict[str, Any]:
@@ -100,3 +127,69 @@ TypeName = Annotated[ColumnType, _ColumnTypeSchema]
 
 Schema = dict[str, ColumnType]
 """Columns by name, in the order in which they came to be."""
+
+
+def is_readable(found: pa.DataType, wanted: ColumnType) -> bool:
+    """Whether every value of the found type is one of the wanted type, or is checked value by value on entry.
+
+    Checked by value: unsigned or wide integers, lists of another length, timestamps far from today.
+    """
+    if isinstance(found, pa.DictionaryType):
+        return wanted.kind != "vector" and is_readable(found.value_type, wanted)
+    if pa.types.is_null(found):
+        return True
+    if isinstance(found, pa.ListType | pa.LargeListType | pa.FixedSizeListType):
+        inner = found.value_type
+        return wanted.kind == "vector" and (pa.types.is_floating(inner) or pa.types.is_null(inner))
+    rules: dict[str, bool] = {
+        "bool": pa.types.is_boolean(found),
+        "int32": found in {pa.int8(), pa.int16(), pa.int32(), pa.uint8(), pa.uint16()},
+        "int64": pa.types.is_integer(found),
+        "float32": found in {pa.float16(), pa.float32()},
+        "float64": pa.types.is_floating(found) or pa.types.is_integer(found),
+        "string": pa.types.is_string(found) or pa.types.is_large_string(found) or pa.types.is_string_view(found),
+        "date": pa.types.is_date(found),
+        "timestamp": pa.types.is_timestamp(found),
+    }
+    return rules.get(wanted.kind, False)
+
+
+def canonical(column: ArrowArray, wanted: ColumnType) -> ArrowArray:
+    """A scalar column of a readable type, in the wanted type's own Arrow type and without a copy where it has it.
+
+    A timestamp without a zone is UTC, one with a zone keeps its instant, and units finer than µs are floored.
+
+    Raises:
+        pa.ArrowInvalid: a value has no equal in the wanted type.
+    """
+    column = one_chunk(column)
+    if isinstance(column.type, pa.DictionaryType):
+        column = column.dictionary_decode()
+    if column.type == wanted.arrow:
+        return column
+    if wanted.kind == "timestamp" and not pa.types.is_null(column.type):
+        return _to_utc_microseconds(column)
+    return column.cast(wanted.arrow)
+
+
+def one_chunk(column: ArrowArray) -> ArrowArray:
+    """A column of a table as one array; `combine_chunks` copies even where there is a single chunk."""
+    if not isinstance(column, pa.ChunkedArray):
+        return column
+    return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
+
+
+def _to_utc_microseconds(column: ArrowArray) -> ArrowArray:
+    unit = column.type.unit
+    if unit == "ns":
+        # Arrow's own cast truncates towards zero: an instant before 1970 would move forward by a microsecond.
+        instants = column.view(pa.int64())
+        micros = pa.array(instants.fill_null(0).to_numpy() // 1000, mask=_null_mask(column))
+    else:
+        # As numbers, because Arrow's casts between zones need a database of zones; the instant does not.
+        micros = column.view(pa.timestamp(unit)).cast(pa.timestamp("us")).view(pa.int64())
+    return micros.view(pa.timestamp("us", "UTC"))
+
+
+def _null_mask(column: ArrowArray) -> npt.NDArray[np.bool_] | None:
+    return column.is_null().to_numpy(zero_copy_only=False) if column.null_count else None

@@ -6,11 +6,29 @@ from typing import Annotated
 
 from pydantic import Field
 
-from etl.ops.categorical import OneHot
-from etl.ops.missing import Impute
-from etl.ops.numeric import Standardize
+from etl.ops.categorical import OneHot, StringIndex
+from etl.ops.columns import Assemble, Cast
+from etl.ops.missing import Impute, MissingFlag
+from etl.ops.numeric import Clip, Ratio, Standardize
+from etl.ops.time import Cyclical, DatePart
 
-__all__ = ["AnyRowStep"]
+__all__ = [
+    "AnyRowStep",
+    "Assemble",
+    "Cast",
+    "Clip",
+    "Cyclical",
+    "DatePart",
+    "Impute",
+    "MissingFlag",
+    "OneHot",
+    "Ratio",
+    "Standardize",
+    "StringIndex",
+]
 
-AnyRowStep = Annotated[Impute | OneHot | Standardize, Field(discriminator="op")]
+AnyRowStep = Annotated[
+    Assemble | Cast | Clip | Cyclical | DatePart | Impute | MissingFlag | OneHot | Ratio | Standardize | StringIndex,
+    Field(discriminator="op"),
+]
 """Any step that maps the rows of a batch one by one."""

@@ -4,7 +4,10 @@ An op is one small class in the file of its family. Its parameters and its fitte
 back ends (ONNX, Catalyst) are separate modules that dispatch on these classes, so that adding one touches nothing here.
 
 Profile `f64-v1`: float64 inside, NaN in a float column is missing, missing in gives missing out unless the op's
-purpose is to treat it, no integer arithmetic, no rounding.
+purpose is to treat it, no integer arithmetic that can overflow, no rounding, IEEE 754 where nothing else is said
+(overflow is ±inf, ∞ − ∞ is NaN and so missing), UTC only.
+
+The docstring of an op's class states its meaning, and the docs are made from it. The one of `apply` says how.
 """
 
 from __future__ import annotations
@@ -12,15 +15,27 @@ from __future__ import annotations
 from abc import abstractmethod
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Generic, Protocol, TypeVar
 
-from pydantic import Field, StringConstraints
+from pydantic import Field, FiniteFloat, StringConstraints
 
 from etl.documents import Strict
-from etl.types import ColumnType
 
 if TYPE_CHECKING:
     from etl.frame import Column, Frame
+    from etl.types import ColumnType
 
-__all__ = ["Accumulator", "FittedStep", "Name", "Params", "RowStep", "State", "Step", "StepId", "need_numeric"]
+__all__ = [
+    "Accumulator",
+    "AsNumber",
+    "FittedStep",
+    "Name",
+    "Params",
+    "RowStep",
+    "State",
+    "Step",
+    "StepId",
+    "need_numeric",
+    "need_string",
+]
 
 Name = Annotated[str, StringConstraints(min_length=1, max_length=255)]
 """Name of a column."""
@@ -29,6 +44,7 @@ StepId = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,99}$")]
 """Name of a step, unique in its spec."""
 
 StateT = TypeVar("StateT", bound="State")
+StateT_co = TypeVar("StateT_co", bound="State", covariant=True)
 
 
 class Params(Strict):
@@ -39,10 +55,17 @@ class State(Strict):
     """What an op learned from data."""
 
 
+class AsNumber(Strict):
+    """Replace the value by a number."""
+
+    as_value: FiniteFloat = Field(description="The number.")
+
+
 class Step(Strict):
     """One application of an op: columns in, columns out. A column name is written once in a spec."""
 
-    id: StepId
+    op: str
+    id: StepId = Field(description="Name of the step, unique in its spec.")
     inputs: tuple[Name, ...] = Field(alias="in", min_length=1, description="Columns read, in the op's order.")
     outputs: tuple[Name, ...] = Field(alias="out", min_length=1, description="Columns written, in the op's order.")
     doc: str | None = Field(default=None, description="Why the step is there, for the reader of the spec.")
@@ -74,7 +97,7 @@ class RowStep(Step):
         """The output columns, each of `frame.rows` rows. `pointer` is the step's place, for rejections."""
 
 
-class Accumulator(Protocol[StateT]):
+class Accumulator(Protocol[StateT_co]):
     """A mergeable partial state: one per row group, merged in canonical order (file, row group)."""
 
     def update(self, frame: Frame) -> None:
@@ -83,7 +106,7 @@ class Accumulator(Protocol[StateT]):
     def merge(self, later: Any) -> None:
         """Take in the partial state of rows that come later in canonical order."""
 
-    def finish(self) -> StateT:
+    def finish(self) -> StateT_co:
         """The state.
 
         Raises:
@@ -121,4 +144,16 @@ def need_numeric(types: tuple[ColumnType, ...]) -> None:
     for found in types:
         if not found.is_numeric:
             message = f"takes numbers, found {found}"
+            raise ValueError(message)
+
+
+def need_string(types: tuple[ColumnType, ...]) -> None:
+    """Refuse any input that is not text.
+
+    Raises:
+        ValueError: with the type found.
+    """
+    for found in types:
+        if found.kind != "string":
+            message = f"takes string, found {found}; cast it first"
             raise ValueError(message)

@@ -2,36 +2,54 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
+import numpy as np
+import pyarrow as pa
 from pydantic import Field
 
 from etl.documents import Strict
+from etl.errors import ContractError
 from etl.ops.base import Name, Step, StepId
-from etl.types import ColumnType, TypeName
+from etl.ops.codes import IntegerCodes, TextCodes
+from etl.ops.time import integers_of
+from etl.problems import nearest
+from etl.tensors import matrix_of
+from etl.types import ColumnType, TypeName, canonical, is_readable, one_chunk
 
 if TYPE_CHECKING:
-    import pyarrow as pa
+    from collections.abc import Sequence
+
+    import numpy.typing as npt
 
     from etl.frame import Column, Frame
+    from etl.types import ArrowArray
 
-__all__ = ["LookupJoin", "ReferenceColumn", "ReferenceTable"]
+__all__ = ["LookupJoin", "LookupParams", "ReferenceColumn", "ReferenceTable"]
+
+Codes: TypeAlias = "npt.NDArray[np.integer[Any]]"
+
+_KEY_KINDS = ("bool", "int32", "int64", "string", "date", "timestamp")
 
 
 class ReferenceColumn(Strict):
     """A column that the reference table gives."""
 
     name: Name = Field(description="Its name in the reference table.")
-    type: TypeName
+    type: TypeName = Field(description="Its type; the table may hold it in any form that a contract would read as it.")
 
 
 class LookupParams(Strict):
     """Which table, by which keys, and what happens to a row without a match."""
 
     reference: StepId = Field(description="Name of the reference table; the job says where it is.")
-    keys: tuple[ReferenceColumn, ...] = Field(min_length=1, description="Key columns of the table, in the order of `in`.")
+    keys: tuple[ReferenceColumn, ...] = Field(
+        min_length=1, description="Key columns of the table, in the order of `in`. No key is null, none stands twice."
+    )
     columns: tuple[ReferenceColumn, ...] = Field(min_length=1, description="Columns taken, in the order of `out`.")
-    on_no_match: Literal["as_missing", "reject"] = "as_missing"
+    on_no_match: Literal["as_missing", "reject"] = Field(
+        default="as_missing", description="The columns taken are missing, or the row is quarantined."
+    )
 
 
 class LookupJoin(Step):
@@ -43,21 +61,174 @@ class LookupJoin(Step):
 
     def infer(self, types: tuple[ColumnType, ...]) -> tuple[ColumnType, ...]:
         """The types that the reference columns are declared with."""
-        raise NotImplementedError
+        keys, columns = self.params.keys, self.params.columns
+        if len(types) != len(keys) or len(self.outputs) != len(columns):
+            message = f"takes {len(keys)} in and {len(columns)} out, as its keys and columns, found {len(types)} and "
+            raise ValueError(f"{message}{len(self.outputs)}")
+        for name, found, key in zip(self.inputs, types, keys, strict=True):
+            if key.type.kind not in _KEY_KINDS:
+                message = f"takes keys of type {', '.join(_KEY_KINDS)}, found {key.name} {key.type}"
+                raise ValueError(message)
+            if found != key.type and not (found.is_integer and key.type.is_integer):
+                message = f"takes {name} as its key {key.name} is, {key.type}, found {found}"
+                raise ValueError(message)
+        return tuple(column.type for column in columns)
 
     def join(self, frame: Frame, table: ReferenceTable, pointer: str) -> tuple[Column, ...]:
         """One look-up for the whole batch."""
-        raise NotImplementedError
+        rows = table.rows_of([frame.arrow(name) for name in self.inputs])
+        if self.params.on_no_match == "reject":
+            message = f"{', '.join(self.inputs)} has no match in {self.params.reference}"
+            rule = f"{pointer}/params/on_no_match"
+            frame.reject(rows < 0, code="NO_MATCH", pointer=rule, column=self.inputs[0], message=message)
+        return table.take(rows)
 
 
 class ReferenceTable:
     """A reference table with its keys indexed once, for all batches of a worker."""
+
+    def __init__(self, index: _KeyIndex, columns: Sequence[Column]) -> None:
+        """Made by `index`."""
+        self._index = index
+        self._columns = columns
 
     @classmethod
     def index(cls, step: LookupJoin, table: pa.Table, where: str) -> ReferenceTable:
         """Check the table's columns, types and the uniqueness of its keys, and index it.
 
         Raises:
-            ContractError: the table lacks a column, has another type, or a key stands twice (the message shows one).
+            ContractError: the table lacks a column, has another type, a key is null or stands twice (the message shows
+                one).
         """
-        raise NotImplementedError
+        _check_schema(step, table.schema, where)
+        keys = [_read(table, column, where) for column in step.params.keys]
+        names = ", ".join(column.name for column in step.params.keys)
+        without = sum(int(key.null_count) for key in keys)
+        if without:
+            message = f"{where}: {without} keys ({names}) are null and can match nothing; leave those rows out."
+            raise ContractError(message)
+        index = _KeyIndex(keys)
+        twice = index.first_duplicate()
+        if twice is not None:
+            row, times, others = twice
+            shown = ", ".join(str(key[row]) for key in keys)
+            more = f", and {others} other keys stand more than once" if others else ""
+            message = f"{where}: keys ({names}) must be unique; ({shown}) stands {times} times{more}."
+            raise ContractError(message)
+        return cls(index, [_taken(table, column, where) for column in step.params.columns])
+
+    def rows_of(self, keys: Sequence[ArrowArray]) -> Codes:
+        """The table's row for each row of the key columns, −1 where there is none."""
+        return self._index.rows_of(keys)
+
+    def take(self, rows: Codes) -> tuple[Column, ...]:
+        """The columns taken, for these rows of the table; missing for −1."""
+        absent = rows < 0
+        has_absent = bool(absent.any())
+        indices: ArrowArray = pa.array(rows, mask=absent) if has_absent else pa.array(rows)
+        taken: list[Column] = []
+        for column in self._columns:
+            if not isinstance(column, np.ndarray):
+                taken.append(column.take(indices))
+                continue
+            matrix = column[rows] if len(column) else np.empty((len(rows), column.shape[1]), np.float32)
+            matrix[absent] = np.nan
+            taken.append(matrix)
+        return tuple(taken)
+
+
+def _check_schema(step: LookupJoin, schema: pa.Schema, where: str) -> None:
+    problems: list[str] = []
+    for column in (*step.params.keys, *step.params.columns):
+        count = len(schema.get_all_field_indices(column.name))
+        if count != 1:
+            found = "is not there" if not count else f"is there {count} times"
+            problems.append(f"column {column.name!r} {found}.{'' if count else nearest(column.name, schema.names)}")
+        elif not is_readable(schema.field(column.name).type, column.type):
+            found = f"has type {schema.field(column.name).type}, step {step.id!r} says {column.type}"
+            problems.append(f"column {column.name!r} {found}")
+    if problems:
+        message = f"{where}: is not the table that step {step.id!r} declares: {'; '.join(problems)}."
+        raise ContractError(message)
+
+
+def _read(table: pa.Table, column: ReferenceColumn, where: str) -> ArrowArray:
+    try:
+        return canonical(table.column(column.name), column.type)
+    except pa.ArrowInvalid as error:
+        message = f"{where}: column {column.name!r} holds a value that {column.type} cannot hold: {error}."
+        raise ContractError(message) from error
+
+
+def _taken(table: pa.Table, column: ReferenceColumn, where: str) -> Column:
+    if column.type.kind != "vector":
+        taken: pa.Array[Any] = _read(table, column, where)
+        return taken
+    matrix, broken = matrix_of(one_chunk(table.column(column.name)), column.type.width)
+    if broken.any():
+        message = f"{where}: column {column.name!r} has {broken.sum()} rows without {column.type.width} values."
+        raise ContractError(message)
+    return matrix
+
+
+class _KeyIndex:
+    """Keys of several columns as one integer, column by column.
+
+    The codes of the columns so far and of the next are digits of a mixed radix, and the numbers that occur are coded
+    anew before the next column: no code exceeds the number of rows, so no product of two overflows int64.
+    """
+
+    def __init__(self, keys: Sequence[ArrowArray]) -> None:
+        first, *others = keys
+        self._columns = [_code_column(key) for key in keys]
+        codes = _codes(self._columns[0], first).astype(np.int64)
+        self._pairs: list[tuple[int, IntegerCodes]] = []
+        for key, column in zip(others, self._columns[1:], strict=True):
+            digits = _codes(column, key)
+            radix = int(digits.max(initial=0)) + 1
+            pairs = codes * radix + digits
+            coding = IntegerCodes(np.unique(pairs))
+            self._pairs.append((radix, coding))
+            codes = coding.codes(pairs).astype(np.int64)
+        self._row_of_code = np.full(len(first) + 1, -1, dtype=np.int64)
+        self._row_of_code[codes] = np.arange(len(first))
+        self._codes = codes
+
+    def first_duplicate(self) -> tuple[int, int, int] | None:
+        """Row of the first key that stands twice, how often it does, and how many other keys do."""
+        counts = np.bincount(self._codes)
+        twice = counts[self._codes] > 1
+        if not twice.any():
+            return None
+        row = int(np.argmax(twice))
+        return row, int(counts[self._codes[row]]), int((counts > 1).sum()) - 1
+
+    def rows_of(self, keys: Sequence[ArrowArray]) -> Codes:
+        """Row of each key; −1, which also addresses the last place of the table, for one that has none."""
+        codes = _codes(self._columns[0], keys[0])
+        for column, key, (radix, coding) in zip(self._columns[1:], keys[1:], self._pairs, strict=True):
+            digits = _codes(column, key)
+            pairs = codes.astype(np.int64) * radix + digits
+            pairs[(codes < 0) | (digits < 0)] = -1
+            codes = coding.codes(pairs)
+        return self._row_of_code[codes]
+
+
+def _code_column(key: ArrowArray) -> TextCodes | IntegerCodes:
+    if pa.types.is_string(key.type):
+        return TextCodes(key.unique().to_pylist())
+    return IntegerCodes(np.unique(_as_integers(key)))
+
+
+def _codes(column: TextCodes | IntegerCodes, key: ArrowArray) -> Codes:
+    """Codes of one key column; −1 for a missing or unknown key."""
+    if isinstance(column, TextCodes):
+        return column.codes(key)
+    codes = column.codes(_as_integers(key))
+    if key.null_count:
+        codes[key.is_null().to_numpy(zero_copy_only=False)] = -1
+    return codes
+
+
+def _as_integers(key: ArrowArray) -> npt.NDArray[np.int64]:
+    return integers_of(key.cast(pa.int8()).cast(pa.int64()) if pa.types.is_boolean(key.type) else key)

@@ -2,27 +2,47 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from pydantic import Field, FiniteFloat, model_validator
 
-from etl.ops.base import FittedStep, Params, State
+from etl.ops.base import FittedStep, Params, RowStep, State
+from etl.ops.codes import count_texts
 from etl.types import ColumnType
 
 if TYPE_CHECKING:
+    import numpy.typing as npt
+
     from etl.frame import Column, Frame
 
-__all__ = ["Impute", "ImputeParams", "ImputeState"]
+__all__ = ["Impute", "ImputeAccumulator", "ImputeParams", "ImputeState", "MissingFlag"]
+
+
+class MissingFlag(RowStep):
+    """1.0 where the input is missing, 0.0 where it has a value. NaN of a field with `nan_is_value` is a value."""
+
+    op: Literal["missing_flag"]
+
+    def infer(self, types: tuple[ColumnType, ...]) -> tuple[ColumnType, ...]:
+        """Any scalar in, float64 out."""
+        if types[0].kind == "vector":
+            message = f"takes scalars, found {types[0]}"
+            raise ValueError(message)
+        return (ColumnType("float64"),)
+
+    def apply(self, frame: Frame, pointer: str) -> tuple[Column, ...]:  # noqa: ARG002  rejects no row
+        """The frame's own mask, so that the flag and `impute` never differ."""
+        return (frame.missing(self.inputs[0]).astype(np.float64),)
 
 
 class ImputeParams(Params):
     """How the filling value is found."""
 
-    strategy: Literal["mean", "median", "mode", "constant"]
+    strategy: Literal["mean", "median", "mode", "constant"] = Field(description="Where the filling value comes from.")
     value: FiniteFloat | str | None = Field(default=None, description="With `constant`: the value.")
 
     @model_validator(mode="after")
@@ -36,18 +56,25 @@ class ImputeParams(Params):
 class ImputeState(State):
     """The filling value that was learned."""
 
-    value: FiniteFloat | str
+    value: FiniteFloat | str = Field(description="Number for a numeric column, else text.")
     n: int = Field(ge=1, description="Rows that had a value at fit.")
 
 
 class Impute(FittedStep[ImputeState]):
     """Missing becomes the filling value. Median is the smallest value with at least half of the rows at or below it
-    (`inverted_cdf`); mode is the most frequent value, ties by number, or by UTF-8 bytes.
+    (`inverted_cdf`); mode is the most frequent value, ties by the least number, or by UTF-8 bytes.
     """  # noqa: D205  the semantics are one sentence each
 
     op: Literal["impute"]
     params: ImputeParams
-    state: ImputeState | None = None
+    state: ImputeState | None = Field(default=None, description="What fills; absent in a recipe.")
+
+    @model_validator(mode="after")
+    def _constant_learns_nothing(self) -> Impute:
+        if self.params.strategy == "constant" and self.state is not None:
+            message = "strategy constant has no state"
+            raise ValueError(message)
+        return self
 
     @property
     def is_fitted(self) -> bool:
@@ -61,26 +88,25 @@ class Impute(FittedStep[ImputeState]):
 
     def infer(self, types: tuple[ColumnType, ...]) -> tuple[ColumnType, ...]:
         """Number in, float64 out; string in (mode or constant), string out."""
-        kind = types[0]
-        if kind.kind == "string":
-            if self.params.strategy in {"mean", "median"}:
-                message = f"strategy {self.params.strategy} takes numbers, found string"
-                raise ValueError(message)
-        elif not kind.is_numeric:
-            message = f"takes numbers or string, found {kind}"
+        found = types[0]
+        is_text = found.kind == "string"
+        if not is_text and not found.is_numeric:
+            message = f"takes numbers or string, found {found}"
             raise ValueError(message)
-        if self.is_fitted and isinstance(self.value, str) != (kind.kind == "string"):
-            message = f"filling value {self.value!r} does not fit a column of type {kind}"
+        if is_text and self.params.strategy in {"mean", "median"}:
+            message = f"strategy {self.params.strategy} takes numbers, found string"
             raise ValueError(message)
-        return (kind if kind.kind == "string" else ColumnType("float64"),)
+        if self.is_fitted and isinstance(self.value, str) != is_text:
+            message = f"takes a filling value of the column's type, found {self.value!r:.60} for {found}"
+            raise ValueError(message)
+        return (found if is_text else ColumnType("float64"),)
 
     def apply(self, frame: Frame, pointer: str) -> tuple[Column, ...]:  # noqa: ARG002  rejects no row
         """A column without missing values is passed on as it is."""
         name = self.inputs[0]
         if isinstance(self.value, str):
-            return (pc.fill_null(frame.arrow(name), self.value),)
-        values = frame.float64(name)
-        missing = np.isnan(values)
+            return (frame.arrow(name).fill_null(self.value),)
+        values, missing = frame.float64(name), frame.missing(name)
         return (np.where(missing, self.value, values) if missing.any() else values,)
 
     def accumulator(self) -> ImputeAccumulator:
@@ -89,24 +115,24 @@ class Impute(FittedStep[ImputeState]):
 
 
 class ImputeAccumulator:
-    """The column's values as they come, in canonical order."""
+    """The column's numbers as they come, in canonical order, or the counts of its texts."""
 
     def __init__(self, column: str, strategy: str) -> None:
         """Start empty for one column."""
         self.column = column
         self.strategy = strategy
         self.counts: Counter[str] = Counter()
-        self.parts: list[np.ndarray] = []
+        self.parts: list[npt.NDArray[np.float64]] = []
 
     def update(self, frame: Frame) -> None:
         """Take in one batch."""
         column = frame[self.column]
         if isinstance(column, pa.Array) and pa.types.is_string(column.type):
-            for entry in pc.value_counts(column.drop_null()):
-                self.counts[entry["values"].as_py()] += entry["counts"].as_py()
+            self.counts.update(count_texts(column))
             return
         values = frame.float64(self.column)
-        self.parts.append(values[~np.isnan(values)])
+        # −0.0 + 0.0 is 0.0: which of two equal values is found must not depend on how the rows were cut.
+        self.parts.append(values[~np.isnan(values)] + 0.0)
 
     def merge(self, later: ImputeAccumulator) -> None:
         """Take in later rows."""
@@ -116,18 +142,23 @@ class ImputeAccumulator:
     def finish(self) -> ImputeState:
         """The filling value by the strategy."""
         if self.counts:
-            value = min(self.counts, key=lambda text: (-self.counts[text], text.encode()))
-            return ImputeState(value=value, n=self.counts.total())
+            text = min(self.counts, key=lambda text: (-self.counts[text], text.encode()))
+            return ImputeState(value=text, n=self.counts.total())
         values = np.concatenate(self.parts) if self.parts else np.empty(0)
         if not values.size:
             message = f"column {self.column!r} has no value to learn from"
             raise ValueError(message)
-        return ImputeState(value=_summary(values, self.strategy), n=values.size)
+        value = _summary(values, self.strategy)
+        if not math.isfinite(value):
+            message = f"column {self.column!r} has {self.strategy} {value}: it holds ±inf or sums beyond float64"
+            raise ValueError(message)
+        return ImputeState(value=value, n=values.size)
 
 
-def _summary(values: np.ndarray, strategy: str) -> float:
+def _summary(values: npt.NDArray[np.float64], strategy: str) -> float:
     if strategy == "mean":
-        return float(values.mean())
+        with np.errstate(all="ignore"):
+            return float(values.mean())
     if strategy == "median":
         return float(np.quantile(values, 0.5, method="inverted_cdf"))
     distinct, counts = np.unique(values, return_counts=True)

@@ -1,0 +1,200 @@
+from __future__ import annotations
+
+import itertools
+import math
+from typing import Any
+
+import duckdb
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from etl.errors import ContractError, SpecError
+from etl.fit import fit, passes
+from etl.ops.base import FittedStep
+from etl.pipeline import Pipeline
+from etl.spec import read_spec
+from tests.etl.nasty import INF, join_of, spec_of
+from tests.etl.test_pipeline import RECIPE, REFERENCE, nasty_rows
+
+FIELDS = [
+    {"name": "x", "type": "float64", "range": {"min": -1e6, "max": 1e6}},
+    {"name": "s", "type": "string"},
+]
+STEPS: list[dict[str, Any]] = [
+    {"id": "i", "op": "impute", "in": ["x"], "out": ["xi"], "params": {"strategy": "median"}},
+    {"id": "m", "op": "impute", "in": ["s"], "out": ["si"], "params": {"strategy": "mode"}},
+    {"id": "c", "op": "clip", "in": ["xi"], "out": ["xc"], "params": {"lower": 0}},
+    {"id": "z", "op": "standardize", "in": ["xc"], "out": ["xz"]},
+    {"id": "o", "op": "one_hot", "in": ["si"], "out": ["so"]},
+    {"id": "w", "op": "standardize", "in": ["xz"], "out": ["xw"]},
+]
+
+
+def rows(count=400, seed=1):
+    """Return rows with missing values, and some that the contract rejects."""
+    rng = np.random.default_rng(seed)
+    x = rng.standard_normal(count) * 10
+    x[rng.random(count) < 0.2] = np.nan
+    x[::50] = 1e7
+    return pa.record_batch(
+        {"x": x, "s": pa.array(rng.choice(["a", "b", "ß", ""], count), mask=rng.random(count) < 0.1)}
+    )
+
+
+def batches_of(batch, *cuts):
+    """Return a function that gives a batch in pieces, time and again."""
+    edges = [0, *cuts, batch.num_rows]
+    return lambda: (batch.slice(a, b - a) for a, b in itertools.pairwise(edges))
+
+
+def states(spec) -> dict[str, Any]:
+    """Return what the steps of a spec have learned, by step."""
+    return {step.id: step.state for step in spec.steps if isinstance(step, FittedStep)}
+
+
+def recipe():
+    """Return a recipe of three passes."""
+    return spec_of(FIELDS, STEPS, columns=["xw", "so"], fitted=False)
+
+
+def test_passes_are_the_levels_of_what_is_learned():
+    """A step is learned in the first pass that has everything it reads, and steps without state cost no pass."""
+    assert passes(recipe()) == (("i", "m"), ("z", "o"), ("w",))
+    fitted = fit(recipe(), batches_of(rows()), {})
+    assert passes(fitted) == ()
+
+
+def test_what_is_learned_is_what_sql_finds():
+    """Median, mode, moments and vocabulary are what DuckDB finds in the rows that the contract kept."""
+    batch = rows()
+    spec = fit(recipe(), batches_of(batch, 10, 200), {})
+    connection: Any = duckdb.connect()
+    connection.register("raw", pa.table({"x": pa.array(batch["x"].to_numpy(), from_pandas=True), "s": batch["s"]}))
+    connection.execute("CREATE VIEW kept AS SELECT * FROM raw WHERE x IS NULL OR x <= 1e6")
+    state = states(spec)
+    median, count = connection.execute("SELECT quantile_disc(x, 0.5), count(x) FROM kept").fetchone()
+    assert (state["i"].value, state["i"].n) == (median, count)
+    query = "SELECT avg(v), stddev_pop(v), count(v) FROM (SELECT greatest(coalesce(x, $1), 0) AS v FROM kept)"
+    mean, std, count = connection.execute(query, [median]).fetchone()
+    assert math.isclose(state["z"].mean, mean, rel_tol=1e-12)
+    assert math.isclose(state["z"].std, std, rel_tol=1e-12)
+    assert state["z"].n == count
+    mode = state["m"].value
+    query = "SELECT coalesce(s, $1), count(*) FROM kept GROUP BY 1 ORDER BY 2 DESC, encode(coalesce(s, $1))"
+    assert list(zip(state["o"].vocab, state["o"].counts, strict=True)) == connection.execute(query, [mode]).fetchall()
+    assert abs(state["w"].mean) < 1e-12
+    assert math.isclose(state["w"].std, 1.0, rel_tol=1e-12)
+
+
+def test_rejected_rows_teach_nothing_and_are_counted():
+    """Rows that the contract or a step rejects are left out of what is learned, and provenance says how many."""
+    batch = rows()
+    spec = fit(recipe(), batches_of(batch, 37), {})
+    assert spec.provenance == {"rows": "400", "rejected": "8", "passes": "3"}
+    clean = batch.filter(pa.array(~(batch["x"].to_numpy() > 1e6)))
+    again = fit(recipe(), batches_of(clean), {})
+    assert (states(again)["z"].n, states(again)["w"].n) == (392, 392)
+    steps = [
+        {"id": "n", "op": "cast", "in": ["s"], "out": ["n"], "params": {"to": "float64"}},
+        {"id": "i", "op": "impute", "in": ["x"], "out": ["xi"], "params": {"strategy": "mean"}},
+    ]
+    by_step = spec_of([{"name": "x", "type": "float64"}, {"name": "s", "type": "string"}], steps, fitted=False)
+    table = pa.record_batch({"x": [1.0, 100.0, 3.0], "s": ["1", "one", None]})
+    assert states(fit(by_step, lambda: [table], {}))["i"].value == 2.0
+
+
+def test_an_integer_that_is_no_float_is_left_out():
+    """A row whose int64 cannot be a float64 teaches nothing, although only the learning step reads it."""
+    step = {"id": "z", "op": "standardize", "in": ["x"], "out": ["z"]}
+    spec = spec_of([{"name": "x", "type": "int64"}], [step], fitted=False)
+    fitted = fit(spec, lambda: [pa.record_batch({"x": [1, 3, 2**60]})], {})
+    assert (states(fitted)["z"].mean, fitted.provenance["rejected"]) == (2.0, "1")
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.lists(st.integers(0, 400), max_size=8).map(sorted))
+def test_what_is_learned_does_not_depend_on_the_batches(cuts):
+    """Other batches of the same rows give the same counts, vocabularies and medians, and moments to 1e-12."""
+    batch = rows()
+    whole, pieces = (fit(recipe(), batches_of(batch, *c), {}) for c in ((), cuts))
+    for name, one in states(whole).items():
+        other = states(pieces)[name]
+        if name in {"z", "w"}:
+            assert math.isclose(one.mean, other.mean, rel_tol=1e-12, abs_tol=1e-12)
+            assert math.isclose(one.std, other.std, rel_tol=1e-12)
+            assert one.n == other.n
+        else:
+            assert one == other
+
+
+def test_the_same_batches_give_the_same_bytes():
+    """Fitting twice to the same batches gives the same spec to the byte."""
+    first, second = (fit(recipe(), batches_of(rows(), 13, 99), {}) for _ in range(2))
+    assert first.to_bytes() == second.to_bytes()
+    assert first.digest == second.digest
+
+
+def test_a_fitted_spec_is_read_back():
+    """What fit gives is a spec that reads back equal and runs."""
+    spec = fit(recipe(), batches_of(rows()), {})
+    assert spec.is_fitted
+    assert read_spec(spec.to_bytes().decode(), "etl.json") == spec
+    assert Pipeline(spec, {}).transform(Pipeline(spec, {}).contract(rows(), "b")).tensors["x"].shape == (392, 5)
+
+
+def test_a_step_that_has_a_state_keeps_it():
+    """Fitting learns what is absent, keeps what is there, and returns a fitted spec as it is."""
+    steps = [{**STEPS[0], "state": {"value": 1.25, "n": 3}}, STEPS[2], STEPS[3]]
+    spec = fit(spec_of(FIELDS, steps, fitted=False), batches_of(rows()), {})
+    assert states(spec)["i"].value == 1.25
+    assert fit(spec, batches_of(rows(seed=2)), {}) is spec
+
+
+def test_all_that_cannot_be_learned_is_said_at_once():
+    """Every step that finds nothing to learn from is named with its place and its reason."""
+    steps = [STEPS[0], STEPS[1], {"id": "y", "op": "standardize", "in": ["x"], "out": ["y"]}]
+    spec = spec_of(
+        [{"name": "x", "type": "float64"}, {"name": "s", "type": "string"}], steps, columns=["xi"], fitted=False
+    )
+    batch = pa.record_batch({"x": [INF, INF], "s": pa.nulls(2, pa.string())})
+    with pytest.raises(SpecError) as caught:
+        fit(spec, lambda: [batch], {})
+    assert [line.split(": ")[0] for line in str(caught.value).splitlines()] == ["/steps/0", "/steps/1", "/steps/2"]
+    assert "step 'm' (impute) cannot be fitted: column 's' has no value to learn from." in str(caught.value)
+    with pytest.raises(SpecError, match=r"^/steps/0: step 'i'"):
+        fit(recipe(), list, {})
+
+
+def test_a_batch_of_another_schema_names_itself():
+    """A batch that breaks the contract's schema stops the fit with its number."""
+    with pytest.raises(ContractError, match=r"^batch 1: breaks the input contract: column 'x' has type string"):
+        fit(recipe(), lambda: [rows(), pa.record_batch({"x": ["a"], "s": ["b"]})], {})
+
+
+def test_joined_columns_teach_too():
+    """A step learns from columns of a reference table as from any other."""
+    join = join_of(["string"], ["float64"]).model_dump(mode="json", by_alias=True)
+    step = {"id": "z", "op": "standardize", "in": ["o0"], "out": ["z"]}
+    spec = spec_of([{"name": "k0", "type": "string"}], [step], relational=[join], fitted=False)
+    reference = pa.table({"k0": ["a", "b"], "r0": [1.0, 5.0]})
+    fitted = fit(spec, lambda: [pa.record_batch({"k0": ["a", "b", "c", None]})], {"ref": reference})
+    assert (states(fitted)["z"].mean, states(fitted)["z"].std, states(fitted)["z"].n) == (3.0, 2.0, 2)
+    with pytest.raises(SpecError, match=r"reference table 'ref' is not given"):
+        fit(spec, list, {})
+
+
+def test_every_op_is_fitted_together():
+    """A recipe of every op is fitted in as few passes as it needs, the same for each cut of the rows."""
+    spec = read_spec(RECIPE, "recipe.json", fitted=False)
+    assert passes(spec) == (("f_i", "s1", "s2", "i2"), ("f_z",))
+    batch = nasty_rows(200, seed=0)
+    batch = batch.filter(pa.array(np.isfinite(batch["f"].to_numpy(zero_copy_only=False))))
+    whole = fit(spec, batches_of(batch), {"ref": REFERENCE})
+    pieces = fit(spec, batches_of(batch, *range(1, batch.num_rows)), {"ref": REFERENCE})
+    assert {k: v for k, v in states(whole).items() if k != "f_z"} == {
+        k: v for k, v in states(pieces).items() if k != "f_z"
+    }
+    assert states(whole)["f_z"].n == states(pieces)["f_z"].n

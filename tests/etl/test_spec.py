@@ -1,0 +1,367 @@
+from __future__ import annotations
+
+import copy
+import json
+import re
+
+import pytest
+import yaml
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from etl.errors import SpecError
+from etl.spec import Spec, read_spec
+from etl.types import ColumnType
+from tests.etl.nasty import document, spec_of
+from tests.etl.test_pipeline import RECIPE
+
+X = {"name": "x", "type": "float64"}
+S = {"name": "s", "type": "string"}
+CLIP = {"id": "c", "op": "clip", "in": ["x"], "out": ["y"], "params": {"lower": 0}}
+FITTED = document(
+    [
+        {**X, "range": {"min": -1.5, "max": 1e-7}, "on_missing": {"as_value": 5e-324}, "on_invalid": "as_missing"},
+        {
+            **S,
+            "max_length": 9,
+            "allowed": ["a", "\u2028\x7f😀"],
+            "pii": True,
+            "role": "id",
+            "on_missing": {"as_value": ""},
+        },
+        {"name": "i", "type": "int32", "on_invalid": {"as_value": -7}, "range": {"min": -(2**31)}},
+        {"name": "t", "type": "timestamp", "nullable": False, "doc": "when"},
+        {"name": "v", "type": "float32[3]"},
+    ],
+    [
+        CLIP,
+        {"id": "z", "op": "standardize", "in": ["y"], "out": ["yz"], "state": {"mean": 1e22, "std": 1e-7, "n": 3}},
+        {
+            "id": "o",
+            "op": "one_hot",
+            "in": ["s"],
+            "out": ["so"],
+            "state": {"vocab": ["a", "\x80", "漢"], "counts": [3, 2, 1]},
+        },
+        {
+            "id": "m",
+            "op": "impute",
+            "in": ["s"],
+            "out": ["sm"],
+            "params": {"strategy": "mode"},
+            "state": {"value": "1e5", "n": 1},
+        },
+        {"id": "p", "op": "impute", "in": ["i"], "out": ["ip"], "params": {"strategy": "constant", "value": 0.1}},
+        {"id": "d", "op": "date_part", "in": ["t"], "out": ["td"], "params": {"part": "doy"}, "doc": "day"},
+        {"id": "k", "op": "cyclical", "in": ["td"], "out": ["ks", "kc"], "params": {"period": 365.2425}},
+        {"id": "r", "op": "ratio", "in": ["y", "yz"], "out": ["yr"], "params": {"on_zero": {"as_value": -0.0}}},
+        {"id": "a", "op": "assemble", "in": ["v", "yr", "so"], "out": ["av"]},
+        {"id": "n", "op": "cast", "in": ["td"], "out": ["tn"], "params": {"to": "int64", "on_error": "fail"}},
+    ],
+    columns=["av", "ks", "ip", "tn"],
+)
+
+
+def problems(value, *, fitted=True, name="spec.json"):
+    """Return the problems of a spec as (line, column, pointer, message)."""
+    text = value if isinstance(value, str) else json.dumps(value)
+    with pytest.raises(SpecError) as caught:
+        read_spec(text, name, fitted=fitted)
+    found = []
+    for line in str(caught.value).splitlines():
+        match = re.fullmatch(re.escape(name) + r":(\d+):(\d+): (?:(/\S*): )?(.+)", line)
+        assert match, line
+        found.append((int(match[1]), int(match[2]), match[3], match[4]))
+    return found
+
+
+def changed(*path, to):
+    """Return a spec of one clip step with one thing changed."""
+    value = copy.deepcopy(document([X, S], [CLIP]))
+    *parents, last = path
+    node = value
+    for part in parents:
+        node = node[part]
+    if to is None:
+        del node[last]
+    else:
+        node[last] = to
+    return value
+
+
+@pytest.mark.parametrize(
+    ("value", "pointer", "message"),
+    [
+        (changed("stepz", to=[]), "/stepz", 'unknown key "stepz". Did you mean "steps"?'),
+        (changed("format", to="scorespec/2"), "/format", "should be 'scorespec/1', found 'scorespec/2'."),
+        (changed("format", to=None), "/format", 'key "format" is required.'),
+        (changed("steps", 0, "op", to="clop"), "/steps/0/op", 'unknown op "clop". Did you mean "clip"?'),
+        (changed("steps", 0, "op", to=None), "/steps/0/op", 'key "op" is required.'),
+        (changed("steps", 0, "in", to=["xx"]), "/steps/0/in/0", "column 'xx' is not there at step 'c'. Did you mean"),
+        (changed("steps", 0, "in", to=["x", "x"]), "/steps/0/in", "op clip takes 1 here, found 2."),
+        (changed("steps", 0, "in", to=["s"]), "/steps/0", "op clip takes numbers, found string."),
+        (
+            changed("steps", 0, "out", to=["y", "y"]),
+            "/steps/0/out/1",
+            "column 'y' is already written; names are written once.",
+        ),
+        (changed("steps", 0, "out", to="y"), "/steps/0/out", "should be a list, found 'y'."),
+        (changed("steps", 0, "params", to=None), "/steps/0/params", 'key "params" is required.'),
+        (changed("steps", 0, "params", to={}), "/steps/0/params", "give lower, upper or both."),
+        (
+            changed("steps", 0, "params", "lowr", to=1),
+            "/steps/0/params/lowr",
+            'unknown key "lowr". Did you mean "lower"?',
+        ),
+        (changed("steps", 0, "id", to="C"), "/steps/0/id", "String should match pattern"),
+        (changed("steps", to={}), "/steps", "should be a list, found a mapping."),
+        (changed("input", to=[]), "/input", "should be a mapping, found a list."),
+        (
+            changed("input", "fields", 0, "type", to="double"),
+            "/input/fields/0/type",
+            "no column type 'double'; there is: bool,",
+        ),
+        (
+            changed("input", "fields", 0, "type", to=5),
+            "/input/fields/0/type",
+            "a column type is text, such as float64, found 5.",
+        ),
+        (
+            changed("input", "fields", 0, "on_missing", to="drop"),
+            "/input/fields/0/on_missing",
+            "should be 'as_is', 'as_missing'",
+        ),
+        (changed("input", "fields", 1, "name", to="x"), "/input", "columns declared twice: x."),
+        (changed("input", "fields", to=[]), "/input/fields", "should not be empty, found a list"),
+        (
+            changed("outputs", "tensors", 0, "from", to=["z"]),
+            "/outputs/tensors/0/from/0",
+            "column 'z' is made by no step.",
+        ),
+        (
+            changed("outputs", "tensors", 0, "from", to=["s"]),
+            "/outputs/tensors/0/from/0",
+            "column 's' is string, a tensor of",
+        ),
+        (
+            changed("outputs", "tensors", 0, "dtype", to="int64"),
+            "/outputs/tensors/0/from/0",
+            "column 'y' is float64, a tensor of",
+        ),
+        (changed("outputs", "tensors", 0, "rank", to=3), "/outputs/tensors/0/rank", "should be 1 or 2, found 3."),
+        (changed("semantics", to={"profile": "f64-v2"}), "/semantics/profile", "should be 'f64-v1', found 'f64-v2'."),
+    ],
+)
+def test_a_mistake_is_named_with_its_place_and_the_right_word(value, pointer, message):
+    """Each mistake is one line with its pointer, what is wrong and what would be right."""
+    found = {pointer: message for _, _, pointer, message in problems(value)}
+    assert found.keys() <= {pointer, pointer.rpartition("/")[0]}
+    assert message.lower() in found[pointer].lower()
+
+
+def test_every_mistake_is_named_at_once():
+    """A spec with mistakes everywhere is refused with all of them, in the order of the text."""
+    value = document([X], [{**CLIP, "in": ["z"]}, {**CLIP, "out": ["y"]}], columns=["q", "x"])
+    value["outputs"]["tensors"].append({"tensor": "x", "rank": 1, "from": ["x", "x"]})
+    assert [pointer for _, _, pointer, _ in problems(value)] == [
+        "/steps/0/in/0",
+        "/steps/1/id",
+        "/steps/1/out/0",
+        "/outputs/tensors/0/from/0",
+        "/outputs/tensors/1/tensor",
+        "/outputs/tensors/1/rank",
+    ]
+
+
+def test_a_mistake_has_its_line_and_column():
+    """Line and column are those of the key, or of the element, in JSON and in YAML alike."""
+    text = json.dumps(changed("steps", 0, "params", "lowr", to=1), indent=2)
+    ((line, column, _, _),) = problems(text)
+    assert text.splitlines()[line - 1][column - 1 :].startswith('"lowr"')
+    as_yaml = yaml.safe_dump(changed("steps", 0, "in", to=["q"]))
+    ((line, column, _, _),) = problems(as_yaml, name="spec.yaml")
+    assert as_yaml.splitlines()[line - 1][column - 1 :] == "q"
+
+
+def test_a_recipe_is_not_fitted():
+    """A step that has not learned is named unless a recipe is asked for."""
+    step = {"id": "z", "op": "standardize", "in": ["x"], "out": ["z"]}
+    ((_, _, pointer, message),) = problems(document([X], [step]))
+    assert (pointer, message) == ("/steps/0", "step 'z' (standardize) is not fitted. Run `batchscore fit` first.")
+    recipe = spec_of([X], [step], fitted=False)
+    assert not recipe.is_fitted
+
+
+def test_the_schema_is_traced_through_all_steps():
+    """A spec knows the columns and types after its input and after every step, and the width of its tensors."""
+    spec = read_spec(json.dumps(FITTED), "spec.json")
+    schemas = dict(spec.schemas())
+    assert list(schemas) == ["input", *"czompdkran"]
+    assert schemas["input"]["v"] == ColumnType("vector", 3)
+    assert "y" not in schemas["input"]
+    assert str(schemas["n"]["av"]) == "float32[7]"
+    assert (str(schemas["n"]["tn"]), str(schemas["n"]["sm"])) == ("int64", "string")
+    assert spec.widths() == {"x": 10}
+
+
+def test_a_spec_survives_its_own_bytes():
+    """A spec written and read again is equal, and so are its bytes and its digest, in JSON and in YAML."""
+    for value in (FITTED, json.loads(RECIPE)):
+        spec = read_spec(json.dumps(value), "spec.json", fitted=False)
+        again = read_spec(spec.to_bytes().decode(), "again.json", fitted=False)
+        assert again == spec
+        assert again.to_bytes() == spec.to_bytes()
+        assert Spec.from_bytes(spec.to_bytes(), where="etl.json") == spec
+        as_yaml = yaml.safe_dump(spec.model_dump(mode="json", by_alias=True), default_style='"')
+        assert read_spec(as_yaml, "again.yaml", fitted=False).digest == spec.digest
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *(
+            "",
+            " ",
+            "\n",
+            "null",
+            "[]",
+            "5",
+            "true",
+            '"text"',
+            "{",
+            "}",
+            "[",
+            "{}",
+            "{]",
+            '{"a"',
+            '{"a":}',
+            "\x00",
+            "\ufeff",
+        ),
+        *("{'a': 1}", "a: b: c", "- \n-", "? [1]\n: 2", "a: &b [*b]", "a: !!python/object:os.system x", "%", "@", "\t"),
+        *(
+            '{"format": NaN}',
+            '{"format": 1e999}',
+            '{"format": -Infinity}',
+            '{"a": "\\ud800"}',
+            '{"\\udfff": 1}',
+            "a: .nan",
+        ),
+        *(
+            "[" * 500,
+            '{"a":' * 100_000,
+            "a: " + "[" * 500,
+            "- " * 3000,
+            '{"a": ' + "9" * 10_000 + "}",
+            "a: " + "9" * 10_000,
+        ),
+        *('{"steps": 1, "steps": 2}', "steps: 1\nsteps: 2", "\udc80", '{"a": "\udc80"}', "<<: {a: 1}", "--- a\n--- b"),
+        *('{"format": "scorespec/1"} x', "a: !!int 1_0x", 'a: "\\ud800"', '{"a": 1' + "}" * 50, "a: !!binary =="),
+    ],
+)
+def test_junk_is_refused_with_a_place(text):
+    """Whatever a file holds, the answer is a SpecError with file, line and column on every line."""
+    for name in ("spec.json", "spec.yaml", "spec"):
+        assert problems(text, name=name)
+
+
+JUNK = st.recursive(
+    st.one_of(
+        st.none(),
+        st.booleans(),
+        st.integers(),
+        st.sampled_from(
+            [0, -1, 10**30, 10**399, 1e308, "", "x", "s", "y", "float64", "float32[9]", "reject", "/~", "é\u2028"]
+        ),
+        st.floats(allow_nan=False, allow_infinity=False),
+        st.text(max_size=5),
+    ),
+    lambda inner: st.one_of(
+        st.lists(inner, max_size=3),
+        st.dictionaries(
+            st.one_of(st.text(max_size=3), st.sampled_from(["op", "in", "as_value", "a/b", "~"])), inner, max_size=3
+        ),
+    ),
+    max_leaves=6,
+)
+
+
+def pointers(value, pointer=""):
+    """Return the pointers of all values of a document, as they are printed."""
+    found = {pointer}
+    if isinstance(value, dict | list):
+        for key, child in value.items() if isinstance(value, dict) else enumerate(value):
+            part = str(key).replace("~", "~0").replace("/", "~1")
+            part = "".join(sign if sign.isprintable() else repr(sign)[1:-1] for sign in part)
+            found |= pointers(child, f"{pointer}/{part}")
+    return found
+
+
+@st.composite
+def mutations(draw):
+    """Draw a valid spec with up to three places replaced, removed, renamed, doubled or exchanged."""
+    value = copy.deepcopy(draw(st.sampled_from([FITTED, json.loads(RECIPE)])))
+    for _ in range(draw(st.integers(1, 3))):
+        mutate(draw, value)
+    return value
+
+
+def mutate(draw, value):
+    """Walk to a random place of a document and change it."""
+    node = value
+    while True:
+        keys = list(node) if isinstance(node, dict) else list(range(len(node)))
+        if not keys:
+            return
+        key = draw(st.sampled_from(keys))
+        if not isinstance(node[key], dict | list) or draw(st.integers(0, 3)) == 0:
+            break
+        node = node[key]
+    kind = draw(st.sampled_from(["replace", "remove", "rename", "double", "exchange"]))
+    if kind == "remove":
+        del node[key]
+    elif kind == "rename" and isinstance(node, dict):
+        node[draw(st.sampled_from([f"{key}x", str(key)[:-1], "op", ""]))] = node.pop(key)
+    elif kind == "double" and isinstance(node, list):
+        node.append(copy.deepcopy(node[key]))
+    elif kind == "exchange":
+        other = draw(st.sampled_from(keys))
+        node[key], node[other] = node[other], node[key]
+    else:
+        node[key] = draw(JUNK)
+
+
+@settings(max_examples=400, deadline=None)
+@given(value=mutations(), fitted=st.booleans())
+@example(value=FITTED, fitted=True)
+def test_any_change_gives_a_spec_or_pointers_into_the_text(value, fitted):
+    """A spec changed at random is read, or refused with pointers that lead to a place in it or just below one."""
+    refused = None
+    try:
+        spec = read_spec(json.dumps(value), "spec.json", fitted=fitted)
+    except SpecError as error:
+        refused = str(error)
+    else:
+        assert read_spec(spec.to_bytes().decode(), "spec.json", fitted=fitted) == spec
+    if refused is not None:
+        places = "|".join(re.escape(pointer) for pointer in sorted(pointers(value), reverse=True))
+        line = re.compile(rf"spec\.json:[1-9][0-9]*:[1-9][0-9]*: (?:{places})(?:/[^/]*)?: .+")
+        assert [text for text in refused.split("\n") if not line.fullmatch(text)] == []
+
+
+@settings(deadline=None)
+@given(JUNK)
+def test_any_value_in_place_of_a_spec_is_refused(value):
+    """A document of any shape is refused, in JSON and in YAML, and never with another error."""
+    for text in (json.dumps(value), json.dumps(value, ensure_ascii=False)):
+        with pytest.raises(SpecError):
+            read_spec(text, "spec.json")
+
+
+@settings(deadline=None)
+@given(st.text())
+def test_any_text_is_refused(text):
+    """A text that is no spec is refused whatever it is."""
+    for name in ("spec.json", "spec.yaml"):
+        with pytest.raises(SpecError):
+            read_spec(text, name)
