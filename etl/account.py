@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
@@ -27,12 +28,13 @@ def settle(storage: Storage, splits: tuple[Split, ...], receipts: Iterable[Recei
     """Check that every row of every split went to exactly one place; the account of the whole run.
 
     Raises:
-        AccountError: a split has no receipt, or its rows do not add up; names the splits.
+        AccountError: a split has no receipt or several, or its rows do not add up; names the splits.
     """
+    receipts = list(receipts)
     by_split = {receipt.split: receipt for receipt in receipts}
     with ThreadPoolExecutor(_THREADS) as threads:
         expected = list(threads.map(lambda split: _rows_in(storage, split), splits))
-    problems: list[str] = []
+    problems = _strays(splits, receipts)
     total = SplitAccount()
     for split, rows_in in zip(splits, expected, strict=True):
         receipt = by_split.get(split.index)
@@ -48,6 +50,15 @@ def settle(storage: Storage, splits: tuple[Split, ...], receipts: Iterable[Recei
     return total
 
 
+def _strays(splits: tuple[Split, ...], receipts: list[Receipt]) -> list[str]:
+    """Receipts whose rows would be published beside the ones that are accounted for."""
+    known = {split.index for split in splits}
+    counts = Counter(receipt.split for receipt in receipts)
+    found = [f"split {index:06d} has a receipt, but is not in the plan" for index in sorted(counts.keys() - known)]
+    found.extend(f"split {index:06d} has {count} receipts" for index, count in sorted(counts.items()) if count > 1)
+    return found
+
+
 def _rows_in(storage: Storage, split: Split) -> RowTally:
     seed = file_seed(split.file.path)
     tally = EMPTY
@@ -60,11 +71,14 @@ def _problems(split: Split, rows_in: RowTally, receipt: Receipt) -> list[str]:
     account = receipt.account
     found = []
     if account.rows_in != rows_in:
-        read, there = account.rows_in.rows, rows_in.rows
-        found.append(f"split {split.name} read {read} rows (digest {account.rows_in.digest}), its footer has {there} ({rows_in.digest})")
+        read, there = (f"{tally.rows} rows (digest {tally.digest})" for tally in (account.rows_in, rows_in))
+        found.append(f"split {split.name} read {read}, its footer has {there}")
     if not account.adds_up:
-        parts = f"{account.scored.rows} scored + {account.quarantined.rows} quarantined + {account.filtered.rows} filtered"
-        found.append(f"split {split.name}: {account.rows_in.rows} rows in, {parts}")
+        scored, quarantined, filtered = account.scored, account.quarantined, account.filtered
+        parts = f"{scored.rows} scored + {quarantined.rows} quarantined + {filtered.rows} filtered"
+        gone = scored + quarantined + filtered
+        same = ", which are not the same rows by their digests" if gone.rows == account.rows_in.rows else ""
+        found.append(f"split {split.name}: {account.rows_in.rows} rows in, {parts}{same}")
     for what, written, tally in (
         ("scored", receipt.predictions, account.scored),
         ("quarantined", receipt.quarantine, account.quarantined),

@@ -8,7 +8,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-__all__ = ["Layout", "manifest_folder", "manifest_path", "model_folder"]
+__all__ = [
+    "Layout",
+    "manifest_folder",
+    "manifest_path",
+    "model_folder",
+    "runs_folder",
+    "scratch_folder",
+    "scratch_root",
+]
 
 _STATE = "_batchscore"
 
@@ -97,3 +105,18 @@ def manifest_path(root: str, seq: int) -> str:
 def model_folder(root: str, sha256: str) -> str:
     """The bytes of a model that scored."""
     return f"{root}/{_STATE}/models/{sha256}"
+
+
+def runs_folder(root: str) -> str:
+    """Folder that has one of each run that was claimed."""
+    return f"{root}/{_STATE}/runs"
+
+
+def scratch_folder(root: str) -> str:
+    """Folder of the trial runs, each of which has an output root of its own."""
+    return f"{root}/{_STATE}/scratch"
+
+
+def scratch_root(root: str, run_id: str) -> str:
+    """Output root of a trial run, as `--limit` and `--sample` make it."""
+    return f"{scratch_folder(root)}/{run_id}"

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fnmatch
 import glob
 import hashlib
 import os
+import stat
 import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
@@ -22,6 +24,9 @@ if TYPE_CHECKING:
 
 __all__ = ["LocalPendingWriter", "LocalStorage"]
 
+_MISPLACED = {errno.EROFS, errno.ENOTDIR, errno.ENAMETOOLONG, errno.EISDIR, errno.ELOOP, errno.EFBIG}
+"""What the operating system says of a path that will never do."""
+
 
 @contextlib.contextmanager
 def _explained(path: Path | str, verb: str) -> Generator[None]:
@@ -33,16 +38,94 @@ def _explained(path: Path | str, verb: str) -> Generator[None]:
         raise StorageError(message) from error
     except OSError as error:
         if error.errno in {errno.ENOSPC, errno.EDQUOT}:
-            message = f"{path}: no space left to {verb}. Free some; what is finished stays, and the same run id goes on."
+            remedy = "Free some; what is finished stays, and the same run id goes on."
+            message = f"{path}: no space left to {verb}. {remedy}"
             raise StorageError(message) from error
-        if error.errno in {errno.EROFS, errno.ENOTDIR, errno.ENAMETOOLONG, errno.EISDIR}:
+        if error.errno in _MISPLACED:
             message = f"{path}: cannot {verb}: {os.strerror(error.errno)}. Choose another folder."
             raise StorageError(message) from error
         raise
 
 
-def _is_hidden(path: Path, root: Path) -> bool:
-    return any(part.startswith(("_", ".")) for part in path.relative_to(root).parts)
+def _is_hidden(name: str) -> bool:
+    return name.startswith(("_", "."))
+
+
+def _is_there(path: str) -> bool:
+    try:
+        os.lstat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    return True
+
+
+def _matches(pattern: str) -> list[str]:
+    """What is there under a path or glob. `glob.glob` passes over folders that may not be read; rows would be lost."""
+    if not glob.has_magic(pattern) or _is_there(pattern):
+        return [pattern] if _is_there(pattern) else []
+    found = [""]
+    for part in pattern.split("/")[1:]:
+        if glob.has_magic(part):
+            folders = [folder for folder in found if Path(folder or "/").is_dir()]
+            below = [(folder, name) for folder in folders for name in os.listdir(folder or "/")]  # noqa: PTH208  names only
+            chosen = [(folder, name) for folder, name in below if _is_hidden(part) or not _is_hidden(name)]
+            found = [f"{folder}/{name}" for folder, name in chosen if fnmatch.fnmatchcase(name, part)]
+        else:
+            found = [path for folder in found if _is_there(path := f"{folder}/{part}")]
+    return found
+
+
+def _walk(path: str, above: tuple[str, ...] = ()) -> Iterator[InputFile]:
+    """The files under a path. Links are followed, and what cannot be read is an error: its rows would be lost."""
+    with _explained(path, "list"):
+        if not Path(path).is_dir():
+            yield _describe(path)
+            return
+        real = os.path.realpath(path)
+        names = os.listdir(path)  # noqa: PTH208  names only
+    if real in above:
+        message = f"{path}: is a link that leads back into a folder above it. Remove it."
+        raise StorageError(message)
+    for name in names:
+        if not _is_hidden(name):
+            yield from _walk(f"{path}/{name}", (*above, real))
+
+
+def _describe(path: str) -> InputFile:
+    try:
+        facts = os.stat(path)  # noqa: PTH116  the path is text already
+    except FileNotFoundError:
+        message = f"{path}: is a link to nothing, or was removed while it was listed. Remove it, or try again."
+        raise StorageError(message) from None
+    if not stat.S_ISREG(facts.st_mode):
+        message = f"{path}: is neither a file nor a folder. Remove it, or give it a name that begins with a dot."
+        raise StorageError(message)
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        message = f"{path!a}: the name is not UTF-8, so no plan can hold it. Rename it."
+        raise StorageError(message) from None
+    return InputFile(path=path, bytes=facts.st_size, etag=f"{facts.st_mtime_ns:x}-{facts.st_size:x}")
+
+
+def _make_folder(path: Path) -> None:
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except FileExistsError as error:
+        # A file has the folder's name. Not to be taken for a name that another process has created.
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(path)) from error
+
+
+def _link(source: Path | str, target: str) -> None:
+    """The atomic step of this store: give a whole file a name that nobody has."""
+    try:
+        os.link(source, target)
+    except OSError as error:
+        if error.errno in {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}:
+            reason = "the file system has none, so a commit would not be atomic, or the file belongs to another user"
+            message = f"{target}: cannot make a hard link: {reason}. Use another file system, or the workers' user."
+            raise StorageError(message) from error
+        raise
 
 
 class LocalPendingWriter:
@@ -100,29 +183,13 @@ class LocalStorage:
     def list_files(self, pattern: str) -> Iterator[InputFile]:
         """See `Storage.list_files`."""
         with _explained(pattern, "list"):
-            for match in sorted(glob.glob(pattern)) if glob.has_magic(pattern) else [pattern]:  # noqa: PTH207  absolute patterns
-                yield from self._walk(Path(match))
-
-    def _walk(self, root: Path) -> Iterator[InputFile]:
-        if root.is_file():
-            yield self._describe(root)
-        elif root.is_dir():
-            os.scandir(root).close()  # Path.rglob passes over folders that may not be read; rows would be lost.
-            for path in sorted(root.rglob("*")):
-                if path.is_dir():
-                    os.scandir(path).close()
-                elif not _is_hidden(path, root):
-                    yield self._describe(path)
-
-    @staticmethod
-    def _describe(path: Path) -> InputFile:
-        facts = path.stat()
-        return InputFile(path=str(path), bytes=facts.st_size, etag=f"{facts.st_mtime_ns:x}-{facts.st_size:x}")
+            files = [file for match in _matches(self.normalise(pattern)) for file in _walk(match)]
+        yield from sorted(files, key=lambda file: file.path)
 
     def stat(self, path: str) -> InputFile | None:
         """See `Storage.stat`."""
         with _explained(path, "look at"):
-            return self._describe(Path(path)) if Path(path).is_file() else None
+            return _describe(path) if Path(path).is_file() else None
 
     def names(self, folder: str) -> list[str]:
         """See `Storage.names`. Temporary names of this store are left out."""
@@ -147,7 +214,7 @@ class LocalStorage:
 
     def _temporary(self, path: Path, data: bytes) -> Path:
         with _explained(path, "write"):
-            path.parent.mkdir(parents=True, exist_ok=True)
+            _make_folder(path.parent)
             temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
             try:
                 with temporary.open("xb") as file:
@@ -164,14 +231,9 @@ class LocalStorage:
         temporary = self._temporary(Path(path), data)
         try:
             with _explained(path, "create"):
-                os.link(temporary, path)
+                _link(temporary, path)
         except FileExistsError:
             return False
-        except OSError as error:
-            if error.errno in {errno.EPERM, errno.EOPNOTSUPP, errno.EMLINK}:
-                message = f"{path}: this file system has no hard links, so a commit would not be atomic. Use another."
-                raise StorageError(message) from error
-            raise
         finally:
             temporary.unlink(missing_ok=True)
         return True
@@ -179,8 +241,11 @@ class LocalStorage:
     def replace(self, path: str, data: bytes) -> None:
         """See `Storage.replace`."""
         temporary = self._temporary(Path(path), data)
-        with _explained(path, "write"):
-            temporary.replace(path)
+        try:
+            with _explained(path, "write"):
+                temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
 
     def begin(self, path: str) -> LocalPendingWriter:
         """See `Storage.begin`.
@@ -190,7 +255,7 @@ class LocalStorage:
         final = Path(path)
         upload = final.with_name(f".{final.name}.inprogress")
         with _explained(path, "write"):
-            final.parent.mkdir(parents=True, exist_ok=True)
+            _make_folder(final.parent)
             return LocalPendingWriter(path, upload, upload.open("xb"))
 
     def complete(self, pending: Pending) -> None:
@@ -198,19 +263,31 @@ class LocalStorage:
         with _explained(pending.path, "publish"):
             if not Path(pending.path).exists():
                 try:
-                    os.link(pending.upload, pending.path)
-                except FileNotFoundError:
-                    message = f"{pending.path}: its pending file is gone, so its receipt is void. Score under a new run id."
-                    raise PendingLost(message) from None
+                    self._check_size(pending)
+                    _link(pending.upload, pending.path)
                 except FileExistsError:
                     pass  # Another publisher of this run was quicker; whose bytes they are is looked at below.
+                except FileNotFoundError:
+                    if not Path(pending.path).exists():  # Nor was another publisher quicker: nobody has the bytes.
+                        message = f"{pending.path}: its pending file is gone, so its receipt is void. Use a new run id."
+                        raise PendingLost(message) from None
                 else:
-                    Path(pending.upload).unlink()
+                    Path(pending.upload).unlink(missing_ok=True)
                     return
             if self._sha256(pending.path) != pending.sha256:
                 message = f"{pending.path}: other bytes have this name. Nothing was overwritten; use another run id."
                 raise PendingTaken(message)
             Path(pending.upload).unlink(missing_ok=True)
+
+    @staticmethod
+    def _check_size(pending: Pending) -> None:
+        found = os.stat(pending.upload).st_size  # noqa: PTH116  the path is text already
+        if found != pending.bytes:
+            message = (
+                f"{pending.upload}: has {found} bytes, its receipt says {pending.bytes}, so the receipt is void. "
+                "Score under a new run id."
+            )
+            raise PendingLost(message)
 
     @staticmethod
     def _sha256(path: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Literal
 
 import pyarrow as pa
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
     from etl.storage import Storage
 
 __all__ = ["ColumnEntry", "Manifest", "RunEntry", "files_table", "latest_manifest", "published_files", "schema_entries"]
+
+_DIGITS = 12
+_NAME = re.compile(rf"[0-9]{{{_DIGITS}}}\.json")
 
 FILES_SCHEMA = pa.schema(
     [
@@ -71,9 +75,19 @@ def schema_entries(schema: pa.Schema) -> tuple[ColumnEntry, ...]:
 
 
 def latest_manifest(storage: Storage, root: str) -> Manifest | None:
-    """The newest version, or None before the first. Lists the folder: `current.json` is a hint that may be stale."""
-    names = [name for name in storage.names(manifest_folder(root)) if name.endswith(".json")]
-    return read_manifest(storage, root, int(names[-1].removesuffix(".json"))) if names else None
+    """The newest version, or None before the first. Lists the folder: `current.json` is a hint that may be stale.
+
+    Raises:
+        DocumentError: it is damaged, or was removed: to go on from an older one would undo commits.
+    """
+    numbers = [int(name[:_DIGITS]) for name in storage.names(manifest_folder(root)) if _NAME.fullmatch(name)]
+    if not numbers:
+        return None
+    manifest = read_manifest(storage, root, max(numbers))
+    if manifest is None:
+        message = f"{manifest_path(root, max(numbers))}: was listed and is gone. Nobody may remove a manifest."
+        raise DocumentError(message)
+    return manifest
 
 
 def read_manifest(storage: Storage, root: str, seq: int) -> Manifest | None:

@@ -16,12 +16,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from etl.documents import sha256_hex
-from etl.errors import AccountError, OutcomeUnknown, PublishError, Superseded
+from etl.errors import AccountError, OutcomeUnknown, PublishError, StorageError, Superseded
 from etl.layout import manifest_path
 from etl.manifest import Manifest, RunEntry, files_table, latest_manifest, read_manifest, schema_entries
 
 if TYPE_CHECKING:
     from etl.layout import Layout
+    from etl.manifest import ColumnEntry
     from etl.receipt import Receipt, Written
     from etl.storage import Storage
 
@@ -43,17 +44,19 @@ def publish(
 
     Raises:
         PendingLost: a file is gone; its split must be scored again.
-        Superseded: `mode` is `error` and another run is there.
+        Superseded: another run is there, and `mode` is `error` or its columns are others.
         OutcomeUnknown: the commit may have landed.
     """
+    columns = schema_entries(schema)
+    _check_place(layout, latest_manifest(storage, layout.root), columns=columns, mode=mode)
     on_step("complete")
     with ThreadPoolExecutor(_THREADS) as threads:
         list(threads.map(lambda written: _complete(storage, written, schema), _predictions(receipts)))
     on_step("commit")
     entry = _write_files_table(storage, layout, receipts)
-    manifest = _commit(storage, layout, entry, schema, mode)
+    manifest = _commit(storage, layout, entry, columns=columns, mode=mode)
     on_step("mark")
-    _mark(storage, layout, manifest, entry)
+    _mark(storage, layout, manifest)
     return manifest
 
 
@@ -79,15 +82,20 @@ def _complete(storage: Storage, written: Written, schema: pa.Schema) -> None:
         message = f"{path}: was written but cannot be read back: {error}. Nothing was committed; check the disk."
         raise AccountError(message) from error
     if rows != written.rows or not found.equals(schema):
-        message = f"{path}: has {rows} rows and schema {found.names}, its receipt says {written.rows} and {schema.names}."
+        there, wanted = (", ".join(f"{field.name} {field.type}" for field in fields) for fields in (found, schema))
+        message = f"{path}: has {rows} rows of ({there}), its receipt says {written.rows} of ({wanted})."
         raise AccountError(message)
 
 
 def _write_files_table(storage: Storage, layout: Layout, receipts: list[Receipt]) -> RunEntry:
     data = files_table(receipts)
-    if not storage.create_if_absent(layout.files, data) and storage.read_bytes(layout.files) != data:
-        message = f"{layout.files}: another publisher of this run found other receipts. Nothing was committed."
-        raise PublishError(message)
+    if not storage.create_if_absent(layout.files, data):
+        # An earlier try may have written the same table with another release of Arrow, in other bytes.
+        found = storage.read_bytes(layout.files) or b""
+        if found != data and not _same_table(found, data):
+            message = f"{layout.files}: another publisher of this run found other receipts. Nothing was committed."
+            raise PublishError(message)
+        data = found
     written = _predictions(receipts)
     return RunEntry(
         run_id=layout.run_id,
@@ -98,20 +106,41 @@ def _write_files_table(storage: Storage, layout: Layout, receipts: list[Receipt]
     )
 
 
-def _commit(storage: Storage, layout: Layout, entry: RunEntry, schema: pa.Schema, mode: Mode) -> Manifest:  # noqa: PLR0913, PLR0917
+def _same_table(left: bytes, right: bytes) -> bool:
+    try:
+        tables = [pa.ipc.open_file(pa.BufferReader(data)).read_all() for data in (left, right)]
+    except pa.ArrowInvalid:
+        return False
+    return bool(tables[0].equals(tables[1]))
+
+
+def _check_place(layout: Layout, latest: Manifest | None, *, columns: tuple[ColumnEntry, ...], mode: Mode) -> None:
+    """Refuse what may not stand beside what is published; asked first, so that a refused run shows no file."""
+    if latest is None or not latest.runs or layout.run_id in latest.run_ids:
+        return
+    if mode == "error":
+        message = f"{layout.root}: run {latest.runs[-1].run_id} was published here, and the mode is `error`."
+        raise Superseded(message)
+    if latest.columns != columns:
+        there, ours = (", ".join(f"{entry.name} {entry.type}" for entry in side) for side in (latest.columns, columns))
+        message = f"{layout.root}: run {latest.runs[-1].run_id} has columns ({there}); this one has ({ours})."
+        raise Superseded(message)
+
+
+def _commit(
+    storage: Storage, layout: Layout, entry: RunEntry, *, columns: tuple[ColumnEntry, ...], mode: Mode
+) -> Manifest:
     """Add the run to the newest version, again and again until nobody else was quicker."""
     while True:
         latest = latest_manifest(storage, layout.root)
         if latest is not None and entry.run_id in latest.run_ids:
             return latest
-        if latest is not None and latest.runs and mode == "error":
-            message = f"{layout.root}: run {latest.runs[-1].run_id} was published here, and the mode is `error`."
-            raise Superseded(message)
+        _check_place(layout, latest, columns=columns, mode=mode)
         manifest = Manifest(
             seq=latest.seq + 1 if latest else 1,
             committed_at=datetime.now(UTC),
             committed_by=entry.run_id,
-            columns=schema_entries(schema),
+            columns=columns,
             runs=(*(latest.runs if latest else ()), entry),
         )
         if _create(storage, layout.root, manifest):
@@ -126,8 +155,8 @@ def _create(storage: Storage, root: str, manifest: Manifest) -> bool:
     except OSError as error:
         try:
             found = read_manifest(storage, root, manifest.seq)
-        except OSError:
-            message = f"{path}: the store did not answer ({error}), so the commit may have landed. Run the same id again."
+        except (OSError, StorageError):
+            message = f"{path}: the store did not answer ({error}); the commit may have landed. Run the same id again."
             raise OutcomeUnknown(message) from error
         if found is None:
             message = f"{path}: the commit did not land ({error}). Run the same id again."
@@ -135,8 +164,9 @@ def _create(storage: Storage, root: str, manifest: Manifest) -> bool:
         return found == manifest
 
 
-def _mark(storage: Storage, layout: Layout, manifest: Manifest, entry: RunEntry) -> None:
+def _mark(storage: Storage, layout: Layout, manifest: Manifest) -> None:
     storage.replace(f"{layout.root}/_batchscore/current.json", json.dumps({"seq": manifest.seq}).encode())
+    [entry] = [run for run in manifest.runs if run.run_id == layout.run_id]
     storage.create_if_absent(
         layout.success, json.dumps({"run_id": entry.run_id, "rows": entry.rows, "seq": manifest.seq}).encode()
     )

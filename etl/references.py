@@ -43,7 +43,8 @@ def pin_references(spec: Spec, uris: Mapping[str, str]) -> dict[str, PinnedRefer
     for step in spec.relational:
         wanted.setdefault(step.params.reference, []).append(step)
     for name in sorted(wanted.keys() - uris.keys()):
-        message = f"reference table {name!r} is joined by the spec; say where it is under `references`.{nearest(name, uris)}"
+        hint = f"say where it is under `references`.{nearest(name, uris)}"
+        message = f"reference table {name!r} is joined by the spec; {hint}"
         raise ContractError(message)
     for name in sorted(uris.keys() - wanted.keys()):
         message = f"reference table {name!r} is given, but the spec joins no such table.{nearest(name, wanted)}"
@@ -57,17 +58,21 @@ def _pin(uri: str, steps: list[LookupJoin]) -> PinnedReference:
     if not files:
         message = f"{uri}: no reference table is there. Check `references`."
         raise InputMissing(message)
+    columns = {column.name for step in steps for column in (*step.params.keys, *step.params.columns)}
     tables = []
     for file in files:
         try:
             with storage.open_input(file.path) as source:
-                tables.append(pq.read_table(source))
+                table = pq.read_table(source)
+            tables.append(table.select([name for name in table.column_names if name in columns]))
         except (pa.ArrowException, OSError) as error:
             message = f"{file.path}: not a Parquet file, or a damaged one: {error}. Replace it."
             raise ReadError(message) from error
-    table = pa.concat_tables(tables)
-    columns = {column.name for step in steps for column in (*step.params.keys, *step.params.columns)}
-    table = table.select([name for name in table.column_names if name in columns]).combine_chunks()
+    try:
+        table = pa.concat_tables(tables).combine_chunks()
+    except pa.ArrowInvalid as error:
+        message = f"{uri}: the files of this reference table differ in their columns: {error}. Give one table."
+        raise ReadError(message) from error
     for step in steps:
         ReferenceTable.index(step, table, uri)
     sink = pa.BufferOutputStream()

@@ -59,8 +59,8 @@ def group_splits(splits: tuple[Split, ...], *, task_bytes: int, parallelism: int
     """Group splits into tasks: small ones share a task, but no core idles while there is a split for it.
 
     A PySpark task costs about 0.15 core-seconds whatever it does, so a task should hold `task_bytes` of work. The
-    largest split goes first to the emptiest task (longest processing time rule); the result depends on its arguments
-    alone.
+    largest split goes first to the emptiest task (longest processing time rule), an empty one counting as one byte so
+    that no task stays empty; the result depends on its arguments alone.
     """
     total = sum(split.bytes for split in splits)
     tasks = min(len(splits), max(-(-total // task_bytes), parallelism))
@@ -69,5 +69,5 @@ def group_splits(splits: tuple[Split, ...], *, task_bytes: int, parallelism: int
     for split in sorted(splits, key=lambda split: (-split.bytes, split.index)):
         load, task = heapq.heappop(loads)
         groups[task].append(split)
-        heapq.heappush(loads, (load + split.bytes, task))
+        heapq.heappush(loads, (load + max(1, split.bytes), task))
     return tuple(tuple(sorted(group, key=lambda split: split.index)) for group in groups)

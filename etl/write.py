@@ -34,6 +34,8 @@ class ParquetWriter:
 
     def write(self, batch: pa.RecordBatch) -> None:
         """Append a batch of the writer's schema."""
+        if not batch.num_rows:
+            return
         self._buffer.append(batch)
         self._buffered += batch.nbytes
         self.rows += batch.num_rows
@@ -61,6 +63,8 @@ class ParquetWriter:
 
     def abort(self) -> None:
         """Throw the file away."""
+        if self._writer is not None:
+            self._writer.is_open = False  # Or it would write its footer into the sink when it is collected.
         if self._sink is not None:
             self._sink.abort()
 
@@ -79,6 +83,8 @@ class ArrowWriter:
 
     def write(self, batch: pa.RecordBatch) -> None:
         """Append a batch of the writer's schema."""
+        if not batch.num_rows:
+            return
         if self._writer is None:
             self._sink = self._storage.begin(self._path)
             self._writer = pa.ipc.new_file(self._sink, self._schema)

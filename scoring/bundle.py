@@ -9,7 +9,7 @@ import pyarrow as pa
 from pydantic import Field, FiniteFloat
 
 from etl.documents import Document, Strict, sha256_hex
-from etl.errors import BatchscoreError, StorageError
+from etl.errors import BatchscoreError, SpecError, StorageError
 from etl.spec import Spec, read_spec
 from scoring.errors import BundleError
 from scoring.outputs import OutputColumn
@@ -17,6 +17,7 @@ from scoring.signature import Signature
 
 if TYPE_CHECKING:
     from etl.storage import Storage
+    from scoring.session import Device
 
 __all__ = ["AuditedBundle", "Bundle", "FileDigest", "Golden", "Tolerance", "audit", "copy_bundle", "misfits", "output_schema"]
 
@@ -79,6 +80,10 @@ class AuditedBundle(NamedTuple):
     sha256: str
     """Digest of `bundle.json`, which names the digest of everything else: the identity of the model."""
 
+    def tolerance(self, device: Device) -> Tolerance:
+        """How far a golden output may be off on a device."""
+        return self.bundle.tolerances.get(device, DEFAULT_TOLERANCES[device])
+
     @property
     def model(self) -> bytes:
         """The ONNX file."""
@@ -90,7 +95,7 @@ def audit(storage: Storage, folder: str) -> AuditedBundle:
 
     Raises:
         BundleError: with every violation.
-        SpecError: its spec is malformed or not fitted.
+        SpecError: all that is wrong is that its spec is malformed or not fitted.
     """
     text = storage.read_bytes(f"{folder}/{BUNDLE_FILE}")
     if text is None:
@@ -102,12 +107,17 @@ def audit(storage: Storage, folder: str) -> AuditedBundle:
         raise BundleError(str(error)) from error
     files, problems = _read_files(storage, folder, bundle)
     problems.extend(_unlisted(bundle))
-    if problems:
+    spec = None
+    if bundle.spec in files:
+        try:
+            spec = read_spec(files[bundle.spec].decode(errors="replace"), f"{folder}/{bundle.spec}")
+            problems.extend(misfits(bundle, spec))
+        except SpecError as error:
+            if not problems:
+                raise
+            problems.append(str(error))
+    if spec is None or problems:
         raise BundleError(f"{folder}: {'; '.join(problems)}. Nothing was loaded.")
-    spec = read_spec(files[bundle.spec].decode(), f"{folder}/{bundle.spec}")
-    problems = misfits(bundle, spec)
-    if problems:
-        raise BundleError(f"{folder}: {'; '.join(problems)}.")
     return AuditedBundle(bundle, spec, files, text, sha256_hex(text))
 
 

@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from etl.documents import canonical_json, sha256_hex
 from etl.pipeline import Pipeline
-from scoring.bundle import BUNDLE_FILE, AuditedBundle, Bundle, FileDigest, Golden, audit
+from scoring.bundle import BUNDLE_FILE, AuditedBundle, Bundle, FileDigest, Golden, audit, misfits
 from scoring.errors import BundleError
 from scoring.golden import arrow_bytes
 from scoring.session import Session, SessionOptions
@@ -55,19 +55,23 @@ def create_bundle(storage: Storage, folder: str, parts: BundleParts) -> AuditedB
         message = f"{folder}: there is a bundle here, and bundles are not changed. Choose another folder or remove it."
         raise BundleError(message)
     session = Session(parts.model, SessionOptions(), parts.name)
-    golden, golden_files = _golden(parts, session)
-    files = {"model.onnx": parts.model, "etl.json": parts.spec.to_bytes(), **golden_files}
-    bundle = Bundle(
+    draft = Bundle(
         name=parts.name,
         version=parts.version,
         model="model.onnx",
         spec="etl.json",
-        files={name: FileDigest(bytes=len(data), sha256=sha256_hex(data)) for name, data in files.items()},
+        files={},
         signature=session.signature,
         columns=parts.columns,
-        golden=golden,
         facts=dict(parts.facts),
     )
+    problems = misfits(draft, parts.spec)
+    if problems:
+        raise BundleError(f"{parts.name}: {'; '.join(problems)}. Nothing was written.")
+    golden, golden_files = _golden(parts, session)
+    files = {"model.onnx": parts.model, "etl.json": parts.spec.to_bytes(), **golden_files}
+    digests = {name: FileDigest(bytes=len(data), sha256=sha256_hex(data)) for name, data in files.items()}
+    bundle = draft.model_copy(update={"files": digests, "golden": golden})
     for name, data in files.items():
         storage.replace(f"{folder}/{name}", data)
     storage.create_if_absent(f"{folder}/{BUNDLE_FILE}", canonical_json(bundle.model_dump(mode="json", by_alias=True)))
@@ -81,7 +85,8 @@ def _golden(parts: BundleParts, session: Session) -> tuple[Golden, dict[str, byt
     features = pipeline.transform(pipeline.contract(rows, "golden rows"))
     if features.kept is not None:
         rejection = features.rejections[0]
-        message = f"golden row {rejection.rows[0]} is rejected by {rejection.pointer}: {rejection.message}. Leave it out."
+        why = f"is rejected by {rejection.pointer}: {rejection.message}"
+        message = f"golden row {rejection.rows[0]} {why}. Leave it out."
         raise BundleError(message)
     outputs = session.run(features.tensors)
     tensors = {tensor.name: tensor for tensor in session.signature.outputs}
@@ -94,7 +99,8 @@ def _golden(parts: BundleParts, session: Session) -> tuple[Golden, dict[str, byt
     }
     references = {name: f"golden/reference-{name}.arrow" for name in parts.references}
     files.update((references[name], arrow_bytes(table.combine_chunks())) for name, table in parts.references.items())
-    golden = Golden(rows="golden/rows.arrow", features="golden/features.arrow", outputs="golden/outputs.arrow", references=references)
+    rows_file, features_file, outputs_file = list(files)[:3]
+    golden = Golden(rows=rows_file, features=features_file, outputs=outputs_file, references=references)
     return golden, files
 
 

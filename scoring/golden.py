@@ -6,15 +6,17 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from etl.pipeline import Pipeline
 from scoring.errors import GoldenError
 
 if TYPE_CHECKING:
+    from etl.types import ArrowArray
     from scoring.bundle import AuditedBundle, Tolerance
     from scoring.session import Session
 
-__all__ = ["Deviation", "arrow_table", "arrow_bytes", "replay"]
+__all__ = ["Deviation", "arrow_bytes", "arrow_table", "replay", "ulp_distance"]
 
 
 class Deviation(NamedTuple):
@@ -54,15 +56,20 @@ def replay(audited: AuditedBundle, session: Session, tolerance: Tolerance) -> De
     references = {name: arrow_table(audited.files[file]) for name, file in golden.references.items()}
     pipeline = Pipeline(audited.spec, references)
     rows = arrow_table(audited.files[golden.rows])
+    audited.spec.input.check_schema(rows.schema, golden.rows)
     features = pipeline.transform(pipeline.contract(rows, golden.rows))
     if features.kept is not None:
         rejection = features.rejections[0]
         message = f"golden row {rejection.rows[0]} is rejected: {rejection.message} ({rejection.pointer})."
         raise GoldenError(message)
-    ulp = _compare_features(features.tensors, arrow_table(audited.files[golden.features]), allowed=_allowed_ulp(audited))
+    expected = arrow_table(audited.files[golden.features])
+    ulp = _compare_features(features.tensors, expected, allowed=_allowed_ulp(audited))
     outputs = session.run(features.tensors)
-    expected = arrow_table(audited.files[golden.outputs])
-    return Deviation(ulp, _compare_outputs(audited, outputs, expected, tolerance))
+    given = {tensor.name: tensor for tensor in audited.bundle.signature.outputs}
+    found = {
+        column.column: column.array(outputs, given[column.tensor], rows.num_rows) for column in audited.bundle.columns
+    }
+    return Deviation(ulp, _compare_outputs(found, arrow_table(audited.files[golden.outputs]), tolerance))
 
 
 def _allowed_ulp(audited: AuditedBundle) -> int:
@@ -72,60 +79,91 @@ def _allowed_ulp(audited: AuditedBundle) -> int:
 def _compare_features(tensors: dict[str, np.ndarray], expected: pa.Table, *, allowed: int) -> int:
     largest = 0
     for name, tensor in tensors.items():
-        wanted = expected.column(name).combine_chunks()
-        flat = wanted.flatten() if pa.types.is_list(wanted.type) else wanted
-        if tensor.dtype == object:
-            if flat.to_pylist() != tensor.reshape(-1).tolist():
-                message = f"golden features of tensor {name!r} differ from the bundle's."
-                raise GoldenError(message)
-            continue
-        distance = _ulp_distance(tensor.reshape(-1), flat.to_numpy(zero_copy_only=False))
-        if distance.size and int(distance.max()) > allowed:
+        what = f"tensor {name!r}"
+        wanted = _wanted(expected, name, what, rows=tensor.shape[0])
+        flat = _values(wanted)
+        if len(flat) != tensor.size:
+            message = f"golden features of {what} have {len(flat)} values, here there are {tensor.size}."
+            raise GoldenError(message)
+        distance = ulp_distance(tensor.reshape(-1), flat.to_numpy(zero_copy_only=False))
+        off = int(distance.max()) if distance.size else 0
+        if off > allowed:
             row, column = divmod(int(distance.argmax()), tensor[0].size)
             message = (
-                f"golden row {row}: feature {column} of tensor {name!r} is off by {int(distance.max())} units in the last "
-                f"place, {allowed} are allowed. The ETL does not mean here what it meant where the bundle was made."
+                f"golden row {row}: feature {column} of {what} is off by {off} units in the last place, {allowed} are "
+                "allowed. The ETL does not mean here what it meant where the bundle was made."
             )
             raise GoldenError(message)
-        largest = max(largest, int(distance.max()) if distance.size else 0)
+        largest = max(largest, off)
     return largest
 
 
-def _ulp_distance(found: np.ndarray, wanted: np.ndarray) -> np.ndarray:
-    """Steps between representable numbers; NaN equals NaN. Integers of the bits, made monotonic over the sign."""
+def _wanted(expected: pa.Table, name: str, what: str, *, rows: int) -> ArrowArray:
+    """A column of a golden table, of as many rows as there are here."""
+    if name not in expected.column_names:
+        message = f"the golden rows have no {what}; there is: {', '.join(expected.column_names)}."
+        raise GoldenError(message)
+    if expected.num_rows != rows:
+        message = f"{what} has {expected.num_rows} golden rows, here there are {rows}."
+        raise GoldenError(message)
+    return expected.column(name).combine_chunks()
+
+
+def ulp_distance(found: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+    """Steps between representable numbers; NaN equals NaN alone. Values that are no floats are equal or far apart."""
+    far = np.iinfo(np.int32).max
     if not np.issubdtype(found.dtype, np.floating):
-        return np.where(found == wanted, 0, np.iinfo(np.int32).max)
+        return np.where(found == wanted, 0, far)
     integer = np.int32 if found.dtype == np.float32 else np.int64
     ordered = []
     for values in (found, wanted.astype(found.dtype, copy=False)):
+        # The bits as an integer, made monotonic over the sign.
         bits = values.view(integer).astype(object if integer is np.int64 else np.int64)
         ordered.append(np.where(bits < 0, np.iinfo(integer).min - bits, bits))
     distance = np.abs(ordered[0] - ordered[1])
-    return np.where(np.isnan(found) & np.isnan(wanted), 0, distance)
+    missing = np.isnan(found), np.isnan(wanted)
+    return np.where(missing[0] | missing[1], np.where(missing[0] & missing[1], 0, far), distance)
 
 
-def _compare_outputs(
-    audited: AuditedBundle, outputs: dict[str, np.ndarray], expected: pa.Table, tolerance: Tolerance
-) -> float:
+def _compare_outputs(outputs: dict[str, ArrowArray], expected: pa.Table, tolerance: Tolerance) -> float:
     largest = 0.0
-    given = {tensor.name: tensor for tensor in audited.bundle.signature.outputs}
-    for column in audited.bundle.columns:
-        found = column.array(outputs, given[column.tensor], expected.num_rows)
-        wanted = expected.column(column.column).combine_chunks()
-        if pa.types.is_list(found.type):
-            found, wanted = found.flatten(), wanted.flatten()
-        if not pa.types.is_floating(found.type):
-            if not found.equals(wanted):
-                message = f"golden output {column.column!r} differs from the bundle's."
-                raise GoldenError(message)
-            continue
-        left, right = found.to_numpy(zero_copy_only=False), wanted.to_numpy(zero_copy_only=False)
-        off = np.abs(left.astype(np.float64) - right)
-        if not np.allclose(left, right, rtol=tolerance.rtol, atol=tolerance.atol, equal_nan=True):
+    for name, found in outputs.items():
+        wanted = _wanted(expected, name, f"output {name!r}", rows=len(found))
+        rows = _row_of_each_value(found)
+        if found.type != wanted.type or not rows.equals(_row_of_each_value(wanted)):
+            message = f"golden output {name!r} is {wanted.type} of another shape than the {found.type} here."
+            raise GoldenError(message)
+        off, allowed = _distances(_values(found), _values(wanted), tolerance)
+        worst = int((off - allowed).argmax()) if off.size else 0
+        if off.size and off[worst] > allowed[worst]:
             message = (
-                f"golden output {column.column!r} is off by {float(np.nanmax(off)):.3g}, more than atol {tolerance.atol:g} + "
-                f"rtol {tolerance.rtol:g}. The model does not compute here what it computed where the bundle was made."
+                f"golden row {rows[worst]}: output {name!r} is off by {off[worst]:.3g}; {allowed[worst]:.3g} is "
+                f"allowed (atol {tolerance.atol:g}, rtol {tolerance.rtol:g}). "
+                "The model does not compute here what it computed where the bundle was made."
             )
             raise GoldenError(message)
-        largest = max(largest, float(np.nanmax(off)) if off.size else 0.0)
+        largest = max(largest, float(off.max()) if off.size else 0.0)
     return largest
+
+
+def _values(column: ArrowArray) -> ArrowArray:
+    return column.flatten() if pa.types.is_list(column.type) else column
+
+
+def _row_of_each_value(column: ArrowArray) -> ArrowArray:
+    if pa.types.is_list(column.type):
+        return pc.list_parent_indices(column)
+    return pa.array(np.arange(len(column)))
+
+
+def _distances(found: ArrowArray, wanted: ArrowArray, tolerance: Tolerance) -> tuple[np.ndarray, np.ndarray]:
+    """How far off each value is, and how far it may be. What is no float must be equal; so must NaN and infinity."""
+    left, right = found.to_numpy(zero_copy_only=False), wanted.to_numpy(zero_copy_only=False)
+    if not pa.types.is_floating(found.type):
+        return np.where(left == right, 0.0, np.inf), np.zeros(len(found))
+    left, right = left.astype(np.float64), right.astype(np.float64)
+    finite = np.isfinite(left) & np.isfinite(right)
+    same = (left == right) | (np.isnan(left) & np.isnan(right))
+    with np.errstate(invalid="ignore"):
+        off = np.where(finite, np.abs(left - right), np.where(same, 0.0, np.inf))
+    return off, np.where(finite, tolerance.atol + tolerance.rtol * np.abs(right), 0.0)

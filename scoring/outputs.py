@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from scoring.signature import TensorSpec
 
-__all__ = ["OutputColumn"]
+__all__ = ["OutputColumn", "ScalarType"]
 
 ScalarType = Literal["float32", "float64", "int32", "int64", "bool", "string"]
 _ARROW: dict[str, pa.DataType] = {
@@ -63,18 +63,28 @@ class OutputColumn(Strict):
         """The column of a batch; no copy where the element type is the tensor's.
 
         Raises:
-            InferenceError: the model gave another number of rows than it was fed.
+            InferenceError: the model gave another shape than it declares, or a value that the type cannot hold.
         """
         values = outputs[self.tensor]
-        if values.shape[:1] != (rows,):
-            message = f"model output {self.tensor} has shape {values.shape} for {rows} rows"
-            raise InferenceError(message)
-        if self.element is not None:
-            values = values[:, self.element] if values.ndim == 2 else values  # noqa: PLR2004  a matrix
+        width = values.shape[1] if values.ndim == 2 else 1  # noqa: PLR2004  a matrix
+        if values.shape[:1] != (rows,) or (self.element is not None and self.element >= width):
+            raise self._unexpected(values, rows)
         if self.is_list(tensor):
-            offsets = np.arange(0, values.size + 1, values.shape[1], dtype=np.int32)
+            offsets = np.arange(rows + 1, dtype=np.int32) * np.int32(width)
             return pa.ListArray.from_arrays(offsets, self._typed(values.reshape(-1)))
+        if self.element is not None and values.ndim == 2:  # noqa: PLR2004  a matrix
+            values = values[:, self.element]
+        if values.size != rows:
+            raise self._unexpected(values, rows)
         return self._typed(values.reshape(rows))
 
+    def _unexpected(self, values: np.ndarray, rows: int) -> InferenceError:
+        found = f"model output {self.tensor} has shape {values.shape} for {rows} rows"
+        return InferenceError(f"{found}; column {self.column!r} cannot be made of that")
+
     def _typed(self, values: np.ndarray) -> pa.Array:
-        return pa.array(np.ascontiguousarray(values)).cast(_ARROW[self.type], safe=self.type != "float32")
+        try:
+            return pa.array(np.ascontiguousarray(values)).cast(_ARROW[self.type], safe=self.type != "float32")
+        except pa.ArrowInvalid as error:
+            message = f"model output {self.tensor} cannot become column {self.column!r} of type {self.type}: {error}"
+            raise InferenceError(message) from error

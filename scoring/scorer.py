@@ -28,6 +28,8 @@ _CAPACITY = 4
 
 # In an imported module on purpose: a cache in `__main__` would be pickled by value and rebuilt in every task.
 _resident: OrderedDict[tuple[str, ...], Scorer] = OrderedDict()
+_inherited: list[object] = []
+"""Kept from the collector: to end a session waits for its threads, and a fork leaves them behind."""
 _lock = threading.Lock()
 _loads = 0
 
@@ -50,11 +52,10 @@ def loads_so_far() -> int:
 def resident_scorer(storage: Storage, order: Order) -> Scorer:
     """The process's scorer for an order: loaded on first use, after the fork, and kept for later tasks.
 
-    Keyed by content, device and options, and by process: a forked child must not use its parent's session.
+    Keyed by content, device and options.
     """
     global _loads  # noqa: PLW0603  a count of this process, reported in receipts
     key = (
-        str(os.getpid()),
         order.root,
         order.run_id if order.references else "",
         order.bundle_sha256,
@@ -71,6 +72,16 @@ def resident_scorer(storage: Storage, order: Order) -> Scorer:
         while len(_resident) > _CAPACITY:
             _resident.popitem(last=False)
         return scorer
+
+
+def _begin_anew() -> None:
+    """A forked child has neither its parent's loads, nor the threads of its sessions, nor a lock that it could get."""
+    global _resident, _lock, _loads  # noqa: PLW0603  the state of this process
+    _inherited.append(_resident)
+    _resident, _lock, _loads = OrderedDict(), threading.Lock(), 0
+
+
+os.register_at_fork(after_in_child=_begin_anew)
 
 
 def load_scorer(storage: Storage, order: Order) -> Scorer:
@@ -97,6 +108,6 @@ def load_scorer(storage: Storage, order: Order) -> Scorer:
     if session.signature != audited.bundle.signature:
         message = f"{folder}: the model's tensors are not the ones that bundle.json declares."
         raise BundleError(message)
-    deviation = replay(audited, session, audited.bundle.tolerances[order.session.device])
+    deviation = replay(audited, session, audited.tolerance(order.session.device))
     spec = audited.spec.model_copy(update={"input": Contract(fields=(*audited.spec.input.fields, *order.carried))})
     return Scorer(audited, Pipeline(spec, references), session, deviation)

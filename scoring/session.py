@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -39,7 +40,7 @@ class SessionOptions(Strict):
     """What a session is made with; part of the key under which it is kept."""
 
     device: Device = "cpu"
-    intra_op_threads: int = Field(default=1, ge=1, description="Threads of one operator; as many as the task has cores.")
+    intra_op_threads: int = Field(default=1, ge=1, description="Threads of one operator: the task's cores.")
 
 
 class Session:
@@ -56,18 +57,20 @@ class Session:
         available = ort.get_available_providers()
         if provider not in available:
             message = (
-                f"device {options.device} was asked for, but onnxruntime {ort.__version__} here has {', '.join(available)}. "
+                f"device {options.device} was asked for, onnxruntime {ort.__version__} here has {', '.join(available)}. "
                 "Install onnxruntime-gpu in place of onnxruntime, or ask for device cpu."
             )
             raise DeviceError(message)
         try:
             self._session = ort.InferenceSession(model, _session_options(options), providers=[provider])
-        except Exception as error:  # noqa: BLE001  onnxruntime's own exceptions have no common base but Exception
+        except Exception as error:  # onnxruntime's own exceptions have no common base but Exception
             message = f"{where}: onnxruntime {ort.__version__} cannot load this model: {error}."
+            if "xternal data" in str(error):
+                message += " Save it with its weights inside: a file beside it would not be audited."
             raise BundleError(message) from error
         self.provider: str = self._session.get_providers()[0]
         if self.provider != provider:
-            message = f"{where}: {provider} was asked for, onnxruntime took {self.provider}. See its log for the reason."
+            message = f"{where}: {provider} was asked for, onnxruntime took {self.provider}. Its log says why."
             raise DeviceError(message)
         self.signature = Signature(
             inputs=tuple(_tensor(node, where) for node in self._session.get_inputs()),
@@ -83,7 +86,7 @@ class Session:
         """
         try:
             values = self._session.run(self._output_names, dict(feeds))
-        except Exception as error:  # noqa: BLE001  see above
+        except Exception as error:  # see above
             message = f"the model failed: {error}"
             raise InferenceError(message) from error
         return dict(zip(self._output_names, (np.asarray(value) for value in values), strict=True))
@@ -97,6 +100,8 @@ def _session_options(options: SessionOptions) -> ort.SessionOptions:
     made.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
     made.add_session_config_entry("session.intra_op.allow_spinning", "0")
     made.log_severity_level = 3
+    # Weights in a file beside the model would be read from the current folder, unaudited: let none be found.
+    made.add_session_config_entry("session.model_external_initializers_file_folder_path", os.devnull)
     return made
 
 

@@ -11,7 +11,7 @@ import resource
 import socket
 import time
 import uuid
-from collections import Counter
+from collections import Counter, defaultdict
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -19,7 +19,7 @@ import numpy as np
 import pyarrow as pa
 
 from etl.digest import file_seed, row_hashes
-from etl.errors import PendingLost
+from etl.errors import PendingLost, StorageError
 from etl.frame import Rejection
 from etl.layout import Layout
 from etl.read import ROW, SplitReader
@@ -43,6 +43,7 @@ if TYPE_CHECKING:
 __all__ = ["receipt_of", "score_split"]
 
 _LINUX_RSS_UNIT = 1024
+_REASON_CHARS = 1024
 
 
 def score_split(order: Order, split: Split) -> Receipt:
@@ -76,7 +77,7 @@ class _Attempt:
         self.split = split
         self.name = uuid.uuid4().hex[:12]
         self.started_at = datetime.now(UTC)
-        self.seconds: Counter[str] = Counter()
+        self.seconds: defaultdict[str, float] = defaultdict(float)
         self.reasons: Counter[str] = Counter()
         self.account = SplitAccount()
         self.bytes_read = 0
@@ -93,11 +94,12 @@ class _Attempt:
         try:
             for batch in rebatch(self._read(scorer), self.order.batch_rows):
                 self._score(scorer, batch)
-            return self._commit(scorer)
+            receipt = self._finish(scorer)
         except BaseException:
             self.predictions.abort()
             self.quarantine.abort()
             raise
+        return self._commit(receipt)
 
     @contextlib.contextmanager
     def _clock(self, phase: str) -> Generator[None]:
@@ -143,6 +145,9 @@ class _Attempt:
     def _hashes(self, batch: pa.RecordBatch) -> np.ndarray:
         return row_hashes(self.seed, batch.column(ROW).to_numpy())
 
+    def _tally(self, index: np.ndarray) -> RowTally:
+        return RowTally.of_hashes(row_hashes(self.seed, index))
+
     def _add(self, **tallies: RowTally) -> None:
         self.account = self.account + SplitAccount(**tallies)
 
@@ -160,24 +165,25 @@ class _Attempt:
             if rows.size:
                 scored = assemble_predictions(self.order, scorer, frame=frame, outputs=outputs, rows=rows)
                 self.predictions.write(scored)
-                index = batch.column(ROW).to_numpy()[rows] if rows.size < batch.num_rows else batch.column(ROW).to_numpy()
-                self._add(scored=RowTally.of_hashes(row_hashes(self.seed, index)))
+                index = batch.column(ROW).to_numpy()
+                self._add(scored=self._tally(index if rows.size == index.size else index[rows]))
 
     def _quarantine(self, scorer: Scorer, batch: pa.RecordBatch, rejections: list[Rejection]) -> None:
         """Set rows aside, each once, under the first rule that rejected it."""
-        bad = quarantine_batch(batch, rejections, reader=self.reader, split=self.split, contract=scorer.pipeline.spec.input)
+        contract = scorer.pipeline.spec.input
+        bad = quarantine_batch(batch, rejections, reader=self.reader, split=self.split, contract=contract)
         self.quarantine.write(bad)
-        self._add(quarantined=RowTally.of_hashes(row_hashes(self.seed, bad.column("row").to_numpy())))
+        self._add(quarantined=self._tally(bad.column("row").to_numpy()))
         for stage, code in zip(bad.column("stage").to_pylist(), bad.column("code").to_pylist(), strict=True):
             self.reasons[f"{stage}/{code}"] += 1
 
-    def _commit(self, scorer: Scorer) -> Receipt:
-        """Make the files durable, then create the receipt; if another attempt was first, undo this one."""
+    def _finish(self, scorer: Scorer) -> Receipt:
+        """Make the files durable; the receipt that names them."""
         with self._clock("write"):
             predictions, quarantine = self.predictions.finish(), self.quarantine.finish()
             if quarantine is not None:
                 self.storage.complete(quarantine.pending)
-        receipt = Receipt(
+        return Receipt(
             run_id=self.order.run_id,
             split=self.split.index,
             attempt=self.name,
@@ -191,21 +197,36 @@ class _Attempt:
             ended_at=datetime.now(UTC),
             worker=_facts(scorer),
         )
-        if self.storage.create_if_absent(self.layout.receipt(self.split.name), receipt.to_bytes()):
-            return receipt
-        return self._yield_to_winner(receipt)
 
-    def _yield_to_winner(self, mine: Receipt) -> Receipt:
+    def _commit(self, mine: Receipt) -> Receipt:
+        """Create the receipt; if another attempt was first, undo this one.
+
+        Our files are thrown away only when our receipt certainly did not land. When the store's answer is lost, or a
+        signal comes between, it may have, and a receipt without its files is void.
+        """
+        path = self.layout.receipt(self.split.name)
+        lost: OSError | None = None
+        try:
+            if self.storage.create_if_absent(path, mine.to_bytes()):
+                return mine
+        except StorageError:
+            self._throw_away(mine)
+            raise
+        except OSError as error:
+            lost = error
         winner = receipt_of(self.storage, self.layout, self.split)
         if winner is None:
-            message = f"{self.layout.receipt(self.split.name)}: the receipt was there and is gone. Nobody may delete receipts."
-            raise PendingLost(message)
+            message = f"{path}: the receipt was there and is gone. Nobody may delete receipts."
+            raise lost or PendingLost(message)
         if winner.attempt != mine.attempt:
-            if mine.predictions is not None:
-                self.storage.abort(mine.predictions.pending)
-            if mine.quarantine is not None:
-                self.storage.delete(mine.quarantine.pending.path)
+            self._throw_away(mine)
         return winner
+
+    def _throw_away(self, mine: Receipt) -> None:
+        if mine.predictions is not None:
+            self.storage.abort(mine.predictions.pending)
+        if mine.quarantine is not None:
+            self.storage.delete(mine.quarantine.pending.path)
 
 
 def _facts(scorer: Scorer) -> WorkerFacts:
@@ -232,8 +253,10 @@ def _infer(
         return scorer.session.run(tensors), rows, []
     except InferenceError as error:
         if rows.size == 1:
-            failed = Rejection(rows, "MODEL_FAILED", "", "", str(error)[:1024])
-            return {}, rows[:0], [failed]
+            # A runtime shows the value that it stumbled over.
+            is_private = any(field.pii for field in scorer.pipeline.spec.input.fields)
+            message = "the model failed; its reason may show personal data" if is_private else str(error)
+            return {}, rows[:0], [Rejection(rows, "MODEL_FAILED", "", "", message[:_REASON_CHARS])]
     half = rows.size // 2
     outputs: list[dict[str, np.ndarray]] = []
     kept: list[np.ndarray] = []

@@ -1,0 +1,185 @@
+"""Settling a run: every row went to exactly one place, or it is told which split is wrong."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from etl.account import settle
+from etl.errors import AccountError, InputChanged
+from etl.read import SplitReader
+from etl.receipt import Receipt, Written
+from etl.splits import Split, cut_splits
+from tests.spine.builders import STORE, pin, receipt_of, tally, write_groups
+
+ROWS = 25
+
+
+@pytest.fixture
+def splits(tmp_path: Path) -> tuple[Split, ...]:
+    """Splits of two files with four row groups each, some of them empty."""
+    paths = [tmp_path / f"part-{number}.parquet" for number in range(2)]
+    for path in paths:
+        write_groups(path, [ROWS, ROWS, 0, ROWS])
+    files = tuple(pin(path) for path in paths)
+    return cut_splits(files, files[0].bytes // 5)
+
+
+def rows_of(split: Split) -> list[int]:
+    """Indexes of a split's rows in its file."""
+    groups = SplitReader(STORE, split).row_groups
+    return [row for group in groups for row in range(group.first_row, group.first_row + group.rows)]
+
+
+def good_receipts(splits: tuple[Split, ...]) -> dict[int, Receipt]:
+    """Receipts by split that account for every row: scored, a few quarantined, a few filtered."""
+    receipts = {}
+    for split in splits:
+        rows = rows_of(split)
+        receipts[split.index] = receipt_of(split, scored=rows[5:], quarantined=rows[:3], filtered=rows[3:5])
+    return receipts
+
+
+def full(splits: tuple[Split, ...]) -> Split:
+    """The first split that has rows."""
+    return next(split for split in splits if rows_of(split))
+
+
+def refused(splits: tuple[Split, ...], receipts: dict[int, Receipt]) -> str:
+    """What `settle` says of receipts that it refuses."""
+    with pytest.raises(AccountError, match=r"^The row account does not add up, nothing was published: ") as caught:
+        settle(STORE, splits, receipts.values())
+    return str(caught.value)
+
+
+def test_a_whole_account_is_settled(splits: tuple[Split, ...]) -> None:
+    """Receipts that account for every row give the account of the run, in whatever order they come."""
+    receipts = list(good_receipts(splits).values())
+    total = settle(STORE, splits, receipts[::-1])
+    assert total.adds_up
+    assert total.rows_in.rows == 2 * 3 * ROWS
+    groups = [len(rows_of(split)) for split in splits if rows_of(split)]
+    assert total.quarantined.rows == 3 * len(groups)
+    assert total.filtered.rows == 2 * len(groups)
+
+
+def test_no_splits_have_an_empty_account() -> None:
+    """A run without splits settles with no rows."""
+    assert settle(STORE, (), []).rows_in.rows == 0
+
+
+def test_a_missing_receipt_is_found(splits: tuple[Split, ...]) -> None:
+    """A split without a receipt is named with its file, also one without rows."""
+    for missing in (full(splits), next(split for split in splits if not rows_of(split))):
+        receipts = good_receipts(splits)
+        del receipts[missing.index]
+        assert f"split {missing.name} of {missing.file.path} has no receipt" in refused(splits, receipts)
+
+
+def test_a_lost_row_is_found(splits: tuple[Split, ...]) -> None:
+    """A row that was read and went nowhere is found by the count."""
+    split = full(splits)
+    rows = rows_of(split)
+    receipts = good_receipts(splits) | {split.index: receipt_of(split, scored=rows[1:], rows_in=rows)}
+    message = refused(splits, receipts)
+    assert f"split {split.name}: {ROWS} rows in, {ROWS - 1} scored + 0 quarantined + 0 filtered" in message
+    assert "footer" not in message
+
+
+def test_a_row_that_was_not_read_is_found(splits: tuple[Split, ...]) -> None:
+    """A row that the footer has and the worker did not read is found, although the receipt adds up in itself."""
+    split = full(splits)
+    receipts = good_receipts(splits) | {split.index: receipt_of(split, scored=rows_of(split)[:-1])}
+    message = refused(splits, receipts)
+    assert re.search(rf"split {split.name} read {ROWS - 1} rows \(digest \w+\), its footer has {ROWS} rows", message)
+
+
+def test_a_doubled_row_is_found(splits: tuple[Split, ...]) -> None:
+    """A row that went to two places is found."""
+    split = full(splits)
+    rows = rows_of(split)
+    receipts = good_receipts(splits) | {
+        split.index: receipt_of(split, scored=rows, quarantined=rows[:1], rows_in=rows)
+    }
+    assert f"{ROWS} rows in, {ROWS} scored + 1 quarantined + 0 filtered" in refused(splits, receipts)
+
+
+def test_a_lost_row_behind_a_doubled_one_is_found(splits: tuple[Split, ...]) -> None:
+    """A lost row that is balanced by a doubled one is found by the digest, although every count is right."""
+    split = full(splits)
+    rows = rows_of(split)
+    receipt = receipt_of(split, scored=[*rows[1:], rows[1]], rows_in=rows)
+    assert receipt.account.rows_in.rows == receipt.account.scored.rows
+    message = refused(splits, good_receipts(splits) | {split.index: receipt})
+    assert f"{ROWS} scored + 0 quarantined + 0 filtered, which are not the same rows by their digests" in message
+
+
+def test_rows_read_twice_are_found(splits: tuple[Split, ...]) -> None:
+    """A receipt that adds up in itself over other rows than the split's is found, although every count is right."""
+    split = full(splits)
+    rows = rows_of(split)
+    receipts = good_receipts(splits) | {split.index: receipt_of(split, scored=[*rows[1:], rows[1]])}
+    assert f"split {split.name} read {ROWS} rows" in refused(splits, receipts)
+
+
+@pytest.mark.parametrize("other_file", [False, True])
+def test_swapped_splits_are_found(splits: tuple[Split, ...], *, other_file: bool) -> None:
+    """Two receipts of equal counts under each other's numbers are found, in one file and across files."""
+    left = full(splits)
+    right = [split for split in splits if rows_of(split) and (split.file != left.file) == other_file and split != left][0]
+    receipts = good_receipts(splits)
+    receipts[left.index], receipts[right.index] = (
+        receipts[right.index].model_copy(update={"split": left.index}),
+        receipts[left.index].model_copy(update={"split": right.index}),
+    )
+    message = refused(splits, receipts)
+    assert f"split {left.name} read" in message
+    assert f"split {right.name} read" in message
+
+
+def test_a_receipt_too_many_is_found(splits: tuple[Split, ...]) -> None:
+    """A second receipt of a split, or one of a split that is not in the plan, is found: its file would be published."""
+    receipts = list(good_receipts(splits).values())
+    stray = receipts[0].model_copy(update={"split": 999})
+    with pytest.raises(AccountError, match="split 000999 has a receipt, but is not in the plan"):
+        settle(STORE, splits, [*receipts, stray])
+    with pytest.raises(AccountError, match=f"split {full(splits).name} has 2 receipts"):
+        settle(STORE, splits, [*receipts, receipts[full(splits).index]])
+
+
+@pytest.mark.parametrize("what", ["predictions", "quarantine"])
+@pytest.mark.parametrize("change", [-1, 1, None])
+def test_a_file_of_other_rows_than_the_tally_is_found(
+    splits: tuple[Split, ...], what: str, change: int | None
+) -> None:
+    """A file with more or fewer rows than were counted, or that is not there, is found."""
+    split = full(splits)
+    receipt = good_receipts(splits)[split.index]
+    written: Written = getattr(receipt, what)
+    other = None if change is None else written.model_copy(update={"rows": written.rows + change})
+    rows = other.rows if other else 0
+    message = refused(splits, good_receipts(splits) | {split.index: receipt.model_copy(update={what: other})})
+    kind = {"predictions": "scored", "quarantine": "quarantined"}[what]
+    assert f"split {split.name}: {written.rows} rows {kind}, its file has {rows}" in message
+
+
+def test_many_problems_are_counted(splits: tuple[Split, ...]) -> None:
+    """Of many problems the first few are told, and how many more there are."""
+    message = refused(splits, {})
+    assert message.count("has no receipt") == 5
+    assert message.endswith(f" and {len(splits) - 5} more.")
+
+
+def test_an_input_that_changed_after_scoring_is_told(splits: tuple[Split, ...]) -> None:
+    """A run whose input was replaced after it was scored is not settled."""
+    receipts = good_receipts(splits)
+    write_groups(Path(splits[0].file.path), [1])
+    with pytest.raises(InputChanged, match=splits[0].file.path):
+        settle(STORE, splits, receipts.values())
+
+
+def test_the_oracle_is_another_implementation(splits: tuple[Split, ...]) -> None:
+    """The digests of these tests come from the xxhash library, and a tally of no rows is empty."""
+    assert tally(splits[0].file.path, []).digest == "0" * 16

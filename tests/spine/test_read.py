@@ -1,0 +1,213 @@
+"""Reading splits: every row once with its place, and what is said of a file that is not as it was."""
+
+from __future__ import annotations
+
+import os
+import random
+import re
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from etl.errors import InputChanged, ReadError
+from etl.read import ROW, SplitReader
+from etl.splits import cut_splits
+from tests.spine.builders import STORE, pin, whole, write_groups
+
+REPOSITORY = Path(__file__).parents[2]
+COLUMNS = ["id", "name", "vector"]
+
+
+def read_all(path: Path, *, target: int = 1 << 30, batch_rows: int = 1000, columns: list[str] = COLUMNS) -> pa.Table:
+    """All rows of all splits, in the order of the splits."""
+    batches = []
+    for split in cut_splits((pin(path),), target):
+        found = list(SplitReader(STORE, split).batches(columns, batch_rows))
+        assert all(batch.num_rows <= batch_rows for batch in found)
+        batches += found
+    return pa.Table.from_batches(batches) if batches else pa.table({})
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(st.integers(0, 40), max_size=8), st.integers(20, 6000), st.integers(1, 50))
+def test_splits_read_every_row_once(sizes: list[int], target: int, batch_rows: int) -> None:
+    """The splits of a file, in any cut and any batches, are the file's rows with each row's index in the file."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "part.parquet")
+        write_groups(path, sizes)
+        found = read_all(path, target=target, batch_rows=batch_rows)
+        expected = pq.read_table(path)
+        if not expected.num_rows:
+            assert found.num_rows == 0
+            return
+        assert found.column(ROW).to_pylist() == list(range(expected.num_rows))
+        assert found.drop_columns([ROW]).equals(expected)
+
+
+def test_only_the_columns_asked_for_are_read(tmp_path: Path) -> None:
+    """A batch has the columns that were asked for and the row's index, and the bytes read are those of their chunks."""
+    write_groups(tmp_path / "part.parquet", [10, 10])
+    reader = SplitReader(STORE, whole(tmp_path / "part.parquet"))
+    assert {tuple(batch.schema.names) for batch in reader.batches(["id"], 100)} == {("id", ROW)}
+    metadata = pq.read_metadata(tmp_path / "part.parquet")
+    sizes = {
+        name: sum(
+            metadata.row_group(group).column(number).total_compressed_size
+            for group in range(metadata.num_row_groups)
+            for number in range(metadata.num_columns)
+            if metadata.row_group(group).column(number).path_in_schema.split(".")[0] == name
+        )
+        for name in COLUMNS
+    }
+    assert reader.compressed_bytes(["id"]) == sizes["id"]
+    assert reader.compressed_bytes(COLUMNS) == sum(sizes.values())
+
+
+def test_a_split_without_row_groups_has_no_rows(tmp_path: Path) -> None:
+    """A split that no row group begins in has no rows and no bytes to read."""
+    write_groups(tmp_path / "part.parquet", [1000])
+    splits = cut_splits((pin(tmp_path / "part.parquet"),), 100)
+    readers = [SplitReader(STORE, split) for split in splits]
+    assert [reader.rows for reader in readers] == [1000] + [0] * (len(splits) - 1)
+    assert list(readers[1].batches(COLUMNS, 10)) == []
+    assert readers[1].compressed_bytes(COLUMNS) == 0
+
+
+def test_a_file_without_columns_has_no_row_groups_lost(tmp_path: Path) -> None:
+    """A file without columns is opened like any other, so that its schema can be refused."""
+    pq.write_table(pa.table({}), tmp_path / "part.parquet")
+    reader = SplitReader(STORE, whole(tmp_path / "part.parquet"))
+    assert reader.schema.names == []
+    assert reader.rows == 0
+
+
+def test_a_column_with_a_dot_is_not_read_as_its_neighbour(tmp_path: Path) -> None:
+    """A column whose name is the beginning of another's, up to a dot, keeps its own values."""
+    pq.write_table(pa.table({"a.b": [1, 2], "a": [3, 4]}), tmp_path / "part.parquet")
+    [batch] = SplitReader(STORE, whole(tmp_path / "part.parquet")).batches(["a"], 10)
+    assert batch.column("a").to_pylist() == [3, 4]
+
+
+def test_a_removed_file_is_told(tmp_path: Path) -> None:
+    """A pinned file that was removed is InputChanged with its path and the ways on."""
+    path = tmp_path / "part.parquet"
+    write_groups(path, [10])
+    split = whole(path)
+    path.unlink()
+    with pytest.raises(InputChanged, match=re.escape(f"{path}: was removed after the run was planned. Put it back")):
+        SplitReader(STORE, split)
+
+
+@pytest.mark.parametrize("sizes", [[20], [5, 5], [10]])
+def test_a_replaced_file_is_told(tmp_path: Path, sizes: list[int]) -> None:
+    """A pinned file that was replaced is InputChanged with its path and both sizes, also by one of equal size."""
+    path = tmp_path / "part.parquet"
+    write_groups(path, [10])
+    split = whole(path)
+    os.utime(path, ns=(0, 0))
+    write_groups(path, sizes)
+    message = f"{path}: was replaced ({split.file.bytes} bytes then, {path.stat().st_size} now) after the run was planned"
+    with pytest.raises(InputChanged, match=re.escape(message)):
+        SplitReader(STORE, split)
+
+
+def test_a_file_replaced_between_splits_is_told(tmp_path: Path) -> None:
+    """A file that is replaced after some of its splits were read is InputChanged for the next one."""
+    path = tmp_path / "part.parquet"
+    write_groups(path, [50, 50])
+    first, second = cut_splits((pin(path),), -(-path.stat().st_size // 2))
+    assert list(SplitReader(STORE, first).batches(["id"], 100))
+    os.utime(path, ns=(0, 0))
+    with pytest.raises(InputChanged, match="was replaced"):
+        SplitReader(STORE, second)
+
+
+@pytest.mark.parametrize("keep", [0, 3, 4, 100, -1, -4, -8])
+def test_a_truncated_file_is_told(tmp_path: Path, keep: int) -> None:
+    """A file that was pinned without its end is a ReadError with its path and a remedy."""
+    path = tmp_path / "part.parquet"
+    write_groups(path, [100])
+    data = path.read_bytes()
+    path.write_bytes(data[:keep])
+    message = re.escape(f"{path}: not a Parquet file, or a damaged one: ") + ".*Replace or remove it"
+    with pytest.raises(ReadError, match=message):
+        SplitReader(STORE, whole(path))
+
+
+def test_another_kind_of_file_is_told(tmp_path: Path) -> None:
+    """A file that is no Parquet is a ReadError with its path."""
+    (tmp_path / "part.csv").write_text("id,name\n" * 100)
+    with pytest.raises(ReadError, match=re.escape(f"{tmp_path / 'part.csv'}: not a Parquet file")):
+        SplitReader(STORE, whole(tmp_path / "part.csv"))
+
+
+def test_a_row_group_outside_of_the_file_is_told(tmp_path: Path) -> None:
+    """A row group that would begin outside of the pinned bytes, and so in no split, is a ReadError."""
+    path = tmp_path / "part.parquet"
+    write_groups(path, [10, 10])
+    file = pin(path).model_copy(update={"bytes": 20})
+    with pytest.raises(ReadError, match=rf"{path}: a damaged footer says that row group 1 begins at byte \d+ of 20"):
+        [SplitReader(STORE, split) for split in cut_splits((file,), 10)]
+
+
+@pytest.mark.parametrize("group", [0, 1, 2])
+def test_a_damaged_page_is_told_with_its_row_group(tmp_path: Path, group: int) -> None:
+    """A page that cannot be decoded is a ReadError with the path and the row group; the ones before it are read."""
+    path = tmp_path / "part.parquet"
+    write_groups(path, [1000, 1000, 1000])
+    chunk = pq.read_metadata(path).row_group(group).column(0)
+    data = bytearray(path.read_bytes())
+    start = chunk.dictionary_page_offset or chunk.data_page_offset
+    data[start : start + 200] = b"\xff" * 200
+    path.write_bytes(data)
+    read = []
+    with pytest.raises(ReadError, match=f"{path}: row group {group} cannot be decoded: .*Replace the file"):
+        read.extend(SplitReader(STORE, whole(path)).batches(["id"], 1000))
+    assert sum(batch.num_rows for batch in read) == 1000 * group
+
+
+def spoil_every_part(path: Path) -> None:
+    """Read a file with one wrong byte, at many places; anything but all its rows and a ReadError is an error here."""
+    data = path.read_bytes()
+    for place in random.Random(7).sample(range(len(data)), 150):
+        spoiled = bytearray(data)
+        spoiled[place] ^= 0xFF
+        path.write_bytes(spoiled)
+        try:
+            found = read_all(path)
+        except ReadError as error:
+            assert str(path) in str(error)
+        else:
+            assert found.column(ROW).to_pylist() == list(range(60))
+
+
+def test_no_damage_to_a_file_is_a_defect_of_ours(tmp_path: Path) -> None:
+    """Any byte of a file may be wrong: its rows are read in their number and place, or a ReadError names the file.
+
+    In a process of its own, for pyarrow may abort.
+    """
+    path = tmp_path / "part.parquet"
+    write_groups(path, [30, 30])
+    program = f"import pathlib; from tests.spine.test_read import *; spoil_every_part(pathlib.Path({str(path)!r}))"
+    subprocess.run([sys.executable, "-W", "error", "-c", program], cwd=REPOSITORY, check=True)
+
+
+def test_a_footer_that_contradicts_itself_is_told(tmp_path: Path) -> None:
+    """A footer whose row groups do not have the file's number of rows is a ReadError, for rows would be lost."""
+    path = tmp_path / "part.parquet"
+    write_groups(path, [30, 33])
+    data = path.read_bytes()
+    rows_of_file = 63 * 2  # thrift's compact form of an integer doubles it
+    length = int.from_bytes(data[-8:-4], "little")
+    footer = data[-8 - length : -8]
+    assert footer.count(bytes([0x16, rows_of_file])) == 1
+    path.write_bytes(data[: -8 - length] + footer.replace(bytes([0x16, rows_of_file]), bytes([0x16, 62 * 2])) + data[-8:])
+    with pytest.raises(ReadError, match=f"{path}: a damaged footer says that the file has 62 rows, in row groups 63"):
+        SplitReader(STORE, whole(path))
