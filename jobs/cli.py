@@ -1,44 +1,434 @@
-"""The command line."""
+"""The command line: parses, calls a function of another module, and prints. Exit codes are those of `jobs.errors`."""
 
 from __future__ import annotations
 
-import signal
+import json
+import os
+import shlex
 import sys
-from typing import Annotated
+import traceback
+import warnings
+from enum import StrEnum
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.console import Console
+from rich.text import Text
+from typer.core import TyperGroup
 
 from etl.errors import BatchscoreError
-from jobs.config import read_config
-from jobs.errors import exit_code
-from jobs.run import RunRequest, new_run_id, run as run_job
+from etl.spec import Spec
+from etl.storage import storage_for
+from jobs import decisions, summary
+from jobs import history as runs
+from jobs.config import JobConfig, read_config
+from jobs.errors import ConfigError, ExitCode, Refused, exit_code
+from jobs.fitting import fit_files, read_recipe
+from jobs.plan import target_of
+from jobs.preview import preview
+from jobs.preview import validate as check_job
+from jobs.progress import Observer, display_for
+from jobs.record import RunRecord, RunState
+from jobs.results import open_results
+from jobs.run import RunRequest, check_run_id, new_run_id
+from jobs.run import run as run_job
+from jobs.session import session_scope
+from jobs.terminal import Interruption, spark_log
+from scoring.bundle import Bundle
 
-app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from etl.documents import Strict
+
+__all__ = ["app", "main"]
+
+_SAMPLE_ROWS = 3
+_interruption = Interruption()
+
+
+class _Commands(TyperGroup):
+    """Turns errors into messages and exit codes, for whatever command; `--debug` may stand anywhere on the line."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Take `--debug` out, so that no command needs to know it."""
+        ctx.obj = "--debug" in args
+        return super().parse_args(ctx, [arg for arg in args if arg != "--debug"])
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run a command; every ending that is none of typer's own becomes a message on standard error."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt as error:
+            _say_error("stopped by a signal.", error, debug=ctx.obj)
+            raise typer.Exit(ExitCode.FAILED) from error
+        except BatchscoreError as error:
+            _say_error(str(error), error, debug=ctx.obj)
+            raise typer.Exit(exit_code(error)) from error
+        except Exception as error:
+            # typer's own endings know their code, and a reader that went away is no fault of ours.
+            if hasattr(error, "exit_code") or isinstance(error, BrokenPipeError):
+                raise
+            first = next(iter(str(error).splitlines()), "")
+            hint = "" if ctx.obj else " Run with --debug for the traceback."
+            _say_error(f"unexpected {type(error).__name__}: {first}.{hint}", error, debug=ctx.obj)
+            raise typer.Exit(ExitCode.FAILED) from error
+
+
+app = typer.Typer(
+    name="batchscore",
+    cls=_Commands,
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _share(value: float | None) -> float | None:
+    if value is not None and not 0 < value <= 1:
+        message = f"{value:g} is no share; give one above 0 and at most 1."
+        raise typer.BadParameter(message)
+    return value
+
+
+_Config = Annotated[str, typer.Argument(metavar="CONFIG", help="The job's YAML file.")]
+_Where = Annotated[str, typer.Argument(metavar="WHERE", help="The job's YAML file, or the URI of its output.")]
+_Run = Annotated[str | None, typer.Argument(metavar="[RUN]", help="A run id; without it, the newest run.")]
+_TheRun = Annotated[str, typer.Argument(metavar="RUN", help="The id of a run that is held back.")]
+_Reason = Annotated[str, typer.Option(metavar="TEXT", help="Why; it is kept with the run.")]
+_Sets = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set", metavar="KEY=VALUE", help="Replace one value of the config, e.g. scoring.threads=2. Repeatable."
+    ),
+]
+_RunId = Annotated[
+    str | None,
+    typer.Option(metavar="ID", help="Name the run. The same id again goes on, or says that it is published."),
+]
+_Limit = Annotated[
+    int | None, typer.Option(min=1, metavar="N", help="A trial: score the first N rows, into an output of its own.")
+]
+_Sample = Annotated[
+    float | None,
+    typer.Option(callback=_share, metavar="P", help="A trial: score a share of the rows, chosen by hash, 0 < P ≤ 1."),
+]
+_Json = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 
 
 @app.callback()
-def _root() -> None:
-    """Distributed batch scoring on Spark whose counts always add up."""
+def _root(
+    *,
+    debug: Annotated[bool, typer.Option("--debug", help="With any command: show tracebacks and Spark's log.")] = False,
+) -> None:
+    """Distributed batch scoring on Spark whose counts always add up.
+
+    Exit codes: 0 published, 1 failed, 2 refused before work, 3 outcome unknown, 4 finished but not published.
+    """
 
 
 @app.command()
 def run(
-    config: str,
-    set_: Annotated[list[str] | None, typer.Option("--set")] = None,
-    run_id: Annotated[str | None, typer.Option()] = None,
+    ctx: typer.Context,
+    config: _Config,
+    *,
+    sets: _Sets = None,
+    run_id: _RunId = None,
+    limit: _Limit = None,
+    sample: _Sample = None,
 ) -> None:
     """Score a job's input and publish the predictions."""
-    job = read_config(config, tuple(set_ or ()))
-    record = run_job(RunRequest(config=job, run_id=run_id or new_run_id(job.name)), lambda phase: print(phase, flush=True))
-    print(record.model_dump_json(indent=1))
-    raise typer.Exit(4 if record.state == "HELD_BACK" else 0)
+    job = read_config(config, tuple(sets or ()))
+    request = RunRequest(config=job, run_id=run_id or new_run_id(job.name), limit=limit, sample=sample)
+    check_run_id(request.run_id)
+    again = _line_again(config, sets, request)
+    with spark_log(ctx.find_root().obj), session_scope():
+        record = _run_watched(request, again)
+        _print_record(record, config)
+    if record.state is RunState.HELD_BACK:
+        raise typer.Exit(ExitCode.NOT_PUBLISHED)
+
+
+@app.command()
+def plan(
+    config: _Config,
+    *,
+    sets: _Sets = None,
+    run_id: _RunId = None,
+    limit: _Limit = None,
+    sample: _Sample = None,
+    as_json: _Json = False,
+) -> None:
+    """Say what a run would read, split, score and write. Starts nothing, writes nothing."""
+    job = read_config(config, tuple(sets or ()))
+    shown = preview(RunRequest(config=job, run_id=run_id or new_run_id(job.name), limit=limit, sample=sample))
+    if as_json:
+        typer.echo(shown.plan.model_dump_json(indent=1, by_alias=True))
+        return
+    _screen().facts(summary.preview_facts(shown))
+
+
+@app.command()
+def validate(config: _Config, *, sets: _Sets = None) -> None:
+    """Check config, input, model, contract, references and golden rows. Exits 2 when something is wrong."""
+    checks = check_job(read_config(config, tuple(sets or ())))
+    _screen().sheet(summary.checks_sheet(checks))
+    if any(check.state == "failed" for check in checks):
+        raise typer.Exit(ExitCode.REFUSED)
+
+
+@app.command()
+def fit(
+    recipe: Annotated[str, typer.Argument(metavar="RECIPE", help="An ETL recipe, YAML or JSON.")],
+    *,
+    data: Annotated[list[str], typer.Option(metavar="URI", help="Training rows: folder, file or glob. Repeatable.")],
+    reference: Annotated[
+        list[str] | None, typer.Option(metavar="NAME=URI", help="A reference table that the recipe joins. Repeatable.")
+    ] = None,
+    out: Annotated[str, typer.Option(metavar="FILE", help="Where the fitted spec goes.")],
+) -> None:
+    """Learn what an ETL recipe's steps learn, and write the fitted spec."""
+    pairs = [text.partition("=") for text in reference or ()]
+    for name, equals, uri in pairs:
+        if not (name and equals and uri):
+            raise Refused(f"--reference {name}{equals}{uri}: give NAME=URI.")
+    spec = read_recipe(recipe)
+    console = Console(stderr=True)
+    with console.status("reading") as status:
+        fitted = fit_files(
+            spec,
+            tuple(data),
+            {name: uri for name, _, uri in pairs},
+            on_file=lambda path: status.update(f"reading {path}"),
+        )
+    storage, path = storage_for(out)
+    storage.replace(path, fitted.to_bytes())
+    _screen().facts([*summary.fit_facts(spec, fitted), ("written", path)])
+
+
+@app.command()
+def show(where: _Where, run_id: _Run = None, *, as_json: _Json = False) -> None:
+    """Show what happened in a run, or how far it is."""
+    view = runs.look_at(runs.find_run(where, run_id))
+    if as_json and view.record is None:
+        raise Refused(f"run {view.target.layout.run_id} has left no record yet.")
+    if as_json and view.record is not None:
+        typer.echo(view.record.model_dump_json(indent=1))
+        return
+    screen = _screen()
+    screen.facts(summary.view_facts(view))
+    if view.record is not None:
+        screen.next_steps(_next_steps(view.record, where))
+
+
+@app.command()
+def history(
+    where: _Where,
+    *,
+    job: Annotated[str | None, typer.Option(metavar="NAME", help="The runs of one job.")] = None,
+    last: Annotated[int, typer.Option(min=1, metavar="N", help="How many.")] = 20,
+    as_json: _Json = False,
+) -> None:
+    """List runs, newest first: of an output, or of all that is collected under the config's metrics.uri."""
+    lines = runs.history(where, job)
+    if as_json:
+        for line in lines[:last]:
+            typer.echo(json.dumps(line._asdict(), default=str))
+        return
+    if not lines:
+        raise Refused(f"{where}: there is no run here.")
+    screen = _screen()
+    screen.sheet(summary.history_sheet(lines[:last]))
+    if len(lines) > last:
+        screen.line(f"{len(lines) - last:,} older runs are not shown; see --last.", "dim")
+
+
+@app.command()
+def results(
+    where: _Where,
+    run_id: Annotated[
+        str | None, typer.Argument(metavar="[RUN]", help="A run id; without it, the whole version.")
+    ] = None,
+    *,
+    rows: Annotated[int, typer.Option("--rows", "-n", min=0, metavar="N", help="How many rows to print.")] = 10,
+    version: Annotated[int | None, typer.Option(min=1, metavar="N", help="An older version of the output.")] = None,
+    export: Annotated[
+        str | None, typer.Option(metavar="FILE", help="Write all rows to a .parquet, .csv or .arrow file.")
+    ] = None,
+    path: Annotated[bool, typer.Option("--path", help="Print the folder of each run, and nothing else.")] = False,
+    quarantine: Annotated[
+        bool, typer.Option("--quarantine", help="Show the rows that a run set aside, by reason.")
+    ] = False,
+) -> None:
+    """Print or export published predictions, or the rows that were set aside."""
+    if sum((export is not None, path, quarantine)) > 1:
+        message = "--export, --path and --quarantine are three different questions; ask one."
+        raise typer.BadParameter(message)
+    screen = _screen()
+    if quarantine:
+        _print_quarantine(screen, where, run_id)
+        return
+    found = open_results(where, run_id, version)
+    if path:
+        for folder in found.folders:
+            typer.echo(folder)
+    elif export is not None:
+        screen.line(f"{found.export(export):,} rows of version {found.seq} written to {export}")
+    else:
+        screen.sheet(summary.rows_sheet(found.head(rows)))
+        screen.line(f"{min(rows, found.rows):,} of {found.rows:,} rows of version {found.seq}", "dim")
+
+
+@app.command()
+def publish(
+    where: _Where,
+    run_id: _TheRun,
+    *,
+    accept_errors: Annotated[int, typer.Option(min=0, metavar="N", help="Quarantined rows that you accept.")],
+    reason: _Reason,
+) -> None:
+    """Publish a run that is held back over its budget. Scores nothing."""
+    target = runs.find_run(where, run_id)
+    with Observer(target, display_for(Console(stderr=True))) as observer:
+        record = decisions.publish_run(target, accept_errors=accept_errors, reason=reason, on_step=observer)
+    _collect(where, record)
+    _print_record(record, where, decisions.load_decision(target))
+
+
+@app.command()
+def discard(where: _Where, run_id: _TheRun, *, reason: _Reason) -> None:
+    """Throw away the predictions of a run that is held back. Its record and its quarantined rows stay."""
+    target = runs.find_run(where, run_id)
+    record = decisions.discard_run(target, reason=reason)
+    _collect(where, record)
+    _screen().facts(summary.record_facts(record, decisions.load_decision(target)))
+
+
+class _Document(StrEnum):
+    """A document that has a schema."""
+
+    JOB = "job"
+    ETL = "etl"
+    BUNDLE = "bundle"
+    RECORD = "record"
+
+
+@app.command()
+def schema(document: Annotated[_Document, typer.Argument(help="Which document.")]) -> None:
+    """Print the JSON Schema of a job, an ETL spec, a bundle or a run record."""
+    typer.echo(json.dumps(json_schema(document.value), indent=1))
+
+
+def json_schema(document: str) -> dict[str, Any]:
+    """JSON Schema of `job`, `etl`, `bundle` or `record`, e.g. for an editor that completes and checks YAML."""
+    models: dict[str, type[Strict]] = {"job": JobConfig, "etl": Spec, "bundle": Bundle, "record": RunRecord}
+    made = models[document].model_json_schema(by_alias=True)
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **made, "title": f"batchscore {document}"}
+
+
+def _run_watched(request: RunRequest, again: str) -> RunRecord:
+    """Run with progress on standard error; an error carries the way to go on."""
+    target = target_of(request.config, request.run_id, scratch=request.is_scratch)
+    console = Console(stderr=True, highlight=False)
+    console.print(f"run {request.run_id}", style="dim", soft_wrap=True)
+    with Observer(target, display_for(console)) as observer:
+
+        def on_phase(name: str) -> None:
+            _interruption.listen_again()
+            if name == "record":
+                _interruption.hold()
+            observer(name)
+
+        try:
+            record = run_job(request, on_phase)
+        except Exception as error:
+            if observer.phases and not isinstance(error, Refused | ConfigError):
+                error.add_note(f"Go on with: {again}")
+            raise
+        finally:
+            _interruption.hold()
+    if not observer.phases:
+        console.print("it was published before; nothing was done", soft_wrap=True)
+    return record
+
+
+def _print_record(record: RunRecord, where: str, decision: decisions.Decision | None = None) -> None:
+    """Where the predictions are, the row account, seconds by phase, sample rows, and what to try next."""
+    screen = _screen()
+    screen.facts(summary.record_facts(record, decision))
+    if record.state.is_published:
+        screen.line()
+        screen.sheet(summary.rows_sheet(open_results(where, record.run_id).head(_SAMPLE_ROWS)))
+    screen.next_steps(_next_steps(record, where))
+
+
+def _collect(where: str, record: RunRecord) -> None:
+    """Tell the collected history what became of a run that was held back."""
+    config = runs.config_of(where)
+    if config is not None and config.metrics is not None:
+        runs.collect_record(config.metrics.uri, record)
+
+
+def _print_quarantine(screen: summary.Screen, where: str, run_id: str | None) -> None:
+    target = runs.find_run(where, run_id)
+    found = runs.quarantined_rows(target)
+    if found.num_rows:
+        screen.sheet(summary.reasons_sheet(found))
+    screen.line(f"run {target.layout.run_id} set {found.num_rows:,} rows aside", "dim")
+
+
+def _next_steps(record: RunRecord, where: str) -> Iterator[tuple[str, str]]:
+    """Commands that make sense after a run, each with what it is good for."""
+    run_id = record.run_id
+    if record.state is RunState.HELD_BACK:
+        accepted = str(record.account.quarantined.rows)
+        yield "see the rows that were set aside", _line("results", where, run_id, "--quarantine")
+        yield "publish all the same", _line("publish", where, run_id, "--accept-errors", accepted) + " --reason TEXT"
+        yield "or throw it away", _line("discard", where, run_id) + " --reason TEXT"
+    elif record.state.is_published:
+        yield "look at predictions", _line("results", where, run_id)
+        if record.account.quarantined.rows:
+            yield "see the rows that were set aside", _line("results", where, run_id, "--quarantine")
+        yield "see all runs", _line("history", where)
+
+
+def _line(*words: str) -> str:
+    return shlex.join(["batchscore", *words])
+
+
+def _line_again(config: str, sets: list[str] | None, request: RunRequest) -> str:
+    """The command line that goes on with a run, as it was begun."""
+    options = [word for override in sets or () for word in ("--set", override)]
+    options += ["--limit", str(request.limit)] if request.limit is not None else []
+    options += ["--sample", str(request.sample)] if request.sample is not None else []
+    start = ["./spark-submit.sh"] if "PYSPARK_GATEWAY_PORT" in os.environ else ["batchscore", "run"]
+    return shlex.join([*start, config, *options, "--run-id", request.run_id])
+
+
+def _screen() -> summary.Screen:
+    return summary.Screen(Console(highlight=False))
+
+
+def _say_error(message: str, error: BaseException, *, debug: bool) -> None:
+    """One message on standard error, the traceback only when it was asked for."""
+    if debug:
+        traceback.print_exception(error)
+    console = Console(stderr=True, highlight=False)
+    console.print(Text.assemble(("error: ", "bold red"), message), soft_wrap=True)
+    for note in getattr(error, "__notes__", ()):
+        console.print(Text(note), soft_wrap=True)
+
+
+def _say_warning(message: Warning | str, *_: object, **__: object) -> None:
+    Console(stderr=True, highlight=False).print(
+        Text.assemble(("warning: ", "bold yellow"), str(message)), soft_wrap=True
+    )
 
 
 def main() -> None:
-    """Entry of the console script: run the command line, and turn errors into messages and exit codes."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        app()
-    except BatchscoreError as error:
-        print(error, file=sys.stderr)
-        sys.exit(exit_code(error))
+    """Entry of the console script, and of what spark-submit starts."""
+    _interruption.listen()
+    if not sys.warnoptions:
+        warnings.showwarning = _say_warning
+    app(prog_name="batchscore")

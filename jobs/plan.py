@@ -18,9 +18,10 @@ from pydantic import AwareDatetime, Field
 from etl.contract import InputField
 from etl.documents import Document, Strict
 from etl.errors import InputMissing
-from etl.layout import Layout, model_folder
+from etl.layout import Layout, model_folder, scratch_root
 from etl.manifest import ColumnEntry, latest_manifest, schema_entries
 from etl.problems import nearest
+from etl.publish import Mode
 from etl.read import SplitReader, open_parquet
 from etl.references import pin_references
 from etl.splits import InputFile, Split, cut_splits
@@ -100,6 +101,7 @@ class Plan(Document):
     model: ModelFacts
     columns: tuple[ColumnEntry, ...] = Field(description="The published table.")
     projected_task_bytes: int = Field(ge=0, description="Peak memory of a worker, from the footer of the largest file.")
+    mode: Mode = Field(default="append", description="How the run is published, where a person decides that later.")
 
     @property
     def bytes_in(self) -> int:
@@ -111,7 +113,7 @@ def target_of(config: JobConfig, run_id: str, *, scratch: bool) -> Target:
     """Where the run lies: under the output root, or for `--limit` and `--sample` under a root of its own inside it."""
     storage, root = storage_for(config.output.uri)
     if scratch:
-        root = f"{root}/_batchscore/scratch/{run_id}"
+        root = scratch_root(root, run_id)
     return Target(storage, Layout(root, run_id))
 
 
@@ -242,6 +244,7 @@ def make_plan(
         model=_model_facts(audited),
         columns=schema_entries(published),
         projected_task_bytes=projected_task_bytes(largest.metadata, order, audited),
+        mode=config.output.mode,
     )
     return Resolved(plan, audited, {name: pinned.data for name, pinned in references.items()})
 

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import getpass
+import logging
 import re
 import secrets
 import socket
 import time
 from collections import Counter
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
-
-import pyarrow as pa
 
 from etl.account import settle
 from etl.documents import canonical_json, sha256_hex
@@ -25,16 +23,15 @@ from etl.publish import publish
 from etl.splits import group_splits
 from etl.storage import storage_for
 from etl.tables import freeze
-from jobs.config import RUN_ID_PATTERN
+from jobs.config import RUN_ID_PATTERN, Budget
+from jobs.decisions import check_not_discarded, published_schema, receipts_of
 from jobs.errors import Cancelled, JobError, Refused, SplitsFailed
+from jobs.history import collect_record
 from jobs.plan import Plan, Target, check_asked, claim_run, list_inputs, load_plan, make_plan, store_plan, target_of
 from jobs.record import ErrorFacts, RunRecord, RunState, Snapshot, load_record, machine, versions
 from jobs.session import parallelism, start_session
 from scoring.code import code_digest
-from scoring.predictions import prediction_schema
-from scoring.scorer import load_scorer
 from scoring.spark import run_tasks
-from scoring.worker import receipt_of
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -49,7 +46,6 @@ __all__ = ["OnPhase", "RunRequest", "check_run_id", "new_run_id", "run"]
 OnPhase = Callable[[str], None]
 """Told the name of each phase before it begins."""
 
-_THREADS = 16
 _SHOWN = 10
 
 
@@ -157,12 +153,8 @@ class _Run:
         if plan is None:
             return None
         check_asked(plan, self.request.config, limit=self.request.limit, sample=self.request.sample)
+        check_not_discarded(self.target)
         record = load_record(self.target.storage, self.target.layout.record)
-        if record is not None and record.state is RunState.DISCARDED:
-            message = (
-                f"run id {plan.run_id} was discarded on {record.ended_at:%Y-%m-%d %H:%M} UTC. Use another --run-id."
-            )
-            raise Refused(message)
         manifest = latest_manifest(self.target.storage, self.target.layout.root)
         if record is None or manifest is None or plan.run_id not in manifest.run_ids or not record.state.is_published:
             return None
@@ -238,9 +230,7 @@ class _Run:
                     f"{len(plan.splits) - scored} of {len(plan.splits)} splits cannot be scored; nothing was published."
                 )
                 raise SplitsFailed("\n".join([head, *causes[:_SHOWN], *more]))
-        with ThreadPoolExecutor(_THREADS) as threads:
-            found = threads.map(lambda split: receipt_of(self.target.storage, self.target.layout, split), plan.splits)
-            receipts = [receipt for receipt in found if receipt is not None]
+        receipts = receipts_of(self.target, plan)
         self._note(receipts)
         return receipts
 
@@ -284,15 +274,11 @@ class _Run:
             self.facts["error"] = ErrorFacts(kind="HeldBack", message="; ".join(over))
             return
         with self.phase("publish"):
-            schema = pa.schema([])
-            if receipts:
-                scorer = load_scorer(self.target.storage, plan.order)
-                schema = prediction_schema(plan.order, scorer)
             manifest = publish(
                 self.target.storage,
                 self.target.layout,
                 receipts,
-                schema=schema,
+                schema=published_schema(self.target.storage, plan),
                 mode=self.request.config.output.mode,
                 on_step=self.on_phase,
             )
@@ -340,7 +326,18 @@ class _Run:
 
     def _store(self) -> None:
         self.facts["ended_at"] = datetime.now(UTC)
-        self.target.storage.replace(self.target.layout.record, self.record().to_bytes())
+        record = self.record()
+        self.target.storage.replace(self.target.layout.record, record.to_bytes())
+        if self.request.config.metrics is not None and not self.request.is_scratch:
+            self._collect(self.request.config.metrics.uri, record)
+
+    @staticmethod
+    def _collect(uri: str, record: RunRecord) -> None:
+        """Copy the record to where history looks. The run itself is decided; a copy that fails is told, no more."""
+        try:
+            collect_record(uri, record)
+        except (BatchscoreError, OSError) as error:
+            logging.getLogger(__name__).warning("the record was not copied to metrics.uri: %s", error)
 
 
 def _refuse_other_input(plan: Plan, config: JobConfig) -> None:
@@ -368,6 +365,6 @@ def over_budget(config: JobConfig, reasons: dict[str, int], account: SplitAccoun
     for stage, rows in sorted(by_stage.items()):
         budget = getattr(config.budgets, stage)
         if not budget.allows(rows, account.rows_in.rows):
-            allowed = budget.model_dump_json(exclude_none=True)
+            allowed = budget.model_dump_json(exclude_none=True) if budget != Budget() else "0 rows"
             sentences.append(f"{rows} rows were quarantined by stage {stage}, its budget is {allowed}")
     return sentences

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
+import threading
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Generator
+
     from pyspark.sql import SparkSession
 
     from jobs.config import Spark
 
-__all__ = ["parallelism", "start_session"]
+__all__ = ["parallelism", "session_scope", "start_session"]
 
 _DEFAULTS = {
     "spark.ui.enabled": "false",
@@ -19,6 +23,7 @@ _DEFAULTS = {
     "spark.sql.session.timeZone": "UTC",
     "spark.sql.execution.arrow.pyspark.enabled": "true",
 }
+_STOP_SECONDS = 15.0
 
 
 def start_session(app: str, config: Spark) -> SparkSession:
@@ -44,3 +49,36 @@ def start_session(app: str, config: Spark) -> SparkSession:
 def parallelism(spark: SparkSession) -> int:
     """Tasks that run at once."""
     return int(spark.sparkContext.defaultParallelism)
+
+
+@contextlib.contextmanager
+def session_scope() -> Generator[None]:
+    """Stop a session that was started inside, and what it runs, so that a command leaves nothing behind."""
+    before = _active_session()
+    try:
+        yield
+    finally:
+        started = _active_session()
+        if started is not None and before is None:
+            _stop(started)
+
+
+def _active_session() -> SparkSession | None:
+    if "pyspark.sql" not in sys.modules:
+        return None
+    from pyspark.sql import SparkSession  # noqa: PLC0415  it is loaded
+
+    return SparkSession.getActiveSession()
+
+
+def _stop(session: SparkSession) -> None:
+    """Without a word: whatever a dying JVM still has to say, the run has been recorded. Nor may it hold the process."""
+
+    def stop() -> None:
+        for step in (session.sparkContext.cancelAllJobs, session.stop):
+            with contextlib.suppress(Exception):
+                step()
+
+    thread = threading.Thread(target=stop, daemon=True, name="stop Spark")
+    thread.start()
+    thread.join(_STOP_SECONDS)

@@ -1,0 +1,230 @@
+"""What a person decides on a run that a budget holds back: publish it all the same, or throw it away. Scores nothing.
+
+The decision is a document, created if absent, so two people cannot decide differently; the same decision again goes on
+where the first was interrupted. What was decided is done from the receipts, so Spark is not needed.
+"""
+
+from __future__ import annotations
+
+import getpass
+import socket
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+from functools import partial
+from typing import TYPE_CHECKING, Literal
+
+import pyarrow as pa
+from pydantic import AwareDatetime, Field
+
+from etl.account import settle
+from etl.documents import Document
+from etl.layout import model_folder
+from etl.manifest import latest_manifest
+from etl.publish import Mode, abort_files, publish
+from jobs.errors import Refused
+from jobs.plan import Plan, Target, load_plan
+from jobs.record import RunRecord, RunState, load_record
+from scoring.bundle import audit, output_schema
+from scoring.predictions import prediction_fields
+from scoring.worker import receipt_of
+
+if TYPE_CHECKING:
+    from etl.receipt import Receipt
+    from etl.storage import Storage
+
+__all__ = [
+    "Decision",
+    "check_not_discarded",
+    "discard_run",
+    "load_decision",
+    "publish_run",
+    "published_schema",
+    "receipts_of",
+]
+
+OnStep = Callable[[str], None]
+"""Told the name of each step before it begins."""
+
+_THREADS = 16
+
+
+class Decision(Document):
+    """Who decided what on a run that was held back, and why."""
+
+    format: Literal["batchscore.decision/1"] = "batchscore.decision/1"
+    run_id: str
+    verdict: Literal["publish", "discard"]
+    quarantined: int = Field(ge=0, description="Rows that were set aside, as the one who decided saw them.")
+    accept_errors: int | None = Field(default=None, ge=0, description="Quarantined rows that were accepted.")
+    reason: str = Field(min_length=1)
+    decided_by: str = Field(description="user@host.")
+    decided_at: AwareDatetime
+
+
+def publish_run(
+    target: Target, *, accept_errors: int, reason: str, mode: Mode | None = None, on_step: OnStep = lambda _: None
+) -> RunRecord:
+    """Publish a run that is held back, if it set no more than `accept_errors` rows aside; its new record.
+
+    Without `mode` it is published as its config said when it was planned.
+
+    Raises:
+        Refused: the run is not held back, has more quarantined rows, or was discarded.
+        BatchscoreError: publication failed; the same call goes on.
+    """
+    record, decided = _undecided(target, "publish", reason)
+    if record.state.is_published:
+        return record
+    quarantined = record.account.quarantined.rows
+    if accept_errors < quarantined:
+        raise Refused(
+            f"run {record.run_id} set {quarantined} rows aside, more than the {accept_errors} that you accept. "
+            f"Look at them with `batchscore results … --quarantine`, or publish with --accept-errors {quarantined}."
+        )
+    on_step("settle")
+    plan = _plan_of(target)
+    receipts = receipts_of(target, plan)
+    settle(target.storage, plan.splits, receipts)
+    decision = decided or _decide(target, record, verdict="publish", accept_errors=accept_errors, reason=reason)
+    manifest = publish(
+        target.storage,
+        target.layout,
+        receipts,
+        schema=published_schema(target.storage, plan),
+        mode=mode or plan.mode,
+        on_step=on_step,
+    )
+    on_step("record")
+    return _store(
+        target,
+        record,
+        state=RunState.PARTIALLY_SUCCEEDED if quarantined else RunState.SUCCEEDED,
+        error=None,
+        manifest=manifest.seq,
+        accepted=decision.reason,
+    )
+
+
+def discard_run(target: Target, *, reason: str, on_step: OnStep = lambda _: None) -> RunRecord:
+    """Throw away the predictions of a run that is held back; its quarantined rows and its record stay.
+
+    Raises:
+        Refused: the run is not held back, or somebody decided to publish it.
+    """
+    record, decided = _undecided(target, "discard", reason)
+    if record.state is RunState.DISCARDED:
+        return record
+    plan = _plan_of(target)
+    if decided is None:
+        _decide(target, record, verdict="discard", accept_errors=None, reason=reason)
+    _check_not_published(target)
+    on_step("abort")
+    abort_files(target.storage, receipts_of(target, plan))
+    # A `run` of the same id that began before the decision may have published in between; then its record stands.
+    _check_not_published(target)
+    on_step("record")
+    return _store(target, record, state=RunState.DISCARDED)
+
+
+def load_decision(target: Target) -> Decision | None:
+    """What was decided on a run, or None."""
+    path = target.layout.decision
+    data = target.storage.read_bytes(path)
+    return Decision.from_bytes(data, where=path) if data is not None else None
+
+
+def check_not_discarded(target: Target) -> None:
+    """Refuse to go on with a run that a person threw away, even where the throwing away was interrupted.
+
+    Raises:
+        Refused: it was discarded; says by whom, when and why.
+    """
+    decision = load_decision(target)
+    if decision is not None and decision.verdict == "discard":
+        raise Refused(f"run id {decision.run_id} {_told(decision)}. Use another --run-id.")
+
+
+def receipts_of(target: Target, plan: Plan) -> list[Receipt]:
+    """The receipts of a run's splits, in their order; a split that is not scored has none."""
+    with ThreadPoolExecutor(_THREADS) as threads:
+        found = threads.map(partial(receipt_of, target.storage, target.layout), plan.splits)
+        return [receipt for receipt in found if receipt is not None]
+
+
+def published_schema(storage: Storage, plan: Plan) -> pa.Schema:
+    """Columns that a planned run publishes, from its own copy of the bundle; loads no model."""
+    order = plan.order
+    audited = audit(storage, model_folder(order.root, order.bundle_sha256))
+    types = {field.name: field.type for field in (*audited.spec.input.fields, *order.carried)}
+    return pa.schema(prediction_fields(order, types, output_schema(audited.bundle)))
+
+
+def _undecided(target: Target, verdict: str, reason: str) -> tuple[RunRecord, Decision | None]:
+    """The record of a run that may be decided so, with the same decision where it was taken before.
+
+    Raises:
+        Refused: it may not; says why.
+    """
+    run_id = target.layout.run_id
+    if not reason.strip():
+        raise Refused(f"run {run_id}: give a reason; it is kept with the run.")
+    record = load_record(target.storage, target.layout.record)
+    if record is None:
+        raise Refused(f"run {run_id} has no record, so there is nothing to decide. If it died, run the same id again.")
+    decision = load_decision(target)
+    if decision is not None and decision.verdict != verdict:
+        raise Refused(f"run {run_id} {_told(decision)}.")
+    if decision is None and record.state is not RunState.HELD_BACK:
+        hint = "" if record.state.is_published else " Run the same id again to go on with it."
+        raise Refused(f"run {run_id} is {record.state}, not HELD_BACK, so there is nothing to decide.{hint}")
+    return record, decision
+
+
+def _told(decision: Decision) -> str:
+    done = {"publish": "was accepted for publication", "discard": "was discarded"}[decision.verdict]
+    return f"{done} by {decision.decided_by} on {decision.decided_at:%Y-%m-%d %H:%M} UTC: {decision.reason}"
+
+
+def _decide(
+    target: Target, record: RunRecord, *, verdict: Literal["publish", "discard"], accept_errors: int | None, reason: str
+) -> Decision:
+    """Write the decision down, unless somebody was quicker.
+
+    Raises:
+        Refused: somebody was, and decided otherwise.
+    """
+    decision = Decision(
+        run_id=record.run_id,
+        verdict=verdict,
+        quarantined=record.account.quarantined.rows,
+        accept_errors=accept_errors,
+        reason=reason.strip(),
+        decided_by=f"{getpass.getuser()}@{socket.gethostname()}",
+        decided_at=datetime.now(UTC),
+    )
+    if target.storage.create_if_absent(target.layout.decision, decision.to_bytes()):
+        return decision
+    found = load_decision(target) or decision
+    if found.verdict != verdict:
+        raise Refused(f"run {record.run_id} {_told(found)}.")
+    return found
+
+
+def _plan_of(target: Target) -> Plan:
+    plan = load_plan(target)
+    if plan is None:
+        raise Refused(f"run {target.layout.run_id} has no plan, so there is nothing to decide.")
+    return plan
+
+
+def _check_not_published(target: Target) -> None:
+    manifest = latest_manifest(target.storage, target.layout.root)
+    if manifest is not None and target.layout.run_id in manifest.run_ids:
+        raise Refused(f"run {target.layout.run_id} is published, so it is not discarded.")
+
+
+def _store(target: Target, record: RunRecord, **changes: object) -> RunRecord:
+    changed = record.model_copy(update=changes)
+    target.storage.replace(target.layout.record, changed.to_bytes())
+    return changed

@@ -1,0 +1,69 @@
+"""Fit a recipe to Parquet files, read row group by row group in the order of their paths."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from etl.errors import SpecError
+from etl.fit import fit
+from etl.read import open_parquet
+from etl.references import pin_references
+from etl.spec import Spec, read_spec
+from etl.storage import storage_for
+from jobs.plan import list_inputs
+from scoring.golden import arrow_table
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    import pyarrow as pa
+
+    from etl.splits import InputFile
+
+__all__ = ["fit_files", "read_recipe"]
+
+OnFile = Callable[[str], None]
+"""Told the path of each file before it is read."""
+
+
+def read_recipe(path: str) -> Spec:
+    """A recipe from a YAML or JSON file.
+
+    Raises:
+        SpecError: it cannot be read, or with everything that is wrong with it.
+    """
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+        raise SpecError(f"{path}: the recipe cannot be read: {reason}.") from error
+    return read_spec(text, path, fitted=False)
+
+
+def fit_files(
+    recipe: Spec, data: tuple[str, ...], references: Mapping[str, str], *, on_file: OnFile = lambda _: None
+) -> Spec:
+    """The recipe with what its steps learn from Parquet files: folders, files or globs, each read once a pass.
+
+    Raises:
+        InputMissing: a pattern matches nothing.
+        BatchscoreError: see `etl.fit.fit`.
+    """
+    files = list_inputs(data)
+    tables = {name: arrow_table(pinned.data) for name, pinned in pin_references(recipe, references).items()}
+    columns = [field.name for field in recipe.input.fields]
+    return fit(recipe, partial(_batches, files, columns, on_file), tables)
+
+
+def _batches(files: tuple[InputFile, ...], columns: list[str], on_file: OnFile) -> Iterator[pa.RecordBatch]:
+    for file in files:
+        on_file(file.path)
+        storage, _ = storage_for(file.path)
+        parquet = open_parquet(storage, file)
+        for group in range(parquet.metadata.num_row_groups):
+            # What the contract misses, it names itself.
+            found = [name for name in columns if name in parquet.schema_arrow.names]
+            yield from parquet.read_row_group(group, columns=found).combine_chunks().to_batches()

@@ -1,0 +1,250 @@
+"""What is known of runs, from what lies in storage: one run whole, or all of them as a table."""
+
+from __future__ import annotations
+
+import re
+import warnings
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import pyarrow as pa
+
+from etl.errors import BatchscoreError
+from etl.layout import Layout, runs_folder, scratch_folder, scratch_root
+from etl.problems import nearest
+from etl.storage import storage_for
+from jobs.config import RUN_ID_PATTERN, JobConfig, read_config
+from jobs.decisions import Decision, load_decision, receipts_of
+from jobs.errors import Refused
+from jobs.plan import Claim, Plan, Target, load_plan
+from jobs.record import RunRecord, load_record
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from etl.storage import Storage
+
+__all__ = [
+    "RunLine",
+    "RunView",
+    "collect_record",
+    "config_of",
+    "find_run",
+    "history",
+    "look_at",
+    "output_root",
+    "quarantined_rows",
+]
+
+UNFINISHED = "UNFINISHED"
+"""State of a run that has left no record: it is at work, or it died."""
+
+_THREADS = 16
+_FEW_ROWS = 10_000
+_FEW_RUNS = 10
+_JOB = re.compile(r"[a-z][a-z0-9_-]*")
+
+
+class RunView(NamedTuple):
+    """Everything that storage knows of a run."""
+
+    target: Target
+    claim: Claim | None
+    plan: Plan | None
+    record: RunRecord | None
+    decision: Decision | None
+    splits_done: int
+    """Splits that have a receipt."""
+
+    @property
+    def state(self) -> str:
+        """The record's state, or UNFINISHED."""
+        return str(self.record.state) if self.record is not None else UNFINISHED
+
+
+class RunLine(NamedTuple):
+    """A run in a table of many."""
+
+    run_id: str
+    job: str
+    state: str
+    started_at: datetime
+    seconds: float | None = None
+    """Wall clock; None while nobody knows."""
+    rows: int | None = None
+    """Rows in."""
+    quarantined: int | None = None
+    model: str = ""
+    """`name:version`."""
+
+    @property
+    def seconds_per_million(self) -> float | None:
+        """Seconds a million rows; None for a run so small that it would say more about Spark's start."""
+        if self.seconds is None or self.rows is None or self.rows < _FEW_ROWS:
+            return None
+        return self.seconds / self.rows * 1e6
+
+    @classmethod
+    def of_record(cls, record: RunRecord) -> RunLine:
+        """The line of a run that ended."""
+        return cls(
+            run_id=record.run_id,
+            job=record.job,
+            state=str(record.state),
+            started_at=record.started_at,
+            seconds=record.seconds,
+            rows=record.account.rows_in.rows,
+            quarantined=record.account.quarantined.rows,
+            model=f"{record.model.name}:{record.model.version}" if record.model else "",
+        )
+
+
+def config_of(where: str) -> JobConfig | None:
+    """The config, where `where` is a config file; None where it is a URI."""
+    is_config = where.endswith((".yaml", ".yml")) or ("://" not in where and Path(where).is_file())
+    return read_config(where) if is_config else None
+
+
+def output_root(where: str) -> tuple[Storage, str]:
+    """Store and path of the output root that a config file or a URI names."""
+    config = config_of(where)
+    return storage_for(where if config is None else config.output.uri)
+
+
+def find_run(where: str, run_id: str | None = None) -> Target:
+    """Where a run lies: the one of that id, a trial too, or the newest.
+
+    Raises:
+        Refused: there is no such run, or none at all.
+    """
+    storage, root = output_root(where)
+    if run_id is None:
+        lines = _lines_of(storage, root)
+        if not lines:
+            trials = storage.names(scratch_folder(root))
+            hint = f" There are trials; name one: {', '.join(trials)}." if trials else ""
+            raise Refused(f"{root}: there is no run here.{hint}")
+        return Target(storage, Layout(root, lines[0].run_id))
+    if re.fullmatch(RUN_ID_PATTERN, run_id):
+        for place in (root, scratch_root(root, run_id)):
+            target = Target(storage, Layout(place, run_id))
+            if storage.stat(target.layout.claim) is not None:
+                return target
+    known = [*storage.names(runs_folder(root)), *storage.names(scratch_folder(root))]
+    hint = nearest(run_id, known)
+    if len(known) > _FEW_RUNS and "Did you mean" not in hint:
+        hint = " `batchscore history` lists them."
+    raise Refused(f"{root}: there is no run {run_id!r}.{hint}")
+
+
+def look_at(target: Target) -> RunView:
+    """Read everything that storage knows of a run."""
+    storage, layout = target
+    data = storage.read_bytes(layout.claim)
+    return RunView(
+        target=target,
+        claim=Claim.from_bytes(data, where=layout.claim) if data is not None else None,
+        plan=load_plan(target),
+        record=load_record(storage, layout.record),
+        decision=load_decision(target),
+        splits_done=sum(name.endswith(".json") for name in storage.names(layout.receipts)),
+    )
+
+
+def history(where: str, job: str | None = None) -> list[RunLine]:
+    """Runs, newest first: of an output root, or of all jobs whose records are collected under `metrics.uri`.
+
+    A config with `metrics.uri` gives the collected runs of its job. A URI is an output root, or a folder of collected
+    records. `job` keeps the runs of one job.
+    """
+    config = config_of(where)
+    if config is not None and config.metrics is not None:
+        storage, folder = storage_for(config.metrics.uri)
+        lines = _collected(storage, folder, job or config.name)
+    else:
+        storage, root = storage_for(where if config is None else config.output.uri)
+        lines = _lines_of(storage, root) or _collected(storage, root, job)
+    return [line for line in lines if job in {None, line.job}]
+
+
+def collect_record(uri: str, record: RunRecord) -> None:
+    """Put a run's record where those of all jobs are collected; again replaces it.
+
+    Where that fails there is a warning and no error, for the run has ended as its own record says.
+    """
+    try:
+        storage, folder = storage_for(uri)
+        storage.replace(f"{folder}/{record.job}/{record.run_id}.json", record.to_bytes())
+    except (BatchscoreError, OSError) as error:
+        warnings.warn(f"{uri}: the record of run {record.run_id} was not collected: {error}", stacklevel=2)
+
+
+def quarantined_rows(target: Target) -> pa.Table:
+    """The rows that a run set aside, whether it is published or not.
+
+    Raises:
+        Refused: the run has no plan yet.
+    """
+    plan = load_plan(target)
+    if plan is None:
+        raise Refused(f"{target.layout.root}: run {target.layout.run_id} has set no rows aside: it has no plan yet.")
+    paths = [receipt.quarantine.pending.path for receipt in receipts_of(target, plan) if receipt.quarantine is not None]
+    with ThreadPoolExecutor(_THREADS) as threads:
+        tables = list(threads.map(partial(_ipc_table, target.storage), paths))
+    return pa.concat_tables(tables) if tables else _NO_ROWS
+
+
+_NO_ROWS = pa.table(
+    {
+        "file": pa.array([], pa.string()),
+        "row": pa.array([], pa.int64()),
+        "stage": pa.array([], pa.string()),
+        "code": pa.array([], pa.string()),
+        "rule": pa.array([], pa.string()),
+        "column": pa.array([], pa.string()),
+        "message": pa.array([], pa.string()),
+    }
+)
+
+
+def _ipc_table(storage: Storage, path: str) -> pa.Table:
+    with storage.open_input(path) as source:
+        return pa.ipc.open_file(source).read_all()
+
+
+def _lines_of(storage: Storage, root: str) -> list[RunLine]:
+    run_ids = storage.names(runs_folder(root))
+    with ThreadPoolExecutor(_THREADS) as threads:
+        lines = threads.map(lambda run_id: _line(Target(storage, Layout(root, run_id))), run_ids)
+        return _newest_first([line for line in lines if line is not None])
+
+
+def _line(target: Target) -> RunLine | None:
+    storage, layout = target
+    record = load_record(storage, layout.record)
+    if record is not None:
+        return RunLine.of_record(record)
+    data = storage.read_bytes(layout.claim)
+    if data is None:
+        return None
+    claim = Claim.from_bytes(data, where=layout.claim)
+    return RunLine(claim.run_id, claim.job, UNFINISHED, claim.claimed_at)
+
+
+def _collected(storage: Storage, folder: str, job: str | None) -> list[RunLine]:
+    jobs = [job] if job is not None else [name for name in storage.names(folder) if _JOB.fullmatch(name)]
+    paths = [
+        f"{folder}/{name}/{file}"
+        for name in jobs
+        for file in storage.names(f"{folder}/{name}")
+        if file.endswith(".json")
+    ]
+    with ThreadPoolExecutor(_THREADS) as threads:
+        records = threads.map(partial(load_record, storage), paths)
+        return _newest_first([RunLine.of_record(record) for record in records if record is not None])
+
+
+def _newest_first(lines: list[RunLine]) -> list[RunLine]:
+    return sorted(lines, key=lambda line: (line.started_at, line.run_id), reverse=True)

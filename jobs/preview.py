@@ -1,0 +1,199 @@
+"""What can be known of a run before it: a plan that is shown and not stored, and a list of checks. Starts no Spark."""
+
+from __future__ import annotations
+
+import os
+import re
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
+import pyarrow as pa
+
+from etl.errors import BatchscoreError
+from etl.read import open_parquet
+from etl.references import pin_references
+from etl.splits import group_splits
+from etl.storage import storage_for
+from jobs.errors import JobError, Refused
+from jobs.history import RunView, look_at
+from jobs.model import resolve_model
+from jobs.plan import Plan, check_asked, list_inputs, make_plan, target_of
+from jobs.run import RunRequest, check_run_id, new_run_id
+from scoring.errors import DeviceError
+from scoring.golden import replay
+from scoring.session import Session, SessionOptions
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from etl.splits import InputFile
+    from jobs.config import JobConfig, Spark
+    from scoring.bundle import AuditedBundle
+
+__all__ = ["Check", "Preview", "preview", "validate"]
+
+
+class Preview(NamedTuple):
+    """What a run would do."""
+
+    config: JobConfig
+    plan: Plan
+    """The stored plan of an earlier try, or what would be stored."""
+    view: RunView
+    """What storage knows of this run id."""
+    cores: int | None
+    """Tasks that run at once; None where only the cluster knows."""
+    tasks: int
+    """Spark tasks that would score what is left; on a cluster of unknown size, at least so many."""
+
+    @property
+    def splits_left(self) -> int:
+        """Splits without a receipt."""
+        return len(self.plan.splits) - self.view.splits_done
+
+
+class Check(NamedTuple):
+    """One thing that was looked at."""
+
+    name: str
+    state: Literal["ok", "failed", "unchecked"]
+    detail: str
+    """What was found, or why it was not looked at."""
+
+
+def preview(request: RunRequest) -> Preview:
+    """Resolve a request as `run` would, but write nothing and start nothing.
+
+    Raises:
+        Refused: anything is known that would make the run fail.
+    """
+    check_run_id(request.run_id)
+    config = request.config
+    target = target_of(config, request.run_id, scratch=request.is_scratch)
+    view = look_at(target)
+    try:
+        if view.plan is not None:
+            check_asked(view.plan, config, limit=request.limit, sample=request.sample)
+            plan = view.plan
+        else:
+            inputs = list_inputs(_patterns(config))
+            plan, _, _ = make_plan(target, config, inputs, limit=request.limit, sample=request.sample)
+    except JobError:
+        raise
+    except BatchscoreError as error:
+        raise Refused(str(error)) from error
+    there = set(target.storage.names(target.layout.receipts))
+    left = tuple(split for split in plan.splits if f"{split.name}.json" not in there)
+    cores = _cores(config.spark)
+    tasks = group_splits(left, task_bytes=int(config.splits.task_bytes), parallelism=cores or 1) if left else ()
+    return Preview(config, plan, view, cores, len(tasks))
+
+
+def validate(config: JobConfig) -> list[Check]:
+    """Check a job as far as that goes without scoring: input, model, contract, references, golden rows, plan."""
+    job = _Job(config)
+    steps: dict[str, Callable[[], str]] = {
+        "input": job.list_files,
+        "format": job.open_first_file,
+        "model": job.audit_model,
+        "contract": job.compare_columns,
+        "references": job.read_references,
+        "golden rows": job.replay_golden_rows,
+        "plan": job.plan,
+    }
+    return [_check(name, step) for name, step in steps.items()]
+
+
+def _check(name: str, step: Callable[[], str]) -> Check:
+    try:
+        return Check(name, "ok", step())
+    except (_NotPossible, DeviceError) as error:
+        # A device that is not here may be where the job runs.
+        return Check(name, "unchecked", str(error))
+    except BatchscoreError as error:
+        return Check(name, "failed", str(error))
+
+
+class _NotPossible(Exception):
+    """A check lacks what an earlier one would have found."""
+
+
+class _Job:
+    """What the checks have found so far; each tells what it found in a few words."""
+
+    def __init__(self, config: JobConfig) -> None:
+        self.config = config
+        self.files: tuple[InputFile, ...] = ()
+        self.schema: pa.Schema | None = None
+        self.model: AuditedBundle | None = None
+
+    def list_files(self) -> str:
+        if not self.config.input.patterns:
+            raise _NotPossible("it is a table, which Spark opens when a run begins")
+        self.files = list_inputs(self.config.input.patterns)
+        return f"{len(self.files)} files, {sum(file.bytes for file in self.files):,} bytes"
+
+    def open_first_file(self) -> str:
+        if not self.files:
+            raise _NotPossible("there is no file to open")
+        storage, _ = storage_for(self.files[0].path)
+        self.schema = open_parquet(storage, self.files[0]).schema_arrow
+        return f"Parquet, {len(self.schema)} columns in {self.files[0].path}"
+
+    def audit_model(self) -> str:
+        if self.schema is None and self.config.model.bundle is None:
+            raise _NotPossible("a bare model is bound to the columns of the input")
+        self.model = resolve_model(self.config.model, self.schema or pa.schema([]))
+        return f"{self.model.bundle.name}:{self.model.bundle.version}, {len(self.model.files)} files with their digests"
+
+    def compare_columns(self) -> str:
+        contract = self._model.spec.input
+        if self.schema is None:
+            raise _NotPossible("there is no file to compare with")
+        contract.check_schema(self.schema, self.files[0].path)
+        return f"{len(contract.fields)} columns are there with their types, by the first file"
+
+    def read_references(self) -> str:
+        pinned = pin_references(self._model.spec, self.config.references)
+        return (
+            ", ".join(f"{name}, {len(table.data):,} bytes" for name, table in pinned.items()) or "the spec joins none"
+        )
+
+    def replay_golden_rows(self) -> str:
+        model, scoring = self._model, self.config.scoring
+        options = SessionOptions(device=scoring.device, intra_op_threads=scoring.threads)
+        session = Session(model.model, options, model.bundle.model)
+        deviation = replay(model, session, model.bundle.tolerances[scoring.device])
+        if deviation is None:
+            return f"the bundle has none; the model loads on {session.provider}"
+        features = f"features off by {deviation.features_ulp} units in the last place"
+        return f"reproduced on {session.provider}: {features}, outputs by {deviation.outputs_abs:.1g}"
+
+    def plan(self) -> str:
+        if not self.files or self.schema is None or self.model is None:
+            raise _NotPossible("the checks above come first")
+        plan = preview(RunRequest(config=self.config, run_id=new_run_id(self.config.name))).plan
+        return f"{len(plan.splits)} splits, {len(plan.columns)} output columns"
+
+    @property
+    def _model(self) -> AuditedBundle:
+        if self.model is None:
+            raise _NotPossible("there is no model to look at")
+        return self.model
+
+
+def _patterns(config: JobConfig) -> tuple[str, ...]:
+    if not config.input.patterns:
+        raise Refused("the input is a table or a query: Spark freezes it when a run begins; before, there is no plan.")
+    return config.input.patterns
+
+
+def _cores(spark: Spark) -> int | None:
+    """Tasks that run at once, as far as the config says; spark-submit's options may say otherwise."""
+    local = re.fullmatch(r"local(?:\[(\*|\d+)(?:,\d+)?\])?", spark.master)
+    if local is not None:
+        return (os.cpu_count() or 1) if local[1] == "*" else int(local[1] or 1)
+    cluster = re.fullmatch(r"local-cluster\[(\d+),(\d+),\d+\]", spark.master.replace(" ", ""))
+    if cluster is not None:
+        return int(cluster[1]) * int(cluster[2])
+    executors, cores = (spark.conf.get(f"spark.executor.{key}", "") for key in ("instances", "cores"))
+    return int(executors) * int(cores) if executors.isdigit() and cores.isdigit() else None

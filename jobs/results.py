@@ -1,0 +1,375 @@
+"""Published predictions as Arrow, pandas and Spark tables: always one whole version, and only the files that it names.
+
+>>> results = open_results("conf/flights.yaml")
+>>> results.rows, results.run_ids
+>>> results.run().pandas(columns=["flight_id", "p_late"])
+"""
+
+from __future__ import annotations
+
+import re
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import pyarrow as pa
+import pyarrow.dataset as ds
+import pyarrow.parquet as pq
+from pyarrow import csv
+
+from etl.errors import DocumentError, ReadError
+from etl.layout import Layout
+from etl.local import LocalStorage
+from etl.manifest import FILES_SCHEMA, Manifest, RunEntry, latest_manifest, published_files, read_manifest
+from etl.problems import nearest
+from etl.read import open_parquet
+from jobs.errors import Refused
+from jobs.history import find_run, look_at, output_root, quarantined_rows
+from jobs.plan import Target, load_plan
+from jobs.record import RunRecord, load_record
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Sequence
+
+    import pandas as pd
+    from pyspark.sql import DataFrame, SparkSession
+
+    from etl.storage import Storage
+
+__all__ = ["Results", "open_results"]
+
+_THREADS = 16
+_SHOWN = 3
+_GLOB = re.compile(r"([\\{}\[\]*?,])")
+
+
+class _Type(NamedTuple):
+    arrow: pa.DataType
+    spark: str
+    """The same type in Spark's DDL."""
+
+
+_SCALARS = (
+    _Type(pa.bool_(), "boolean"),
+    _Type(pa.int32(), "int"),
+    _Type(pa.int64(), "bigint"),
+    _Type(pa.float32(), "float"),
+    _Type(pa.float64(), "double"),
+    _Type(pa.string(), "string"),
+    _Type(pa.date32(), "date"),
+    _Type(pa.timestamp("us", "UTC"), "timestamp"),
+)
+_LISTS = tuple(_Type(pa.list_(scalar.arrow), f"array<{scalar.spark}>") for scalar in _SCALARS)
+_TYPES = {str(type_.arrow): type_ for type_ in (*_SCALARS, *_LISTS)}
+
+
+def open_results(where: str, run_id: str | None = None, seq: int | None = None) -> Results:
+    """Open what is published under a config's output, or under an output URI; without `seq`, its newest version.
+
+    With `run_id` the results are those of one run, which may also be a trial that `--limit` or `--sample` wrote.
+
+    Raises:
+        Refused: nothing is published there, or not that run or version.
+        ReadError: a published file is gone or has another size.
+    """
+    storage, root = output_root(where)
+    if run_id is not None and run_id not in _run_ids(storage, root, seq):
+        root = _root_of_unlisted(find_run(where, run_id), seq)
+    results = Results(storage, root, _version(storage, root, seq))
+    if run_id is not None:
+        results = results.run(run_id)
+    _check_files(storage, results.files)
+    return results
+
+
+@dataclass(frozen=True, eq=False)
+class Results:
+    """A version of an output root, or one run of it."""
+
+    _storage: Storage = field(repr=False)
+    root: str
+    """The output root."""
+    manifest: Manifest = field(repr=False)
+    """The version that this was opened at."""
+    only: str | None = None
+    """The run that this is narrowed to; None for the whole version."""
+
+    @property
+    def seq(self) -> int:
+        """Number of the version."""
+        return self.manifest.seq
+
+    @property
+    def _entries(self) -> tuple[RunEntry, ...]:
+        return tuple(entry for entry in self.manifest.runs if self.only in {None, entry.run_id})
+
+    @property
+    def run_ids(self) -> tuple[str, ...]:
+        """The runs, oldest first."""
+        return tuple(entry.run_id for entry in self._entries)
+
+    @property
+    def rows(self) -> int:
+        """Predictions, over all runs."""
+        return sum(entry.rows for entry in self._entries)
+
+    @property
+    def bytes(self) -> int:
+        """Size of the files."""
+        return sum(entry.bytes for entry in self._entries)
+
+    @property
+    def folders(self) -> tuple[str, ...]:
+        """Folder of each run."""
+        return tuple(Layout(self.root, run_id).data for run_id in self.run_ids)
+
+    @cached_property
+    def files(self) -> pa.Table:
+        """The files, one a row: run_id, path, rows, bytes, sha256, split, digest."""
+        tables = []
+        for entry in self._entries:
+            table = published_files(self._storage, entry)
+            tables.append(table.add_column(0, "run_id", pa.repeat(entry.run_id, table.num_rows)))
+        schema = FILES_SCHEMA.insert(0, pa.field("run_id", pa.string()))
+        return pa.concat_tables([schema.empty_table(), *(table.cast(schema) for table in tables)])
+
+    @cached_property
+    def schema(self) -> pa.Schema:
+        """Columns of the predictions."""
+        return pa.schema([pa.field(column.name, _type(column.type).arrow) for column in self.manifest.columns])
+
+    def run(self, run_id: str | None = None) -> Results:
+        """The same version, narrowed to one run: by default the newest.
+
+        Raises:
+            Refused: the version does not hold that run.
+        """
+        chosen = run_id or next(reversed(self.run_ids), "")
+        if chosen not in self.run_ids:
+            message = f"{self.root}: version {self.seq} holds no run {chosen!r}.{nearest(chosen, self.run_ids)}"
+            raise Refused(message)
+        return Results(self._storage, self.root, self.manifest, chosen)
+
+    def arrow(self, columns: Sequence[str] | None = None) -> pa.Table:
+        """All predictions, or some columns of them, in memory."""
+        with ThreadPoolExecutor(_THREADS) as threads:
+            tables = list(threads.map(lambda path: self._read(path, columns), self._paths))
+        return pa.concat_tables([self._selected(columns).empty_table(), *tables])
+
+    def head(self, rows: int) -> pa.Table:
+        """The first predictions; reads no more files than it needs."""
+        found: list[pa.RecordBatch] = []
+        missing = rows
+        with closing(self.batches(batch_rows=max(1, rows))) as batches:
+            for batch in batches:
+                found.append(batch.slice(0, missing))
+                missing -= found[-1].num_rows
+                if missing <= 0:
+                    break
+        return pa.Table.from_batches(found, self.schema)
+
+    def batches(self, columns: Sequence[str] | None = None, batch_rows: int = 65_536) -> Generator[pa.RecordBatch]:
+        """All predictions as a stream, file by file, so that memory stays flat."""
+        schema = self._selected(columns)
+        for path in self._paths:
+            with self._storage.open_input(path) as source:
+                for batch in pq.ParquetFile(source).iter_batches(batch_rows, columns=schema.names):
+                    yield batch.select(schema.names).cast(schema)
+
+    def dataset(self) -> ds.Dataset:
+        """A pyarrow dataset over the files, for filters and projections that read only what they need.
+
+        Raises:
+            Refused: the store is one that pyarrow cannot open.
+        """
+        if not isinstance(self._storage, LocalStorage):
+            message = f"{self.root}: a dataset needs a file system of pyarrow's. Use arrow() or batches()."
+            raise Refused(message)
+        return ds.dataset(list(self._paths), schema=self.schema, format="parquet")
+
+    def pandas(self, columns: Sequence[str] | None = None) -> pd.DataFrame:
+        """All predictions, or some columns of them, as a pandas DataFrame."""
+        frame: pd.DataFrame = self.arrow(columns).to_pandas()
+        return frame
+
+    def spark(self, session: SparkSession) -> DataFrame:
+        """The predictions as a Spark DataFrame; nothing is read before an action."""
+        names = (column.name.replace("`", "``") for column in self.manifest.columns)
+        types = (_type(column.type).spark for column in self.manifest.columns)
+        ddl = ", ".join(f"`{name}` {type_}" for name, type_ in zip(names, types, strict=True))
+        if not self._paths:
+            return session.createDataFrame([], ddl)
+        return session.read.schema(ddl).parquet(*(_spark_path(path) for path in self._paths))
+
+    def record(self, run_id: str | None = None) -> RunRecord:
+        """What happened in a run: by default in the newest."""
+        target = self._target(run_id)
+        record = load_record(target.storage, target.layout.record)
+        if record is None:
+            message = f"{target.layout.record}: the record of this run is not there. Run the same id again to write it."
+            raise ReadError(message)
+        return record
+
+    def quarantine(self, run_id: str | None = None) -> pa.Table:
+        """The rows that a run set aside, by default the newest: where each is, why, and its values as a preview."""
+        return quarantined_rows(self._target(run_id))
+
+    def inputs(self, columns: Sequence[str], run_id: str | None = None) -> pa.Table:
+        """Columns of the input that a run scored, by default the newest, from the very files that it pinned.
+
+        Raises:
+            InputChanged: a file was replaced or removed since.
+        """
+        target = self._target(run_id)
+        plan = load_plan(target)
+        if plan is None:
+            message = f"{target.layout.plan}: the plan of this run is not there, so its input is not known."
+            raise ReadError(message)
+        wanted = list(columns)
+        with ThreadPoolExecutor(_THREADS) as threads:
+            files = threads.map(lambda file: open_parquet(target.storage, file).read(wanted), plan.inputs)
+            return pa.concat_tables(files, promote_options="permissive")
+
+    def verify(self) -> None:
+        """Read every file's footer and compare its rows with what was committed.
+
+        Raises:
+            ReadError: naming the files that differ.
+        """
+        with ThreadPoolExecutor(_THREADS) as threads:
+            found = list(threads.map(self._footer_rows, self._paths))
+        expected = self.files.column("rows").to_pylist()
+        problems = [
+            f"{path} has {rows} rows, {wanted} were committed"
+            for path, rows, wanted in zip(self._paths, found, expected, strict=True)
+            if rows != wanted
+        ]
+        _raise_problems(problems)
+
+    def export(self, path: str) -> int:
+        """Write all predictions as one local file, by its ending: `.parquet`, `.csv` or `.arrow`; the number of rows.
+
+        Raises:
+            Refused: another ending, a folder that is not there, or lists in a CSV.
+        """
+        target = Path(path)
+        kind = target.suffix.lower()
+        if kind not in {".parquet", ".csv", ".arrow"}:
+            raise Refused(f"{path}: predictions are exported as .parquet, .csv or .arrow, by the file's ending.")
+        if not target.absolute().parent.is_dir():
+            raise Refused(f"{path}: its folder is not there.")
+        lists = [column.name for column in self.schema if pa.types.is_list(column.type)]
+        if kind == ".csv" and lists:
+            raise Refused(f"{path}: CSV holds no lists, and {', '.join(lists)} is one. Export .parquet or .arrow.")
+        partial = target.with_name(f".{target.name}.inprogress")
+        try:
+            with _writer(kind, partial, self.schema) as writer:
+                for batch in self.batches():
+                    writer.write_batch(batch)
+            partial.replace(target)
+        finally:
+            partial.unlink(missing_ok=True)
+        return self.rows
+
+    @cached_property
+    def _paths(self) -> tuple[str, ...]:
+        return tuple(map(str, self.files.column("path").to_pylist()))
+
+    def _selected(self, columns: Sequence[str] | None) -> pa.Schema:
+        unknown = [name for name in columns or () if name not in self.schema.names]
+        if unknown:
+            raise Refused(f"{self.root}: there is no column {unknown[0]!r}.{nearest(unknown[0], self.schema.names)}")
+        return self.schema if columns is None else pa.schema([self.schema.field(name) for name in columns])
+
+    def _read(self, path: str, columns: Sequence[str] | None) -> pa.Table:
+        schema = self._selected(columns)
+        with self._storage.open_input(path) as source:
+            return pq.ParquetFile(source).read(schema.names).select(schema.names).cast(schema)
+
+    def _footer_rows(self, path: str) -> int:
+        with self._storage.open_input(path) as source:
+            return int(pq.ParquetFile(source).metadata.num_rows)
+
+    def _target(self, run_id: str | None) -> Target:
+        narrowed = self.run(run_id)
+        return Target(self._storage, Layout(self.root, narrowed.run_ids[0]))
+
+
+def _run_ids(storage: Storage, root: str, seq: int | None) -> frozenset[str]:
+    manifest = latest_manifest(storage, root) if seq is None else read_manifest(storage, root, seq)
+    return manifest.run_ids if manifest is not None else frozenset()
+
+
+def _version(storage: Storage, root: str, seq: int | None) -> Manifest:
+    latest = latest_manifest(storage, root)
+    if latest is None:
+        message = f"{root}: nothing is published here. `batchscore history` says what ran; `batchscore run` publishes."
+        raise Refused(message)
+    if seq is None:
+        return latest
+    manifest = read_manifest(storage, root, seq)
+    if manifest is None:
+        raise Refused(f"{root}: there is no version {seq}; the newest is {latest.seq}.")
+    return manifest
+
+
+def _root_of_unlisted(target: Target, seq: int | None) -> str:
+    """The output root of a trial run.
+
+    Raises:
+        Refused: the run is no trial, and is not published.
+    """
+    run_id, root = target.layout.run_id, target.layout.root
+    if run_id not in _run_ids(target.storage, root, seq):
+        state = look_at(target).state
+        which = "no version holds it" if seq is None else f"version {seq} does not hold it"
+        raise Refused(f"{root}: run {run_id} is {state}, and {which}. `batchscore show` says more.")
+    return root
+
+
+def _check_files(storage: Storage, files: pa.Table) -> None:
+    """Compare the sizes of the files with what was committed: a version is whole or an error."""
+    paths = map(str, files.column("path").to_pylist())
+    expected = dict(zip(paths, files.column("bytes").to_pylist(), strict=True))
+    folders = sorted({path.rpartition("/")[0] for path in expected})
+    sizes = {file.path: file.bytes for folder in folders for file in storage.list_files(folder)}
+    for path in expected.keys() - sizes.keys():
+        # What a listing leaves out may be there all the same: a hidden folder, a store whose listings lag.
+        file = storage.stat(path)
+        if file is not None:
+            sizes[path] = file.bytes
+    _raise_problems(
+        [
+            f"{path} is gone" if path not in sizes else f"{path} has {sizes[path]} bytes, {wanted} were committed"
+            for path, wanted in expected.items()
+            if sizes.get(path) != wanted
+        ]
+    )
+
+
+def _raise_problems(problems: list[str]) -> None:
+    if problems:
+        more = f"; and {len(problems) - _SHOWN} more" if len(problems) > _SHOWN else ""
+        raise ReadError(f"Published files are damaged: {'; '.join(problems[:_SHOWN])}{more}. Restore them from a copy.")
+
+
+def _type(name: str) -> _Type:
+    if name not in _TYPES:
+        message = f"column type {name!r} of the manifest is of a newer batchscore; use that release."
+        raise DocumentError(message)
+    return _TYPES[name]
+
+
+def _spark_path(path: str) -> str:
+    """The path as Spark takes it: with its scheme, and what Hadoop would take for a glob escaped."""
+    uri = f"file://{path}" if path.startswith("/") else re.sub(r"^s3://", "s3a://", path)
+    return _GLOB.sub(r"\\\1", uri)
+
+
+def _writer(kind: str, path: Path, schema: pa.Schema) -> Any:
+    if kind == ".parquet":
+        return pq.ParquetWriter(path, schema, compression="zstd")
+    return csv.CSVWriter(path, schema) if kind == ".csv" else pa.ipc.new_file(str(path), schema)

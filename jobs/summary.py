@@ -1,0 +1,419 @@
+"""What people see: facts and tables, in colour and fitted to a terminal, or plain lines that grep finds in a log."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import pyarrow as pa
+from rich import box
+from rich.table import Table
+from rich.text import Text
+
+from etl.fit import passes
+from jobs.history import UNFINISHED, RunLine, RunView
+from jobs.progress import PHASES
+from jobs.record import RunState
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+    from datetime import datetime
+
+    from rich.console import Console
+
+    from etl.spec import Spec
+    from jobs.config import Budget
+    from jobs.decisions import Decision
+    from jobs.preview import Check, Preview
+    from jobs.record import RunRecord
+
+__all__ = [
+    "Column",
+    "Facts",
+    "Screen",
+    "Sheet",
+    "checks_sheet",
+    "fit_facts",
+    "history_sheet",
+    "preview_facts",
+    "reasons_sheet",
+    "record_facts",
+    "rows_sheet",
+    "view_facts",
+]
+
+Facts = list[tuple[str, str]]
+"""Labels and values, in order."""
+
+_LOG_WIDTH = 160
+"""A log has no width of its own; longer tables lose columns, longer lines stay whole."""
+_CELL = 40
+_NAMED = 5
+_SHORT_SECONDS = 0.05
+_STYLES = {
+    RunState.SUCCEEDED: "bold green",
+    RunState.PARTIALLY_SUCCEEDED: "bold yellow",
+    RunState.HELD_BACK: "bold magenta",
+    RunState.FAILED: "bold red",
+    RunState.CANCELLED: "bold red",
+    RunState.DISCARDED: "dim",
+    UNFINISHED: "bold cyan",
+    "ok": "bold green",
+    "failed": "bold red",
+    "unchecked": "bold yellow",
+}
+_SHORT_STATES = {"PARTIALLY_SUCCEEDED": "PARTIAL"}
+"""In a table on a terminal, where the longest word would push out a column."""
+
+
+class Column(NamedTuple):
+    """A column of a table."""
+
+    name: str
+    right: bool = False
+    """Numbers stand to the right."""
+    rank: int = 0
+    """Where space is short, the highest goes first; 0 stays."""
+
+
+class Sheet(NamedTuple):
+    """A table as text."""
+
+    columns: tuple[Column, ...]
+    rows: Sequence[tuple[str, ...]]
+
+
+class Screen:
+    """Where results are printed."""
+
+    def __init__(self, console: Console) -> None:
+        """Use the console as it is: a terminal, or anything else."""
+        self._console = console
+        self.is_terminal = console.is_terminal
+        self.width = console.width if self.is_terminal else _LOG_WIDTH
+
+    def line(self, text: str = "", style: str = "") -> None:
+        """Text as it is; a terminal folds it at words."""
+        self._console.print(Text(text, style), soft_wrap=not self.is_terminal)
+
+    def facts(self, facts: Facts) -> None:
+        """Labels and values: in two columns on a terminal, `label: value` in a log."""
+        if not self.is_terminal:
+            for label, value in facts:
+                self.line(f"{label}: {value}")
+            return
+        grid = Table.grid(padding=(0, 2, 0, 0))
+        grid.add_column(style="dim", no_wrap=True)
+        grid.add_column(overflow="fold")
+        for label, value in facts:
+            grid.add_row(label, Text(value, _STYLES.get(value, "")))
+        self._console.print(grid)
+
+    def sheet(self, sheet: Sheet) -> None:
+        """A table; what does not fit loses its columns of the highest rank."""
+        fitted = self._fitted(sheet)
+        if self.is_terminal:
+            self._print_table(fitted)
+        else:
+            for line in _aligned(fitted):
+                self.line(line)
+        left_out = [column.name for column in sheet.columns if column not in fitted.columns]
+        if left_out:
+            more = f" and {len(left_out) - _NAMED} more" if len(left_out) > _NAMED else ""
+            self.line(f"left out for want of width: {', '.join(left_out[:_NAMED])}{more}", "dim")
+
+    def _print_table(self, fitted: Sheet) -> None:
+        table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
+        for column in fitted.columns:
+            table.add_column(column.name, justify="right" if column.right else "left", overflow="fold")
+        for row in fitted.rows:
+            table.add_row(*(Text(_SHORT_STATES.get(cell, cell), _STYLES.get(cell, "")) for cell in row))
+        self._console.print(table)
+
+    def next_steps(self, steps: Iterable[tuple[str, str]]) -> None:
+        """Commands to try, each with what it is good for."""
+        if not self.is_terminal:
+            for what, command in steps:
+                self.line(f"next: {command}  # {what}")
+            return
+        self.line()
+        for what, command in steps:
+            self._console.print(Text(f"{what}:", "dim"))
+            self._console.print(Text(f"  {command}"), soft_wrap=True)
+
+    def _fitted(self, sheet: Sheet) -> Sheet:
+        kept = list(range(len(sheet.columns)))
+        gap = 3 if self.is_terminal else 2
+        while sum(_column_width(sheet, index) + gap for index in kept) - gap > self.width:
+            last = max(kept, key=lambda index: sheet.columns[index].rank)
+            if sheet.columns[last].rank == 0:
+                break
+            kept.remove(last)
+        return Sheet(tuple(sheet.columns[i] for i in kept), [tuple(row[i] for i in kept) for row in sheet.rows])
+
+
+def record_facts(record: RunRecord, decision: Decision | None = None) -> Facts:
+    """A run in a dozen lines."""
+    account = record.account
+    facts: Facts = [("state", str(record.state)), ("run", record.run_id)]
+    if record.error is not None:
+        is_held = record.error.kind == "HeldBack"
+        facts.append(("held back", record.error.message) if is_held else ("error", _told(record.error)))
+    if decision is not None:
+        facts.append(
+            (f"{decision.verdict}ed", f"by {decision.decided_by}, {_when(decision.decided_at)}: {decision.reason}")
+        )
+    if record.state.is_published:
+        facts += [("predictions", record.output), ("version", f"{record.manifest} of the output")]
+    if account.rows_in.rows:
+        facts.append(("rows", _account(record)))
+    if record.reasons:
+        facts.append(
+            ("quarantined", ", ".join(f"{n:,} {reason}" for reason, n in Counter(record.reasons).most_common()))
+        )
+    if record.model is not None:
+        model = record.model
+        facts.append(
+            ("model", f"{model.name}:{model.version}, bundle {model.bundle_sha256[:12]}, spec {model.spec_digest[:12]}")
+        )
+    if record.snapshot is not None:
+        facts.append(
+            ("input", f"{record.snapshot.files:,} files, {_size(record.snapshot.bytes)}, {record.splits:,} splits")
+        )
+    facts.append(("seconds", _phases(record)))
+    return [*facts, *_worker_facts(record), ("by", f"{record.who}, {_when(record.started_at)}, code {record.code}")]
+
+
+def view_facts(view: RunView) -> Facts:
+    """A run as storage knows it; one that left no record may be at work."""
+    if view.record is not None:
+        return record_facts(view.record, view.decision)
+    facts: Facts = [("state", view.state), ("run", view.target.layout.run_id)]
+    if view.plan is not None:
+        done = f"{view.splits_done:,} of {len(view.plan.splits):,} splits are scored; the run is at work, or it died"
+        facts += [("progress", done), ("model", f"{view.plan.model.name}:{view.plan.model.version}")]
+    else:
+        facts.append(("progress", "it has no plan yet; it is at work, or it died"))
+    if view.claim is not None:
+        facts.append(("by", f"{view.claim.claimed_by}, {_when(view.claim.claimed_at)}"))
+    return facts
+
+
+def preview_facts(shown: Preview) -> Facts:
+    """What a run would read, split, score and write."""
+    plan, order, done = shown.plan, shown.plan.order, shown.view.splits_done
+    files = f"{len(plan.inputs):,} files, {_size(plan.bytes_in)}"
+    each = _size(plan.bytes_in / max(1, len(plan.splits)))
+    facts: Facts = [
+        ("run", plan.run_id),
+        ("input", f"{files}: {_first_and_last([file.path for file in plan.inputs])}"),
+        ("splits", f"{len(plan.splits):,} of {each} on average, {done:,} are scored already"),
+        ("tasks", _tasks(shown)),
+        ("model", f"{plan.model.name}:{plan.model.version}, bundle {plan.model.bundle_sha256[:12]}"),
+        ("etl", f"spec {plan.model.spec_digest[:12]}, references: {', '.join(order.references) or 'none'}"),
+        ("device", f"{order.session.device}, {order.batch_rows:,} rows a batch"),
+    ]
+    if order.row_limits or order.sample is not None:
+        facts.insert(1, ("trial", "into an output of its own"))
+    if shown.view.record is not None:
+        facts.insert(1, ("state", shown.view.state))
+    if (projected := getattr(plan, "projected_task_bytes", None)) is not None:
+        facts.append(("memory", f"{_size(projected)} for a worker at its peak, as projected"))
+    budgets = shown.config.budgets
+    limits = (f"{stage} {_budget(getattr(budgets, stage))}" for stage in type(budgets).model_fields)
+    return [
+        *facts,
+        ("columns", ", ".join(f"{column.name} {column.type}" for column in plan.columns)),
+        ("output", shown.view.target.layout.data),
+        ("budgets", f"rows that may be set aside: {', '.join(limits)}"),
+    ]
+
+
+def history_sheet(lines: Sequence[RunLine]) -> Sheet:
+    """Runs, one a line."""
+    columns = (
+        Column("run"),
+        Column("state"),
+        Column("started", rank=1),
+        Column("took", right=True, rank=2),
+        Column("rows", right=True, rank=3),
+        Column("set aside", right=True, rank=4),
+        Column("s/Mrow", right=True, rank=5),
+        Column("model", rank=6),
+    )
+    rows = [
+        (
+            line.run_id,
+            line.state,
+            f"{line.started_at:%Y-%m-%d %H:%M}",
+            _duration(line.seconds),
+            _count(line.rows),
+            _count(line.quarantined),
+            "-" if line.seconds_per_million is None else f"{line.seconds_per_million:,.1f}",
+            line.model,
+        )
+        for line in lines
+    ]
+    return Sheet(columns, rows)
+
+
+def rows_sheet(table: pa.Table) -> Sheet:
+    """Rows of a table. Where they do not fit, the columns in the middle go: keys stand first, scores last."""
+    count = table.num_columns
+    # From both ends inwards, so that the outermost stay longest.
+    ranks = [0 if index in {0, count - 1} else 1 + min(index, count - 1 - index) for index in range(count)]
+    columns = [
+        Column(field.name, right=_is_number(field.type), rank=rank)
+        for field, rank in zip(table.schema, ranks, strict=True)
+    ]
+    return Sheet(tuple(columns), [tuple(map(_cell, row.values())) for row in table.to_pylist()])
+
+
+def reasons_sheet(quarantine: pa.Table) -> Sheet:
+    """Quarantined rows by reason, the most frequent first, with one of each to look at."""
+    keys = ("stage", "code", "column", "message")
+    counts: Counter[tuple[str, ...]] = Counter()
+    examples: dict[tuple[str, ...], str] = {}
+    for row in quarantine.select([*keys, "file", "row"]).to_pylist():
+        key = tuple(row[name] for name in keys)
+        counts[key] += 1
+        examples.setdefault(key, f"{row['file'].rpartition('/')[2]} row {row['row']}")
+    columns = (
+        Column("rows", right=True),
+        Column("stage"),
+        Column("code"),
+        Column("column", rank=1),
+        Column("message", rank=3),
+        Column("for example", rank=2),
+    )
+    return Sheet(columns, [(f"{rows:,}", *key, examples[key]) for key, rows in counts.most_common()])
+
+
+def checks_sheet(checks: Sequence[Check]) -> Sheet:
+    """A list of checks."""
+    return Sheet((Column("check"), Column("state"), Column("found")), [(c.name, c.state, c.detail) for c in checks])
+
+
+def fit_facts(recipe: Spec, fitted: Spec) -> Facts:
+    """What each pass over the data learned."""
+    learned = [(f"pass {number}", ", ".join(steps)) for number, steps in enumerate(passes(recipe), 1)]
+    rows = f"{int(fitted.provenance.get('rows', 0)):,}, of which {int(fitted.provenance.get('rejected', 0)):,} rejected"
+    return [*(learned or [("passes", "none; nothing is to be learned")]), ("rows", rows), ("spec", fitted.digest[:12])]
+
+
+def _told(error: Any) -> str:
+    return f"{error.kind}: {error.message}"
+
+
+def _account(record: RunRecord) -> str:
+    account = record.account
+    parts = {"scored": account.scored, "quarantined": account.quarantined, "filtered": account.filtered}
+    return f"{account.rows_in.rows:,} in = {' + '.join(f'{tally.rows:,} {name}' for name, tally in parts.items())}"
+
+
+def _phases(record: RunRecord) -> str:
+    """Wall clock by phase in their order, the short ones together."""
+    order = list(PHASES)
+    phases = sorted(record.wall_seconds, key=lambda name: order.index(name) if name in order else len(order))
+    shown = [(name, record.wall_seconds[name]) for name in phases if record.wall_seconds[name] >= _SHORT_SECONDS]
+    rest = record.seconds - sum(seconds for _, seconds in shown)
+    if rest >= _SHORT_SECONDS:
+        shown.append(("other", rest))
+    return f"{record.seconds:.1f} = {' + '.join(f'{name} {seconds:.1f}' for name, seconds in shown)}"
+
+
+def _worker_facts(record: RunRecord) -> Facts:
+    facts: Facts = []
+    scoring = record.wall_seconds.get("score", 0.0)
+    if record.workers:
+        spent = ", ".join(f"{name} {seconds:.1f}" for name, seconds in sorted(record.worker_seconds.items()))
+        facts.append(
+            ("workers", f"{record.workers}, {record.model_loads} model loads, {record.provider}; seconds: {spent}")
+        )
+    in_all = RunLine.of_record(record).seconds_per_million
+    if scoring > 0 and in_all is not None and record.splits_scored_now == record.splits:
+        pace = f"{record.account.rows_in.rows / scoring:,.0f} rows/s while scoring"
+        facts.append(("pace", f"{pace}; {in_all:,.1f} s per million rows in all"))
+    elif record.resumed:
+        facts.append(("resumed", f"{record.splits_scored_now:,} of {record.splits:,} splits were left to score"))
+    if record.peak_task_bytes:
+        projected = f", {_size(record.projected_task_bytes)} projected" if record.projected_task_bytes else ""
+        facts.append(("memory", f"{_size(record.peak_task_bytes)} at most in a worker{projected}"))
+    return facts
+
+
+def _tasks(shown: Preview) -> str:
+    if shown.cores is None:
+        return f"at least {shown.tasks:,}; how many run at once, the cluster knows"
+    return f"{shown.tasks:,} of Spark, {min(shown.cores, max(1, shown.tasks)):,} at once"
+
+
+def _budget(budget: Budget) -> str:
+    limits = [f"{budget.max_rows:,} rows"] if budget.max_rows is not None else []
+    if budget.max_ratio is not None:
+        limits.append(f"{budget.max_ratio:.2%}")
+    return " and ".join(limits) or "0 rows"
+
+
+def _first_and_last(paths: Sequence[str]) -> str:
+    return paths[0] if len(paths) == 1 else f"{paths[0]} … {paths[-1].rpartition('/')[2]}"
+
+
+def _when(moment: datetime) -> str:
+    return f"{moment:%Y-%m-%d %H:%M} UTC"
+
+
+def _count(number: int | None) -> str:
+    return "-" if number is None else f"{number:,}"
+
+
+def _duration(seconds: float | None) -> str:
+    if seconds is None:
+        return "-"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours} h {minutes:02} m"
+    return f"{minutes} m {rest:02} s" if minutes else f"{seconds:.1f} s"
+
+
+def _size(size: float) -> str:
+    for limit, unit in ((1e12, "TB"), (1e9, "GB"), (1e6, "MB"), (1e3, "kB")):
+        if size >= limit:
+            return f"{size / limit:.1f} {unit}"
+    return f"{size:.0f} B"
+
+
+def _is_number(type_: pa.DataType) -> bool:
+    return bool(pa.types.is_integer(type_) or pa.types.is_floating(type_))
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return "null"
+    if isinstance(value, list):
+        more = ", …" if len(value) > 3 else ""  # noqa: PLR2004  enough to see what it is
+        return f"[{', '.join(map(_cell, value[:3]))}{more}]"
+    text = f"{value:.6g}" if isinstance(value, float) else str(value)
+    return text if len(text) <= _CELL else f"{text[: _CELL - 1]}…"
+
+
+def _column_width(sheet: Sheet, index: int) -> int:
+    return max(
+        len(_SHORT_STATES.get(text, text)) for text in (sheet.columns[index].name, *(r[index] for r in sheet.rows))
+    )
+
+
+def _aligned(sheet: Sheet) -> list[str]:
+    """Columns as plain text, two spaces apart."""
+    widths = [
+        max(len(text) for text in cells) for cells in zip([c.name for c in sheet.columns], *sheet.rows, strict=True)
+    ]
+    lines = [tuple(column.name for column in sheet.columns), *sheet.rows]
+    return [
+        "  ".join(
+            cell.rjust(width) if column.right else cell.ljust(width)
+            for cell, column, width in zip(line, sheet.columns, widths, strict=True)
+        ).rstrip()
+        for line in lines
+    ]

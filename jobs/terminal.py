@@ -1,0 +1,129 @@
+"""The process that a command runs in: signals, and where Spark's own log goes."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import signal
+import sys
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, TextIO
+
+from jobs.errors import Cancelled, Refused
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+    from types import FrameType
+
+__all__ = ["Interruption", "spark_log"]
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+class Interruption:
+    """The first signal stops what runs, as KeyboardInterrupt; later ones wait until what was done is written down."""
+
+    def __init__(self) -> None:
+        """Nothing is installed yet."""
+        self._listens = False
+        self._may_stop = True
+
+    def listen(self) -> None:
+        """Take the signals of this process."""
+        self._listens = True
+        self.listen_again()
+
+    def listen_again(self) -> None:
+        """Take back what Spark, when it starts, takes for itself: SIGINT. Nothing in a process not ours."""
+        for number in _SIGNALS if self._listens else ():
+            # nohup ignores SIGHUP on purpose.
+            if signal.getsignal(number) is not signal.SIG_IGN:
+                signal.signal(number, self._receive)
+
+    def hold(self) -> None:
+        """From here on everything is decided, and a signal changes nothing: the process is about to end."""
+        self._may_stop = False
+
+    def _receive(self, _number: int, _frame: FrameType | None) -> None:
+        if self._may_stop:
+            self._may_stop = False
+            raise KeyboardInterrupt
+        sys.stderr.write("stopping: what was done is being written down\n")
+
+
+@contextlib.contextmanager
+def spark_log(debug: bool = False) -> Generator[None]:  # noqa: FBT001, FBT002  on or off
+    """Send the log of a JVM that starts inside to a file, because it would write across whatever is on the terminal.
+
+    The JVM inherits the process's standard error, so that is the file meanwhile; what Python writes to `sys.stderr`
+    still goes to the terminal. The file is removed, unless an error is raised: then a note on it names the file.
+    Under spark-submit the JVM came first and has settings of its own; with `debug` its log is wanted. Then this does
+    nothing.
+    """
+    if debug:
+        yield
+        return
+    with _py4j_quiet():
+        if "PYSPARK_GATEWAY_PORT" in os.environ:
+            yield
+        else:
+            with _stderr_in_file():
+                yield
+
+
+@contextlib.contextmanager
+def _stderr_in_file() -> Generator[None]:
+    handle, name = tempfile.mkstemp(prefix="batchscore-spark-", suffix=".log")
+    log = Path(name)
+    with _python_stderr_kept():
+        terminal = os.dup(2)
+        os.dup2(handle, 2)
+        os.close(handle)
+        try:
+            yield
+        except Exception as error:
+            if log.stat().st_size and not isinstance(error, Cancelled | Refused):
+                error.add_note(f"Spark's own log: {log}")
+                log = Path(os.devnull)
+            raise
+        finally:
+            os.dup2(terminal, 2)
+            os.close(terminal)
+            if log == Path(name):
+                log.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def _py4j_quiet() -> Generator[None]:
+    """Drop what py4j logs when a signal interrupts it: a traceback, by the root logger."""
+
+    def is_ours(record: logging.LogRecord) -> bool:
+        return "py4j" not in record.pathname
+
+    logging.getLogger().addFilter(is_ours)
+    try:
+        yield
+    finally:
+        logging.getLogger().removeFilter(is_ours)
+
+
+@contextlib.contextmanager
+def _python_stderr_kept() -> Generator[None]:
+    """Let `sys.stderr` keep its target while file descriptor 2 gets another; a stream of its own needs no help."""
+    before: TextIO = sys.stderr
+    try:
+        is_standard = before.fileno() == 2  # noqa: PLR2004  the number of standard error
+    except (OSError, ValueError, AttributeError):
+        is_standard = False
+    if not is_standard:
+        yield
+        return
+    before.flush()
+    with os.fdopen(os.dup(2), "w", buffering=1, encoding=before.encoding, errors=before.errors) as kept:
+        sys.stderr = kept
+        try:
+            yield
+        finally:
+            sys.stderr = before
