@@ -37,6 +37,7 @@ EXACT_INTEGERS = 2**53
 RejectionCode = Literal[
     "INEXACT",
     "MISSING",
+    "MODEL_FAILED",
     "NOT_ALLOWED",
     "NOT_CASTABLE",
     "NOT_UTF8",

@@ -114,7 +114,8 @@ def files_table(receipts: Iterable[Receipt]) -> bytes:
     sink = pa.BufferOutputStream()
     with pa.ipc.new_file(sink, FILES_SCHEMA) as writer:
         writer.write_table(pa.Table.from_pylist(rows, FILES_SCHEMA))
-    return sink.getvalue().to_pybytes()
+    data: bytes = sink.getvalue().to_pybytes()
+    return data
 
 
 def published_files(storage: Storage, run: RunEntry) -> pa.Table:

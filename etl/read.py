@@ -33,8 +33,8 @@ _DAMAGE = (pa.ArrowException, OSError, UnicodeDecodeError)
 class RowGroup(NamedTuple):
     """A row group of a split."""
 
-    index: int
-    """Number in the file."""
+    number: int
+    """Position in the file, from 0."""
     first_row: int
     """Index in the file of its first row."""
     rows: int
@@ -65,7 +65,7 @@ class SplitReader:
         """Size in the file of the chunks of these columns."""
         total = 0
         for group in self.row_groups:
-            facts = self._file.metadata.row_group(group.index)
+            facts = self._file.metadata.row_group(group.number)
             chunks = [facts.column(number) for number in range(facts.num_columns)]
             total += sum(c.total_compressed_size for c in chunks if c.path_in_schema.split(".")[0] in columns)
         return total
@@ -80,17 +80,17 @@ class SplitReader:
             row = group.first_row
             try:
                 for batch in self._file.iter_batches(
-                    batch_rows, row_groups=[group.index], columns=columns, use_threads=False
+                    batch_rows, row_groups=[group.number], columns=columns, use_threads=False
                 ):
                     index = pa.array(np.arange(row, row + batch.num_rows, dtype=np.int64))
                     row += batch.num_rows
                     yield batch.append_column(ROW, index)
             except _DAMAGE as error:
-                message = f"{self.path}: row group {group.index} cannot be decoded: {_said(error)}. Replace the file."
+                message = f"{self.path}: row group {group.number} cannot be decoded: {_said(error)}. Replace the file."
                 raise ReadError(message) from error
             if row != group.first_row + group.rows:
                 gave = row - group.first_row
-                message = f"{self.path}: row group {group.index} gave {gave} rows, its footer says {group.rows}."
+                message = f"{self.path}: row group {group.number} gave {gave} rows, its footer says {group.rows}."
                 raise ReadError(message)
 
 
@@ -144,4 +144,5 @@ def _first_byte(facts: pq.RowGroupMetaData) -> int:
     if not facts.num_columns:
         return 0
     chunk = facts.column(0)
-    return chunk.dictionary_page_offset or chunk.data_page_offset
+    offset: int = chunk.dictionary_page_offset or chunk.data_page_offset
+    return offset

@@ -14,12 +14,13 @@ from pydantic import Field
 
 from etl.documents import Strict
 from etl.errors import StorageError
-from etl.splits import InputFile
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     import pyarrow as pa
+
+    from etl.splits import InputFile
 
 __all__ = ["Pending", "PendingWriter", "Storage", "storage_for"]
 

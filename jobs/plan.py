@@ -215,28 +215,20 @@ def make_plan(
     audited.spec.input.check_schema(schema, inputs[0].path)
     references = pin_references(audited.spec, config.references)
     splits, row_limits = _limited(reader, cut_splits(inputs, config.splits.target_bytes), limit)
-    now = datetime.now(UTC)
-    order = Order(
-        run_id=target.layout.run_id,
-        root=target.layout.root,
-        bundle_sha256=audited.sha256,
-        references={name: pinned.sha256 for name, pinned in references.items()},
-        carried=_carried(config.output.passthrough, audited.spec, first),
-        passthrough=config.output.passthrough,
-        stamps=config.output.stamps,
-        scored_at=now.replace(microsecond=0),
-        session=SessionOptions(device=config.scoring.device, intra_op_threads=config.scoring.threads),
-        batch_rows=config.scoring.batch_rows,
-        sample=sample,
-        row_limits=row_limits,
-    )
+    found_in_input = {
+        "references": {name: pinned.sha256 for name, pinned in references.items()},
+        "carried": _carried(config.output.passthrough, audited.spec, first),
+        "row_limits": row_limits,
+        "sample": sample,
+    }
+    order = _order(target, config, audited).model_copy(update=found_in_input)
     published = _published_schema(order, audited)
     _check_target(target, config, published)
     largest = open_parquet(reader, max(inputs, key=lambda file: file.bytes))
     plan = Plan(
         run_id=target.layout.run_id,
         job=config.name,
-        planned_at=now,
+        planned_at=datetime.now(UTC),
         asked=_asked(config, limit, sample),
         inputs=inputs,
         splits=splits,
@@ -247,6 +239,22 @@ def make_plan(
         mode=config.output.mode,
     )
     return Resolved(plan, audited, {name: pinned.data for name, pinned in references.items()})
+
+
+def _order(target: Target, config: JobConfig, audited: AuditedBundle) -> Order:
+    """What config and model decide of the order; the input decides the rest."""
+    return Order(
+        run_id=target.layout.run_id,
+        root=target.layout.root,
+        bundle_sha256=audited.sha256,
+        references={},
+        carried=(),
+        passthrough=config.output.passthrough,
+        stamps=config.output.stamps,
+        scored_at=datetime.now(UTC).replace(microsecond=0),
+        session=SessionOptions(device=config.scoring.device, intra_op_threads=config.scoring.threads),
+        batch_rows=config.scoring.batch_rows,
+    )
 
 
 def _model_facts(audited: AuditedBundle) -> ModelFacts:

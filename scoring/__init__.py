@@ -1,4 +1,7 @@
-"""Models: bundle, signature, session, batching, worker. Knows tables, not jobs, and imports Spark in `scoring.spark` alone."""
+"""Models: bundle, signature, session, batching, worker. Knows tables, not jobs.
+
+Spark is imported in `scoring.spark` alone, so that the worker runs without it.
+"""
 
 from __future__ import annotations
 

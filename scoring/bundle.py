@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
-import pyarrow as pa
 from pydantic import Field, FiniteFloat
 
 from etl.documents import Document, Strict, sha256_hex
@@ -13,13 +12,25 @@ from etl.errors import BatchscoreError, SpecError, StorageError
 from etl.spec import Spec, read_spec
 from scoring.errors import BundleError
 from scoring.outputs import OutputColumn
+from scoring.session import Device
 from scoring.signature import Signature
 
 if TYPE_CHECKING:
-    from etl.storage import Storage
-    from scoring.session import Device
+    import pyarrow as pa
 
-__all__ = ["AuditedBundle", "Bundle", "FileDigest", "Golden", "Tolerance", "audit", "copy_bundle", "misfits", "output_schema"]
+    from etl.storage import Storage
+
+__all__ = [
+    "AuditedBundle",
+    "Bundle",
+    "FileDigest",
+    "Golden",
+    "Tolerance",
+    "audit",
+    "copy_bundle",
+    "misfits",
+    "output_schema",
+]
 
 BUNDLE_FILE = "bundle.json"
 _SAFE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*(/[A-Za-z0-9_][A-Za-z0-9_.-]*)*")
@@ -39,7 +50,10 @@ class Tolerance(Strict):
     rtol: FiniteFloat = Field(ge=0)
 
 
-DEFAULT_TOLERANCES = {"cpu": Tolerance(atol=1e-5, rtol=1e-4), "cuda": Tolerance(atol=1e-4, rtol=1e-3)}
+DEFAULT_TOLERANCES: dict[Device, Tolerance] = {
+    "cpu": Tolerance(atol=1e-5, rtol=1e-4),
+    "cuda": Tolerance(atol=1e-4, rtol=1e-3),
+}
 """By device, for float32 models."""
 
 
@@ -63,9 +77,11 @@ class Bundle(Document):
     files: dict[str, FileDigest] = Field(description="Every file of the bundle but this one.")
     signature: Signature
     columns: tuple[OutputColumn, ...] = Field(min_length=1, description="What is published, in this order.")
-    tolerances: dict[Literal["cpu", "cuda"], Tolerance] = Field(default_factory=lambda: dict(DEFAULT_TOLERANCES))
+    tolerances: dict[Device, Tolerance] = Field(default_factory=DEFAULT_TOLERANCES.copy)
     golden: Golden | None = None
-    facts: dict[str, str] = Field(default_factory=dict, description="Free text, e.g. how it was trained and how good it is.")
+    facts: dict[str, str] = Field(
+        default_factory=dict, description="Free text, e.g. how it was trained and how good it is."
+    )
 
 
 class AuditedBundle(NamedTuple):

@@ -51,6 +51,6 @@ def check_code(expected: str) -> None:
         place = importlib.resources.files("scoring")
         message = (
             f"This worker runs batchscore {code_digest()} from {place}, the driver runs {expected}. "
-            "Ship the code with spark-submit.sh, and keep folders called etl, scoring or jobs out of the working folder."
+            "Ship the code with spark-submit.sh, and keep folders called etl, scoring or jobs out of the way."
         )
         raise CodeSkew(message)

@@ -109,5 +109,3 @@ def _as_list(tensor: np.ndarray) -> pa.Array:
         return pa.array(tensor)
     offsets = np.arange(0, tensor.size + 1, tensor.shape[1], dtype=np.int32)
     return pa.ListArray.from_arrays(offsets, pa.array(tensor.reshape(-1)))
-
-

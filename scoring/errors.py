@@ -37,9 +37,9 @@ class InferenceError(ScoringError):
     """The model failed, or gave something that the bundle does not declare."""
 
 
-class CodeSkew(ScoringError):  # noqa: N818  it names the state, as `SystemExit` does
+class CodeSkew(ScoringError):
     """A worker runs other code than the driver."""
 
 
-class TasksFailed(ScoringError):  # noqa: N818  it names the state
+class TasksFailed(ScoringError):
     """Spark gave up on a task after its retries, or went away."""

@@ -30,4 +30,6 @@ class Order(Strict):
     session: SessionOptions
     batch_rows: int = Field(ge=1, description="Rows of a model batch.")
     sample: float | None = Field(default=None, gt=0, le=1, description="Share of rows scored, chosen by row hash.")
-    row_limits: dict[int, int] = Field(default_factory=dict, description="Rows scored of a split, where not all, by index.")
+    row_limits: dict[int, int] = Field(
+        default_factory=dict, description="Rows scored of a split, where not all, by index."
+    )

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import numpy as np
 import pyarrow as pa
 
 from scoring.bundle import output_schema
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    import numpy as np
 
     from etl.frame import Frame
     from etl.types import ColumnType
@@ -26,9 +27,7 @@ STAMP_TYPES: dict[str, pa.DataType] = {
 }
 
 
-def prediction_fields(
-    order: Order, types: Mapping[str, ColumnType], model_fields: list[pa.Field]
-) -> list[pa.Field]:
+def prediction_fields(order: Order, types: Mapping[str, ColumnType], model_fields: list[pa.Field]) -> list[pa.Field]:
     """Fields of the published table; `types` are those of the input columns."""
     passthrough = [pa.field(name, types[name].arrow) for name in order.passthrough]
     return [*passthrough, *model_fields, *(pa.field(stamp, STAMP_TYPES[stamp]) for stamp in order.stamps)]

@@ -1,4 +1,4 @@
-"""Quarantined rows as a table: where each row is, why it was set aside, and its input values with personal data masked."""
+"""Quarantined rows as a table: where each is, why it was set aside, its input values with personal data masked."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def quarantine_batch(
     index = batch.column(ROW).to_numpy()[rows]
     starts = np.array([group.first_row for group in reader.row_groups])
     groups = np.searchsorted(starts, index, side="right") - 1
-    numbers = np.array([group.index for group in reader.row_groups], dtype=np.int32)
+    numbers = np.array([group.number for group in reader.row_groups], dtype=np.int32)
     columns = [
         pa.repeat(split.file.path, rows.size),
         pa.repeat(split.file.etag, rows.size),
@@ -81,5 +81,7 @@ def _preview(rows: pa.RecordBatch, contract: Contract) -> pa.StructArray:
         column = rows.column(field.name)
         if pa.types.is_dictionary(column.type):
             column = column.dictionary_decode()
-        arrays.append(pa.nulls(rows.num_rows, field.type.arrow) if field.pii else column.cast(field.type.arrow, safe=False))
+        arrays.append(
+            pa.nulls(rows.num_rows, field.type.arrow) if field.pii else column.cast(field.type.arrow, safe=False)
+        )
     return pa.StructArray.from_arrays(arrays, fields=list(fields))

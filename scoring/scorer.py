@@ -76,7 +76,7 @@ def resident_scorer(storage: Storage, order: Order) -> Scorer:
 
 def _begin_anew() -> None:
     """A forked child has neither its parent's loads, nor the threads of its sessions, nor a lock that it could get."""
-    global _resident, _lock, _loads  # noqa: PLW0603  the state of this process
+    global _resident, _lock, _loads
     _inherited.append(_resident)
     _resident, _lock, _loads = OrderedDict(), threading.Lock(), 0
 

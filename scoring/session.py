@@ -57,7 +57,7 @@ class Session:
         available = ort.get_available_providers()
         if provider not in available:
             message = (
-                f"device {options.device} was asked for, onnxruntime {ort.__version__} here has {', '.join(available)}. "
+                f"device {options.device} was asked for, onnxruntime {ort.__version__} has {', '.join(available)}. "
                 "Install onnxruntime-gpu in place of onnxruntime, or ask for device cpu."
             )
             raise DeviceError(message)

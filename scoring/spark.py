@@ -63,7 +63,7 @@ def run_tasks(spark: SparkSession, order: Order, tasks: tuple[tuple[Split, ...],
     numbers = spark.range(0, len(tasks), 1, len(tasks))
     try:
         answers = numbers.mapInArrow(
-            functools.partial(_run_task, order, tasks, code_digest()), "failure string"
+            functools.partial(_run_task, order=order, tasks=tasks, code=code_digest()), "failure string"
         ).collect()
     except (PySparkException, Py4JError) as error:
         message = (
@@ -75,8 +75,8 @@ def run_tasks(spark: SparkSession, order: Order, tasks: tuple[tuple[Split, ...],
     return sorted(failures)
 
 
-def _run_task(  # noqa: PLR0917  Spark passes the batches by position, behind what `partial` binds
-    order: Order, tasks: tuple[tuple[Split, ...], ...], code: str, batches: Iterable[pa.RecordBatch]
+def _run_task(
+    batches: Iterable[pa.RecordBatch], *, order: Order, tasks: tuple[tuple[Split, ...], ...], code: str
 ) -> Iterator[pa.RecordBatch]:
     """Runs on a worker. Errors that a retry would repeat go back as data; any other one lets Spark retry the task."""
     for batch in batches:

@@ -57,7 +57,7 @@ def score_split(order: Order, split: Split) -> Receipt:
     storage, _ = storage_for(order.root)
     layout = Layout(order.root, order.run_id)
     done = receipt_of(storage, layout, split)
-    return done or _Attempt(storage, layout, order, split).run()
+    return done or _Attempt(storage=storage, layout=layout, order=order, split=split).run()
 
 
 def receipt_of(storage: Storage, layout: Layout, split: Split) -> Receipt | None:
@@ -70,7 +70,7 @@ def receipt_of(storage: Storage, layout: Layout, split: Split) -> Receipt | None
 class _Attempt:
     """One attempt at one split: owns its clocks, tallies and pending files."""
 
-    def __init__(self, storage: Storage, layout: Layout, order: Order, split: Split) -> None:  # noqa: PLR0917
+    def __init__(self, *, storage: Storage, layout: Layout, order: Order, split: Split) -> None:
         self.storage = storage
         self.layout = layout
         self.order = order
@@ -269,5 +269,3 @@ def _infer(
             kept.append(ok)
     merged = {name: np.concatenate([part[name] for part in outputs]) for name in outputs[0]} if outputs else {}
     return merged, np.concatenate(kept) if kept else rows[:0], failures
-
-

@@ -77,7 +77,7 @@ def test_a_row_group_belongs_to_one_split(parquet_files: list[Path], number: int
     path = parquet_files[number]
     metadata = pq.read_metadata(path)
     found = [group for split in cut_splits((pin(path),), max(target, 20)) for group in SplitReader(STORE, split).row_groups]
-    assert [group.index for group in found] == list(range(metadata.num_row_groups))
+    assert [group.number for group in found] == list(range(metadata.num_row_groups))
     assert [group.rows for group in found] == [metadata.row_group(i).num_rows for i in range(metadata.num_row_groups)]
     assert [group.first_row for group in found] == [sum(g.rows for g in found[:i]) for i in range(len(found))]
 
