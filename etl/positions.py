@@ -249,6 +249,8 @@ for _kind, _pattern, _first in (
 
 def _plain(node: yaml.Node, pointer: str, places: dict[str, tuple[int, int]]) -> Any:
     places.setdefault(pointer, _at(node.start_mark))
+    if pointer.count("/") > _DEEPEST:
+        _fail_at(node.start_mark, "nested too deeply")
     if isinstance(node, yaml.MappingNode) and node.tag == f"{_PREFIX}map":
         return _plain_mapping(node, pointer, places)
     if isinstance(node, yaml.SequenceNode) and node.tag == f"{_PREFIX}seq":

@@ -276,7 +276,7 @@ def results(
     elif export is not None:
         screen.line(f"{found.export(export):,} rows of version {found.seq} written to {export}")
     else:
-        screen.sheet(summary.rows_sheet(found.head(rows)))
+        screen.sheet(summary.rows_sheet(found.head(rows), found.scores))
         screen.line(f"{min(rows, found.rows):,} of {found.rows:,} rows of version {found.seq}", "dim")
 
 
@@ -359,7 +359,8 @@ def _print_record(record: RunRecord, where: str, decision: decisions.Decision | 
     screen.facts(summary.record_facts(record, decision))
     if record.state.is_published:
         screen.line()
-        screen.sheet(summary.rows_sheet(open_results(where, record.run_id).head(_SAMPLE_ROWS)))
+        found = open_results(where, record.run_id)
+        screen.sheet(summary.rows_sheet(found.head(_SAMPLE_ROWS), found.scores))
     screen.next_steps(_next_steps(record, where))
 
 

@@ -7,7 +7,6 @@ import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
 from pydantic import ByteSize, Field, FiniteFloat, StringConstraints, model_validator
 
 from etl.documents import Strict
@@ -238,5 +237,5 @@ def _override(value: Any, overrides: tuple[str, ...]) -> list[Problem]:
         if not isinstance(node, dict):
             problems.append(Problem("", f"--set {override}: {path} does not lead through mappings."))
             continue
-        node[last] = yaml.safe_load(text)
+        node[last] = Source.read(text, f"--set {path}").value if text else None
     return problems

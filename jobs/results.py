@@ -141,6 +141,13 @@ class Results:
         """Columns of the predictions."""
         return pa.schema([pa.field(column.name, _type(column.type).arrow) for column in self.manifest.columns])
 
+    @cached_property
+    def scores(self) -> tuple[str, ...]:
+        """Columns that the model made, as the newest run planned them; the others are the input's, or stamps."""
+        plan = load_plan(self._target(None)) if self.run_ids else None
+        others = (*plan.order.passthrough, *plan.order.stamps) if plan is not None else ()
+        return tuple(name for name in self.schema.names if name not in others)
+
     def run(self, run_id: str | None = None) -> Results:
         """The same version, narrowed to one run: by default the newest.
 

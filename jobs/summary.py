@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args
 
 import pyarrow as pa
 from rich import box
@@ -14,6 +15,7 @@ from etl.fit import passes
 from jobs.history import UNFINISHED, RunLine, RunView
 from jobs.progress import PHASES
 from jobs.record import RunState
+from scoring.order import Stamp
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -48,6 +50,8 @@ Facts = list[tuple[str, str]]
 _LOG_WIDTH = 160
 """A log has no width of its own; longer tables lose columns, longer lines stay whole."""
 _CELL = 40
+_FOLDED = 24
+"""Width that a column of sentences is sure to have."""
 _NAMED = 5
 _SHORT_SECONDS = 0.05
 _STYLES = {
@@ -70,8 +74,8 @@ class Column(NamedTuple):
     """A column of a table."""
 
     name: str
-    right: bool = False
-    """Numbers stand to the right."""
+    align: Literal["left", "right", "fold"] = "left"
+    """`right` for numbers; `fold` for sentences, which may take several lines on a terminal."""
     rank: int = 0
     """Where space is short, the highest goes first; 0 stays."""
 
@@ -125,7 +129,7 @@ class Screen:
     def _print_table(self, fitted: Sheet) -> None:
         table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
         for column in fitted.columns:
-            table.add_column(column.name, justify="right" if column.right else "left", overflow="fold")
+            table.add_column(column.name, justify="right" if column.align == "right" else "left", overflow="fold")
         for row in fitted.rows:
             table.add_row(*(Text(_SHORT_STATES.get(cell, cell), _STYLES.get(cell, "")) for cell in row))
         self._console.print(table)
@@ -235,10 +239,10 @@ def history_sheet(lines: Sequence[RunLine]) -> Sheet:
         Column("run"),
         Column("state"),
         Column("started", rank=1),
-        Column("took", right=True, rank=2),
-        Column("rows", right=True, rank=3),
-        Column("set aside", right=True, rank=4),
-        Column("s/Mrow", right=True, rank=5),
+        Column("took", "right", rank=2),
+        Column("rows", "right", rank=3),
+        Column("set aside", "right", rank=4),
+        Column("s/Mrow", "right", rank=5),
         Column("model", rank=6),
     )
     rows = [
@@ -257,16 +261,21 @@ def history_sheet(lines: Sequence[RunLine]) -> Sheet:
     return Sheet(columns, rows)
 
 
-def rows_sheet(table: pa.Table) -> Sheet:
-    """Rows of a table. Where they do not fit, the columns in the middle go: keys stand first, scores last."""
-    count = table.num_columns
-    # From both ends inwards, so that the outermost stay longest.
-    ranks = [0 if index in {0, count - 1} else 1 + min(index, count - 1 - index) for index in range(count)]
-    columns = [
-        Column(field.name, right=_is_number(field.type), rank=rank)
-        for field, rank in zip(table.schema, ranks, strict=True)
-    ]
-    return Sheet(tuple(columns), [tuple(map(_cell, row.values())) for row in table.to_pylist()])
+def rows_sheet(table: pa.Table, scores: Sequence[str]) -> Sheet:
+    """Rows of a table. Where they do not fit, the key and the scores stay, and stamps and other columns go."""
+
+    def rank(index: int, name: str) -> int:
+        if name in scores:
+            return scores.index(name)
+        stamp = name in get_args(Stamp)
+        return 0 if index == 0 else len(table.schema) * (2 if stamp else 1) + index
+
+    fields = enumerate(table.schema)
+    columns = tuple(
+        Column(field.name, "right" if _is_number(field.type) else "left", rank(index, field.name))
+        for index, field in fields
+    )
+    return Sheet(columns, [tuple(map(_cell, row.values())) for row in table.to_pylist()])
 
 
 def reasons_sheet(quarantine: pa.Table) -> Sheet:
@@ -279,19 +288,21 @@ def reasons_sheet(quarantine: pa.Table) -> Sheet:
         counts[key] += 1
         examples.setdefault(key, f"{row['file'].rpartition('/')[2]} row {row['row']}")
     columns = (
-        Column("rows", right=True),
+        Column("rows", "right"),
         Column("stage"),
         Column("code"),
-        Column("column", rank=1),
-        Column("message", rank=3),
-        Column("for example", rank=2),
+        Column("column", rank=2),
+        Column("message", "fold"),
+        Column("for example", rank=1),
     )
     return Sheet(columns, [(f"{rows:,}", *key, examples[key]) for key, rows in counts.most_common()])
 
 
 def checks_sheet(checks: Sequence[Check]) -> Sheet:
     """A list of checks."""
-    return Sheet((Column("check"), Column("state"), Column("found")), [(c.name, c.state, c.detail) for c in checks])
+    return Sheet(
+        (Column("check"), Column("state"), Column("found", "fold")), [(c.name, c.state, c.detail) for c in checks]
+    )
 
 
 def fit_facts(recipe: Spec, fitted: Spec) -> Facts:
@@ -356,7 +367,11 @@ def _budget(budget: Budget) -> str:
 
 
 def _first_and_last(paths: Sequence[str]) -> str:
-    return paths[0] if len(paths) == 1 else f"{paths[0]} … {paths[-1].rpartition('/')[2]}"
+    """The first path, and of the last one what is different."""
+    if len(paths) == 1:
+        return paths[0]
+    shared = os.path.commonprefix([paths[0], paths[-1]]).rpartition("/")[0]  # noqa: RUF071  cut at a slash
+    return f"{paths[0]} … {paths[-1][len(shared) + 1 :]}"
 
 
 def _when(moment: datetime) -> str:
@@ -399,9 +414,10 @@ def _cell(value: Any) -> str:
 
 
 def _column_width(sheet: Sheet, index: int) -> int:
-    return max(
-        len(_SHORT_STATES.get(text, text)) for text in (sheet.columns[index].name, *(r[index] for r in sheet.rows))
-    )
+    column = sheet.columns[index]
+    texts = (column.name, *(row[index] for row in sheet.rows))
+    width = max(len(_SHORT_STATES.get(text, text)) for text in texts)
+    return min(width, _FOLDED) if column.align == "fold" else width
 
 
 def _aligned(sheet: Sheet) -> list[str]:
@@ -412,7 +428,7 @@ def _aligned(sheet: Sheet) -> list[str]:
     lines = [tuple(column.name for column in sheet.columns), *sheet.rows]
     return [
         "  ".join(
-            cell.rjust(width) if column.right else cell.ljust(width)
+            cell.rjust(width) if column.align == "right" else cell.ljust(width)
             for cell, column, width in zip(line, sheet.columns, widths, strict=True)
         ).rstrip()
         for line in lines

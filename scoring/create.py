@@ -50,6 +50,7 @@ def create_bundle(storage: Storage, folder: str, parts: BundleParts) -> AuditedB
 
     Raises:
         BundleError: the folder has a bundle, the parts do not fit, or a golden row is rejected by the spec.
+        ContractError: the golden rows lack a column, or have one of another type.
     """
     if storage.stat(f"{folder}/{BUNDLE_FILE}") is not None:
         message = f"{folder}: there is a bundle here, and bundles are not changed. Choose another folder or remove it."
@@ -80,6 +81,7 @@ def create_bundle(storage: Storage, folder: str, parts: BundleParts) -> AuditedB
 
 def _golden(parts: BundleParts, session: Session) -> tuple[Golden, dict[str, bytes]]:
     pipeline = Pipeline(parts.spec, parts.references)
+    parts.spec.input.check_schema(parts.golden_rows.schema, "golden rows")
     names = [field.name for field in parts.spec.input.fields]
     rows = parts.golden_rows.select(names).combine_chunks()
     features = pipeline.transform(pipeline.contract(rows, "golden rows"))

@@ -97,9 +97,9 @@ def test_every_type_is_taken():
     found = joined(
         join_of(["int64"], [*kinds, "float32[2]"]),
         frame,
-        k0=("int64", [7, 8]),
-        **table,
-        r8=("float32[2]", [[1.0, 2.0], None]),
+        k0=("int64", [7, 8, -1]),
+        **{name: (kind, [*values, value]) for (name, (kind, values)), value in zip(table.items(), values, strict=True)},
+        r8=("float32[2]", [[1.0, 2.0], None, [3.0, 4.0]]),
     )
     for column, kind, value in zip(found, kinds, values, strict=False):
         assert column.type == ColumnType(kind).arrow
