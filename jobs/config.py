@@ -237,5 +237,9 @@ def _override(value: Any, overrides: tuple[str, ...]) -> list[Problem]:
         if not isinstance(node, dict):
             problems.append(Problem("", f"--set {override}: {path} does not lead through mappings."))
             continue
-        node[last] = Source.read(text, f"--set {path}").value if text else None
+        try:
+            # As a value in a block, so that `{a: 1}` is read as YAML: alone it would be taken for JSON.
+            node[last] = Source.read(f"value: {text}", f"--set {override}").value["value"]
+        except ValueError:
+            problems.append(Problem("", f"--set {override}: the value is not valid YAML."))
     return problems

@@ -96,8 +96,10 @@ def test_a_run_without_an_id_gets_one(job: Path) -> None:
     assert "rows: 600 in = 5 scored + 0 quarantined + 595 filtered" in done.stdout
 
 
-def test_all_errors_of_a_config_come_at_once(tmp_path: Path, logistic_onnx: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Unknown keys, in the file or after --set, are named with line, key and the nearest right one; exit 2, no Spark."""
+def test_all_errors_of_a_config_come_at_once(
+    tmp_path: Path, logistic_onnx: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Unknown keys, in the file or after --set, are named with line, key and the nearest right one; exit 2."""
     monkeypatch.setattr("jobs.run.start_session", no_spark)
     job = write_job(tmp_path, logistic_onnx, inptu={})
     refused = batchscore("run", job, "--set", "scoring.threds=2", "--set", "splits.target_bytes=0")
@@ -138,7 +140,9 @@ def test_a_wrong_request_exits_2(job: Path, words: list[str], monkeypatch: pytes
 
 
 @pytest.mark.parametrize(
-    ("error", "code"), [(SplitsFailed("s"), 1), (OutcomeUnknown("o"), 3), (Superseded("p"), 4)], ids=lambda value: str(value)
+    ("error", "code"),
+    [(SplitsFailed("s"), 1), (OutcomeUnknown("o"), 3), (Superseded("p"), 4)],
+    ids=str,
 )
 def test_each_ending_has_its_code(job: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, code: int) -> None:
     """A failure exits 1, an unknown outcome 3, a run that was superseded 4; each with its message alone."""
@@ -156,7 +160,7 @@ def test_each_ending_has_its_code(job: Path, monkeypatch: pytest.MonkeyPatch, er
 
 
 def test_a_defect_is_one_line_unless_debugged(job: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An error that nobody foresaw is one line that names it and --debug; with --debug, anywhere, comes the traceback."""
+    """An error that nobody foresaw is one line that names it; with --debug, anywhere, comes the traceback."""
     monkeypatch.setattr(cli, "run_job", lambda *_: {}["missing"])
     short = batchscore("run", job)
     assert short.exit_code == 1
@@ -201,7 +205,9 @@ def test_bad_rows_are_shown_by_reason(held: Path) -> None:
     assert lines[-1] == "run held set 4 rows aside"
 
 
-def test_a_plan_is_shown_and_changes_nothing(tmp_path: Path, logistic_onnx: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_plan_is_shown_and_changes_nothing(
+    tmp_path: Path, logistic_onnx: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """`plan` says what would be read, split, scored and written, starts no Spark and writes nothing at all."""
     monkeypatch.setattr("jobs.run.start_session", no_spark)
     write_input(tmp_path)
@@ -241,7 +247,9 @@ def test_validate_is_a_checklist(job: Path) -> None:
 
 def test_validate_says_all_that_is_wrong(job: Path, tmp_path: Path) -> None:
     """`validate` goes on after a failed check, says what it could not look at, and exits 2."""
-    done = batchscore("validate", job, "--set", f"input.files={tmp_path}/none", "--set", f"model.onnx={tmp_path}/no.onnx")
+    done = batchscore(
+        "validate", job, "--set", f"input.files={tmp_path}/none", "--set", f"model.onnx={tmp_path}/no.onnx"
+    )
     assert done.exit_code == 2
     rows = [line.split(maxsplit=1) for line in done.stdout.splitlines()[1:]]
     assert rows[0][0] == "input"
@@ -255,7 +263,9 @@ def test_validate_says_all_that_is_wrong(job: Path, tmp_path: Path) -> None:
 def test_history_and_show_are_for_people_and_programs(job: Path) -> None:
     """`history` and `show` print tables, and with --json what a program can read."""
     batchscore("run", job, "--run-id", "kept")
-    assert any(line.startswith("kept ") and "SUCCEEDED" in line for line in batchscore("history", job).stdout.splitlines())
+    assert any(
+        line.startswith("kept ") and "SUCCEEDED" in line for line in batchscore("history", job).stdout.splitlines()
+    )
     entries = [json.loads(line) for line in batchscore("history", job, "--json").stdout.splitlines()]
     assert "kept" in {entry["run_id"] for entry in entries}
     record = json.loads(batchscore("show", job, "kept", "--json").stdout)
@@ -352,7 +362,9 @@ def test_signals_cancel_a_run_once(spark: SparkSession, tmp_path: Path, logistic
             os.kill(process.pid, signal.SIGTERM)
     out, _ = process.communicate(timeout=60)
     assert (process.returncode, out) == (1, "")
-    expected = r"run stopped|\S+Z [a-z_]+(: .*)?|stopping: .*|error: run stopped was stopped by a signal\. .*|Go on with: .*"
+    expected = (
+        r"run stopped|\S+Z [a-z_]+(: .*)?|stopping: .*|error: run stopped was stopped by a signal\. .*|Go on with: .*"
+    )
     assert [line for line in read if not re.fullmatch(expected, line)] == []
     assert sum(line.startswith("error: ") for line in read) == 1
     record = json.loads(batchscore("show", job, "stopped", "--json").stdout)

@@ -117,7 +117,7 @@ def test_a_discarded_run_leaves_no_predictions(held: Target, tmp_path: Path) -> 
 def test_the_id_of_a_discarded_run_is_used_up(held: Target, tmp_path: Path) -> None:
     """A run under the id of a discarded one is refused, with who discarded it and why."""
     discard_run(held, reason="wrong month")
-    with pytest.raises(Refused, match="run id held was discarded by .*: wrong month"):
+    with pytest.raises(Refused, match=r"run id held was discarded by .*: wrong month"):
         run_job(tmp_path / "job.yaml", "held")
 
 
@@ -139,7 +139,7 @@ def test_the_first_of_two_decisions_counts(held: Target) -> None:
     """Who decides otherwise than somebody before is told by whom, and changes nothing."""
     with pytest.raises(SimulatedStop):
         publish_run(held, accept_errors=BAD, reason="fine", on_step=stop_at("complete"))
-    with pytest.raises(Refused, match="was accepted for publication by .*: fine"):
+    with pytest.raises(Refused, match=r"was accepted for publication by .*: fine"):
         discard_run(held, reason="not fine")
     assert publish_run(held, accept_errors=BAD, reason="fine").state is RunState.PARTIALLY_SUCCEEDED
     with pytest.raises(Refused, match="was accepted for publication"):
@@ -153,7 +153,7 @@ def test_a_decision_made_meanwhile_counts(held: Target) -> None:
         if name == "settle":
             discard_run(held, reason="quicker")
 
-    with pytest.raises(Refused, match="was discarded by .*: quicker"):
+    with pytest.raises(Refused, match=r"was discarded by .*: quicker"):
         publish_run(held, accept_errors=BAD, reason="slower", on_step=discard_meanwhile)
     assert visible(held) == []
 
@@ -208,7 +208,9 @@ def test_a_decision_is_published_in_the_mode_that_was_planned(
     spark: SparkSession, table: pa.Table, tmp_path: Path, logistic_onnx: Path
 ) -> None:
     """A run that may only go into an empty root is not published beside another one that came first."""
-    job = write_job(tmp_path, logistic_onnx, output={"uri": str(tmp_path / "out"), "passthrough": ["id"], "mode": "error"})
+    job = write_job(
+        tmp_path, logistic_onnx, output={"uri": str(tmp_path / "out"), "passthrough": ["id"], "mode": "error"}
+    )
     run_job(job, "held")
     other = write_job(tmp_path, logistic_onnx, budgets={"contract": {"max_rows": BAD}})
     run_job(other, "quicker")

@@ -33,6 +33,7 @@ class Clock:
         self.now = 0.0
 
     def __call__(self) -> float:
+        """What it was set to."""
         return self.now
 
 
@@ -179,7 +180,8 @@ def test_a_log_has_plain_lines(monkeypatch: pytest.MonkeyPatch) -> None:
     display.phase("start_spark")
     display.phase("score")
     display.tally(HALF)
-    monkeypatch.setattr("jobs.progress.time.monotonic", lambda now=time.monotonic() + 11: now)
+    later = time.monotonic() + 11
+    monkeypatch.setattr("jobs.progress.time.monotonic", lambda: later)
     display.tally(HALF)
     display.tally(HALF)
     display.close()

@@ -37,7 +37,7 @@ class Output(NamedTuple):
 
 @pytest.fixture(scope="module")
 def output(spark: SparkSession, logistic_onnx: Path, tmp_path_factory: pytest.TempPathFactory) -> Output:
-    """Runs `first` and `second`, one version each, and the trial `trial`, under a folder that Hadoop takes for a glob."""
+    """Runs `first` and `second`, one version each, and a trial, under a folder that Hadoop takes for a glob."""
     folder = tmp_path_factory.mktemp("res [1] {a,b}")
     table = write_input(folder)
     job = write_job(folder, logistic_onnx)
@@ -124,7 +124,7 @@ def test_columns_are_chosen_by_name(output: Output) -> None:
     results = open_results(str(output.job))
     assert results.arrow(["p"]).column_names == ["p"]
     assert results.pandas(["p", "id"]).columns.tolist() == ["p", "id"]
-    with pytest.raises(Refused, match='no column \'pp\'. Did you mean "p"'):
+    with pytest.raises(Refused, match=r"no column 'pp'. Did you mean \"p\""):
         results.arrow(["pp"])
 
 
@@ -147,7 +147,7 @@ def test_a_shortened_file_is_an_error(damaged: Output) -> None:
     """A version of which a file has another size does not open."""
     path = next((damaged.folder / "run_id=first").glob("*.parquet"))
     path.write_bytes(path.read_bytes()[:-1])
-    with pytest.raises(ReadError, match="bytes, [0-9]+ were committed"):
+    with pytest.raises(ReadError, match=r"bytes, [0-9]+ were committed"):
         open_results(str(damaged.job))
 
 
@@ -165,7 +165,7 @@ def test_nothing_published_is_refused(tmp_path: Path, output: Output) -> None:
     """An empty folder, an unknown run and an unknown version are refused, each in its own words."""
     with pytest.raises(Refused, match="nothing is published here"):
         open_results(str(tmp_path))
-    with pytest.raises(Refused, match="there is no run 'frist'. Did you mean \"first\""):
+    with pytest.raises(Refused, match=r"there is no run 'frist'. Did you mean \"first\""):
         open_results(str(output.job), "frist")
     with pytest.raises(Refused, match="no version 7; the newest is 2"):
         open_results(str(output.job), seq=7)
@@ -225,7 +225,7 @@ def test_an_export_holds_all_rows(output: Output, tmp_path: Path, name: str) -> 
 def test_an_export_is_refused_with_the_reason(output: Output, tmp_path: Path) -> None:
     """Another ending, a missing folder and lists in a CSV are refused before anything is written."""
     results = open_results(str(output.job))
-    with pytest.raises(Refused, match=".parquet, .csv or .arrow"):
+    with pytest.raises(Refused, match=r".parquet, .csv or .arrow"):
         results.export(str(tmp_path / "x.xlsx"))
     with pytest.raises(Refused, match="its folder is not there"):
         results.export(str(tmp_path / "no" / "x.csv"))

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnx
@@ -16,7 +15,6 @@ from onnx import TensorProto, helper, numpy_helper
 
 from etl.layout import Layout, model_folder
 from etl.local import LocalStorage
-from etl.receipt import Receipt, Written
 from etl.spec import Spec, read_spec
 from etl.splits import Split, cut_splits
 from scoring.bundle import AuditedBundle, copy_bundle
@@ -27,6 +25,11 @@ from scoring.session import SessionOptions
 from scoring.worker import score_split
 from tests.numbers_job import FEATURES, WEIGHTS
 from tests.spine.builders import NOON, pin
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from etl.receipt import Receipt, Written
 
 STORE = LocalStorage()
 
@@ -109,7 +112,7 @@ def numbers(rows: int, seed: int = 7) -> pa.Table:
     return pa.table({"id": np.arange(rows), "name": [f"person {row}" for row in range(rows)], **columns})
 
 
-def with_values(table: pa.Table, name: str, values: dict[int, object]) -> pa.Table:
+def with_values(table: pa.Table, name: str, values: Mapping[int, object]) -> pa.Table:
     """The same table with other values in some rows of a column."""
     column = table.column(name).to_pylist()
     for row, value in values.items():

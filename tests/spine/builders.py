@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
 from datetime import UTC, datetime
-from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import xxhash
 
-from etl.layout import Layout
 from etl.local import LocalStorage
 from etl.receipt import Receipt, RowTally, SplitAccount, WorkerFacts, Written
 from etl.splits import InputFile, Split, cut_splits
-from etl.storage import Storage
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Sequence
+    from pathlib import Path
+
+    from etl.layout import Layout
+    from etl.storage import Storage
 
 STORE = LocalStorage()
 NOON = datetime(2026, 11, 1, 12, tzinfo=UTC)
@@ -118,7 +122,7 @@ def make_run(storage: Storage, layout: Layout, *, files: int = 3, rows: int = 2)
         first = split.index * rows
         table = pa.table({"id": range(first, first + rows), "p": [0.5] * rows}, PREDICTIONS)
         writer = storage.begin(layout.part(split.name, layout.run_id))
-        pq.write_table(table, writer)  # type: ignore[arg-type]  any file object will do
+        pq.write_table(table, cast("Any", writer))
         receipt = receipt_of(split, scored=range(first, first + rows))
         receipts.append(receipt.model_copy(update={"predictions": Written(pending=writer.finish(), rows=rows)}))
     return receipts

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from etl.storage import Storage
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from etl.storage import Storage
 
 
 class Died(BaseException):

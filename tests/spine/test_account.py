@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from etl.account import settle
 from etl.errors import AccountError, InputChanged
 from etl.read import SplitReader
-from etl.receipt import Receipt, Written
 from etl.splits import Split, cut_splits
 from tests.spine.builders import STORE, pin, receipt_of, tally, write_groups
+
+if TYPE_CHECKING:
+    from etl.receipt import Receipt, Written
 
 ROWS = 25
 
@@ -100,9 +103,7 @@ def test_a_doubled_row_is_found(splits: tuple[Split, ...]) -> None:
     """A row that went to two places is found."""
     split = full(splits)
     rows = rows_of(split)
-    receipts = good_receipts(splits) | {
-        split.index: receipt_of(split, scored=rows, quarantined=rows[:1], rows_in=rows)
-    }
+    receipts = good_receipts(splits) | {split.index: receipt_of(split, scored=rows, quarantined=rows[:1], rows_in=rows)}
     assert f"{ROWS} rows in, {ROWS} scored + 1 quarantined + 0 filtered" in refused(splits, receipts)
 
 
@@ -128,7 +129,9 @@ def test_rows_read_twice_are_found(splits: tuple[Split, ...]) -> None:
 def test_swapped_splits_are_found(splits: tuple[Split, ...], *, other_file: bool) -> None:
     """Two receipts of equal counts under each other's numbers are found, in one file and across files."""
     left = full(splits)
-    right = [split for split in splits if rows_of(split) and (split.file != left.file) == other_file and split != left][0]
+    right = next(
+        split for split in splits if rows_of(split) and (split.file != left.file) == other_file and split != left
+    )
     receipts = good_receipts(splits)
     receipts[left.index], receipts[right.index] = (
         receipts[right.index].model_copy(update={"split": left.index}),
@@ -151,9 +154,7 @@ def test_a_receipt_too_many_is_found(splits: tuple[Split, ...]) -> None:
 
 @pytest.mark.parametrize("what", ["predictions", "quarantine"])
 @pytest.mark.parametrize("change", [-1, 1, None])
-def test_a_file_of_other_rows_than_the_tally_is_found(
-    splits: tuple[Split, ...], what: str, change: int | None
-) -> None:
+def test_a_file_of_other_rows_than_the_tally_is_found(splits: tuple[Split, ...], what: str, change: int | None) -> None:
     """A file with more or fewer rows than were counted, or that is not there, is found."""
     split = full(splits)
     receipt = good_receipts(splits)[split.index]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import random
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -12,6 +12,9 @@ from hypothesis import strategies as st
 
 from etl.digest import digest_of, digest_of_range, file_seed, row_hashes
 from tests.spine.builders import MASK, seed_of
+
+if TYPE_CHECKING:
+    import random
 
 SEEDS = st.integers(0, MASK)
 ROWS = st.lists(st.integers(0, 2**63 - 1), max_size=50)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import given
@@ -22,6 +22,9 @@ from scoring.order import Order
 from scoring.session import SessionOptions
 from tests.spine.builders import MASK, NOON, make_run
 from tests.stores.site import sha256
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 def a_receipt(folder: Path) -> Receipt:
@@ -134,7 +137,7 @@ def test_a_damaged_document_is_refused(document: Document) -> None:
     """A document that was cut anywhere, or is empty, or no JSON object, is a DocumentError with the file."""
     data = document.to_bytes()
     for damaged in (data[:-1], data[: len(data) // 2], b"", b"[]", b"null", b"\xff" + data):
-        with pytest.raises(DocumentError, match="^/out/doc.json: "):
+        with pytest.raises(DocumentError, match=r"^/out/doc\.json: "):
             type(document).from_bytes(damaged, where="/out/doc.json")
 
 
@@ -153,7 +156,11 @@ def test_an_unknown_key_deep_inside_is_refused(tmp_path: Path) -> None:
 
 
 JSON = st.recursive(
-    st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**53), 2**53)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
     max_leaves=10,
 )

@@ -15,7 +15,7 @@ def every_path(run: Layout) -> list[str]:
 
 
 def test_only_predictions_end_in_parquet() -> None:
-    """Of all that is stored, only the predictions' names end in `.parquet`, and only they and `_SUCCESS` are visible."""
+    """Of all that is stored, only the predictions' names end in `.parquet`, and only they are visible."""
     run = Layout("/out", "nightly")
     paths = every_path(run)
     assert [path for path in paths if path.endswith(".parquet")] == [run.part("000001", "abc")]

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -23,11 +23,15 @@ from etl.errors import (
 from etl.layout import Layout, manifest_folder, manifest_path
 from etl.manifest import Manifest, files_table, latest_manifest, published_files, read_manifest
 from etl.publish import Mode, abort_files, publish
-from etl.receipt import Receipt
-from etl.storage import Storage
 from tests.spine.builders import PREDICTIONS, STORE, make_run
 from tests.spine.faults import Died, FaultyStore
 from tests.stores.test_contract import race
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from etl.receipt import Receipt
+    from etl.storage import Storage
 
 RACERS = 16
 
@@ -136,9 +140,8 @@ def test_publishing_twice_changes_nothing(tmp_path: Path) -> None:
 def test_publishing_again_after_another_run_adds_no_version(tmp_path: Path) -> None:
     """A run that is in the newest version is not added again, whoever published last."""
     runs = {name: make_run(STORE, layout_of(tmp_path, name)) for name in ("one", "two")}
-    for name in ("one", "two", "one"):
-        manifest = do_publish(layout_of(tmp_path, name), runs[name])
-    assert manifest.seq == 2
+    manifests = [do_publish(layout_of(tmp_path, name), runs[name]) for name in ("one", "two", "one")]
+    assert [manifest.seq for manifest in manifests] == [1, 2, 2]
     assert len(versions(tmp_path)) == 2
 
 
@@ -213,7 +216,7 @@ def calls(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     layout = layout_of(tmp_path_factory.mktemp("calls"))
     receipts = make_run(STORE, layout)
     store = FaultyStore(STORE, Died)
-    do_publish(layout, receipts, storage=store)  # type: ignore[arg-type]  it has what the store has
+    do_publish(layout, receipts, storage=store)
     return store.calls
 
 
@@ -232,7 +235,7 @@ def test_a_death_at_any_call_is_made_good(tmp_path: Path, calls: list[str], *, i
         store = FaultyStore(STORE, Died, at=at, is_applied=is_applied)
         if at >= 0:
             with pytest.raises(Died):
-                do_publish(layout, receipts, storage=store)  # type: ignore[arg-type]
+                do_publish(layout, receipts, storage=store)
         manifest = do_publish(layout, receipts)
         assert whole_version(manifest) == {"run": 6}
         assert versions(root) == [manifest]
@@ -251,7 +254,7 @@ def test_a_death_between_runs_that_race_loses_no_version(tmp_path: Path, calls: 
         runs = {name: make_run(STORE, layout_of(root, name)) for name in ("one", "two")}
         store = FaultyStore(STORE, Died, at=at, is_applied=True)
         with pytest.raises(Died):
-            do_publish(layout_of(root, "one"), runs["one"], storage=store)  # type: ignore[arg-type]
+            do_publish(layout_of(root, "one"), runs["one"], storage=store)
         do_publish(layout_of(root, "two"), runs["two"])
         manifest = do_publish(layout_of(root, "one"), runs["one"])
         assert whole_version(manifest) == {"one": 6, "two": 6}
@@ -271,6 +274,7 @@ class LostAnswers:
         return getattr(STORE, name)
 
     def create_if_absent(self, path, data):
+        """See `etl.storage.Storage.create_if_absent`."""
         if "/manifests/" not in path or self.is_lost:
             return STORE.create_if_absent(path, data)
         self.is_lost = True
@@ -279,6 +283,7 @@ class LostAnswers:
         raise TimeoutError("no answer in 60 s")
 
     def read_bytes(self, path):
+        """See `etl.storage.Storage.read_bytes`."""
         if self.is_lost and not self.can_be_asked:
             raise self.refusal("the store is away")
         return STORE.read_bytes(path)
@@ -288,7 +293,7 @@ def test_a_commit_that_landed_unanswered_is_published(tmp_path: Path) -> None:
     """A commit whose answer was lost and that is there is a success, and no other version is made."""
     layout = layout_of(tmp_path)
     receipts = make_run(STORE, layout)
-    manifest = do_publish(layout, receipts, storage=LostAnswers(is_applied=True))  # type: ignore[arg-type]
+    manifest = do_publish(layout, receipts, storage=LostAnswers(is_applied=True))
     assert versions(tmp_path) == [manifest]
     assert Path(layout.success).exists()
 
@@ -297,8 +302,10 @@ def test_a_commit_that_did_not_land_is_told(tmp_path: Path) -> None:
     """A commit that failed and is not there is a PublishError that says so; the same run can be published again."""
     layout = layout_of(tmp_path)
     receipts = make_run(STORE, layout)
-    with pytest.raises(PublishError, match=r"the commit did not land \(no answer in 60 s\). Run the same id again") as caught:
-        do_publish(layout, receipts, storage=LostAnswers(is_applied=False))  # type: ignore[arg-type]
+    with pytest.raises(
+        PublishError, match=r"the commit did not land \(no answer in 60 s\). Run the same id again"
+    ) as caught:
+        do_publish(layout, receipts, storage=LostAnswers(is_applied=False))
     assert not isinstance(caught.value, OutcomeUnknown)
     assert manifest_path(str(tmp_path), 1) in str(caught.value)
     assert latest_manifest(STORE, str(tmp_path)) is None
@@ -307,15 +314,13 @@ def test_a_commit_that_did_not_land_is_told(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("refusal", [OSError, StorageError])
 @pytest.mark.parametrize("is_applied", [False, True])
-def test_a_commit_that_nobody_knows_of_is_told(
-    tmp_path: Path, refusal: type[Exception], *, is_applied: bool
-) -> None:
+def test_a_commit_that_nobody_knows_of_is_told(tmp_path: Path, refusal: type[Exception], *, is_applied: bool) -> None:
     """A commit whose answer was lost by a store that cannot be asked is OutcomeUnknown; the same command settles it."""
     layout = layout_of(tmp_path)
     receipts = make_run(STORE, layout)
     store = LostAnswers(is_applied=is_applied, can_be_asked=False, refusal=refusal)
-    with pytest.raises(OutcomeUnknown, match="the commit may have landed. Run the same id again"):
-        do_publish(layout, receipts, storage=store)  # type: ignore[arg-type]
+    with pytest.raises(OutcomeUnknown, match=r"the commit may have landed\. Run the same id again"):
+        do_publish(layout, receipts, storage=store)
     assert not Path(layout.success).exists()
     assert whole_version(do_publish(layout, receipts)) == {"run": 6}
     assert len(versions(tmp_path)) == 1
@@ -331,7 +336,7 @@ def test_a_lost_answer_to_a_lost_race_is_no_success(tmp_path: Path) -> None:
                 do_publish(layout_of(tmp_path, "two"), runs["two"])
             return super().create_if_absent(path, data)
 
-    manifest = do_publish(layout_of(tmp_path, "one"), runs["one"], storage=Overtaken(is_applied=True))  # type: ignore[arg-type]
+    manifest = do_publish(layout_of(tmp_path, "one"), runs["one"], storage=Overtaken(is_applied=True))
     assert manifest.seq == 2
     assert whole_version(manifest) == {"two": 6, "one": 6}
 
@@ -348,7 +353,7 @@ def test_a_refusal_of_the_store_is_no_lost_answer(tmp_path: Path) -> None:
             return STORE.create_if_absent(path, data)
 
     with pytest.raises(StorageError, match="no space left"):
-        do_publish(layout, receipts, storage=Full(is_applied=False))  # type: ignore[arg-type]
+        do_publish(layout, receipts, storage=Full(is_applied=False))
     assert latest_manifest(STORE, str(tmp_path)) is None
 
 
@@ -437,7 +442,9 @@ def test_a_changed_table_of_files_is_found(tmp_path: Path) -> None:
     manifest = do_publish(layout, make_run(STORE, layout))
     for damage in (lambda: STORE.replace(layout.files, b"other"), lambda: STORE.delete(layout.files)):
         damage()
-        with pytest.raises(DocumentError, match=f"{layout.files}: the table of files of run run is missing or was changed"):
+        with pytest.raises(
+            DocumentError, match=f"{layout.files}: the table of files of run run is missing or was changed"
+        ):
             published_files(STORE, manifest.runs[0])
 
 
@@ -466,8 +473,8 @@ def test_a_version_that_vanishes_is_not_gone_around(tmp_path: Path) -> None:
     do_publish(layout, make_run(STORE, layout))
 
     class Forgetful(LostAnswers):
-        def read_bytes(self, path):
+        def read_bytes(self, _):
             return None
 
-    with pytest.raises(DocumentError, match="was listed and is gone. Nobody may remove a manifest"):
-        latest_manifest(Forgetful(is_applied=False), str(tmp_path))  # type: ignore[arg-type]
+    with pytest.raises(DocumentError, match=r"was listed and is gone\. Nobody may remove a manifest"):
+        latest_manifest(Forgetful(is_applied=False), str(tmp_path))

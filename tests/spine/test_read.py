@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import random
 import re
 import subprocess
 import sys
@@ -113,7 +112,9 @@ def test_a_replaced_file_is_told(tmp_path: Path, sizes: list[int]) -> None:
     split = whole(path)
     os.utime(path, ns=(0, 0))
     write_groups(path, sizes)
-    message = f"{path}: was replaced ({split.file.bytes} bytes then, {path.stat().st_size} now) after the run was planned"
+    message = (
+        f"{path}: was replaced ({split.file.bytes} bytes then, {path.stat().st_size} now) after the run was planned"
+    )
     with pytest.raises(InputChanged, match=re.escape(message)):
         SplitReader(STORE, split)
 
@@ -167,7 +168,7 @@ def test_a_damaged_page_is_told_with_its_row_group(tmp_path: Path, group: int) -
     start = chunk.dictionary_page_offset or chunk.data_page_offset
     data[start : start + 200] = b"\xff" * 200
     path.write_bytes(data)
-    read = []
+    read: list[pa.RecordBatch] = []
     with pytest.raises(ReadError, match=f"{path}: row group {group} cannot be decoded: .*Replace the file"):
         read.extend(SplitReader(STORE, whole(path)).batches(["id"], 1000))
     assert sum(batch.num_rows for batch in read) == 1000 * group
@@ -176,14 +177,15 @@ def test_a_damaged_page_is_told_with_its_row_group(tmp_path: Path, group: int) -
 def spoil_every_part(path: Path) -> None:
     """Read a file with one wrong byte, at many places; anything but all its rows and a ReadError is an error here."""
     data = path.read_bytes()
-    for place in random.Random(7).sample(range(len(data)), 150):
+    for place in range(3, len(data), 17):
         spoiled = bytearray(data)
         spoiled[place] ^= 0xFF
         path.write_bytes(spoiled)
         try:
             found = read_all(path)
         except ReadError as error:
-            assert str(path) in str(error)
+            if str(path) not in str(error):
+                raise
         else:
             assert found.column(ROW).to_pylist() == list(range(60))
 
@@ -208,6 +210,8 @@ def test_a_footer_that_contradicts_itself_is_told(tmp_path: Path) -> None:
     length = int.from_bytes(data[-8:-4], "little")
     footer = data[-8 - length : -8]
     assert footer.count(bytes([0x16, rows_of_file])) == 1
-    path.write_bytes(data[: -8 - length] + footer.replace(bytes([0x16, rows_of_file]), bytes([0x16, 62 * 2])) + data[-8:])
+    path.write_bytes(
+        data[: -8 - length] + footer.replace(bytes([0x16, rows_of_file]), bytes([0x16, 62 * 2])) + data[-8:]
+    )
     with pytest.raises(ReadError, match=f"{path}: a damaged footer says that the file has 62 rows, in row groups 63"):
         SplitReader(STORE, whole(path))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -13,6 +13,9 @@ from etl.errors import ContractError, InputMissing, ReadError
 from etl.references import pin_references
 from etl.spec import Spec, read_spec
 from tests.stores.site import sha256
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 SPEC = """
 format: scorespec/1
@@ -72,7 +75,9 @@ def test_a_spec_without_references_takes_none(tmp_path: Path) -> None:
 
 def test_tables_given_and_tables_joined_are_the_same(spec: Spec, tmp_path: Path) -> None:
     """A table that is missing, or given in vain, is a ContractError with its name and the nearest right one."""
-    with pytest.raises(ContractError, match="reference table 'airports' is joined by the spec; say where it is") as caught:
+    with pytest.raises(
+        ContractError, match="reference table 'airports' is joined by the spec; say where it is"
+    ) as caught:
         pin_references(spec, {"airport": "x"})
     assert "airport" in str(caught.value).partition("`references`")[2]
     uri = write(tmp_path / "ref", a=airports(["a"]))
@@ -102,7 +107,8 @@ def test_files_of_other_columns_are_told(spec: Spec, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "table", [airports(["a", "a"]), airports([None]), airports(["a"]).drop_columns(["alt"]), airports(["a"], pa.string())]
+    "table",
+    [airports(["a", "a"]), airports([None]), airports(["a"]).drop_columns(["alt"]), airports(["a"], pa.string())],
 )
 def test_a_table_that_breaks_its_declaration_is_refused(spec: Spec, tmp_path: Path, table: pa.Table) -> None:
     """A key that stands twice or is null, or a column that is missing or of another type, is told with the URI."""

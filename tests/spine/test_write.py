@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import tempfile
 from pathlib import Path
+from typing import cast
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -125,31 +126,34 @@ class FullDisk:
         self.room = 10
 
     def write(self, data, /):
+        """See `etl.storage.PendingWriter.write`."""
         self.room -= memoryview(data).nbytes
         if self.room < 0:
             raise StorageError("/out/part: no space left to write.")
         return memoryview(data).nbytes
 
     def flush(self):
-        pass
+        """See `etl.storage.PendingWriter.flush`."""
 
     close = flush
 
     def abort(self):
+        """See `etl.storage.PendingWriter.abort`."""
         self.closed = True
 
 
 class FullStore:
     """A store whose only operation ends in a full disk."""
 
-    def begin(self, path):
+    def begin(self, _):
+        """See `etl.storage.Storage.begin`."""
         return FullDisk()
 
 
 @WRITERS
 def test_a_refusal_of_the_store_is_told_once(kind: Writer) -> None:
     """What the store says when it refuses bytes comes out as it is, and aborting afterwards says nothing more."""
-    writer = kind(FullStore(), "/out/part", SCHEMA)  # type: ignore[arg-type]  no more of a store is needed
+    writer = kind(cast("Storage", FullStore()), "/out/part", SCHEMA)
     with pytest.raises(StorageError, match="no space left"):  # noqa: PT012  which of the two writes is the writer's own
         for number in range(100):
             writer.write(batch_of(1000, number))

@@ -32,8 +32,7 @@ def main() -> None:
             os._exit(0 if storage.create_if_absent(path, payload(number)) else 1)
         children.append(child)
     os.close(starting)
-    codes = [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]
-    print(*codes)
+    [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]
 
 
 if __name__ == "__main__":

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import io
-from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
-from etl.storage import Pending, Storage
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from etl.storage import Pending, Storage
 
 
 @dataclass(frozen=True)
@@ -38,6 +41,7 @@ class Site:
 
 
 def sha256(data: bytes) -> str:
+    """The digest of bytes, in hexadecimal."""
     return hashlib.sha256(data).hexdigest()
 
 
@@ -49,11 +53,13 @@ def parquet_bytes(number: int) -> bytes:
 
 
 def read_by_pyarrow(folder: str) -> set[int]:
+    """The numbers that pyarrow finds."""
     table = ds.dataset(folder, format="parquet").to_table()
     return set(table.column("number").to_pylist()) if table.num_columns else set()
 
 
 def read_by_duckdb(folder: str) -> set[int]:
+    """The numbers that DuckDB finds."""
     import duckdb
 
     with duckdb.connect() as connection:
@@ -64,6 +70,7 @@ def read_by_duckdb(folder: str) -> set[int]:
 
 
 def read_by_polars(folder: str) -> set[int]:
+    """The numbers that Polars finds."""
     import polars as pl
 
     try:
@@ -75,6 +82,7 @@ def read_by_polars(folder: str) -> set[int]:
 
 
 def read_by_pandas(folder: str) -> set[int]:
+    """The numbers that pandas finds."""
     import pandas as pd
 
     frame = pd.read_parquet(folder)

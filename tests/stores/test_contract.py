@@ -9,6 +9,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -56,6 +57,7 @@ def seen_while(action, look):
 
 
 def listed(site: Site, pattern: str) -> list[str]:
+    """Names under the site's folder that a listing finds."""
     return [file.path.removeprefix(f"{site.root}/") for file in site.storage.list_files(site.path(pattern))]
 
 
@@ -233,15 +235,15 @@ def test_a_pending_file_knows_its_bytes(site: Site, size: int) -> None:
     import pyarrow as pa
 
     data = b"p" * size
-    writer = site.storage.begin(site.path("out/part.parquet"))
-    assert writer.closed is False
+    writer: Any = site.storage.begin(site.path("out/part.parquet"))
+    assert not writer.closed
     assert writer.write(data) == size
     assert writer.write(memoryview(data)) == size
     assert writer.write(pa.py_buffer(data)) == size
     writer.flush()
     writer.close()
     pending = writer.finish()
-    assert writer.closed is True
+    assert writer.closed
     assert (pending.path, pending.bytes) == (site.path("out/part.parquet"), 3 * size)
     assert pending.sha256 == sha256(3 * data)
     site.storage.complete(pending)
@@ -326,11 +328,10 @@ def test_a_writer_that_is_aborted_leaves_nothing(site: Site) -> None:
     for written, is_finished in product((b"", b"bytes"), (False, True)):
         writer = site.storage.begin(site.path("part"))
         writer.write(written)
-        if is_finished:
-            pending = writer.finish()
+        pending = writer.finish() if is_finished else None
         writer.abort()
         assert writer.closed is True
-        if is_finished:
+        if pending is not None:
             with pytest.raises(PendingLost):
                 site.storage.complete(pending)
         assert site.storage.stat(site.path("part")) is None

@@ -10,14 +10,18 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from etl.errors import PendingLost, StorageError
 from etl.local import LocalStorage
-from etl.storage import Pending
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from etl.storage import Pending
 
 REPOSITORY = Path(__file__).parents[2]
 NOBODY = 65534
@@ -39,6 +43,7 @@ READS: dict[str, Callable[[str], object]] = {
 
 
 def write_pending(path: Path, data: bytes = b"bytes") -> Pending:
+    """A finished pending file."""
     writer = STORE.begin(str(path))
     writer.write(data)
     return writer.finish()
@@ -78,7 +83,7 @@ def public_folder() -> Iterator[Path]:
 def test_a_folder_without_the_right_to_write_is_told(public_folder: Path, name: str) -> None:
     """A write that is refused for want of a right names the path and asks for the right."""
     public_folder.chmod(0o555)
-    with as_somebody(), pytest.raises(StorageError, match="no permission to write. Give the user") as caught:
+    with as_somebody(), pytest.raises(StorageError, match=r"no permission to write\. Give the user") as caught:
         WRITES[name](str(public_folder / "file"))
     assert str(public_folder / "file") in str(caught.value)
     assert files_in(public_folder) == []
@@ -91,7 +96,10 @@ def test_a_folder_that_became_read_only_is_told(public_folder: Path, name: str) 
     pending = write_pending(public_folder / "part")
     public_folder.chmod(0o555)
     before = files_in(public_folder)
-    with as_somebody(), pytest.raises(StorageError, match=f"{public_folder}.*(no permission to|belongs to another user)"):
+    with (
+        as_somebody(),
+        pytest.raises(StorageError, match=f"{public_folder}.*(no permission to|belongs to another user)"),
+    ):
         {
             "complete": lambda: STORE.complete(pending),
             "abort": lambda: STORE.abort(pending),
@@ -136,7 +144,7 @@ def test_a_hidden_folder_need_not_be_readable(public_folder: Path) -> None:
 def test_a_file_where_a_folder_should_be_is_told(tmp_path: Path, name: str, below: str) -> None:
     """A write below a file is a StorageError with the path, and not taken for a name that somebody else created."""
     (tmp_path / "file").write_bytes(b"")
-    with pytest.raises(StorageError, match="Not a directory. Choose another folder") as caught:
+    with pytest.raises(StorageError, match=r"Not a directory\. Choose another folder") as caught:
         WRITES[name](str(tmp_path / below))
     assert str(tmp_path / below) in str(caught.value)
     assert files_in(tmp_path) == ["file"]
@@ -202,8 +210,8 @@ def told_on(limit: str, folder: Path, *prefix: str) -> tuple[dict[str, str], lis
 
 
 def test_a_full_disk_is_told_and_keeps_no_remains(tmp_path: Path) -> None:
-    """On a full disk every write is a StorageError with path and remedy, and leaves neither a file nor a part of one."""
-    mounted = f"mount -t tmpfs -o size=256k tmpfs {tmp_path} && exec \"$@\""
+    """On a full disk every write is a StorageError with path and remedy, and leaves nothing, not even in part."""
+    mounted = f'mount -t tmpfs -o size=256k tmpfs {tmp_path} && exec "$@"'
     prefix = ["unshare", "--map-root-user", "--user", "--mount", "sh", "-c", mounted, "sh"]
     found, names = told_on("", tmp_path, *prefix)
     assert found.keys() == {"create_if_absent", "replace", "write"}
@@ -280,6 +288,7 @@ def test_links_are_followed(tmp_path: Path) -> None:
 
 
 def spoil(folder: Path, kind: str) -> None:
+    """Put something into a folder that cannot be input."""
     if kind == "link to nothing":
         (folder / "bad").symlink_to(folder / "nothing")
     elif kind == "link back":
