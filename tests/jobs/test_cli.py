@@ -28,8 +28,8 @@ from tests.jobs.outputs import ROWS, run_job, write_bad_input, write_input, writ
 from tests.numbers_job import write_numbers
 
 if TYPE_CHECKING:
-    from click.testing import Result
     from pyspark.sql import SparkSession
+    from typer.testing import Result
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -161,7 +161,7 @@ def test_each_ending_has_its_code(job: Path, monkeypatch: pytest.MonkeyPatch, er
 
 def test_a_defect_is_one_line_unless_debugged(job: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """An error that nobody foresaw is one line that names it; with --debug, anywhere, comes the traceback."""
-    monkeypatch.setattr(cli, "run_job", lambda *_: {}["missing"])
+    monkeypatch.setattr(cli, "run_job", lambda *_: dict[str, str]()["missing"])
     short = batchscore("run", job)
     assert short.exit_code == 1
     assert "error: unexpected KeyError: 'missing'. Run with --debug for the traceback." in short.stderr

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import tempfile
 from pathlib import Path
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -18,6 +18,9 @@ from etl.errors import StorageError
 from etl.write import ArrowWriter, ParquetWriter
 from tests.spine.builders import STORE
 from tests.stores.site import sha256
+
+if TYPE_CHECKING:
+    from etl.storage import Storage
 
 SCHEMA = pa.schema(
     [

@@ -32,7 +32,8 @@ def main() -> None:
             os._exit(0 if storage.create_if_absent(path, payload(number)) else 1)
         children.append(child)
     os.close(starting)
-    [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]
+    codes = [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]
+    sys.stdout.write(" ".join(str(code) for code in codes))
 
 
 if __name__ == "__main__":

@@ -1,0 +1,191 @@
+"""From a model's tensors to published columns: types, lists, elements, and shapes that were not declared."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from onnx import TensorProto, helper
+
+from scoring.create import create_bundle
+from scoring.errors import InferenceError
+from scoring.outputs import OutputColumn
+from scoring.signature import TensorSpec
+from tests.numbers_job import FEATURES
+from tests.scoring.workshop import LOGISTIC_SPEC, STORE, Work, model_of, numbers, parts_of, predictions
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+CLASSES = np.array(["cat", "dög", "eel"], dtype=object)
+WEIGHTS = np.array([[1.0, 0.0, -1.0], [0.5, 0.5, 0.0], [0.0, 2.0, 1.0], [-1.0, 0.0, 0.25]], dtype=np.float32)
+
+
+def classifier() -> bytes:
+    """Probabilities (n, 3), class numbers (n,), names (n,), the winner's probability (n, 1) and whether it is > ½."""
+    nodes = [
+        helper.make_node("MatMul", ["X", "W"], ["z"]),
+        helper.make_node("Softmax", ["z"], ["probabilities"], axis=1),
+        helper.make_node("ArgMax", ["probabilities"], ["label"], axis=1, keepdims=0),
+        helper.make_node("Gather", ["classes", "label"], ["name"], axis=0),
+        helper.make_node("ReduceMax", ["probabilities"], ["best"], axes=[1], keepdims=1),
+        helper.make_node("Cast", ["best"], ["best64"], to=TensorProto.DOUBLE),
+        helper.make_node("Greater", ["best", "half"], ["is_sure"]),
+    ]
+    outputs = {
+        "probabilities": (TensorProto.FLOAT, [None, 3]),
+        "label": (TensorProto.INT64, [None]),
+        "name": (TensorProto.STRING, [None]),
+        "best64": (TensorProto.DOUBLE, [None, 1]),
+        "is_sure": (TensorProto.BOOL, [None, 1]),
+    }
+    constants = {"W": WEIGHTS, "classes": CLASSES, "half": np.array(0.5, np.float32)}
+    return model_of(nodes, {"X": (TensorProto.FLOAT, [None, 4])}, outputs, **constants)
+
+
+COLUMNS = (
+    OutputColumn(column="all", tensor="probabilities", type="float32"),
+    OutputColumn(column="all64", tensor="probabilities", type="float64"),
+    OutputColumn(column="p_dog", tensor="probabilities", type="float64", element=1),
+    OutputColumn(column="label", tensor="label", type="int64"),
+    OutputColumn(column="label32", tensor="label", type="int32"),
+    OutputColumn(column="name", tensor="name", type="string"),
+    OutputColumn(column="best", tensor="best64", type="float32"),
+    OutputColumn(column="sure", tensor="is_sure", type="bool"),
+)
+
+
+@pytest.mark.parametrize("batch_rows", [1, 33, 1000])
+def test_every_kind_of_output_is_published(tmp_path: Path, batch_rows: int) -> None:
+    """Vectors, elements of vectors, numbers, texts and truths come out as columns of the types that were asked for."""
+    parts = parts_of(LOGISTIC_SPEC, classifier(), numbers(3), COLUMNS)
+    work = Work(tmp_path, numbers(100), lambda folder: create_bundle(STORE, str(folder), parts))
+    found = predictions(work.score(batch_rows=batch_rows))
+    float32s, float64s = pa.list_(pa.float32()), pa.list_(pa.float64())
+    types = [float32s, float64s, pa.float64(), pa.int64(), pa.int32(), pa.string(), pa.float32(), pa.bool_()]
+    assert [(field.name, field.type) for field in found.schema][1:] == [
+        (column.column, type_) for column, type_ in zip(COLUMNS, types, strict=True)
+    ]
+    matrix = np.stack([work.table.column(name).to_numpy() for name in FEATURES], axis=1) @ WEIGHTS
+    expected = np.exp(matrix) / np.exp(matrix).sum(axis=1, keepdims=True)
+    label = expected.argmax(axis=1)
+    for name in ("all", "all64"):
+        np.testing.assert_allclose(np.stack(found.column(name).to_numpy()), expected, rtol=1e-5)
+    np.testing.assert_allclose(found.column("p_dog").to_numpy(), expected[:, 1], rtol=1e-5)
+    np.testing.assert_allclose(found.column("best").to_numpy(), expected.max(axis=1), rtol=1e-5)
+    assert found.column("label").to_pylist() == found.column("label32").to_pylist() == label.tolist()
+    assert found.column("name").to_pylist() == CLASSES[label].tolist()
+    assert found.column("sure").to_pylist() == (expected.max(axis=1) > 0.5).tolist()
+
+
+def tensor(dtype: str, *shape: int | None) -> TensorSpec:
+    """A declared tensor t."""
+    return TensorSpec(name="t", dtype=dtype, shape=shape)
+
+
+def make(values: np.ndarray, declared: TensorSpec, **facts: Any) -> list[Any]:
+    """The column c of 2 rows."""
+    column = OutputColumn(column="c", tensor="t", **facts)
+    made = column.array({"t": values}, declared, 2)
+    assert made.type == column.field(declared).type
+    return list(made.to_pylist())
+
+
+@pytest.mark.parametrize(
+    ("values", "shape", "facts", "expected"),
+    [
+        ([[1.0], [2.0]], (None, 1), {}, [1.0, 2.0]),
+        ([[1.0], [2.0]], (None, None), {}, [[1.0], [2.0]]),
+        ([[1.0, 3.0], [2.0, 4.0]], (None, None), {}, [[1.0, 3.0], [2.0, 4.0]]),
+        ([[1.0, 3.0], [2.0, 4.0]], (None, None), {"element": 1}, [3.0, 4.0]),
+        ([1.0, 2.0], (None,), {}, [1.0, 2.0]),
+        ([1.0, 2.0], (None,), {"element": 0}, [1.0, 2.0]),
+        ([[], []], (None, None), {}, [[], []]),
+        ([[1.0], [2.0]], (None, 1), {"element": 0}, [1.0, 2.0]),
+    ],
+)
+def test_a_matrix_is_a_list_unless_it_is_one_wide(
+    values: list[Any], shape: tuple[int | None, ...], facts: dict[str, Any], expected: list[Any]
+) -> None:
+    """(n, k) is a list column, (n, 1) that is declared so and (n,) are scalars, and an element is always one."""
+    assert make(np.array(values, dtype=np.float32), tensor("float32", *shape), type="float32", **facts) == expected
+
+
+def test_an_axis_that_is_a_view_is_read_right() -> None:
+    """A tensor that lies in memory column by column gives its rows."""
+    values = np.asfortranarray(np.array([[1, 2], [3, 4]], dtype=np.float32))
+    assert make(values, tensor("float32", None, 2), type="float32") == [[1.0, 2.0], [3.0, 4.0]]
+    assert make(values, tensor("float32", None, 2), type="float32", element=1) == [2.0, 4.0]
+
+
+@pytest.mark.parametrize(
+    ("values", "shape", "facts"),
+    [
+        (np.zeros(3), (None,), {}),
+        (np.zeros((1, 1)), (None, 1), {}),
+        (np.zeros((2, 2)), (None, 1), {}),
+        (np.zeros((2, 2)), (None, None), {"element": 2}),
+        (np.zeros((2, 0)), (None, None), {"element": 0}),
+        (np.zeros(()), (None,), {}),
+        (np.zeros((2, 2, 2)), (None, 1), {}),
+    ],
+)
+def test_a_shape_that_was_not_declared_is_told(
+    values: np.ndarray, shape: tuple[int | None, ...], facts: dict[str, Any]
+) -> None:
+    """A model that gives other rows or another width than its column needs is an InferenceError with the shape."""
+    with pytest.raises(
+        InferenceError, match=r"model output t has shape .* for 2 rows; column 'c' cannot be made"
+    ) as caught:
+        make(values, tensor("float64", *shape), type="float64", **facts)
+    assert str(values.shape) in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("values", "type_"), [([0.5, 1.0], "int64"), ([float("nan"), 1.0], "int32"), ([1e300, 0.0], "int64")]
+)
+def test_a_value_that_its_type_cannot_hold_is_told(values: list[float], type_: str) -> None:
+    """A value that would be changed by the column's type is an InferenceError with the column and the type."""
+    with pytest.raises(InferenceError, match=f"model output t cannot become column 'c' of type {type_}"):
+        make(np.array(values), tensor("float64", None), type=type_)
+
+
+def test_only_narrowing_to_float32_may_round() -> None:
+    """A double becomes the nearest float32, because that is what publishing it as float32 asks for."""
+    assert make(np.array([0.1, 1e300]), tensor("float64", None), type="float32") == [float(np.float32(0.1)), np.inf]
+
+
+@pytest.mark.parametrize(
+    ("declared", "facts", "problem"),
+    [
+        (tensor("float32"), {"type": "float32"}, "rank 0"),
+        (tensor("float32", None, 2, 2), {"type": "float32"}, "rank 3"),
+        (tensor("float32", None, 2), {"type": "float32", "element": 2}, "has no element 2"),
+        (tensor("float32", None), {"type": "float32", "element": 1}, "has no element 1"),
+        (tensor("string", None), {"type": "int64"}, "cannot become int64"),
+        (tensor("float32", None), {"type": "string"}, "cannot become string"),
+        (tensor("float32", None, 2), {"type": "float32", "element": 1}, None),
+        (tensor("float32", None, None), {"type": "float32", "element": 99}, None),
+    ],
+)
+def test_what_cannot_be_published_is_known_before(
+    declared: TensorSpec, facts: dict[str, Any], problem: str | None
+) -> None:
+    """A column that no batch could fill is known from the declaration alone."""
+    found = OutputColumn(column="c", tensor="t", **facts).problem(declared)
+    assert (found is None) == (problem is None)
+    assert (problem or "") in (found or "")
+
+
+def test_a_model_that_forgets_rows_fails_the_split(tmp_path: Path) -> None:
+    """A model that gives one score for a whole batch fails the split, for no row can be blamed."""
+    nodes = [helper.make_node("ReduceMean", ["X"], ["p"], axes=[0], keepdims=1)]
+    outputs = {"p": (TensorProto.FLOAT, [None, 4])}
+    model = model_of(nodes, {"X": (TensorProto.FLOAT, [None, 4])}, outputs)
+    column = OutputColumn(column="p", tensor="p", type="float32", element=0)
+    parts = parts_of(LOGISTIC_SPEC, model, numbers(1), [column])
+    work = Work(tmp_path, numbers(10), lambda folder: create_bundle(STORE, str(folder), parts))
+    with pytest.raises(InferenceError, match=r"model output p has shape \(1, 4\) for 10 rows"):
+        work.score()
