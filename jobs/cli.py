@@ -94,7 +94,7 @@ def _share(value: float | None) -> float | None:
 
 _Config = Annotated[str, typer.Argument(metavar="CONFIG", help="The job's YAML file.")]
 _Where = Annotated[str, typer.Argument(metavar="WHERE", help="The job's YAML file, or the URI of its output.")]
-_Run = Annotated[str | None, typer.Argument(metavar="[RUN]", help="A run id; without it, the newest run.")]
+_Run = Annotated[str | None, typer.Argument(metavar="RUN", help="A run id; without it, the newest run.")]
 _TheRun = Annotated[str, typer.Argument(metavar="RUN", help="The id of a run that is held back.")]
 _Reason = Annotated[str, typer.Option(metavar="TEXT", help="Why; it is kept with the run.")]
 _Sets = Annotated[
@@ -160,7 +160,11 @@ def plan(
     sample: _Sample = None,
     as_json: _Json = False,
 ) -> None:
-    """Say what a run would read, split, score and write. Starts nothing, writes nothing."""
+    """Say what a run would do; starts nothing, writes nothing.
+
+    Shows what would be read, split, scored and written, and the projected memory of a worker. For a run id that was
+    tried before, also how much of it is done.
+    """
     job = read_config(config, tuple(sets or ()))
     shown = preview(RunRequest(config=job, run_id=run_id or new_run_id(job.name), limit=limit, sample=sample))
     if as_json:
@@ -171,7 +175,10 @@ def plan(
 
 @app.command()
 def validate(config: _Config, *, sets: _Sets = None) -> None:
-    """Check config, input, model, contract, references and golden rows. Exits 2 when something is wrong."""
+    """Check all that can be checked without scoring; exits 2 on a fault.
+
+    Config, input, model, contract against the first file, references, golden rows on the device, plan.
+    """
     checks = check_job(read_config(config, tuple(sets or ())))
     _screen().sheet(summary.checks_sheet(checks))
     if any(check.state == "failed" for check in checks):
@@ -188,7 +195,7 @@ def fit(
     ] = None,
     out: Annotated[str, typer.Option(metavar="FILE", help="Where the fitted spec goes.")],
 ) -> None:
-    """Learn what an ETL recipe's steps learn, and write the fitted spec."""
+    """Learn what an ETL recipe's steps learn; writes the fitted spec."""
     pairs = [text.partition("=") for text in reference or ()]
     for name, equals, uri in pairs:
         if not (name and equals and uri):
@@ -230,7 +237,11 @@ def history(
     last: Annotated[int, typer.Option(min=1, metavar="N", help="How many.")] = 20,
     as_json: _Json = False,
 ) -> None:
-    """List runs, newest first: of an output, or of all that is collected under the config's metrics.uri."""
+    """List runs, newest first.
+
+    Those of an output; with a config that has metrics.uri, also those of its job that were collected there. WHERE may
+    be such a folder of collected records, too.
+    """
     lines = runs.history(where, job)
     if as_json:
         for line in lines[:last]:
@@ -248,7 +259,7 @@ def history(
 def results(
     where: _Where,
     run_id: Annotated[
-        str | None, typer.Argument(metavar="[RUN]", help="A run id; without it, the whole version.")
+        str | None, typer.Argument(metavar="RUN", help="A run id; without it, the whole version.")
     ] = None,
     *,
     rows: Annotated[int, typer.Option("--rows", "-n", min=0, metavar="N", help="How many rows to print.")] = 10,
@@ -261,7 +272,7 @@ def results(
         bool, typer.Option("--quarantine", help="Show the rows that a run set aside, by reason.")
     ] = False,
 ) -> None:
-    """Print or export published predictions, or the rows that were set aside."""
+    """Print or export predictions, or show the rows that were set aside."""
     if sum((export is not None, path, quarantine)) > 1:
         message = "--export, --path and --quarantine are three different questions; ask one."
         raise typer.BadParameter(message)
@@ -288,7 +299,7 @@ def publish(
     accept_errors: Annotated[int, typer.Option(min=0, metavar="N", help="Quarantined rows that you accept.")],
     reason: _Reason,
 ) -> None:
-    """Publish a run that is held back over its budget. Scores nothing."""
+    """Publish a run that is held back over its budget; scores nothing."""
     target = runs.find_run(where, run_id)
     with Observer(target, display_for(Console(stderr=True))) as observer:
         record = decisions.publish_run(target, accept_errors=accept_errors, reason=reason, on_step=observer)
@@ -298,7 +309,10 @@ def publish(
 
 @app.command()
 def discard(where: _Where, run_id: _TheRun, *, reason: _Reason) -> None:
-    """Throw away the predictions of a run that is held back. Its record and its quarantined rows stay."""
+    """Throw away the predictions of a run that is held back.
+
+    Its record and its quarantined rows stay. Its id is used up.
+    """
     target = runs.find_run(where, run_id)
     record = decisions.discard_run(target, reason=reason)
     _collect(where, record)
@@ -316,7 +330,7 @@ class _Document(StrEnum):
 
 @app.command()
 def schema(document: Annotated[_Document, typer.Argument(help="Which document.")]) -> None:
-    """Print the JSON Schema of a job, an ETL spec, a bundle or a run record."""
+    """Print the JSON Schema of a document, for editors and programs."""
     typer.echo(json.dumps(json_schema(document.value), indent=1))
 
 

@@ -121,7 +121,7 @@ def find_run(where: str, run_id: str | None = None) -> Target:
     """
     storage, root = output_root(where)
     if run_id is None:
-        lines = _lines_of(storage, root)
+        lines = _newest_first(_lines_of(storage, root))
         if not lines:
             trials = storage.names(scratch_folder(root))
             hint = f" There are trials; name one: {', '.join(trials)}." if trials else ""
@@ -154,19 +154,21 @@ def look_at(target: Target) -> RunView:
 
 
 def history(where: str, job: str | None = None) -> list[RunLine]:
-    """Runs, newest first: of an output root, or of all jobs whose records are collected under `metrics.uri`.
+    """Runs, newest first, of one job or of all.
 
-    A config with `metrics.uri` gives the collected runs of its job. A URI is an output root, or a folder of collected
-    records. `job` keeps the runs of one job.
+    A config gives the runs of its job: those under its output, unfinished ones too, and those that were collected under
+    `metrics.uri` from other places. A URI is an output root, or a folder of collected records.
     """
     config = config_of(where)
-    if config is not None and config.metrics is not None:
-        storage, folder = storage_for(config.metrics.uri)
-        lines = _collected(storage, folder, job or config.name)
+    storage, root = storage_for(where if config is None else config.output.uri)
+    lines = {line.run_id: line for line in _lines_of(storage, root)}
+    if config is None:
+        lines = lines or {line.run_id: line for line in _collected(storage, root, job)}
     else:
-        storage, root = storage_for(where if config is None else config.output.uri)
-        lines = _lines_of(storage, root) or _collected(storage, root, job)
-    return [line for line in lines if job in {None, line.job}]
+        job = job or config.name
+        if config.metrics is not None:
+            lines.update((line.run_id, line) for line in _collected(*storage_for(config.metrics.uri), job))
+    return _newest_first([line for line in lines.values() if job in {None, line.job}])
 
 
 def collect_record(uri: str, record: RunRecord) -> None:
@@ -193,20 +195,21 @@ def quarantined_rows(target: Target) -> pa.Table:
     paths = [receipt.quarantine.pending.path for receipt in receipts_of(target, plan) if receipt.quarantine is not None]
     with ThreadPoolExecutor(_THREADS) as threads:
         tables = list(threads.map(partial(_ipc_table, target.storage), paths))
-    return pa.concat_tables(tables) if tables else _NO_ROWS
+    return pa.concat_tables(tables) if tables else _PLACE_AND_REASON.empty_table()
 
 
-_NO_ROWS = pa.table(
+_PLACE_AND_REASON = pa.schema(
     {
-        "file": pa.array([], pa.string()),
-        "row": pa.array([], pa.int64()),
-        "stage": pa.array([], pa.string()),
-        "code": pa.array([], pa.string()),
-        "rule": pa.array([], pa.string()),
-        "column": pa.array([], pa.string()),
-        "message": pa.array([], pa.string()),
+        "file": pa.string(),
+        "row": pa.int64(),
+        "stage": pa.string(),
+        "code": pa.string(),
+        "rule": pa.string(),
+        "column": pa.string(),
+        "message": pa.string(),
     }
 )
+"""What a quarantine without rows has as well; the preview's columns are those of the model."""
 
 
 def _ipc_table(storage: Storage, path: str) -> pa.Table:
@@ -218,7 +221,7 @@ def _lines_of(storage: Storage, root: str) -> list[RunLine]:
     run_ids = storage.names(runs_folder(root))
     with ThreadPoolExecutor(_THREADS) as threads:
         lines = threads.map(lambda run_id: _line(Target(storage, Layout(root, run_id))), run_ids)
-        return _newest_first([line for line in lines if line is not None])
+        return [line for line in lines if line is not None]
 
 
 def _line(target: Target) -> RunLine | None:
@@ -235,6 +238,8 @@ def _line(target: Target) -> RunLine | None:
 
 def _collected(storage: Storage, folder: str, job: str | None) -> list[RunLine]:
     jobs = [job] if job is not None else [name for name in storage.names(folder) if _JOB.fullmatch(name)]
+    # What is a file of that name holds no records.
+    jobs = [name for name in jobs if storage.stat(f"{folder}/{name}") is None]
     paths = [
         f"{folder}/{name}/{file}"
         for name in jobs
@@ -243,7 +248,7 @@ def _collected(storage: Storage, folder: str, job: str | None) -> list[RunLine]:
     ]
     with ThreadPoolExecutor(_THREADS) as threads:
         records = threads.map(partial(load_record, storage), paths)
-        return _newest_first([RunLine.of_record(record) for record in records if record is not None])
+        return [RunLine.of_record(record) for record in records if record is not None]
 
 
 def _newest_first(lines: list[RunLine]) -> list[RunLine]:

@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pyarrow as pa
-import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 from pyarrow import csv
 
@@ -35,6 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
 
     import pandas as pd
+    import pyarrow.dataset as ds
     from pyspark.sql import DataFrame, SparkSession
 
     from etl.storage import Storage
@@ -195,6 +195,8 @@ class Results:
         if not isinstance(self._storage, LocalStorage):
             message = f"{self.root}: a dataset needs a file system of pyarrow's. Use arrow() or batches()."
             raise Refused(message)
+        import pyarrow.dataset as ds  # noqa: PLC0415  it imports pandas, half a second that a command need not pay
+
         return ds.dataset(list(self._paths), schema=self.schema, format="parquet")
 
     def pandas(self, columns: Sequence[str] | None = None) -> pd.DataFrame:

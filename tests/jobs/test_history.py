@@ -49,10 +49,16 @@ def test_runs_are_listed_newest_first(job: Path) -> None:
 
 
 def test_collected_records_span_outputs(job: Path) -> None:
-    """A config with metrics.uri lists the runs collected there, without trials; its folder lists the same."""
-    assert [line.run_id for line in history(str(job))] == ["b-partial"]
-    assert history(str(job.parent / "metrics")) == history(str(job))
-    assert history(str(job.parent / "metrics"), job="other") == []
+    """A config lists the runs of its output and those of its job that were collected from elsewhere, each once."""
+    metrics = str(job.parent / "metrics")
+    assert [line.run_id for line in history(metrics)] == ["b-partial"], "trials are not collected"
+    record = look_at(find_run(str(job), "b-partial")).record
+    assert record is not None
+    collect_record(metrics, record.model_copy(update={"run_id": "elsewhere"}))
+    collect_record(metrics, record.model_copy(update={"run_id": "others", "job": "other"}))
+    assert {line.run_id for line in history(str(job))} == {"a-held", "b-partial", "c-lost", "elsewhere"}
+    assert [line.run_id for line in history(str(job), job="other")] == ["others"]
+    assert {line.run_id for line in history(metrics)} == {"b-partial", "elsewhere", "others"}
 
 
 def test_collecting_again_replaces(job: Path, tmp_path: Path) -> None:
@@ -61,7 +67,8 @@ def test_collecting_again_replaces(job: Path, tmp_path: Path) -> None:
     assert record is not None
     collect_record(str(tmp_path / "all"), record)
     collect_record(str(tmp_path / "all"), record.model_copy(update={"state": RunState.DISCARDED}))
-    (tmp_path / "all" / "README.txt").write_text("not a job")
+    for name in ("README.txt", "readme"):
+        (tmp_path / "all" / name).write_text("not a job")
     assert [(line.run_id, line.state) for line in history(str(tmp_path / "all"))] == [("a-held", "DISCARDED")]
 
 

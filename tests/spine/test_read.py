@@ -201,17 +201,31 @@ def test_no_damage_to_a_file_is_a_defect_of_ours(tmp_path: Path) -> None:
     subprocess.run([sys.executable, "-W", "error", "-c", program], cwd=REPOSITORY, check=True)
 
 
+def write_with_footer(path: Path, *, file_rows: int, group_rows: int) -> None:
+    """A file of 20 and 33 rows whose footer says another number of rows of the file, and of its second row group."""
+    write_groups(path, [20, 33])
+    data = path.read_bytes()
+    start = len(data) - 8 - int.from_bytes(data[-8:-4], "little")
+    footer = bytearray(data[start:-8])
+    # A number as thrift writes it behind the number of its field: doubled. The group's stands behind its columns'.
+    of_file, of_group = footer.index(bytes([0x16, 2 * 53])), footer.rindex(bytes([0x16, 2 * 33]))
+    footer[of_file + 1], footer[of_group + 1] = 2 * file_rows, 2 * group_rows
+    path.write_bytes(data[:start] + footer + data[-8:])
+    metadata = pq.read_metadata(path)
+    assert (metadata.num_rows, metadata.row_group(1).num_rows) == (file_rows, group_rows)
+
+
 def test_a_footer_that_contradicts_itself_is_told(tmp_path: Path) -> None:
     """A footer whose row groups do not have the file's number of rows is a ReadError, for rows would be lost."""
     path = tmp_path / "part.parquet"
-    write_groups(path, [30, 33])
-    data = path.read_bytes()
-    rows_of_file = 63 * 2  # thrift's compact form of an integer doubles it
-    length = int.from_bytes(data[-8:-4], "little")
-    footer = data[-8 - length : -8]
-    assert footer.count(bytes([0x16, rows_of_file])) == 1
-    path.write_bytes(
-        data[: -8 - length] + footer.replace(bytes([0x16, rows_of_file]), bytes([0x16, 62 * 2])) + data[-8:]
-    )
-    with pytest.raises(ReadError, match=f"{path}: a damaged footer says that the file has 62 rows, in row groups 63"):
+    write_with_footer(path, file_rows=52, group_rows=33)
+    with pytest.raises(ReadError, match=f"{path}: a damaged footer says that the file has 52 rows, in row groups 53"):
         SplitReader(STORE, whole(path))
+
+
+def test_a_row_group_of_fewer_rows_than_its_footer_says_is_told(tmp_path: Path) -> None:
+    """A row group that ends before the footer's number of rows is a ReadError with both numbers."""
+    path = tmp_path / "part.parquet"
+    write_with_footer(path, file_rows=54, group_rows=34)
+    with pytest.raises(ReadError, match=f"{path}: row group 1 gave 33 rows, its footer says 34"):
+        read_all(path)
