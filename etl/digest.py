@@ -1,8 +1,8 @@
 """Order-free digests of row identity, so that a total that adds up by accident is still found out.
 
-A row is (file, row index). Its hash is XXH64 of the index as 8 little-endian bytes, seeded with XXH64 of the file's
-path; a digest is the sum of its rows' hashes modulo 2^64. Sums of disjoint sets of rows add, in any order, and a lost
-row that is balanced by a doubled one changes the sum although the count stays right.
+A row is (file, row index). Its hash is XXH64 of the index as 8 little-endian bytes, seeded with the file's path folded
+through XXH64; a digest is the sum of its rows' hashes modulo 2^64. Sums of disjoint sets of rows add, in any order, and
+a lost row that is balanced by a doubled one changes the sum although the count stays right.
 
 XXH64: https://github.com/Cyan4973/xxHash/blob/dev/doc/xxhash_spec.md, here for inputs of exactly eight bytes in numpy,
 because a call per row would cost more than the model.

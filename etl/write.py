@@ -45,7 +45,8 @@ class ParquetWriter:
     def _flush(self) -> None:
         if self._writer is None:
             self._sink = self._storage.begin(self._path)
-            self._writer = pq.ParquetWriter(self._sink, self._schema, compression="zstd")
+            columns = _columns_with_dictionary(self._schema)
+            self._writer = pq.ParquetWriter(self._sink, self._schema, compression="zstd", use_dictionary=columns)
         table = pa.Table.from_batches(self._buffer, self._schema)
         self._writer.write_table(table, row_group_size=max(1, table.num_rows))
         self._buffer, self._buffered = [], 0
@@ -67,6 +68,20 @@ class ParquetWriter:
             self._writer.is_open = False  # Or it would write its footer into the sink when it is collected.
         if self._sink is not None:
             self._sink.abort()
+
+
+def _columns_with_dictionary(schema: pa.Schema) -> list[str]:
+    """Paths of all columns but floats.
+
+    Scores are hardly ever equal, so a dictionary of them is given up after its first MiB: writing took three times as
+    long and 15 % more bytes with one than without (a million float32).
+    """
+    paths = []
+    for field in schema:
+        is_list = pa.types.is_list(field.type)
+        if not pa.types.is_floating(field.type.value_type if is_list else field.type):
+            paths.append(f"{field.name}.list.element" if is_list else field.name)
+    return paths
 
 
 class ArrowWriter:

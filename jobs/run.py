@@ -291,20 +291,22 @@ class _Run:
         """Write the record at every ending, once the id is ours."""
         try:
             yield
+            self.on_phase("record")
         except KeyboardInterrupt as error:
-            self.facts["state"] = RunState.CANCELLED
             message = f"run {self.request.run_id} was stopped by a signal. Run the same id again to go on."
-            self.facts["error"] = ErrorFacts(kind="Cancelled", message=message)
-            self._store()
+            self._store_ending(RunState.CANCELLED, Cancelled(message))
             raise Cancelled(message) from error
-        except BatchscoreError as error:
-            self.facts["state"] = RunState.FAILED
-            self.facts["error"] = ErrorFacts(kind=type(error.__cause__ or error).__name__, message=str(error))
-            if self.claimed:
-                self._store()
+        except Exception as error:
+            self._store_ending(RunState.FAILED, error)
             raise
-        self.on_phase("record")
         self._store()
+
+    def _store_ending(self, state: RunState, error: Exception) -> None:
+        """Record an ending that is none of ours to publish; before the id is claimed there is nothing to record."""
+        cause = error.__cause__ if isinstance(error, Refused) and error.__cause__ is not None else error
+        self.facts.update(state=state, error=ErrorFacts(kind=type(cause).__name__, message=str(error)))
+        if self.claimed:
+            self._store()
 
     def record(self) -> RunRecord:
         """The record as it stands."""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from etl.errors import ContractError
@@ -180,6 +180,7 @@ WIDTHS: dict[str, Literal[32, 64]] = {"float32": 32, "float64": 64}
 
 
 @pytest.mark.parametrize("dtype", WIDTHS)
+@settings(deadline=None)
 @given(data=st.data(), steps=st.integers(0, 20), is_up=st.booleans())
 def test_a_distance_counts_representable_numbers(dtype: str, data: st.DataObject, steps: int, *, is_up: bool) -> None:
     """So many steps of numpy's nextafter away, across zero too, is that distance, from either side."""

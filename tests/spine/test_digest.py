@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 import xxhash
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from etl.digest import digest_of, digest_of_range, file_seed, row_hashes
@@ -30,6 +30,7 @@ def digest(seed: int, rows: list[int]) -> int:
     return digest_of(row_hashes(seed, np.array(rows, dtype=np.int64)))
 
 
+@settings(deadline=None)
 @given(SEEDS, ROWS)
 def test_a_row_hash_is_xxh64(seed: int, rows: list[int]) -> None:
     """A row's hash is XXH64 of its index as 8 little-endian bytes under the seed, and a digest is the sum."""
@@ -47,6 +48,7 @@ def test_hashing_leaves_the_rows_alone() -> None:
     assert rows.tolist() == [0, 1, 2, 3, 4]
 
 
+@settings(deadline=None)
 @given(SEEDS, st.integers(0, 2**40), st.integers(0, 500))
 def test_the_digest_of_a_range_is_the_sum_of_its_rows(seed: int, first: int, rows: int) -> None:
     """The digest of a range is the sum of the hashes of its rows modulo 2^64."""
@@ -59,6 +61,7 @@ def test_the_digest_of_a_long_range_has_no_seams(rows: int) -> None:
     assert digest_of_range(3, 17, rows) == digest(3, list(range(17, 17 + rows)))
 
 
+@settings(deadline=None)
 @given(SEEDS, ROWS, st.randoms(use_true_random=False), st.integers(0, 50))
 def test_a_digest_is_free_of_order_and_cut(seed: int, rows: list[int], shuffler: random.Random, cut: int) -> None:
     """Rows in any order, and in any two parts, have the digest of the whole."""
@@ -72,6 +75,7 @@ def test_no_rows_have_digest_zero() -> None:
     assert digest(5, []) == digest_of_range(5, 100, 0) == 0
 
 
+@settings(deadline=None)
 @given(SEEDS, st.sets(st.integers(0, 10_000), min_size=2, max_size=50), st.data())
 def test_a_lost_row_is_not_balanced_by_a_doubled_one(seed: int, rows: set[int], data: st.DataObject) -> None:
     """Losing one row and doubling another keeps the count and changes the digest."""
@@ -81,12 +85,14 @@ def test_a_lost_row_is_not_balanced_by_a_doubled_one(seed: int, rows: set[int], 
     assert digest(seed, wrong) != digest(seed, list(rows))
 
 
+@settings(deadline=None)
 @given(st.text(max_size=40))
 def test_a_file_seed_is_its_path_folded_through_xxh64(path: str) -> None:
     """A file's seed is its path in UTF-8, eight bytes at a time, through XXH64, beginning with the length."""
     assert file_seed(path) == seed_of(path)
 
 
+@settings(deadline=None)
 @given(st.text(max_size=20), st.text(max_size=20))
 def test_files_have_seeds_of_their_own(left: str, right: str) -> None:
     """Two paths have one seed only if they are equal; a zero byte at the end makes a difference too."""

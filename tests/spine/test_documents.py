@@ -6,7 +6,7 @@ import json
 from typing import TYPE_CHECKING
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from etl.contract import InputField
@@ -166,6 +166,7 @@ JSON = st.recursive(
 )
 
 
+@settings(deadline=None)
 @given(JSON.filter(lambda value: "\\ud" not in json.dumps(value)))
 def test_canonical_json_says_the_value_again(value: object) -> None:
     """Canonical JSON is read as the value that was written, and the same value is written as the same bytes."""
@@ -181,6 +182,7 @@ def test_canonical_json_has_no_name_for_what_json_lacks(value: object) -> None:
         canonical_json(value)
 
 
+@settings(deadline=None)
 @given(st.binary())
 def test_a_sha256_is_hexadecimal(data: bytes) -> None:
     """The digest of bytes is their SHA-256 in lower-case hexadecimal."""
@@ -191,6 +193,7 @@ TALLIES = st.builds(RowTally.of, st.integers(0, 10**12), st.integers(0, MASK))
 ACCOUNTS = st.builds(SplitAccount, rows_in=TALLIES, scored=TALLIES, quarantined=TALLIES, filtered=TALLIES)
 
 
+@settings(deadline=None)
 @given(ACCOUNTS, ACCOUNTS, ACCOUNTS)
 def test_accounts_add_in_any_order(one: SplitAccount, two: SplitAccount, three: SplitAccount) -> None:
     """Accounts of splits add up to the same total in any order, and the empty account adds nothing."""
@@ -198,6 +201,7 @@ def test_accounts_add_in_any_order(one: SplitAccount, two: SplitAccount, three: 
     assert one + SplitAccount() == one
 
 
+@settings(deadline=None)
 @given(TALLIES, TALLIES, TALLIES)
 def test_an_account_adds_up_if_its_parts_are_what_came_in(a: RowTally, b: RowTally, c: RowTally) -> None:
     """An account adds up exactly when rows in equal the sum of the parts, by count and by digest modulo 2^64."""

@@ -31,6 +31,7 @@ def splits_of(sizes: list[int]) -> tuple[Split, ...]:
     return tuple(Split(index=number, file=file, start=0, end=file.bytes) for number, file in enumerate(files_of(sizes)))
 
 
+@settings(deadline=None)
 @given(SIZES, st.integers(50, 12_000))
 def test_splits_cover_every_byte_once(sizes: list[int], target: int) -> None:
     """The splits of a file follow each other from its first byte to its last; indexes are dense in file order."""
@@ -44,6 +45,7 @@ def test_splits_cover_every_byte_once(sizes: list[int], target: int) -> None:
         assert all(left.end == right.start for left, right in pairwise(group))
 
 
+@settings(deadline=None)
 @given(SIZES, st.integers(50, 12_000))
 def test_splits_of_a_file_are_alike(sizes: list[int], target: int) -> None:
     """No split is larger than the target, and a file's splits, as many as it needs, differ by one byte at most."""
@@ -85,6 +87,7 @@ def test_a_row_group_belongs_to_one_split(parquet_files: list[Path], number: int
     assert [group.first_row for group in found] == [sum(g.rows for g in found[:i]) for i in range(len(found))]
 
 
+@settings(deadline=None)
 @given(SIZES, st.integers(1, 20_000), st.integers(1, 20))
 def test_tasks_are_a_partition_of_the_splits(sizes: list[int], task_bytes: int, parallelism: int) -> None:
     """Every split is in one task, no task is empty, and the same splits always make the same tasks."""
@@ -96,6 +99,7 @@ def test_tasks_are_a_partition_of_the_splits(sizes: list[int], task_bytes: int, 
     assert tasks == group_splits(splits[::-1], task_bytes=task_bytes, parallelism=parallelism)
 
 
+@settings(deadline=None)
 @given(SIZES, st.integers(1, 20_000), st.integers(1, 20))
 def test_no_core_idles_while_there_is_a_split_for_it(sizes: list[int], task_bytes: int, parallelism: int) -> None:
     """There are as many tasks as cores where there are splits enough, and more only when tasks would be too large."""
@@ -105,6 +109,7 @@ def test_no_core_idles_while_there_is_a_split_for_it(sizes: list[int], task_byte
     assert len(tasks) <= max(parallelism, -(-sum(sizes) // task_bytes))
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(1, 10_000), min_size=1, max_size=30), st.integers(1, 8))
 def test_tasks_are_balanced(sizes: list[int], parallelism: int) -> None:
     """The largest task has at most the share of one core and one split more."""

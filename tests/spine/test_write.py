@@ -94,6 +94,23 @@ def test_row_groups_are_not_tiny(tmp_path: Path) -> None:
     assert pq.read_metadata(tmp_path / "part").num_row_groups == 1
 
 
+def test_scores_are_written_without_a_dictionary(tmp_path: Path) -> None:
+    """Columns of floats, lists of them too, have no dictionary; all others have one."""
+    schema = SCHEMA.append(pa.field("labels", pa.list_(pa.string())))
+    writer = ParquetWriter(STORE, str(tmp_path / "part"), schema)
+    batch = batch_of(100)
+    labels = pa.array([["a", "b"]] * 100, pa.list_(pa.string()))
+    writer.write(pa.RecordBatch.from_arrays([*batch.columns, labels], schema=schema))
+    written = writer.finish()
+    assert written is not None
+    STORE.complete(written.pending)
+    group = pq.read_metadata(tmp_path / "part").row_group(0)
+    chunks = {group.column(number).path_in_schema: group.column(number) for number in range(group.num_columns)}
+    found = {path: chunk.has_dictionary_page for path, chunk in chunks.items()}
+    without = {"p", "classes.list.element"}
+    assert found == {path: path not in without for path in chunks}
+
+
 @WRITERS
 @pytest.mark.parametrize("buffer", [1, 1 << 20])
 @pytest.mark.parametrize("batches", [0, 1, 3])
