@@ -162,7 +162,7 @@ class _Job:
         model, scoring = self._model, self.config.scoring
         options = SessionOptions(device=scoring.device, intra_op_threads=scoring.threads)
         session = Session(model.model, options, model.bundle.model)
-        deviation = replay(model, session, model.bundle.tolerances[scoring.device])
+        deviation = replay(model, session, model.tolerance(scoring.device))
         if deviation is None:
             return f"the bundle has none; the model loads on {session.provider}"
         features = f"features off by {deviation.features_ulp} units in the last place"
