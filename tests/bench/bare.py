@@ -17,6 +17,8 @@ __all__ = ["Bare"]
 
 _BATCH_ROWS = 1 << 14
 _GROUP_ROWS = 1 << 20
+_STREAM_BYTES = 1 << 18
+"""As we read: beside the MLP, whole column chunks took a quarter longer, because they pass through the cache."""
 
 
 class Bare:
@@ -44,7 +46,7 @@ def _score_file(onnx: str, out: str, path: str) -> None:
     columns = ["id", *FEATURES]
     target = Path(out) / Path(path).name
     with (
-        pq.ParquetFile(path) as source,
+        pq.ParquetFile(path, pre_buffer=False, buffer_size=_STREAM_BYTES) as source,
         pq.ParquetWriter(target, RESULT, compression="zstd", use_dictionary=False) as sink,
     ):
         waiting: list[pa.RecordBatch] = []

@@ -23,7 +23,7 @@ __all__ = ["Case", "Memory", "Run", "Sizes", "measure", "measure_memory", "media
 
 Say = Callable[[str], None]
 
-_QUICK_SECONDS = 8.0
+_QUICK_SECONDS = 5.0
 """Who is done with the larger size in less is run `extra` times more: noise is a larger part of such a time."""
 
 
