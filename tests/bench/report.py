@@ -91,11 +91,10 @@ def lines_of(results: Results, model: str) -> list[Line]:
 def _line(results: Results, model: str, name: str) -> Line:
     smaller, larger = (Case(model, rows) for rows in results.rows)
     t1, t2 = (median(results.runs, name, case) for case in (smaller, larger))
-    if t1 is None or t2 is None or t2 <= t1:
-        errors = [run.error for run in results.runs if run.contender == name and run.error]
-        error = errors[0] if errors else "the larger size was not slower"
+    if t1 is None or t2 is None:
+        error = next((run.error for run in results.runs if run.contender == name and run.error), "not run")
         return Line(name, math.nan, math.nan, (math.nan, math.nan), "", error)
-    marginal = (larger.rows - smaller.rows) / (t2 - t1)
+    marginal = (larger.rows - smaller.rows) / (t2 - t1) if t2 > t1 else math.nan
     seconds = [run.seconds for run in results.runs if run.key == (name, larger)]
     spread = f"{min(seconds):.1f} to {max(seconds):.1f} of {len(seconds)}"
     return Line(name, marginal, t1 - smaller.rows / marginal, (t1, t2), spread, None)
@@ -142,12 +141,12 @@ def aims(results: Results) -> list[Aim]:
     for model, least in (("mlp", 0.85), ("logistic", 0.6)):
         lines = {line.contender: line for line in lines_of(results, model)}
         ratio = _ratio(lines, ("bare",))
-        found.append(Aim(f"{model}: marginal ≥ {least} of bare", f"{ratio:.2f}", ratio >= least))
+        found.append(Aim(f"{model}: marginal ≥ {least} of bare", _told(ratio), ratio >= least))
         ratio = _ratio(lines, JVM_FED)
         text = f"{model}: marginal ≥ 2 times the best of {', '.join(JVM_FED)}"
-        found.append(Aim(text, f"{ratio:.2f}", ratio >= 2))
+        found.append(Aim(text, _told(ratio), ratio >= 2))
         fixed = lines["ours"].fixed if "ours" in lines else math.nan
-        found.append(Aim(f"{model}: fixed cost ≤ 2 s once the session is up", f"{fixed:.2f} s", fixed <= 2))
+        found.append(Aim(f"{model}: fixed cost ≤ 2 s once the session is up", _told(fixed, " s"), fixed <= 2))
     return [*found, *(_flat_memory(results, model) for model in MODELS)]
 
 
@@ -164,5 +163,9 @@ def _flat_memory(results: Results, model: str) -> Aim:
     small, large = (peaks.get(rows, math.nan) for rows in results.rows)
     times = results.rows[1] // results.rows[0]
     text = f"{model}: memory of a worker flat in rows: ≤ 1.1 times with {times} times the rows"
-    found = f"{large / small:.2f} ({small / 2**20:.0f} and {large / 2**20:.0f} MiB)"
+    found = _told(large / small, f" ({small / 2**20:.0f} and {large / 2**20:.0f} MiB)")
     return Aim(text, found, large / small <= 1.1)
+
+
+def _told(value: float, unit: str = "") -> str:
+    return "not measured" if math.isnan(value) else f"{value:.2f}{unit}"

@@ -77,6 +77,7 @@ def _show(results: Results) -> None:
     console = Console(width=max(Console().width, 120))
     for model in MODELS:
         table = Table(*HEADINGS, title=f"{model}, {results.rows[0]:,} and {results.rows[1]:,} rows")
+        table.columns[0].no_wrap = True
         for row in cells(lines_of(results, model)):
             table.add_row(*row)
         console.print(table)

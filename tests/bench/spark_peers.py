@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
+import pandas as pd  # noqa: TC002  Spark reads the UDFs' annotations
+import pyarrow as pa  # noqa: TC002  as above
 from pyspark.ml.functions import predict_batch_udf
 from pyspark.sql import Column, SparkSession
 from pyspark.sql.functions import arrow_udf, pandas_udf, struct
@@ -20,9 +22,6 @@ from tests.bench.workload import FEATURES, Workload
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-    import pandas as pd
-    import pyarrow as pa
 
 __all__ = ["ArrowUdf", "MlflowUdf", "PandasUdf", "PredictBatchUdf"]
 
