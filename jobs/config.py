@@ -92,7 +92,9 @@ class Scoring(Strict):
 
     device: Device = "cpu"
     threads: int = Field(default=1, ge=1, le=256, description="Threads of one operator; as many as spark.task.cpus.")
-    batch_rows: int = Field(default=16_384, ge=1, le=10_000_000, description="Rows of a model batch.")
+    # Measured on an MLP of 28 → 256 → 256 → 1: activations of 2,048 rows stay in a core's cache (1.75 µs a row), those
+    # of 16,384 do not (2.31 µs).
+    batch_rows: int = Field(default=2048, ge=1, le=10_000_000, description="Rows of one call of the model.")
 
 
 class Splits(Strict):

@@ -40,7 +40,7 @@ def projected_task_bytes(footer: pq.FileMetaData, order: Order, audited: Audited
     """Peak resident bytes of a worker that scores files like the one with this footer."""
     fields = (*audited.spec.input.fields, *order.carried)
     largest = max((footer.row_group(number).num_rows for number in range(footer.num_row_groups)), default=0)
-    rows = min(order.batch_rows, max(largest, 1))
+    rows = min(order.rows_at_once, max(largest, 1))
     columns = {field.name for field in fields}
     outputs = _published_width(audited)
     outputs += sum(_width(field.type) for field in fields if field.name in order.passthrough)

@@ -28,8 +28,14 @@ class Order(Strict):
     stamps: tuple[Stamp, ...]
     scored_at: AwareDatetime = Field(description="When the run was planned: the same for all rows, and after a resume.")
     session: SessionOptions
-    batch_rows: int = Field(ge=1, description="Rows of a model batch.")
+    batch_rows: int = Field(ge=1, description="Rows of one call of the model.")
+    table_rows: int = Field(default=16_384, ge=1, description="Rows that contract and steps take at once, about.")
     sample: float | None = Field(default=None, gt=0, le=1, description="Share of rows scored, chosen by row hash.")
     row_limits: dict[int, int] = Field(
         default_factory=dict, description="Rows scored of a split, where not all, by index."
     )
+
+    @property
+    def rows_at_once(self) -> int:
+        """Rows that contract and steps take at once: whole model batches, so that each call has the same shape."""
+        return max(1, self.table_rows // self.batch_rows) * self.batch_rows

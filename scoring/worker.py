@@ -20,7 +20,6 @@ import pyarrow as pa
 
 from etl.digest import file_seed, row_hashes
 from etl.errors import PendingLost, StorageError
-from etl.frame import Rejection
 from etl.layout import Layout
 from etl.read import ROW, SplitReader
 from etl.receipt import Receipt, RowTally, SplitAccount, WorkerFacts
@@ -28,7 +27,7 @@ from etl.storage import storage_for
 from etl.write import ArrowWriter, ParquetWriter
 from scoring.batching import rebatch
 from scoring.code import code_digest
-from scoring.errors import InferenceError
+from scoring.inference import Fed, infer
 from scoring.predictions import assemble_predictions, prediction_schema
 from scoring.quarantine import quarantine_batch, quarantine_schema
 from scoring.scorer import Scorer, loads_so_far, resident_scorer
@@ -36,6 +35,7 @@ from scoring.scorer import Scorer, loads_so_far, resident_scorer
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
 
+    from etl.frame import Rejection
     from etl.splits import Split
     from etl.storage import Storage
     from scoring.order import Order
@@ -43,7 +43,6 @@ if TYPE_CHECKING:
 __all__ = ["receipt_of", "score_split"]
 
 _LINUX_RSS_UNIT = 1024
-_REASON_CHARS = 1024
 
 
 def score_split(order: Order, split: Split) -> Receipt:
@@ -92,7 +91,7 @@ class _Attempt:
         path = self.layout.quarantine(self.split.name, self.name)
         self.quarantine = ArrowWriter(self.storage, path, quarantine_schema(scorer.pipeline.spec.input))
         try:
-            for batch in rebatch(self._read(scorer), self.order.batch_rows):
+            for batch in rebatch(self._read(scorer), self.order.rows_at_once):
                 self._score(scorer, batch)
             receipt = self._finish(scorer)
         except BaseException:
@@ -116,7 +115,7 @@ class _Attempt:
             scorer.pipeline.spec.input.check_schema(self.reader.schema, self.split.file.path)
             columns = [field.name for field in scorer.pipeline.spec.input.fields]
             self.bytes_read = self.reader.compressed_bytes(columns)
-            batches = self.reader.batches(columns, self.order.batch_rows)
+            batches = self.reader.batches(columns, self.order.rows_at_once)
         remaining = self.order.row_limits.get(self.split.index, self.reader.rows)
         while True:
             with self._clock("read"):
@@ -152,13 +151,13 @@ class _Attempt:
         self.account = self.account + SplitAccount(**tallies)
 
     def _score(self, scorer: Scorer, batch: pa.RecordBatch) -> None:
-        """One model batch from contract to buffered output."""
+        """Some model batches, from contract to buffered output."""
         with self._clock("transform"):
             frame = scorer.pipeline.contract(batch, self.split.file.path)
             features = scorer.pipeline.transform(frame)
         with self._clock("infer"):
             rows = features.kept if features.kept is not None else np.arange(batch.num_rows)
-            outputs, rows, failed = _infer(scorer, features.tensors, rows)
+            outputs, rows, failed = infer(scorer, Fed(features.tensors, rows), self.order.batch_rows)
         with self._clock("write"):
             if features.rejections or failed:
                 self._quarantine(scorer, batch, [*features.rejections, *failed])
@@ -238,34 +237,3 @@ def _facts(scorer: Scorer) -> WorkerFacts:
         loads=loads_so_far(),
         peak_rss_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * _LINUX_RSS_UNIT,
     )
-
-
-def _infer(
-    scorer: Scorer, tensors: dict[str, np.ndarray], rows: np.ndarray
-) -> tuple[dict[str, np.ndarray], np.ndarray, list[Rejection]]:
-    """Run the model; a batch that fails is halved until the culprits are alone, and the rest is scored.
-
-    Returns the outputs, the positions they stand for, and the rows that failed.
-    """
-    if not rows.size:
-        return {}, rows, []
-    try:
-        return scorer.session.run(tensors), rows, []
-    except InferenceError as error:
-        if rows.size == 1:
-            # A runtime shows the value that it stumbled over.
-            is_private = any(field.pii for field in scorer.pipeline.spec.input.fields)
-            message = "the model failed; its reason may show personal data" if is_private else str(error)
-            return {}, rows[:0], [Rejection(rows, "MODEL_FAILED", "", "", message[:_REASON_CHARS])]
-    half = rows.size // 2
-    outputs: list[dict[str, np.ndarray]] = []
-    kept: list[np.ndarray] = []
-    failures: list[Rejection] = []
-    for part in (slice(None, half), slice(half, None)):
-        made, ok, bad = _infer(scorer, {name: tensor[part] for name, tensor in tensors.items()}, rows[part])
-        failures.extend(bad)
-        if ok.size:
-            outputs.append(made)
-            kept.append(ok)
-    merged = {name: np.concatenate([part[name] for part in outputs]) for name in outputs[0]} if outputs else {}
-    return merged, np.concatenate(kept) if kept else rows[:0], failures

@@ -48,8 +48,8 @@ def _method(results: Results) -> str:
     return (
         f"Everybody reads `id` and {len(FEATURES)} float32 columns from {FILES} Parquet files (zstd) and writes `id` "
         f"and `score` as Parquet (zstd), of {smaller:,} and of {larger:,} rows, in as many tasks, with one thread "
-        "of onnxruntime in each worker. Sessions are up and warm before the clock starts, the input is in the page "
-        "cache. Every result is read back whole: each id once, each score as bare's to 1e-5."
+        "of onnxruntime in each worker. A turn is a warm-up and then the two sizes one right after another, so "
+        "sessions and workers are up and warm before the clock starts; the input is in the page cache. Every result is read back whole: each id once, each score as bare's to 1e-5."
     )
 
 

@@ -1,4 +1,8 @@
-"""Run the contenders in turn, A B C A B C …, so that a drifting machine hits all of them; nothing else is running."""
+"""Run the contenders in turn, A B C A B C …, so that a drifting machine hits all of them; nothing else is running.
+
+A turn is a warm-up and then the sizes, one right after another: Spark ends a Python worker that was idle for a minute,
+and the seconds of its restart would be counted as the smaller size's.
+"""
 
 from __future__ import annotations
 
@@ -148,22 +152,25 @@ def measure(cache: Path, sizes: Sizes, names: list[str], say: Say) -> list[Run]:
     for name in names:
         say(f"start {name}")
         bench.start(name)
-    say("warm up")
-    warmed = [bench.run(name, Case(model, sizes.rows(sizes.warm_up))) for model in MODELS for name in names]
-    runs = [run for run in warmed if run.error is not None]
-    fit = [name for name in names if name not in {run.contender for run in runs}]
+    runs: list[Run] = []
     for turn in range(sizes.rounds + sizes.extra):
-        for case in sizes.cases:
-            say(f"round {turn + 1}: {case.model}, {case.rows:,} rows")
-            larger = Case(case.model, sizes.rows(sizes.row_groups[1]))
-            runs += [
-                bench.run(name, case)
-                for name in fit
-                if turn < sizes.rounds or (median(runs, name, larger) or math.inf) < _QUICK_SECONDS
-            ]
+        for model in MODELS:
+            say(f"round {turn + 1}: {model}")
+            larger = Case(model, sizes.rows(sizes.row_groups[1]))
+            for name in names:
+                if turn < sizes.rounds or (median(runs, name, larger) or math.inf) < _QUICK_SECONDS:
+                    runs += _turn(bench, name, model, sizes)
     for name in names:
         bench.stop(name)
     return runs
+
+
+def _turn(bench: _Bench, name: str, model: str, sizes: Sizes) -> list[Run]:
+    """A contender's runs of all sizes; the warm-up is one only where it failed."""
+    warm_up = bench.run(name, Case(model, sizes.rows(sizes.warm_up)))
+    if warm_up.error is not None:
+        return [warm_up]
+    return [bench.run(name, Case(model, sizes.rows(groups))) for groups in sizes.row_groups]
 
 
 def measure_memory(cache: Path, sizes: Sizes, say: Say) -> list[Memory]:

@@ -26,8 +26,8 @@ from tests.bench.workload import MODELS
 ROOT = Path(__file__).resolve().parents[2]
 CACHE = ROOT / ".cache" / "bench"
 PAGE = ROOT / "docs" / "BENCHMARKS.md"
-FULL = Sizes(row_groups=(2, 12), warm_up=2, group_rows=1 << 16, rounds=3, extra=4)
-QUICK = Sizes(row_groups=(2, 12), warm_up=2, group_rows=1 << 12, rounds=1, extra=0)
+FULL = Sizes(row_groups=(2, 12), warm_up=1, group_rows=1 << 16, rounds=3, extra=4)
+QUICK = Sizes(row_groups=(2, 12), warm_up=1, group_rows=1 << 12, rounds=1, extra=0)
 PACKAGES = ("batchscore", "pyarrow", "numpy", "onnxruntime", "pyspark", "pandas", "mlflow-skinny", "daft", "ray")
 
 

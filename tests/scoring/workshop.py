@@ -189,6 +189,7 @@ class Work:
             "scored_at": NOON,
             "session": SessionOptions(),
             "batch_rows": 64,
+            "table_rows": 1,  # so that batches of the model cross those of the reader
         }
         return Order(**{**facts, **self.order, **changes})
 

@@ -1,0 +1,73 @@
+"""Run the model over a table's tensors: call by call, and around the rows on which it fails."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from etl.frame import Rejection
+from scoring.errors import InferenceError
+
+if TYPE_CHECKING:
+    from scoring.scorer import Scorer
+
+__all__ = ["Fed", "Inferred", "infer"]
+
+_REASON_CHARS = 1024
+
+
+class Fed(NamedTuple):
+    """What the model is given."""
+
+    tensors: dict[str, np.ndarray]
+    """By name; the first axis of each is the rows."""
+    rows: np.ndarray
+    """Positions in the table that the tensors' rows stand for."""
+
+    def part(self, start: int, end: int) -> Fed:
+        """Some of the rows, as views."""
+        return Fed({name: tensor[start:end] for name, tensor in self.tensors.items()}, self.rows[start:end])
+
+
+class Inferred(NamedTuple):
+    """What the model made of it."""
+
+    outputs: dict[str, np.ndarray]
+    """By name, the first axis of each is the rows; empty where no row came through."""
+    rows: np.ndarray
+    """Positions in the table that the outputs stand for."""
+    failures: list[Rejection]
+    """The rows on which the model failed, each alone."""
+
+
+def infer(scorer: Scorer, fed: Fed, batch_rows: int) -> Inferred:
+    """Run the model, `batch_rows` rows a call: the activations of a table would not fit the caches of a core."""
+    starts = range(0, fed.rows.size, batch_rows)
+    return _merged([_infer_batch(scorer, fed.part(start, start + batch_rows)) for start in starts], fed.rows)
+
+
+def _infer_batch(scorer: Scorer, fed: Fed) -> Inferred:
+    """One call; a batch that fails is halved until the culprits are alone, and the rest is scored."""
+    try:
+        return Inferred(scorer.session.run(fed.tensors), fed.rows, [])
+    except InferenceError as error:
+        if fed.rows.size == 1:
+            # A runtime shows the value that it stumbled over.
+            is_private = any(field.pii for field in scorer.pipeline.spec.input.fields)
+            message = "the model failed; its reason may show personal data" if is_private else str(error)
+            return Inferred({}, fed.rows[:0], [Rejection(fed.rows, "MODEL_FAILED", "", "", message[:_REASON_CHARS])])
+    half = fed.rows.size // 2
+    parts = [_infer_batch(scorer, fed.part(0, half)), _infer_batch(scorer, fed.part(half, fed.rows.size))]
+    return _merged(parts, fed.rows)
+
+
+def _merged(parts: list[Inferred], rows: np.ndarray) -> Inferred:
+    if len(parts) == 1:
+        return parts[0]
+    failures = [failure for part in parts for failure in part.failures]
+    scored = [part for part in parts if part.rows.size]
+    if not scored:
+        return Inferred({}, rows[:0], failures)
+    outputs = {name: np.concatenate([part.outputs[name] for part in scored]) for name in scored[0].outputs}
+    return Inferred(outputs, np.concatenate([part.rows for part in scored]), failures)
