@@ -87,9 +87,9 @@ class Layout:
         """An attempt's quarantined rows of a split."""
         return f"{self.state}/quarantine/{split}-{attempt}.arrow"
 
-    def reference(self, name: str) -> str:
-        """A reference table as the run pinned it."""
-        return f"{self.state}/references/{name}.arrow"
+    def reference(self, name: str, sha256: str) -> str:
+        """A reference table as the run pinned it; a try that died before its plan may have pinned another."""
+        return f"{self.state}/references/{name}-{sha256}.arrow"
 
 
 def manifest_folder(root: str) -> str:

@@ -258,19 +258,33 @@ class LocalStorage:
             _make_folder(final.parent)
             return LocalPendingWriter(path, upload, upload.open("xb"))
 
+    def check(self, pending: Pending) -> None:
+        """See `Storage.check`."""
+        with _explained(pending.path, "publish"):
+            try:
+                found = os.stat(pending.upload).st_size  # noqa: PTH116  the path is text already
+            except FileNotFoundError:
+                if Path(pending.path).exists():
+                    return
+                message = f"{pending.path}: its pending file is gone, so its receipt is void. Use a new run id."
+                raise PendingLost(message) from None
+        if found != pending.bytes:
+            message = (
+                f"{pending.upload}: has {found} bytes, its receipt says {pending.bytes}, so the receipt is void. "
+                "Score under a new run id."
+            )
+            raise PendingLost(message)
+
     def complete(self, pending: Pending) -> None:
         """See `Storage.complete`. Looks first: a publisher that died after this step finds its own bytes."""
         with _explained(pending.path, "publish"):
             if not Path(pending.path).exists():
+                self.check(pending)
                 try:
-                    self._check_size(pending)
                     _link(pending.upload, pending.path)
-                except FileExistsError:
-                    pass  # Another publisher of this run was quicker; whose bytes they are is looked at below.
-                except FileNotFoundError:
-                    if not Path(pending.path).exists():  # Nor was another publisher quicker: nobody has the bytes.
-                        message = f"{pending.path}: its pending file is gone, so its receipt is void. Use a new run id."
-                        raise PendingLost(message) from None
+                except (FileExistsError, FileNotFoundError):
+                    # Another publisher of this run was quicker, or nobody has the bytes; both are looked at below.
+                    self.check(pending)
                 else:
                     Path(pending.upload).unlink(missing_ok=True)
                     return
@@ -278,16 +292,6 @@ class LocalStorage:
                 message = f"{pending.path}: other bytes have this name. Nothing was overwritten; use another run id."
                 raise PendingTaken(message)
             Path(pending.upload).unlink(missing_ok=True)
-
-    @staticmethod
-    def _check_size(pending: Pending) -> None:
-        found = os.stat(pending.upload).st_size  # noqa: PTH116  the path is text already
-        if found != pending.bytes:
-            message = (
-                f"{pending.upload}: has {found} bytes, its receipt says {pending.bytes}, so the receipt is void. "
-                "Score under a new run id."
-            )
-            raise PendingLost(message)
 
     @staticmethod
     def _sha256(path: str) -> str:

@@ -6,6 +6,7 @@ outcomes, told apart: it landed, it certainly did not, or nobody knows (`Outcome
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from etl.receipt import Receipt, Written
     from etl.storage import Storage
 
-__all__ = ["Mode", "Step", "abort_files", "publish"]
+__all__ = ["Mode", "Step", "bar", "publish", "withdraw"]
 
 Mode = Literal["append", "error"]
 """`append`: add the run to what is there. `error`: refuse when anything is there."""
@@ -35,6 +36,8 @@ Step = Callable[[str], None]
 """Told the name of each step before it begins."""
 
 _THREADS = 16
+_BARRED = b"barred"
+"""In the place of the table of files of a run that is to be thrown away."""
 
 
 def publish(
@@ -50,8 +53,11 @@ def publish(
     columns = schema_entries(schema)
     _check_place(layout, latest_manifest(storage, layout.root), columns=columns, mode=mode)
     on_step("complete")
+    written = _predictions(receipts)
     with ThreadPoolExecutor(_THREADS) as threads:
-        list(threads.map(lambda written: _complete(storage, written, schema), _predictions(receipts)))
+        # All are looked at before the first is shown: a run that lacks one shall show none.
+        list(threads.map(lambda item: storage.check(item.pending), written))
+        list(threads.map(lambda item: _complete(storage, item, schema), written))
     on_step("commit")
     entry = _write_files_table(storage, layout, receipts)
     manifest = _commit(storage, layout, entry, columns=columns, mode=mode)
@@ -60,10 +66,22 @@ def publish(
     return manifest
 
 
-def abort_files(storage: Storage, receipts: list[Receipt]) -> None:
-    """Throw away the pending files of a run that will not be published."""
+def bar(storage: Storage, layout: Layout) -> None:
+    """Take the name of the run's table of files. A publisher needs it to commit, so after this none can.
+
+    Raises:
+        PublishError: a publisher has it already, so the run may be published.
+    """
+    if not storage.create_if_absent(layout.files, _BARRED) and storage.read_bytes(layout.files) != _BARRED:
+        message = f"{layout.files}: a publication of this run has begun. Run the same id again to end it."
+        raise PublishError(message)
+
+
+def withdraw(storage: Storage, receipts: list[Receipt]) -> None:
+    """Throw away the predictions of a run that was barred, also those that a dead publisher had completed."""
     for written in _predictions(receipts):
         storage.abort(written.pending)
+        storage.delete(written.pending.path)
 
 
 def _predictions(receipts: list[Receipt]) -> list[Written]:
@@ -92,6 +110,9 @@ def _write_files_table(storage: Storage, layout: Layout, receipts: list[Receipt]
     if not storage.create_if_absent(layout.files, data):
         # An earlier try may have written the same table with another release of Arrow, in other bytes.
         found = storage.read_bytes(layout.files) or b""
+        if found == _BARRED:
+            message = f"{layout.files}: somebody began to discard this run, so nothing was committed. Discard it again."
+            raise PublishError(message)
         if found != data and not _same_table(found, data):
             message = f"{layout.files}: another publisher of this run found other receipts. Nothing was committed."
             raise PublishError(message)
@@ -165,7 +186,9 @@ def _create(storage: Storage, root: str, manifest: Manifest) -> bool:
 
 
 def _mark(storage: Storage, layout: Layout, manifest: Manifest) -> None:
-    storage.replace(f"{layout.root}/_batchscore/current.json", json.dumps({"seq": manifest.seq}).encode())
+    with contextlib.suppress(OSError, StorageError):
+        # Only a hint: readers list the manifests.
+        storage.replace(f"{layout.root}/_batchscore/current.json", json.dumps({"seq": manifest.seq}).encode())
     [entry] = [run for run in manifest.runs if run.run_id == layout.run_id]
     storage.create_if_absent(
         layout.success, json.dumps({"run_id": entry.run_id, "rows": entry.rows, "seq": manifest.seq}).encode()

@@ -82,6 +82,13 @@ class Storage(Protocol):
     def begin(self, path: str) -> PendingWriter:
         """Start a pending file that will have this final name."""
 
+    def check(self, pending: Pending) -> None:
+        """See that a pending file is whole, or was completed.
+
+        Raises:
+            PendingLost: neither the pending nor the final file exists, or the pending one has another size.
+        """
+
     def complete(self, pending: Pending) -> None:
         """Make a pending file visible under its name; again is harmless.
 

@@ -24,13 +24,14 @@ from jobs import history as runs
 from jobs.config import JobConfig, read_config
 from jobs.errors import ConfigError, ExitCode, Refused, exit_code
 from jobs.fitting import fit_files, read_recipe
+from jobs.identity import new_run_id
 from jobs.plan import target_of
 from jobs.preview import preview
 from jobs.preview import validate as check_job
 from jobs.progress import Observer, display_for
 from jobs.record import RunRecord, RunState
 from jobs.results import open_results
-from jobs.run import RunRequest, check_run_id, new_run_id
+from jobs.run import RunRequest
 from jobs.run import run as run_job
 from jobs.session import session_scope
 from jobs.terminal import Interruption, spark_log
@@ -141,11 +142,12 @@ def run(
     """Score a job's input and publish the predictions."""
     job = read_config(config, tuple(sets or ()))
     request = RunRequest(config=job, run_id=run_id or new_run_id(job.name), limit=limit, sample=sample)
-    check_run_id(request.run_id)
     again = _line_again(config, sets, request)
+    # Other commands read the file without the overrides, so they are told the place itself.
+    where = job.output.uri if sets else config
     with spark_log(ctx.find_root().obj), session_scope():
         record = _run_watched(request, again)
-        _print_record(record, config)
+        _print_record(record, where)
     if record.state is RunState.HELD_BACK:
         raise typer.Exit(ExitCode.NOT_PUBLISHED)
 
@@ -303,7 +305,6 @@ def publish(
     target = runs.find_run(where, run_id)
     with Observer(target, display_for(Console(stderr=True))) as observer:
         record = decisions.publish_run(target, accept_errors=accept_errors, reason=reason, on_step=observer)
-    _collect(where, record)
     _print_record(record, where, decisions.load_decision(target))
 
 
@@ -315,7 +316,6 @@ def discard(where: _Where, run_id: _TheRun, *, reason: _Reason) -> None:
     """
     target = runs.find_run(where, run_id)
     record = decisions.discard_run(target, reason=reason)
-    _collect(where, record)
     _screen().facts(summary.record_facts(record, decisions.load_decision(target)))
 
 
@@ -350,7 +350,7 @@ def _run_watched(request: RunRequest, again: str) -> RunRecord:
 
         def on_phase(name: str) -> None:
             _interruption.listen_again()
-            if name == "record":
+            if name in {"commit", "record"}:
                 _interruption.hold()
             observer(name)
 
@@ -376,13 +376,6 @@ def _print_record(record: RunRecord, where: str, decision: decisions.Decision | 
         found = open_results(where, record.run_id)
         screen.sheet(summary.rows_sheet(found.head(_SAMPLE_ROWS), found.scores))
     screen.next_steps(_next_steps(record, where))
-
-
-def _collect(where: str, record: RunRecord) -> None:
-    """Tell the collected history what became of a run that was held back."""
-    config = runs.config_of(where)
-    if config is not None and config.metrics is not None:
-        runs.collect_record(config.metrics.uri, record)
 
 
 def _print_quarantine(screen: summary.Screen, where: str, run_id: str | None) -> None:

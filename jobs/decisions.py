@@ -6,32 +6,24 @@ where the first was interrupted. What was decided is done from the receipts, so 
 
 from __future__ import annotations
 
-import getpass
-import socket
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
-from functools import partial
 from typing import TYPE_CHECKING, Literal
 
-import pyarrow as pa
 from pydantic import AwareDatetime, Field
 
-from etl.account import settle
 from etl.documents import Document
-from etl.layout import model_folder
+from etl.errors import AccountError
 from etl.manifest import latest_manifest
-from etl.publish import Mode, abort_files, publish
+from etl.publish import Mode, bar, publish, withdraw
 from jobs.errors import Refused
+from jobs.identity import whoami
 from jobs.plan import Plan, Target, load_plan
-from jobs.record import RunRecord, RunState, load_record
-from scoring.bundle import audit, output_schema
-from scoring.predictions import prediction_fields
-from scoring.worker import receipt_of
+from jobs.receipts import account_of, published_schema, receipts_of
+from jobs.record import RunRecord, RunState, collect_record, load_record
 
 if TYPE_CHECKING:
     from etl.receipt import Receipt
-    from etl.storage import Storage
 
 __all__ = [
     "Decision",
@@ -39,14 +31,10 @@ __all__ = [
     "discard_run",
     "load_decision",
     "publish_run",
-    "published_schema",
-    "receipts_of",
 ]
 
 OnStep = Callable[[str], None]
 """Told the name of each step before it begins."""
-
-_THREADS = 16
 
 
 class Decision(Document):
@@ -84,8 +72,7 @@ def publish_run(
         )
     on_step("settle")
     plan = _plan_of(target)
-    receipts = receipts_of(target, plan)
-    settle(target.storage, plan.splits, receipts)
+    receipts = _settled_receipts(target, plan, record)
     decision = decided or _decide(target, record, verdict="publish", accept_errors=accept_errors, reason=reason)
     manifest = publish(
         target.storage,
@@ -99,11 +86,21 @@ def publish_run(
     return _store(
         target,
         record,
+        plan,
         state=RunState.PARTIALLY_SUCCEEDED if quarantined else RunState.SUCCEEDED,
         error=None,
         manifest=manifest.seq,
         accepted=decision.reason,
     )
+
+
+def _settled_receipts(target: Target, plan: Plan, record: RunRecord) -> list[Receipt]:
+    """The receipts that the run was settled with before it was held back; its input may be gone by now."""
+    receipts = receipts_of(target, plan)
+    if account_of(receipts) != record.account:
+        message = f"{target.layout.receipts}: the receipts are not those that the run was settled with. Restore them."
+        raise AccountError(message)
+    return receipts
 
 
 def discard_run(target: Target, *, reason: str, on_step: OnStep = lambda _: None) -> RunRecord:
@@ -116,15 +113,14 @@ def discard_run(target: Target, *, reason: str, on_step: OnStep = lambda _: None
     if record.state is RunState.DISCARDED:
         return record
     plan = _plan_of(target)
+    _check_not_published(target)
+    bar(target.storage, target.layout)
     if decided is None:
         _decide(target, record, verdict="discard", accept_errors=None, reason=reason)
-    _check_not_published(target)
-    on_step("abort")
-    abort_files(target.storage, receipts_of(target, plan))
-    # A `run` of the same id that began before the decision may have published in between; then its record stands.
-    _check_not_published(target)
+    on_step("withdraw")
+    withdraw(target.storage, receipts_of(target, plan))
     on_step("record")
-    return _store(target, record, state=RunState.DISCARDED)
+    return _store(target, record, plan, state=RunState.DISCARDED)
 
 
 def load_decision(target: Target) -> Decision | None:
@@ -143,21 +139,6 @@ def check_not_discarded(target: Target) -> None:
     decision = load_decision(target)
     if decision is not None and decision.verdict == "discard":
         raise Refused(f"run id {decision.run_id} {_told(decision)}. Use another --run-id.")
-
-
-def receipts_of(target: Target, plan: Plan) -> list[Receipt]:
-    """The receipts of a run's splits, in their order; a split that is not scored has none."""
-    with ThreadPoolExecutor(_THREADS) as threads:
-        found = threads.map(partial(receipt_of, target.storage, target.layout), plan.splits)
-        return [receipt for receipt in found if receipt is not None]
-
-
-def published_schema(storage: Storage, plan: Plan) -> pa.Schema:
-    """Columns that a planned run publishes, from its own copy of the bundle; loads no model."""
-    order = plan.order
-    audited = audit(storage, model_folder(order.root, order.bundle_sha256))
-    types = {field.name: field.type for field in (*audited.spec.input.fields, *order.carried)}
-    return pa.schema(prediction_fields(order, types, output_schema(audited.bundle)))
 
 
 def _undecided(target: Target, verdict: str, reason: str) -> tuple[RunRecord, Decision | None]:
@@ -200,7 +181,7 @@ def _decide(
         quarantined=record.account.quarantined.rows,
         accept_errors=accept_errors,
         reason=reason.strip(),
-        decided_by=f"{getpass.getuser()}@{socket.gethostname()}",
+        decided_by=whoami(),
         decided_at=datetime.now(UTC),
     )
     if target.storage.create_if_absent(target.layout.decision, decision.to_bytes()):
@@ -224,7 +205,9 @@ def _check_not_published(target: Target) -> None:
         raise Refused(f"run {target.layout.run_id} is published, so it is not discarded.")
 
 
-def _store(target: Target, record: RunRecord, **changes: object) -> RunRecord:
+def _store(target: Target, record: RunRecord, plan: Plan, **changes: object) -> RunRecord:
     changed = record.model_copy(update=changes)
     target.storage.replace(target.layout.record, changed.to_bytes())
+    if plan.metrics_uri is not None:
+        collect_record(plan.metrics_uri, changed)
     return changed

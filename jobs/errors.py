@@ -10,7 +10,13 @@ BatchscoreError
 
 from __future__ import annotations
 
+import contextlib
+from typing import TYPE_CHECKING
+
 from etl.errors import BatchscoreError, OutcomeUnknown, Superseded
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
 
 __all__ = [
     "Cancelled",
@@ -20,6 +26,7 @@ __all__ = [
     "Refused",
     "SplitsFailed",
     "exit_code",
+    "refusing",
 ]
 
 
@@ -41,6 +48,21 @@ class SplitsFailed(JobError):
 
 class Cancelled(JobError):
     """A signal stopped the run."""
+
+
+@contextlib.contextmanager
+def refusing() -> Generator[None]:
+    """Before work starts, every error is a refusal.
+
+    Raises:
+        Refused: an error of another layer came up inside.
+    """
+    try:
+        yield
+    except JobError:
+        raise
+    except BatchscoreError as error:
+        raise Refused(str(error)) from error
 
 
 class ExitCode:

@@ -7,12 +7,12 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from etl.errors import SpecError
 from etl.fit import fit
 from etl.read import open_parquet
 from etl.references import pin_references
 from etl.spec import Spec, read_spec
 from etl.storage import storage_for
+from jobs.errors import Refused, refusing
 from jobs.plan import list_inputs
 from scoring.golden import arrow_table
 
@@ -33,14 +33,15 @@ def read_recipe(path: str) -> Spec:
     """A recipe from a YAML or JSON file.
 
     Raises:
-        SpecError: it cannot be read, or with everything that is wrong with it.
+        Refused: it cannot be read, or with everything that is wrong with it.
     """
     try:
         text = Path(path).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
-        raise SpecError(f"{path}: the recipe cannot be read: {reason}.") from error
-    return read_spec(text, path, fitted=False)
+        raise Refused(f"{path}: the recipe cannot be read: {reason}.") from error
+    with refusing():
+        return read_spec(text, path, fitted=False)
 
 
 def fit_files(
@@ -49,11 +50,13 @@ def fit_files(
     """The recipe with what its steps learn from Parquet files: folders, files or globs, each read once a pass.
 
     Raises:
-        InputMissing: a pattern matches nothing.
+        Refused: data or a reference table is not there.
         BatchscoreError: see `etl.fit.fit`.
     """
-    files = list_inputs(data)
-    tables = {name: arrow_table(pinned.data) for name, pinned in pin_references(recipe, references).items()}
+    with refusing():
+        files = list_inputs(data)
+        pinned = pin_references(recipe, references)
+    tables = {name: arrow_table(table.data) for name, table in pinned.items()}
     columns = [field.name for field in recipe.input.fields]
     return fit(recipe, partial(_batches, files, columns, on_file), tables)
 

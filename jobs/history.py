@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import warnings
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -11,14 +10,14 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import pyarrow as pa
 
-from etl.errors import BatchscoreError
 from etl.layout import Layout, runs_folder, scratch_folder, scratch_root
 from etl.problems import nearest
 from etl.storage import storage_for
 from jobs.config import RUN_ID_PATTERN, JobConfig, read_config
-from jobs.decisions import Decision, load_decision, receipts_of
-from jobs.errors import Refused
+from jobs.decisions import Decision, load_decision
+from jobs.errors import Refused, refusing
 from jobs.plan import Claim, Plan, Target, load_plan
+from jobs.receipts import receipts_of
 from jobs.record import RunRecord, load_record
 
 if TYPE_CHECKING:
@@ -29,7 +28,6 @@ if TYPE_CHECKING:
 __all__ = [
     "RunLine",
     "RunView",
-    "collect_record",
     "config_of",
     "find_run",
     "history",
@@ -108,9 +106,18 @@ def config_of(where: str) -> JobConfig | None:
 
 
 def output_root(where: str) -> tuple[Storage, str]:
-    """Store and path of the output root that a config file or a URI names."""
+    """Store and path of the output root that a config file or a URI names.
+
+    Raises:
+        Refused: no store of this release has such a URI.
+    """
     config = config_of(where)
-    return storage_for(where if config is None else config.output.uri)
+    return _store_of(where if config is None else config.output.uri)
+
+
+def _store_of(uri: str) -> tuple[Storage, str]:
+    with refusing():
+        return storage_for(uri)
 
 
 def find_run(where: str, run_id: str | None = None) -> Target:
@@ -160,27 +167,15 @@ def history(where: str, job: str | None = None) -> list[RunLine]:
     `metrics.uri` from other places. A URI is an output root, or a folder of collected records.
     """
     config = config_of(where)
-    storage, root = storage_for(where if config is None else config.output.uri)
+    storage, root = _store_of(where if config is None else config.output.uri)
     lines = {line.run_id: line for line in _lines_of(storage, root)}
     if config is None:
         lines = lines or {line.run_id: line for line in _collected(storage, root, job)}
     else:
         job = job or config.name
         if config.metrics is not None:
-            lines.update((line.run_id, line) for line in _collected(*storage_for(config.metrics.uri), job))
+            lines.update((line.run_id, line) for line in _collected(*_store_of(config.metrics.uri), job))
     return _newest_first([line for line in lines.values() if job in {None, line.job}])
-
-
-def collect_record(uri: str, record: RunRecord) -> None:
-    """Put a run's record where those of all jobs are collected; again replaces it.
-
-    Where that fails there is a warning and no error, for the run has ended as its own record says.
-    """
-    try:
-        storage, folder = storage_for(uri)
-        storage.replace(f"{folder}/{record.job}/{record.run_id}.json", record.to_bytes())
-    except (BatchscoreError, OSError) as error:
-        warnings.warn(f"{uri}: the record of run {record.run_id} was not collected: {error}", stacklevel=2)
 
 
 def quarantined_rows(target: Target) -> pa.Table:

@@ -10,13 +10,13 @@ import pyarrow as pa
 
 from etl.contract import Contract, InputField
 from etl.documents import sha256_hex
-from etl.errors import InputMissing
 from etl.problems import nearest
 from etl.spec import Outputs, Spec, TensorOutput
 from etl.storage import storage_for
 from etl.types import ColumnType
 from jobs.errors import Refused
 from scoring.bundle import AuditedBundle, Bundle, FileDigest, audit, misfits
+from scoring.errors import BundleError
 from scoring.outputs import OutputColumn, ScalarType
 from scoring.session import Session, SessionOptions
 
@@ -42,7 +42,7 @@ def resolve_model(model: Model, schema: pa.Schema) -> AuditedBundle:
     data = storage.read_bytes(path)
     if data is None:
         message = f"{model.onnx}: no model is there. Check `model.onnx`."
-        raise InputMissing(message)
+        raise BundleError(message)
     signature = Session(data, SessionOptions(), path).signature
     return _BareModel(model, data, path, signature, schema).bundle()
 

@@ -6,8 +6,6 @@ anew. It binds the id: a later request that would score otherwise is refused.
 
 from __future__ import annotations
 
-import getpass
-import socket
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Literal, NamedTuple
@@ -16,7 +14,7 @@ import pyarrow as pa
 from pydantic import AwareDatetime, Field
 
 from etl.contract import InputField
-from etl.documents import Document, Strict
+from etl.documents import Document, Strict, sha256_hex
 from etl.errors import InputMissing
 from etl.layout import Layout, model_folder, scratch_root
 from etl.manifest import ColumnEntry, latest_manifest, schema_entries
@@ -27,7 +25,8 @@ from etl.references import pin_references
 from etl.splits import InputFile, Split, cut_splits
 from etl.storage import Storage, storage_for
 from etl.types import ColumnType
-from jobs.errors import Refused
+from jobs.errors import Refused, refusing
+from jobs.identity import whoami
 from jobs.model import resolve_model
 from scoring.bundle import AuditedBundle, copy_bundle, output_schema
 from scoring.memory import projected_task_bytes
@@ -102,6 +101,7 @@ class Plan(Document):
     columns: tuple[ColumnEntry, ...] = Field(description="The published table.")
     projected_task_bytes: int = Field(ge=0, description="Peak memory of a worker, from the footer of the largest file.")
     mode: Mode = Field(default="append", description="How the run is published, where a person decides that later.")
+    metrics_uri: str | None = Field(default=None, description="Where that decision is told, too.")
 
     @property
     def bytes_in(self) -> int:
@@ -110,8 +110,13 @@ class Plan(Document):
 
 
 def target_of(config: JobConfig, run_id: str, *, scratch: bool) -> Target:
-    """Where the run lies: under the output root, or for `--limit` and `--sample` under a root of its own inside it."""
-    storage, root = storage_for(config.output.uri)
+    """Where the run lies: under the output root, or for `--limit` and `--sample` under a root of its own inside it.
+
+    Raises:
+        Refused: no store of this release has such a URI.
+    """
+    with refusing():
+        storage, root = storage_for(config.output.uri)
     if scratch:
         root = scratch_root(root, run_id)
     return Target(storage, Layout(root, run_id))
@@ -123,7 +128,7 @@ def claim_run(target: Target, job: str) -> None:
         run_id=target.layout.run_id,
         job=job,
         claimed_at=datetime.now(UTC),
-        claimed_by=f"{getpass.getuser()}@{socket.gethostname()}",
+        claimed_by=whoami(),
     )
     target.storage.create_if_absent(target.layout.claim, claim.to_bytes())
 
@@ -170,7 +175,7 @@ def store_plan(target: Target, resolved: Resolved) -> Plan:
     audited = resolved.audited
     copy_bundle(audited, target.storage, model_folder(target.layout.root, audited.sha256))
     for name, data in resolved.references.items():
-        target.storage.create_if_absent(target.layout.reference(name), data)
+        target.storage.create_if_absent(target.layout.reference(name, sha256_hex(data)), data)
     target.storage.create_if_absent(target.layout.plan, resolved.plan.to_bytes())
     return load_plan(target) or resolved.plan
 
@@ -184,7 +189,7 @@ def list_inputs(patterns: tuple[str, ...]) -> tuple[InputFile, ...]:
     files: dict[str, InputFile] = {}
     for pattern in patterns:
         storage, path = storage_for(pattern)
-        found = [file for file in storage.list_files(path) if not file.path.endswith((".crc", ".json"))]
+        found = list(storage.list_files(path))
         if not found:
             message = f"{pattern}: no input file is there. Check `input.files`; it is relative to the working folder."
             raise InputMissing(message)
@@ -237,8 +242,13 @@ def make_plan(
         columns=schema_entries(published),
         projected_task_bytes=projected_task_bytes(largest.metadata, order, audited),
         mode=config.output.mode,
+        metrics_uri=config.metrics.uri if config.metrics is not None and not _is_trial(limit, sample) else None,
     )
     return Resolved(plan, audited, {name: pinned.data for name, pinned in references.items()})
+
+
+def _is_trial(limit: int | None, sample: float | None) -> bool:
+    return limit is not None or sample is not None
 
 
 def _order(target: Target, config: JobConfig, audited: AuditedBundle) -> Order:
@@ -333,6 +343,8 @@ def _check_target(target: Target, config: JobConfig, published: pa.Schema) -> No
     """Refuse what publication would refuse, before any work."""
     latest = latest_manifest(target.storage, target.layout.root)
     if latest is None or not latest.runs:
+        if config.output.mode == "error":
+            _check_empty(target)
         return
     if config.output.mode == "error":
         message = (
@@ -346,5 +358,17 @@ def _check_target(target: Target, config: JobConfig, published: pa.Schema) -> No
         now = ", ".join(f"{entry.name} {entry.type}" for entry in entries)
         message = (
             f"{target.layout.root}: holds columns ({before}); this run would append ({now}). Use another output.uri."
+        )
+        raise Refused(message)
+
+
+def _check_empty(target: Target) -> None:
+    """Refuse visible files of others, which plain readers would take for predictions."""
+    own = f"{target.layout.data}/"
+    others = [file.path for file in target.storage.list_files(target.layout.root) if not file.path.startswith(own)]
+    if others:
+        message = (
+            f"{target.layout.root}: output.mode is `error`, and {len(others)} files that no run published lie here, "
+            f"{others[0]} among them. Remove them, or use another output.uri."
         )
         raise Refused(message)

@@ -13,11 +13,13 @@ from etl.read import open_parquet
 from etl.references import pin_references
 from etl.splits import group_splits
 from etl.storage import storage_for
-from jobs.errors import JobError, Refused
+from jobs.decisions import check_not_discarded
+from jobs.errors import Refused, refusing
 from jobs.history import RunView, look_at
+from jobs.identity import new_run_id
 from jobs.model import resolve_model
 from jobs.plan import Plan, check_asked, list_inputs, make_plan, target_of
-from jobs.run import RunRequest, check_run_id, new_run_id
+from jobs.run import RunRequest
 from scoring.errors import DeviceError
 from scoring.golden import replay
 from scoring.session import Session, SessionOptions
@@ -66,21 +68,17 @@ def preview(request: RunRequest) -> Preview:
     Raises:
         Refused: anything is known that would make the run fail.
     """
-    check_run_id(request.run_id)
     config = request.config
     target = target_of(config, request.run_id, scratch=request.is_scratch)
     view = look_at(target)
-    try:
+    with refusing():
         if view.plan is not None:
             check_asked(view.plan, config, limit=request.limit, sample=request.sample)
+            check_not_discarded(target)
             plan = view.plan
         else:
             inputs = list_inputs(_patterns(config))
             plan, _, _ = make_plan(target, config, inputs, limit=request.limit, sample=request.sample)
-    except JobError:
-        raise
-    except BatchscoreError as error:
-        raise Refused(str(error)) from error
     there = set(target.storage.names(target.layout.receipts))
     left = tuple(split for split in plan.splits if f"{split.name}.json" not in there)
     cores = _cores(config.spark)

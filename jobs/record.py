@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import warnings
 from enum import StrEnum
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Literal
@@ -11,13 +12,15 @@ from typing import TYPE_CHECKING, Literal
 from pydantic import AwareDatetime, Field
 
 from etl.documents import Document, Strict
+from etl.errors import BatchscoreError
 from etl.receipt import SplitAccount
+from etl.storage import storage_for
 from jobs.plan import ModelFacts
 
 if TYPE_CHECKING:
     from etl.storage import Storage
 
-__all__ = ["ErrorFacts", "RunRecord", "RunState", "Snapshot", "load_record", "machine", "versions"]
+__all__ = ["ErrorFacts", "RunRecord", "RunState", "Snapshot", "collect_record", "load_record", "machine", "versions"]
 
 
 class RunState(StrEnum):
@@ -106,6 +109,18 @@ def load_record(storage: Storage, path: str) -> RunRecord | None:
     """A stored record, or None."""
     data = storage.read_bytes(path)
     return RunRecord.from_bytes(data, where=path) if data is not None else None
+
+
+def collect_record(uri: str, record: RunRecord) -> None:
+    """Put a run's record where those of all jobs are collected; again replaces it.
+
+    Where that fails there is a warning and no error, for the run has ended as its own record says.
+    """
+    try:
+        storage, folder = storage_for(uri)
+        storage.replace(f"{folder}/{record.job}/{record.run_id}.json", record.to_bytes())
+    except (BatchscoreError, OSError) as error:
+        warnings.warn(f"{uri}: the record of run {record.run_id} was not collected: {error}", stacklevel=2)
 
 
 def versions() -> dict[str, str]:

@@ -3,32 +3,29 @@
 from __future__ import annotations
 
 import contextlib
-import getpass
-import logging
-import re
 import secrets
-import socket
 import time
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from etl.account import settle
 from etl.documents import canonical_json, sha256_hex
-from etl.errors import BatchscoreError
+from etl.errors import AccountError, BatchscoreError, StorageError
 from etl.manifest import latest_manifest
 from etl.publish import publish
 from etl.splits import group_splits
 from etl.storage import storage_for
 from etl.tables import freeze
-from jobs.config import RUN_ID_PATTERN, Budget
-from jobs.decisions import check_not_discarded, published_schema, receipts_of
-from jobs.errors import Cancelled, JobError, Refused, SplitsFailed
-from jobs.history import collect_record
+from jobs.config import Budget
+from jobs.decisions import check_not_discarded
+from jobs.errors import Cancelled, Refused, SplitsFailed, refusing
+from jobs.identity import check_run_id, whoami
 from jobs.plan import Plan, Target, check_asked, claim_run, list_inputs, load_plan, make_plan, store_plan, target_of
-from jobs.record import ErrorFacts, RunRecord, RunState, Snapshot, load_record, machine, versions
+from jobs.receipts import account_of, published_schema, receipts_of, totals_of
+from jobs.record import ErrorFacts, RunRecord, RunState, Snapshot, collect_record, load_record, machine, versions
 from jobs.session import parallelism, start_session
 from scoring.code import code_digest
 from scoring.spark import run_tasks
@@ -38,10 +35,12 @@ if TYPE_CHECKING:
 
     from pyspark.sql import SparkSession
 
+    from etl.manifest import Manifest
     from etl.receipt import Receipt, SplitAccount
+    from etl.splits import Split
     from jobs.config import JobConfig
 
-__all__ = ["OnPhase", "RunRequest", "check_run_id", "new_run_id", "run"]
+__all__ = ["OnPhase", "RunRequest", "run"]
 
 OnPhase = Callable[[str], None]
 """Told the name of each phase before it begins."""
@@ -61,29 +60,22 @@ class RunRequest:
     sample: float | None = None
     """Score this share of the rows only, chosen by hash, into a scratch output."""
 
+    def __post_init__(self) -> None:
+        """Refuse what no plan may hold.
+
+        Raises:
+            Refused: the run id is no safe name, or a trial would be empty or more than everything.
+        """
+        check_run_id(self.run_id)
+        if self.limit is not None and self.limit < 1:
+            raise Refused(f"limit {self.limit} would score nothing; give 1 or more.")
+        if self.sample is not None and not 0 < self.sample <= 1:
+            raise Refused(f"sample {self.sample} is no share; give one above 0 and at most 1.")
+
     @property
     def is_scratch(self) -> bool:
         """Whether the run publishes into a root of its own."""
         return self.limit is not None or self.sample is not None
-
-
-def new_run_id(job: str) -> str:
-    """An id for a run by hand: job, UTC, four random hexadecimal digits."""
-    return f"{job}-{datetime.now(UTC):%Y%m%dt%H%M%S}-{secrets.token_hex(2)}"
-
-
-def check_run_id(run_id: str) -> None:
-    """Refuse an id that is no safe name.
-
-    Raises:
-        Refused: with the rule.
-    """
-    if re.fullmatch(RUN_ID_PATTERN, run_id) is None:
-        message = (
-            f"run id {run_id!r} is not valid: a lower-case letter, then up to 99 of a-z 0-9 _ . - "
-            "(Spark would read a folder named like a date or a number as one). Choose another --run-id."
-        )
-        raise Refused(message)
 
 
 def run(request: RunRequest, on_phase: OnPhase = lambda _: None) -> RunRecord:
@@ -94,54 +86,39 @@ def run(request: RunRequest, on_phase: OnPhase = lambda _: None) -> RunRecord:
     Raises:
         BatchscoreError: it failed or was refused; the record says so too, unless nothing had been claimed.
     """
-    check_run_id(request.run_id)
-    with _refusing():
-        job = _Run(request, on_phase)
-        done = job.already_published()
+    job = _Run(request, on_phase)
+    done = job.already_published()
     if done is not None:
         return done
     with job.recording():
         plan = job.read()
-        receipts = job.transform_and_score(plan)
-        account = job.settle(plan, receipts)
+        job.transform_and_score(plan)
+        receipts, account = job.settle(plan)
         job.publish(plan, receipts, account)
-    return job.record()
+    return job.record
 
 
-@contextlib.contextmanager
-def _refusing() -> Generator[None]:
-    """Before work starts, every error is a refusal."""
-    try:
-        yield
-    except JobError:
-        raise
-    except BatchscoreError as error:
-        raise Refused(str(error)) from error
-
-
-@dataclass
 class _Run:
-    """The state of one try: clocks and what is known for the record so far."""
+    """One try at a run: its clocks, and the record as it grows."""
 
-    request: RunRequest
-    on_phase: OnPhase
-    started_at: datetime = field(default_factory=lambda: datetime.now(UTC))
-    wall: dict[str, float] = field(default_factory=dict)
-    facts: dict[str, Any] = field(default_factory=dict)
-    claimed: bool = False
-
-    def __post_init__(self) -> None:
-        self.target: Target = target_of(self.request.config, self.request.run_id, scratch=self.request.is_scratch)
+    def __init__(self, request: RunRequest, on_phase: OnPhase) -> None:
+        self.request = request
+        self.target: Target = target_of(request.config, request.run_id, scratch=request.is_scratch)
+        self._on_phase = on_phase
+        self._wall: dict[str, float] = {}
+        self._claimed = False
+        self._plan: Plan | None = None
+        self.record = _begun(request, self.target)
 
     @contextlib.contextmanager
     def phase(self, name: str) -> Generator[None]:
         """Announce a phase and clock it."""
-        self.on_phase(name)
+        self._on_phase(name)
         start = time.perf_counter()
         try:
             yield
         finally:
-            self.wall[name] = self.wall.get(name, 0.0) + time.perf_counter() - start
+            self._wall[name] = self._wall.get(name, 0.0) + time.perf_counter() - start
 
     def already_published(self) -> RunRecord | None:
         """The record of a published run with this id over the same input; None when there is something to do.
@@ -149,18 +126,20 @@ class _Run:
         Raises:
             Refused: the id is bound to other settings, was published over other input, or was discarded.
         """
-        plan = load_plan(self.target)
-        if plan is None:
-            return None
-        check_asked(plan, self.request.config, limit=self.request.limit, sample=self.request.sample)
-        check_not_discarded(self.target)
-        record = load_record(self.target.storage, self.target.layout.record)
-        manifest = latest_manifest(self.target.storage, self.target.layout.root)
-        if record is None or manifest is None or plan.run_id not in manifest.run_ids or not record.state.is_published:
-            return None
-        if self.request.config.input.patterns:
-            _refuse_other_input(plan, self.request.config)
-        return record
+        request, (storage, layout) = self.request, self.target
+        with refusing():
+            plan = load_plan(self.target)
+            if plan is None:
+                return None
+            check_asked(plan, request.config, limit=request.limit, sample=request.sample)
+            check_not_discarded(self.target)
+            record = load_record(storage, layout.record)
+            is_marked = storage.stat(layout.success) is not None
+            if record is None or not record.state.is_published or not is_marked or self._committed() is None:
+                return None
+            if request.config.input.patterns:
+                _refuse_other_input(plan, request.config)
+            return record
 
     def read(self) -> Plan:
         """Claim the id; pin and resolve everything, or take up the plan of an earlier try.
@@ -168,21 +147,27 @@ class _Run:
         Raises:
             Refused: anything is known that would make the run fail.
         """
-        with _refusing():
+        with refusing():
+            if self.request.config.metrics is not None:
+                storage_for(self.request.config.metrics.uri)
             with self.phase("claim"):
                 claim_run(self.target, self.request.config.name)
-                self.claimed = True
+                self._claimed = True
                 plan = load_plan(self.target)
-            self.facts["resumed"] = plan is not None
-            plan = plan or self._plan()
+            resumed = plan is not None
+            plan = plan or self._make_plan()
+        self._plan = plan
         listing = canonical_json([file.model_dump() for file in plan.inputs])
-        self.facts["snapshot"] = Snapshot(files=len(plan.inputs), bytes=plan.bytes_in, digest=sha256_hex(listing))
-        self.facts["model"] = plan.model
-        self.facts["splits"] = len(plan.splits)
-        self.facts["projected_task_bytes"] = plan.projected_task_bytes
+        self._note(
+            resumed=resumed,
+            snapshot=Snapshot(files=len(plan.inputs), bytes=plan.bytes_in, digest=sha256_hex(listing)),
+            model=plan.model,
+            splits=len(plan.splits),
+            projected_task_bytes=plan.projected_task_bytes,
+        )
         return plan
 
-    def _plan(self) -> Plan:
+    def _make_plan(self) -> Plan:
         request = self.request
         patterns = request.config.input.patterns or (self._freeze(),)
         with self.phase("list"):
@@ -207,71 +192,52 @@ class _Run:
         with self.phase("start_spark"):
             return start_session(f"batchscore {self.request.run_id}", self.request.config.spark)
 
-    def transform_and_score(self, plan: Plan) -> list[Receipt]:
+    def transform_and_score(self, plan: Plan) -> None:
         """Score every split that has no receipt; contract and transform happen in the same worker pass.
 
         Raises:
             SplitsFailed: with every distinct cause.
         """
+        missing = self._unscored(plan)
+        if not missing:
+            return
+        spark = self._spark()
+        with self.phase("score"):
+            task_bytes = int(self.request.config.splits.task_bytes)
+            tasks = group_splits(missing, task_bytes=task_bytes, parallelism=parallelism(spark))
+            failures = run_tasks(spark, plan.order, tasks)
+        self._note(splits_scored_now=len(missing) - len(self._unscored(plan)))
+        if failures:
+            causes = list(dict.fromkeys(f"{failure.kind}: {failure.message}" for failure in failures))
+            more = [f"… and {len(causes) - _SHOWN} more"] if len(causes) > _SHOWN else []
+            failed = len({failure.split for failure in failures})
+            head = f"{failed} of {len(plan.splits)} splits cannot be scored; nothing was published."
+            raise SplitsFailed("\n".join([head, *causes[:_SHOWN], *more]))
+
+    def _unscored(self, plan: Plan) -> tuple[Split, ...]:
         there = set(self.target.storage.names(self.target.layout.receipts))
-        missing = tuple(split for split in plan.splits if f"{split.name}.json" not in there)
-        self.facts["splits_scored_now"] = len(missing)
-        if missing:
-            spark = self._spark()
-            with self.phase("score"):
-                task_bytes = int(self.request.config.splits.task_bytes)
-                tasks = group_splits(missing, task_bytes=task_bytes, parallelism=parallelism(spark))
-                failures = run_tasks(spark, plan.order, tasks)
-            if failures:
-                causes = list(dict.fromkeys(f"{failure.kind}: {failure.message}" for failure in failures))
-                more = [f"… and {len(causes) - _SHOWN} more"] if len(causes) > _SHOWN else []
-                scored = len(plan.splits) - len({failure.split for failure in failures})
-                head = (
-                    f"{len(plan.splits) - scored} of {len(plan.splits)} splits cannot be scored; nothing was published."
-                )
-                raise SplitsFailed("\n".join([head, *causes[:_SHOWN], *more]))
-        receipts = receipts_of(self.target, plan)
-        self._note(receipts)
-        return receipts
+        return tuple(split for split in plan.splits if f"{split.name}.json" not in there)
 
-    def _note(self, receipts: list[Receipt]) -> None:
-        seconds: dict[str, float] = {}
-        reasons: Counter[str] = Counter()
-        for receipt in receipts:
-            for phase, spent in receipt.seconds.items():
-                seconds[phase] = seconds.get(phase, 0.0) + spent
-            reasons.update(receipt.reasons)
-        workers = {(receipt.worker.host, receipt.worker.pid): 0 for receipt in receipts}
-        for receipt in receipts:
-            key = (receipt.worker.host, receipt.worker.pid)
-            workers[key] = max(workers[key], receipt.worker.loads)
-        self.facts.update(
-            worker_seconds={phase: round(total, 3) for phase, total in seconds.items()},
-            reasons=dict(reasons),
-            bytes_read=sum(receipt.bytes_read for receipt in receipts),
-            bytes_written=sum(r.predictions.pending.bytes for r in receipts if r.predictions is not None),
-            provider=receipts[0].worker.provider if receipts else None,
-            workers=len(workers),
-            model_loads=sum(workers.values()),
-            peak_task_bytes=max((receipt.worker.peak_rss_bytes for receipt in receipts), default=None),
-        )
+    def settle(self, plan: Plan) -> tuple[list[Receipt], SplitAccount]:
+        """Prove that every row of the input went to exactly one place.
 
-    def settle(self, plan: Plan, receipts: list[Receipt]) -> SplitAccount:
-        """Prove that every row of the input went to exactly one place."""
+        A run that was committed was settled before; by now its input may be gone.
+        """
         with self.phase("settle"):
+            receipts = receipts_of(self.target, plan)
+            self._note(**totals_of(receipts))
+            if self._committed() is not None:
+                return receipts, account_of(receipts)
             account = settle(self.target.storage, plan.splits, receipts)
         if not plan.order.row_limits and plan.order.sample is None and account.filtered.rows:
-            message = f"{account.filtered.rows} rows were filtered, but the run asked for no filter."
-            raise SplitsFailed(message)
-        self.facts["account"] = account
-        return account
+            raise AccountError(f"{account.filtered.rows} rows were filtered, but the run asked for no filter.")
+        return receipts, account
 
     def publish(self, plan: Plan, receipts: list[Receipt], account: SplitAccount) -> None:
         """Publish, unless a budget holds the run back."""
-        over = over_budget(self.request.config, self.facts["reasons"], account)
-        if over:
-            self.facts["state"] = RunState.HELD_BACK
-            self.facts["error"] = ErrorFacts(kind="HeldBack", message="; ".join(over))
+        over = over_budget(self.request.config, self.record.reasons, account)
+        if over and self._committed() is None:
+            self._note(state=RunState.HELD_BACK, error=ErrorFacts(kind="HeldBack", message="; ".join(over)))
             return
         with self.phase("publish"):
             manifest = publish(
@@ -280,66 +246,89 @@ class _Run:
                 receipts,
                 schema=published_schema(self.target.storage, plan),
                 mode=self.request.config.output.mode,
-                on_step=self.on_phase,
+                on_step=self._on_phase,
             )
-        self.facts["manifest"] = manifest.seq
-        quarantined = account.quarantined.rows > 0
-        self.facts["state"] = RunState.PARTIALLY_SUCCEEDED if quarantined else RunState.SUCCEEDED
+        self._note_published(manifest)
 
     @contextlib.contextmanager
     def recording(self) -> Generator[None]:
         """Write the record at every ending, once the id is ours."""
         try:
             yield
-            self.on_phase("record")
+            self._on_phase("record")
         except KeyboardInterrupt as error:
             message = f"run {self.request.run_id} was stopped by a signal. Run the same id again to go on."
-            self._store_ending(RunState.CANCELLED, Cancelled(message))
-            raise Cancelled(message) from error
+            cancelled = Cancelled(message)
+            self._store_ending(RunState.CANCELLED, cancelled)
+            raise cancelled from error
         except Exception as error:
             self._store_ending(RunState.FAILED, error)
             raise
-        self._store()
+        try:
+            self._store()
+        except (BatchscoreError, OSError) as error:
+            done = "was published" if self.record.state.is_published else "is held back over its budget"
+            message = (
+                f"run {self.request.run_id} {done}, but its record cannot be stored: {error} Run the same id again."
+            )
+            raise StorageError(message) from error
 
     def _store_ending(self, state: RunState, error: Exception) -> None:
-        """Record an ending that is none of ours to publish; before the id is claimed there is nothing to record."""
+        """Record an ending that was not asked for, with what is known by then. It must not hide the error."""
+        if not self._claimed:
+            return
         cause = error.__cause__ if isinstance(error, Refused) and error.__cause__ is not None else error
-        self.facts.update(state=state, error=ErrorFacts(kind=type(cause).__name__, message=str(error)))
-        if self.claimed:
+        self._note(state=state, error=ErrorFacts(kind=type(cause).__name__, message=str(error)))
+        try:
+            if self._plan is not None:
+                self._note(**totals_of(receipts_of(self.target, self._plan)))
+            manifest = self._committed()
+            if manifest is not None:
+                # What came between the commit and its marks changes nothing of what readers see.
+                self._note_published(manifest)
+                error.add_note(f"The run is published, as version {manifest.seq}.")
             self._store()
+        except (BatchscoreError, OSError) as second:
+            error.add_note(f"The record of the run cannot be stored either: {second}")
 
-    def record(self) -> RunRecord:
-        """The record as it stands."""
-        config = self.request.config
-        return RunRecord(
-            run_id=self.request.run_id,
-            job=config.name,
-            who=f"{getpass.getuser()}@{socket.gethostname()}",
-            started_at=self.started_at,
-            ended_at=self.facts.get("ended_at", datetime.now(UTC)),
-            code=code_digest(),
-            config=sha256_hex(config.model_dump_json().encode()),
-            output=self.target.layout.data,
-            wall_seconds={phase: round(seconds, 3) for phase, seconds in self.wall.items()},
-            versions=versions(),
-            machine=machine(),
-            **{"resumed": False, **{key: value for key, value in self.facts.items() if key != "ended_at"}},
-        )
+    def _committed(self) -> Manifest | None:
+        """The newest version, where it holds this run."""
+        manifest = latest_manifest(self.target.storage, self.target.layout.root)
+        return manifest if manifest is not None and self.request.run_id in manifest.run_ids else None
+
+    def _note_published(self, manifest: Manifest) -> None:
+        quarantined = self.record.account.quarantined.rows > 0
+        state = RunState.PARTIALLY_SUCCEEDED if quarantined else RunState.SUCCEEDED
+        self._note(state=state, manifest=manifest.seq)
+
+    def _note(self, **facts: object) -> None:
+        self.record = self.record.model_copy(update=facts)
 
     def _store(self) -> None:
-        self.facts["ended_at"] = datetime.now(UTC)
-        record = self.record()
-        self.target.storage.replace(self.target.layout.record, record.to_bytes())
+        wall = {phase: round(seconds, 3) for phase, seconds in self._wall.items()}
+        self._note(wall_seconds=wall, ended_at=datetime.now(UTC))
+        self.target.storage.replace(self.target.layout.record, self.record.to_bytes())
         if self.request.config.metrics is not None and not self.request.is_scratch:
-            self._collect(self.request.config.metrics.uri, record)
+            collect_record(self.request.config.metrics.uri, self.record)
 
-    @staticmethod
-    def _collect(uri: str, record: RunRecord) -> None:
-        """Copy the record to where history looks. The run itself is decided; a copy that fails is told, no more."""
-        try:
-            collect_record(uri, record)
-        except (BatchscoreError, OSError) as error:
-            logging.getLogger(__name__).warning("the record was not copied to metrics.uri: %s", error)
+
+def _begun(request: RunRequest, target: Target) -> RunRecord:
+    """The record of a run that has done nothing yet; until it ends otherwise, it has failed."""
+    now = datetime.now(UTC)
+    return RunRecord(
+        run_id=request.run_id,
+        job=request.config.name,
+        state=RunState.FAILED,
+        who=whoami(),
+        started_at=now,
+        ended_at=now,
+        resumed=False,
+        code=code_digest(),
+        config=sha256_hex(request.config.model_dump_json().encode()),
+        output=target.layout.data,
+        versions=versions(),
+        machine=machine(),
+    )
 
 
 def _refuse_other_input(plan: Plan, config: JobConfig) -> None:

@@ -221,8 +221,7 @@ def preview_facts(shown: Preview) -> Facts:
         facts.insert(1, ("trial", "into an output of its own"))
     if shown.view.record is not None:
         facts.insert(1, ("state", shown.view.state))
-    if (projected := getattr(plan, "projected_task_bytes", None)) is not None:
-        facts.append(("memory", f"{_size(projected)} for a worker at its peak, as projected"))
+    facts.append(("memory", f"{_size(plan.projected_task_bytes)} for a worker at its peak, as projected"))
     budgets = shown.config.budgets
     limits = (f"{stage} {_budget(getattr(budgets, stage))}" for stage in type(budgets).model_fields)
     return [

@@ -99,9 +99,9 @@ def load_scorer(storage: Storage, order: Order) -> Scorer:
     layout = Layout(order.root, order.run_id)
     references = {}
     for name, sha256 in order.references.items():
-        data = storage.read_bytes(layout.reference(name))
+        data = storage.read_bytes(layout.reference(name, sha256))
         if data is None or sha256_hex(data) != sha256:
-            message = f"{layout.reference(name)}: the pinned reference table is missing or was changed."
+            message = f"{layout.reference(name, sha256)}: the pinned reference table is missing or was changed."
             raise BundleError(message)
         references[name] = arrow_table(data)
     session = Session(audited.model, order.session, f"{folder}/{audited.bundle.model}")

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from jobs.record import RunRecord
+    from jobs.run import OnPhase
 
 ROWS = 600
 """Of each of the two input files."""
@@ -58,6 +59,6 @@ def write_bad_input(folder: Path) -> pa.Table:
     return pa.concat_tables(good)
 
 
-def run_job(job: Path, run_id: str, **request: Any) -> RunRecord:
+def run_job(job: Path, run_id: str, on_phase: OnPhase = lambda _: None, **request: Any) -> RunRecord:
     """Run it in this process."""
-    return run(RunRequest(config=read_config(str(job)), run_id=run_id, **request))
+    return run(RunRequest(config=read_config(str(job)), run_id=run_id, **request), on_phase)

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import shutil
 from typing import TYPE_CHECKING
 
 import pytest
 
+from etl.errors import AccountError, PublishError
 from etl.storage import storage_for
+from jobs.config import read_config
 from jobs.decisions import Decision, check_not_discarded, discard_run, load_decision, publish_run
 from jobs.errors import Refused
 from jobs.history import find_run, quarantined_rows
+from jobs.preview import preview
 from jobs.record import RunState, load_record
 from jobs.results import open_results
+from jobs.run import RunRequest
 from tests.jobs.outputs import ROWS, run_job, write_bad_input, write_input, write_job
 from tests.numbers_job import logistic_scores, published_scores
 
@@ -119,9 +124,11 @@ def test_the_id_of_a_discarded_run_is_used_up(held: Target, tmp_path: Path) -> N
     discard_run(held, reason="wrong month")
     with pytest.raises(Refused, match=r"run id held was discarded by .*: wrong month"):
         run_job(tmp_path / "job.yaml", "held")
+    with pytest.raises(Refused, match=r"run id held was discarded by .*: wrong month"):
+        preview(RunRequest(config=read_config(str(tmp_path / "job.yaml")), run_id="held"))
 
 
-@pytest.mark.parametrize("step", ["abort", "record"])
+@pytest.mark.parametrize("step", ["withdraw", "record"])
 def test_a_discarding_that_died_binds(held: Target, tmp_path: Path, step: str) -> None:
     """A run whose discarding was interrupted cannot be run or published any more; the same decision completes it."""
     with pytest.raises(SimulatedStop):
@@ -183,25 +190,66 @@ def test_a_larger_budget_publishes_without_a_decision(held: Target, tmp_path: Pa
         discard_run(held, reason="r")
 
 
-def test_a_publication_meanwhile_is_not_discarded(held: Target, tmp_path: Path, logistic_onnx: Path) -> None:
-    """Where a run is published between the decision to discard it and the deed, its files and its record stand."""
+def test_a_discarding_bars_whoever_is_about_to_publish(held: Target, tmp_path: Path, logistic_onnx: Path) -> None:
+    """A driver that had looked for a decision before there was one commits nothing once the discarding has begun."""
     job = write_job(tmp_path, logistic_onnx, budgets={"contract": {"max_rows": BAD}})
 
     def publish_meanwhile(name: str) -> None:
-        if name == "abort":
-            # As a driver that had looked for a decision before there was one.
+        if name == "withdraw":
             path = tmp_path / "out" / "_batchscore" / "runs" / "held" / "decision.json"
             kept = path.read_bytes()
             path.unlink()
-            run_job(job, "held")
+            with pytest.raises(PublishError, match="somebody began to discard this run, so nothing was committed"):
+                run_job(job, "held")
             path.write_bytes(kept)
 
-    with pytest.raises(Refused, match="is published, so it is not discarded"):
-        discard_run(held, reason="r", on_step=publish_meanwhile)
-    record = load_record(held.storage, held.layout.record)
-    assert record is not None
-    assert record.state is RunState.PARTIALLY_SUCCEEDED
-    assert open_results(str(job)).rows == 2 * ROWS - BAD
+    discard_run(held, reason="r", on_step=publish_meanwhile)
+    assert visible(held) == []
+    with pytest.raises(Refused, match="nothing is published"):
+        open_results(str(tmp_path / "out"))
+
+
+def test_a_publication_that_began_is_not_discarded(held: Target, tmp_path: Path, logistic_onnx: Path) -> None:
+    """Where a publisher has got as far as the commit, discarding is refused, and the same id publishes."""
+    job = write_job(tmp_path, logistic_onnx, budgets={"contract": {"max_rows": BAD}})
+
+    with pytest.raises(SimulatedStop):
+        run_job(job, "held", stop_at("mark"))
+    manifest = tmp_path / "out" / "_batchscore" / "manifests" / "000000000001.json"
+    manifest.unlink()  # as if it had died a moment earlier
+    with pytest.raises(PublishError, match="a publication of this run has begun"):
+        discard_run(held, reason="r")
+    assert load_decision(held) is None
+    assert run_job(job, "held").state is RunState.PARTIALLY_SUCCEEDED
+
+
+def test_a_discarded_run_shows_nothing_that_a_dead_publisher_had_shown(
+    held: Target, tmp_path: Path, logistic_onnx: Path
+) -> None:
+    """Files that a publisher had completed before it died are removed when the run is discarded."""
+    job = write_job(tmp_path, logistic_onnx, budgets={"contract": {"max_rows": BAD}})
+
+    with pytest.raises(SimulatedStop):
+        run_job(job, "held", stop_at("commit"))
+    assert visible(held) != []
+    write_job(tmp_path, logistic_onnx)
+    assert run_job(job, "held").state is RunState.HELD_BACK
+    discard_run(held, reason="r")
+    assert visible(held) == []
+
+
+def test_a_run_whose_input_is_gone_can_be_published(held: Target, table: pa.Table, tmp_path: Path) -> None:
+    """A run that was held back was settled then, so that its input need not be there any more."""
+    shutil.rmtree(tmp_path / "in")
+    publish_run(held, accept_errors=BAD, reason="r")
+    assert published_scores(tmp_path / "out" / "run_id=held") == pytest.approx(logistic_scores(table), abs=1e-6)
+
+
+def test_receipts_that_were_changed_are_not_published(held: Target) -> None:
+    """Where the receipts are not those that were settled, publication is refused."""
+    held.storage.delete(held.layout.receipt("000000"))
+    with pytest.raises(AccountError, match="the receipts are not those that the run was settled with"):
+        publish_run(held, accept_errors=BAD, reason="r")
 
 
 def test_a_decision_is_published_in_the_mode_that_was_planned(

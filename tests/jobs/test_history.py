@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from jobs.errors import Refused
-from jobs.history import RunLine, collect_record, config_of, find_run, history, look_at, quarantined_rows
+from jobs.history import RunLine, config_of, find_run, history, look_at, quarantined_rows
 from jobs.plan import claim_run, target_of
-from jobs.record import RunState
+from jobs.record import RunState, collect_record
 from tests.jobs.outputs import ROWS, run_job, write_bad_input, write_job
 
 if TYPE_CHECKING:

@@ -166,7 +166,7 @@ def joined(tmp_path: Path) -> tuple[Work, dict[str, str]]:
     )
     pinned = pin_references(work.audited.spec, {"airports": str(tmp_path / "ref.parquet")})["airports"]
     for run_id in ("run", "later"):
-        STORE.create_if_absent(Layout(work.root, run_id).reference("airports"), pinned.data)
+        STORE.create_if_absent(Layout(work.root, run_id).reference("airports", pinned.sha256), pinned.data)
     return work, {"airports": pinned.sha256}
 
 
@@ -182,7 +182,7 @@ def test_a_run_joins_the_table_that_it_pinned(joined: tuple[Work, dict[str, str]
 def test_a_reference_that_changed_is_refused(joined: tuple[Work, dict[str, str]], damage) -> None:
     """A pinned reference table that was changed or removed is refused with its path."""
     work, references = joined
-    path = work.layout.reference("airports")
+    path = work.layout.reference("airports", references["airports"])
     damage(Path(path))
     with pytest.raises(BundleError, match=re.escape(f"{path}: the pinned reference table is missing or was changed")):
         work.score(references=references)

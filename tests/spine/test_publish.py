@@ -22,7 +22,7 @@ from etl.errors import (
 )
 from etl.layout import Layout, manifest_folder, manifest_path
 from etl.manifest import Manifest, files_table, latest_manifest, published_files, read_manifest
-from etl.publish import Mode, abort_files, publish
+from etl.publish import Mode, bar, publish, withdraw
 from tests.spine.builders import PREDICTIONS, STORE, make_run
 from tests.spine.faults import Died, FaultyStore
 from tests.stores.test_contract import race
@@ -204,10 +204,53 @@ def test_a_refused_run_shows_no_file(tmp_path: Path) -> None:
     with pytest.raises(Superseded, match=message):
         do_publish(second, receipts, schema=other)
     assert STORE.names(second.data) == []
-    abort_files(STORE, receipts)
-    abort_files(STORE, receipts)
+    bar(STORE, second)
+    bar(STORE, second)
+    withdraw(STORE, receipts)
+    withdraw(STORE, receipts)
     assert list(Path(second.data).iterdir()) == []
     assert len(versions(tmp_path)) == 1
+
+
+def test_a_run_that_lacks_a_file_shows_none(tmp_path: Path) -> None:
+    """Where one of several pending files is gone or was cut, no file of the run becomes visible."""
+    layout = layout_of(tmp_path)
+    receipts = make_run(STORE, layout)
+    written = [receipt.predictions for receipt in receipts if receipt.predictions is not None]
+    assert len(written) > 1
+    pending = Path(written[-1].pending.upload)
+    whole = pending.read_bytes()
+    for damage in (lambda: pending.write_bytes(whole[:-1]), pending.unlink):
+        damage()
+        with pytest.raises(PendingLost):
+            do_publish(layout, receipts)
+        assert STORE.names(layout.data) == []
+    pending.write_bytes(whole)
+    assert do_publish(layout, receipts).seq == 1
+
+
+def test_a_barred_run_commits_nothing(tmp_path: Path) -> None:
+    """Once a run is barred no publisher commits it, and a run whose publication has begun cannot be barred."""
+    barred, begun = layout_of(tmp_path, "barred"), layout_of(tmp_path, "begun")
+    receipts = make_run(STORE, barred)
+    bar(STORE, barred)
+    with pytest.raises(PublishError, match="somebody began to discard this run, so nothing was committed"):
+        do_publish(barred, receipts)
+    assert versions(tmp_path) == []
+    withdraw(STORE, receipts)
+    assert STORE.names(barred.data) == []
+    do_publish(begun, make_run(STORE, begun))
+    with pytest.raises(PublishError, match="a publication of this run has begun"):
+        bar(STORE, begun)
+
+
+def test_the_hint_of_the_newest_version_may_fail(tmp_path: Path) -> None:
+    """A publication does not fail because `current.json`, which nothing rests on, cannot be written."""
+    layout = layout_of(tmp_path)
+    receipts = make_run(STORE, layout)
+    (tmp_path / "_batchscore" / "current.json").mkdir(parents=True)
+    assert do_publish(layout, receipts).seq == 1
+    assert STORE.stat(layout.success) is not None
 
 
 @pytest.fixture(scope="module")

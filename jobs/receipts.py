@@ -1,0 +1,73 @@
+"""What the receipts of a planned run say together."""
+
+from __future__ import annotations
+
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+
+from etl.layout import model_folder
+from etl.receipt import SplitAccount
+from scoring.bundle import audit, output_schema
+from scoring.predictions import prediction_fields
+from scoring.worker import receipt_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from etl.receipt import Receipt
+    from etl.storage import Storage
+    from jobs.plan import Plan, Target
+
+__all__ = ["account_of", "published_schema", "receipts_of", "totals_of"]
+
+_THREADS = 16
+
+
+def receipts_of(target: Target, plan: Plan) -> list[Receipt]:
+    """The receipts of a run's splits, in their order; a split that is not scored has none."""
+    with ThreadPoolExecutor(_THREADS) as threads:
+        found = threads.map(partial(receipt_of, target.storage, target.layout), plan.splits)
+        return [receipt for receipt in found if receipt is not None]
+
+
+def account_of(receipts: Iterable[Receipt]) -> SplitAccount:
+    """Where the rows of all these splits went, as their workers said."""
+    total = SplitAccount()
+    for receipt in receipts:
+        total += receipt.account
+    return total
+
+
+def totals_of(receipts: list[Receipt]) -> dict[str, Any]:
+    """The fields of a run record that sum up receipts."""
+    seconds: Counter[str] = Counter()
+    reasons: Counter[str] = Counter()
+    loads: dict[tuple[str, int], int] = {}
+    for receipt in receipts:
+        seconds.update(receipt.seconds)
+        reasons.update(receipt.reasons)
+        worker = (receipt.worker.host, receipt.worker.pid)
+        loads[worker] = max(loads.get(worker, 0), receipt.worker.loads)
+    return {
+        "account": account_of(receipts),
+        "reasons": dict(reasons),
+        "worker_seconds": {phase: round(total, 3) for phase, total in seconds.items()},
+        "bytes_read": sum(receipt.bytes_read for receipt in receipts),
+        "bytes_written": sum(r.predictions.pending.bytes for r in receipts if r.predictions is not None),
+        "provider": receipts[0].worker.provider if receipts else None,
+        "workers": len(loads),
+        "model_loads": sum(loads.values()),
+        "peak_task_bytes": max((receipt.worker.peak_rss_bytes for receipt in receipts), default=None),
+    }
+
+
+def published_schema(storage: Storage, plan: Plan) -> pa.Schema:
+    """Columns that a planned run publishes, from its own copy of the bundle; loads no model."""
+    order = plan.order
+    audited = audit(storage, model_folder(order.root, order.bundle_sha256))
+    types = {field.name: field.type for field in (*audited.spec.input.fields, *order.carried)}
+    return pa.schema(prediction_fields(order, types, output_schema(audited.bundle)))
