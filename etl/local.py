@@ -27,6 +27,9 @@ __all__ = ["LocalPendingWriter", "LocalStorage"]
 _MISPLACED = {errno.EROFS, errno.ENOTDIR, errno.ENAMETOOLONG, errno.EISDIR, errno.ELOOP, errno.EFBIG}
 """What the operating system says of a path that will never do."""
 
+_ANY_FOLDERS = "**"
+"""As a part of a glob: any number of folders, none too."""
+
 
 @contextlib.contextmanager
 def _explained(path: Path | str, verb: str) -> Generator[None]:
@@ -65,7 +68,9 @@ def _matches(pattern: str) -> list[str]:
         return [pattern] if _is_there(pattern) else []
     found = [""]
     for part in pattern.split("/")[1:]:
-        if glob.has_magic(part):
+        if part == _ANY_FOLDERS:
+            found = [below for folder in found if Path(folder or "/").is_dir() for below in _folders(folder)]
+        elif glob.has_magic(part):
             folders = [folder for folder in found if Path(folder or "/").is_dir()]
             below = [(folder, name) for folder in folders for name in os.listdir(folder or "/")]  # noqa: PTH208  names only
             chosen = [(folder, name) for folder, name in below if _is_hidden(part) or not _is_hidden(name)]
@@ -81,14 +86,28 @@ def _walk(path: str, above: tuple[str, ...] = ()) -> Iterator[InputFile]:
         if not Path(path).is_dir():
             yield _describe(path)
             return
-        real = os.path.realpath(path)
-        names = os.listdir(path)  # noqa: PTH208  names only
+        inside, above = _entered(path, above)
+    for below in inside:
+        yield from _walk(below, above)
+
+
+def _folders(folder: str, above: tuple[str, ...] = ()) -> Iterator[str]:
+    """A folder and all below it: what `**` stands for."""
+    yield folder
+    inside, above = _entered(folder, above)
+    for below in inside:
+        if Path(below).is_dir():
+            yield from _folders(below, above)
+
+
+def _entered(folder: str, above: tuple[str, ...]) -> tuple[list[str], tuple[str, ...]]:
+    """What is directly in a folder and not hidden, and the real folders above that."""
+    real = os.path.realpath(folder or "/")
     if real in above:
-        message = f"{path}: is a link that leads back into a folder above it. Remove it."
+        message = f"{folder}: is a link that leads back into a folder above it. Remove it."
         raise StorageError(message)
-    for name in names:
-        if not _is_hidden(name):
-            yield from _walk(f"{path}/{name}", (*above, real))
+    names = os.listdir(folder or "/")  # noqa: PTH208  names only
+    return [f"{folder}/{name}" for name in names if not _is_hidden(name)], (*above, real)
 
 
 def _describe(path: str) -> InputFile:
@@ -183,8 +202,9 @@ class LocalStorage:
     def list_files(self, pattern: str) -> Iterator[InputFile]:
         """See `Storage.list_files`."""
         with _explained(pattern, "list"):
-            files = [file for match in _matches(self.normalise(pattern)) for file in _walk(match)]
-        yield from sorted(files, key=lambda file: file.path)
+            # By path: `**` may match a folder and what is in it.
+            files = {file.path: file for match in _matches(self.normalise(pattern)) for file in _walk(match)}
+        yield from (files[path] for path in sorted(files))
 
     def stat(self, path: str) -> InputFile | None:
         """See `Storage.stat`."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import glob
 import json
 import os
 import shutil
@@ -14,6 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from etl.errors import PendingLost, StorageError
 from etl.local import LocalStorage
@@ -120,7 +123,7 @@ def test_a_folder_without_the_right_to_read_is_no_empty_one(public_folder: Path,
         READS[name](str(path))
 
 
-@pytest.mark.parametrize("pattern", ["in", "in/*", "in/*/*.parquet", "in/a/../*/part.*"])
+@pytest.mark.parametrize("pattern", ["in", "in/*", "in/*/*.parquet", "in/a/../*/part.*", "**/*.parquet", "in/**"])
 def test_one_folder_of_many_that_may_not_be_read_fails_the_listing(public_folder: Path, pattern: str) -> None:
     """A listing or glob that meets an unreadable folder fails instead of passing over its rows."""
     for name in ("a", "b", "c"):
@@ -287,6 +290,31 @@ def test_links_are_followed(tmp_path: Path) -> None:
         assert {file.bytes for file in found} == {4}
 
 
+NAMES = st.sampled_from(["a", "b", "ab", "_a", ".b"])
+PARTS = st.sampled_from(["**", "**", "*", "a*", "?", "a", "b", "[ab]"])
+
+
+def files_by_glob(root: Path, pattern: str) -> list[str]:
+    """The files that Python's own glob finds, or finds the folders of, but for those below a hidden name."""
+    found: set[Path] = set()
+    for match in map(Path, glob.glob(f"{root}/{pattern}", recursive=True)):
+        found |= {match} if match.is_file() else {path for path in match.rglob("*") if path.is_file()}
+    below = {path: path.relative_to(root).parts for path in found}
+    return sorted(str(path) for path, parts in below.items() if not any(part[0] in "_." for part in parts))
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.sets(st.lists(NAMES, max_size=3).map("/".join)), st.lists(PARTS, min_size=1, max_size=4).map("/".join))
+def test_two_stars_stand_for_any_number_of_folders(folders: set[str], pattern: str) -> None:
+    """A glob finds each file that Python's glob finds, once: `**` stands for any number of folders, none too."""
+    with tempfile.TemporaryDirectory() as folder:
+        for number, name in enumerate(sorted(folders)):
+            Path(folder, name).mkdir(parents=True, exist_ok=True)
+            Path(folder, name, ("x", "a.x", "_x")[number % 3]).write_bytes(b"")
+        found = [file.path for file in STORE.list_files(f"{folder}/{pattern}")]
+        assert found == files_by_glob(Path(folder), pattern)
+
+
 def spoil(folder: Path, kind: str) -> None:
     """Put something into a folder that cannot be input."""
     if kind == "link to nothing":
@@ -302,7 +330,7 @@ def spoil(folder: Path, kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", ["link to nothing", "link back", "link to itself", "pipe", "no UTF-8"])
-@pytest.mark.parametrize("pattern", ["in", "in/*"])
+@pytest.mark.parametrize("pattern", ["in", "in/*", "in/**", "**/*"])
 def test_what_cannot_be_input_is_told(tmp_path: Path, kind: str, pattern: str) -> None:
     """What is no file that a plan can name is a StorageError with its path, instead of rows that nobody misses."""
     (tmp_path / "in").mkdir()
