@@ -105,17 +105,21 @@ class Storage(Protocol):
 
 
 def storage_for(uri: str) -> tuple[Storage, str]:
-    """The store that a URI names, and the URI's path in that store's naming.
+    """The store that a URI names, and the URI's path in that store's naming. Hadoop writes `file:/x` for `file:///x`.
 
     Raises:
-        StorageError: the scheme is not supported.
+        StorageError: the scheme is not supported, or a `file:` URI names a host or no absolute path.
     """
     from etl.local import LocalStorage  # noqa: PLC0415  a store is imported when a URI asks for it
 
-    scheme, separator, rest = uri.partition("://")
-    if not separator:
+    scheme, colon, rest = uri.partition(":")
+    if not colon or "/" in scheme or not (rest.startswith("/") or scheme == "file"):
         return LocalStorage(), LocalStorage.normalise(uri)
-    if scheme == "file":
-        return LocalStorage(), LocalStorage.normalise(rest)
-    message = f"{uri}: storage scheme {scheme!r} is not supported by this release. Use a local path or file://."
-    raise StorageError(message)
+    if scheme != "file":
+        message = f"{uri}: storage scheme {scheme!r} is not supported by this release. Use a local path or file:///path."
+        raise StorageError(message)
+    path = rest.removeprefix("//")
+    if not path.startswith("/"):
+        message = f"{uri}: names a host or a relative path, and files are read from this machine. Use file:///path."
+        raise StorageError(message)
+    return LocalStorage(), LocalStorage.normalise(path)

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     [
         ("/data/in", "/data/in"),
         ("file:///data/in", "/data/in"),
+        ("file:/data/in", "/data/in"),
+        ("file:/data/./x/../in/", "/data/in"),
+        ("/data/file:/in", "/data/file:/in"),
         ("/data/./x/../in/", "/data/in"),
         ("/data/in/*.parquet", "/data/in/*.parquet"),
     ],
@@ -45,9 +48,16 @@ def test_links_stay_in_a_name(tmp_path: Path) -> None:
     assert storage_for(str(tmp_path / "link" / "x"))[1] == str(tmp_path / "link" / "x")
 
 
-@pytest.mark.parametrize("uri", ["gopher://host/in", "://in"])
+@pytest.mark.parametrize("uri", ["file://host/in", "file://localhost/in", "file:in", "file:", "file://", "file://~/in"])
+def test_a_file_of_another_machine_is_refused(uri: str) -> None:
+    """A `file:` URI with a host, or without an absolute path, is refused; it never becomes a folder named `file:`."""
+    with pytest.raises(StorageError, match=f"^{uri}: names a host or a relative path.* Use file:///path"):
+        storage_for(uri)
+
+
+@pytest.mark.parametrize("uri", ["gopher://host/in", "://in", "hdfs:/in"])
 def test_an_unknown_scheme_is_refused(uri: str) -> None:
     """A URI of a store that is not supported is refused with the URI and its scheme."""
     with pytest.raises(StorageError, match="is not supported by this release") as caught:
         storage_for(uri)
-    assert str(caught.value).startswith(f"{uri}: storage scheme {uri.partition('://')[0]!r}")
+    assert str(caught.value).startswith(f"{uri}: storage scheme {uri.partition(':')[0]!r}")
