@@ -27,7 +27,7 @@ _STREAM_BYTES = 1 << 18
 
 
 _DAMAGE = (pa.ArrowException, OSError, UnicodeDecodeError)
-"""What pyarrow raises over bytes that are no Parquet; the last where a column's name is no text."""
+"""What pyarrow raises over bytes that are no Parquet, but see `_is_damage`; the last where a name is no text."""
 
 
 class RowGroup(NamedTuple):
@@ -86,6 +86,8 @@ class SplitReader:
                     row += batch.num_rows
                     yield batch.append_column(ROW, index)
             except _DAMAGE as error:
+                if not _is_damage(error):
+                    raise
                 message = f"{self.path}: row group {group.number} cannot be decoded: {_said(error)}. Replace the file."
                 raise ReadError(message) from error
             if row != group.first_row + group.rows:
@@ -99,7 +101,8 @@ def open_parquet(storage: Storage, file: InputFile) -> pq.ParquetFile:
 
     Raises:
         InputChanged: it is not the one that was pinned.
-        ReadError: it is no Parquet file, or a damaged one.
+        ReadError: it is no Parquet file, or a damaged one. What the system refuses for other reasons stays an OSError,
+            which Spark tries again.
     """
     now = storage.stat(file.path)
     if now is None or now.etag != file.etag:
@@ -111,8 +114,17 @@ def open_parquet(storage: Storage, file: InputFile) -> pq.ParquetFile:
         # pages instead of whole row groups.
         return pq.ParquetFile(storage.open_input(file.path), pre_buffer=False, buffer_size=_STREAM_BYTES)
     except _DAMAGE as error:
+        if not _is_damage(error):
+            raise
         message = f"{file.path}: not a Parquet file, or a damaged one: {_said(error)}. Replace or remove it."
         raise ReadError(message) from error
+
+
+def _is_damage(error: Exception) -> bool:
+    """Whether the bytes are at fault. Where the machine is (its memory, its disk), trying again may help."""
+    if isinstance(error, OSError):
+        return error.errno is None  # Parquet's own: it says OSError of corrupt thrift, and asked no system.
+    return not isinstance(error, pa.ArrowMemoryError | pa.ArrowCancelled)
 
 
 def _said(error: Exception) -> str:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import errno
+import io
 import os
 import re
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import TYPE_CHECKING, cast
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -19,6 +22,9 @@ from etl.errors import InputChanged, ReadError
 from etl.read import ROW, SplitReader
 from etl.splits import cut_splits
 from tests.spine.builders import STORE, pin, whole, write_groups
+
+if TYPE_CHECKING:
+    from etl.storage import Storage
 
 REPOSITORY = Path(__file__).parents[2]
 COLUMNS = ["id", "name", "vector"]
@@ -172,6 +178,68 @@ def test_a_damaged_page_is_told_with_its_row_group(tmp_path: Path, group: int) -
     with pytest.raises(ReadError, match=f"{path}: row group {group} cannot be decoded: .*Replace the file"):
         read.extend(SplitReader(STORE, whole(path)).batches(["id"], 1000))
     assert sum(batch.num_rows for batch in read) == 1000 * group
+
+
+def test_a_process_out_of_files_is_no_damaged_file(tmp_path: Path) -> None:
+    """Where the process may open no more files the system's own error comes through, so that Spark tries again."""
+    path = tmp_path / "part.parquet"
+    write_groups(path, [10])
+    split = whole(path)
+    program = f"""
+import resource
+from etl.splits import Split
+from tests.spine.test_read import *
+split = Split.model_validate_json({split.model_dump_json()!r})
+SplitReader(STORE, split)
+resource.setrlimit(resource.RLIMIT_NOFILE, (3, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
+try:
+    SplitReader(STORE, split)
+except OSError as error:
+    print(error.errno)
+"""
+    done = subprocess.run([sys.executable, "-c", program], cwd=REPOSITORY, check=True, stdout=subprocess.PIPE, text=True)
+    assert int(done.stdout) == errno.EMFILE
+
+
+class BrokenStore:
+    """A store whose files fail from some byte on, as they do on a broken disk."""
+
+    def __init__(self, error: Exception):
+        self.error = error
+        self.is_broken = False
+
+    def __getattr__(self, name):
+        return getattr(STORE, name)
+
+    def open_input(self, path):
+        """See `etl.storage.Storage.open_input`."""
+        store = self
+
+        class Broken(io.FileIO):
+            def read(self, size=-1):
+                if store.is_broken:
+                    raise store.error
+                return super().read(size)
+
+        return pa.PythonFile(Broken(path), mode="r")
+
+
+@pytest.mark.parametrize("error", [OSError(errno.EIO, "Input/output error"), pa.ArrowMemoryError("malloc failed")])
+def test_a_machine_at_fault_is_no_damaged_file(tmp_path: Path, error: Exception) -> None:
+    """A disk that cannot be read, or memory that is not there, is told as itself and not as a file to be replaced."""
+    path = tmp_path / "part.parquet"
+    write_groups(path, [10])
+    store = BrokenStore(error)
+    reader = SplitReader(cast("Storage", store), whole(path))
+    store.is_broken = True
+    for read in (
+        lambda: list(reader.batches(COLUMNS, 10)),
+        lambda: SplitReader(cast("Storage", store), whole(path)),
+    ):
+        with pytest.raises(type(error)) as caught:
+            read()
+        assert not isinstance(caught.value, ReadError)
+        assert getattr(caught.value, "errno", None) == getattr(error, "errno", None)
 
 
 def spoil_every_part(path: Path) -> None:
