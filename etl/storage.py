@@ -116,7 +116,9 @@ def storage_for(uri: str) -> tuple[Storage, str]:
     if not colon or "/" in scheme or not (rest.startswith("/") or scheme == "file"):
         return LocalStorage(), LocalStorage.normalise(uri)
     if scheme != "file":
-        message = f"{uri}: storage scheme {scheme!r} is not supported by this release. Use a local path or file:///path."
+        message = (
+            f"{uri}: storage scheme {scheme!r} is not supported by this release. Use a local path or file:///path."
+        )
         raise StorageError(message)
     path = rest.removeprefix("//")
     if not path.startswith("/"):

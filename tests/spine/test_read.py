@@ -197,7 +197,9 @@ try:
 except OSError as error:
     print(error.errno)
 """
-    done = subprocess.run([sys.executable, "-c", program], cwd=REPOSITORY, check=True, stdout=subprocess.PIPE, text=True)
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=REPOSITORY, check=True, stdout=subprocess.PIPE, text=True
+    )
     assert int(done.stdout) == errno.EMFILE
 
 
