@@ -20,7 +20,7 @@ from etl.documents import Strict
 from etl.errors import ContractError
 from etl.frame import EXACT_INTEGERS, Frame, RejectionCode
 from etl.ops.base import Name
-from etl.problems import nearest
+from etl.problems import listed, nearest
 from etl.tensors import matrix_of
 from etl.types import INTEGER_BOUNDS, ColumnType, TypeName, canonical, is_readable, kernels, one_chunk
 
@@ -176,7 +176,7 @@ class Contract(Strict):
                 found = schema.field(matches[0]).type
                 problems.append(f"column {field.name!r} has type {found}, the contract says {field.type}")
         if problems:
-            message = f"{where}: breaks the input contract: {'; '.join(problems)}."
+            message = f"{where}: breaks the input contract: {listed(problems)}"
             raise ContractError(message)
 
     def apply(self, batch: pa.RecordBatch | pa.Table, where: str) -> Frame:

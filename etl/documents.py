@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import hashlib
 import json
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from etl.errors import DocumentError
 
-__all__ = ["Document", "Strict", "canonical_json", "sha256_hex"]
+__all__ = ["Document", "Strict", "canonical_json", "sha256_hex", "strictly"]
+
+ModelT = TypeVar("ModelT", bound=BaseModel)
 
 
 class Strict(BaseModel):
-    """Base of every value that is read from outside: frozen, and an unknown key is an error."""
+    """Base of every value that is read from outside: frozen, and an unknown key is an error.
+
+    What is read from outside is read by `strictly`.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True, ser_json_inf_nan="strings")
 
@@ -30,7 +35,7 @@ class Document(Strict):
     def from_bytes(cls, data: bytes, *, where: str) -> Self:
         """Parse a stored document; `where` is the path that an error names."""
         try:
-            return cls.model_validate_json(data)
+            return strictly(cls, data)
         except ValidationError as error:
             first = error.errors(include_url=False)[0]
             pointer = "/" + "/".join(str(part) for part in first["loc"])
@@ -39,6 +44,17 @@ class Document(Strict):
                 "If a newer batchscore wrote it, use that release; otherwise the file is damaged."
             )
             raise DocumentError(message) from error
+
+
+def strictly(model: type[ModelT], data: str | bytes) -> ModelT:
+    """Validate JSON without coercion: `true` is no number, `"4"` no integer, `"no"` no bool; 4 may stand for 4.0.
+
+    As JSON, because there a list may stand for a tuple and a text for a date: JSON has no others.
+
+    Raises:
+        ValidationError: with every problem.
+    """
+    return model.model_validate_json(data, strict=True)
 
 
 def canonical_json(value: Any) -> bytes:

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import difflib
 import functools
+import itertools
+import json
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
+from etl.documents import strictly
 from etl.positions import escape, read_text
 
 if TYPE_CHECKING:
@@ -15,7 +19,7 @@ if TYPE_CHECKING:
 
     from pydantic_core import ErrorDetails
 
-__all__ = ["Problem", "Source", "nearest", "parse", "problem_lines"]
+__all__ = ["Problem", "Source", "listed", "nearest", "parse", "problem_lines"]
 
 ModelT = TypeVar("ModelT", bound=BaseModel)
 
@@ -25,7 +29,10 @@ _SHOWN = 60
 _MOST_LINES = 50
 
 _KINDS = {
+    "bool_type": "should be true or false",
     "dict_type": "should be a mapping",
+    "float_type": "should be a number",
+    "int_type": "should be a whole number",
     "model_attributes_type": "should be a mapping",
     "model_type": "should be a mapping",
     "string_type": "should be text",
@@ -53,6 +60,8 @@ class Source(NamedTuple):
     """The plain value: dicts, lists, scalars."""
     places: Mapping[str, tuple[int, int]]
     """(line, column), from 1, of each value's key by JSON pointer."""
+    given: Mapping[str, str] = MappingProxyType({})
+    """Where values come from that are not of the text, by JSON pointer, e.g. an option of the command line."""
 
     @classmethod
     def read(cls, text: str, name: str) -> Source:
@@ -66,9 +75,11 @@ class Source(NamedTuple):
         return cls(name, *read_text(text, name))
 
     def place(self, pointer: str) -> str:
-        """`file:line:column` of the value or of the nearest enclosing one that stands in the text."""
+        """What gave the value, or `file:line:column` of it or of the nearest enclosing one that stands in the text."""
+        parents = itertools.accumulate(pointer.split("/"), "{}/{}".format)
+        given = [self.given[parent] for parent in parents if parent in self.given]
         line, column = self._position(pointer)
-        return f"{self.name}:{line}:{column}"
+        return given[-1] if given else f"{self.name}:{line}:{column}"
 
     def _position(self, pointer: str) -> tuple[int, int]:
         while pointer and pointer not in self.places:
@@ -86,13 +97,23 @@ def nearest(name: str, known: Iterable[str]) -> str:
     return f" There is: {', '.join(names[:_SHOWN])}{more}." if names else ""
 
 
-def parse(model: type[ModelT], source: Source) -> tuple[ModelT | None, list[Problem]]:
-    """Validate a source against a strict model; the model, or every problem in the order of the text."""
+def listed(found: Sequence[str]) -> str:
+    """What was found as one sentence to be put behind a colon; some of it may end as `nearest` does."""
+    text = "; ".join(part.removesuffix(".") for part in found)
+    return text if text.endswith("?") else f"{text}."
+
+
+def parse(model: type[ModelT], source: Source, shown: Any = None) -> tuple[ModelT | None, list[Problem]]:
+    """Validate a source against a strict model; the model, or every problem in the order of the text.
+
+    `shown` has the value's form, and what a message may show of it; by default the value itself.
+    """
+    shown = source.value if shown is None else shown
     try:
-        return model.model_validate(source.value), []
+        return strictly(model, json.dumps(source.value)), []
     except ValidationError as error:
         details = error.errors(include_url=False)
-        pairs = [(detail, _problem(detail, source.value, _schema(model))) for detail in details]
+        pairs = [(detail, _problem(detail, shown, _schema(model))) for detail in details]
         problems = _one_a_place(problem for detail, problem in pairs if not _is_echo(detail, problem, pairs))
         return None, sorted(problems, key=lambda problem: source._position(problem.pointer))  # noqa: SLF001  same module
 
@@ -151,18 +172,21 @@ def _problem(detail: ErrorDetails, raw: Any, schema: dict[str, Any]) -> Problem:
         found = str(context.get("tag"))
         return Problem(f"{pointer}/{key}", f'unknown {key} "{found:.{_SHOWN}}".{nearest(found, tags)}')
     message = _KINDS.get(kind, detail["msg"].removeprefix("Value error, ").removeprefix("Input "))
-    return Problem(pointer, f"{message}{_found(detail)}")
+    return Problem(pointer, f"{message}{_found(kind, _at(parts, raw))}")
 
 
 def _pointer(parts: Sequence[int | str]) -> str:
     return "".join(f"/{escape(str(part))}" for part in parts)
 
 
-def _found(detail: ErrorDetails) -> str:
-    found = detail.get("input")
+def _at(parts: Sequence[int | str], raw: Any) -> Any:
+    return functools.reduce(lambda node, part: node[part], parts, raw)
+
+
+def _found(kind: str, found: Any) -> str:
     if isinstance(found, str | int | float | bool) or found is None:
         return f", found {found!r:.{_SHOWN}}."
-    return f", found {'a list' if isinstance(found, list) else 'a mapping'}." if detail["type"] in _KINDS else "."
+    return f", found {'a list' if isinstance(found, list) else 'a mapping'}." if kind in _KINDS else "."
 
 
 def _real_parts(loc: tuple[int | str, ...], raw: Any) -> list[int | str]:

@@ -13,7 +13,7 @@ from etl.errors import ContractError
 from etl.ops.base import Name, Step, StepId
 from etl.ops.codes import IntegerCodes, TextCodes
 from etl.ops.time import integers_of
-from etl.problems import nearest
+from etl.problems import listed, nearest
 from etl.tensors import matrix_of
 from etl.types import ColumnType, TypeName, canonical, is_readable, one_chunk
 
@@ -148,7 +148,7 @@ def _check_schema(step: LookupJoin, schema: pa.Schema, where: str) -> None:
             found = f"has type {schema.field(column.name).type}, step {step.id!r} says {column.type}"
             problems.append(f"column {column.name!r} {found}")
     if problems:
-        message = f"{where}: is not the table that step {step.id!r} declares: {'; '.join(problems)}."
+        message = f"{where}: is not the table that step {step.id!r} declares: {listed(problems)}"
         raise ContractError(message)
 
 

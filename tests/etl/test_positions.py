@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from etl.errors import SpecError
-from etl.problems import Problem, Source, nearest, problem_lines
+from etl.problems import Problem, Source, listed, nearest, problem_lines
 from etl.spec import read_spec
 
 DEEP = '{"a":' * 101 + "1" + "}" * 101
@@ -134,3 +134,11 @@ def test_the_nearest_name_is_named():
     assert nearest("x", ["income", "age"]) == " There is: age, income."
     assert nearest("x", []) == ""
     assert nearest("?", [f"c{n:03}" for n in range(100)]).endswith(", c059 and 40 more.")
+
+
+def test_a_list_of_faults_is_one_sentence():
+    """Faults are joined by semicolons and end in one sign: the question mark of the last, or else a full stop."""
+    question, names = f"a is not there.{nearest('incom', ['income'])}", f"b is not there.{nearest('x', ['y'])}"
+    assert listed([question]) == 'a is not there. Did you mean "income"?'
+    assert listed([question, names]) == 'a is not there. Did you mean "income"?; b is not there. There is: y.'
+    assert listed([names, "c is text"]) == "b is not there. There is: y; c is text."

@@ -114,6 +114,11 @@ def changed(*path, to):
             'unknown key "lowr". Did you mean "lower"?',
         ),
         (changed("steps", 0, "id", to="C"), "/steps/0/id", "String should match pattern"),
+        (changed("revision", to=True), "/revision", "should be a whole number, found True."),
+        (changed("revision", to="2"), "/revision", "should be a whole number, found '2'."),
+        (changed("steps", 0, "params", "lower", to="1"), "/steps/0/params/lower", "should be a number, found '1'."),
+        (changed("input", "fields", 0, "nullable", to="no"), "/input/fields/0/nullable", "should be true or false, f"),
+        (changed("input", "fields", 0, "pii", to=1), "/input/fields/0/pii", "should be true or false, found 1."),
         (changed("steps", to={}), "/steps", "should be a list, found a mapping."),
         (changed("input", to=[]), "/input", "should be a mapping, found a list."),
         (

@@ -197,7 +197,7 @@ CASES = (
         1,
         "1 of 3 splits cannot be scored; nothing was published.\n"
         "ContractError: {dir}/in/part-1.parquet: breaks the input contract: "
-        "column 'f2' is not there. Did you mean \"f_2\"?.",
+        "column 'f2' is not there. Did you mean \"f_2\"?",
     ),
     Case(
         "file changes a type",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import given, settings
@@ -24,6 +24,7 @@ from tests.spine.builders import MASK, NOON, make_run
 from tests.stores.site import sha256
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 
@@ -126,6 +127,32 @@ def test_what_a_release_does_not_know_is_refused(document: Document, change: dic
     assert f" at {pointer}. If a newer batchscore wrote it, use that release" in message
 
 
+def leaves(value: Any, path: tuple[str | int, ...] = ()) -> Iterator[tuple[tuple[str | int, ...], object]]:
+    """Every scalar of a document's JSON, with its place."""
+    if isinstance(value, dict | list):
+        pairs: Any = value.items() if isinstance(value, dict) else enumerate(value)
+        for key, item in pairs:
+            yield from leaves(item, (*path, key))
+    else:
+        yield path, value
+
+
+def test_nothing_in_a_document_is_coerced(document: Document) -> None:
+    """A number written as text, a bool or a number of another kind, and a text written as number, are refused."""
+    text = document.to_bytes()
+    for path, value in leaves(json.loads(text)):
+        for wrong in {bool: [1, "true"], int: [True, str(value), 0.5], str: [7, True], float: [True, str(value)]}.get(
+            type(value), []
+        ):
+            damaged = json.loads(text)
+            node = damaged
+            for part in path[:-1]:
+                node = node[part]
+            node[path[-1]] = wrong
+            with pytest.raises(DocumentError, match="this release can read"):
+                type(document).from_bytes(json.dumps(damaged).encode(), where="here")
+
+
 def test_a_newer_format_is_refused(document: Document) -> None:
     """A document of the next version of its format is refused, not read as if it were of this one."""
     newer = json.loads(document.to_bytes())["format"].replace("/1", "/2")
@@ -144,7 +171,7 @@ def test_a_damaged_document_is_refused(document: Document) -> None:
 def test_a_document_cannot_be_changed(document: Document) -> None:
     """A document is a value: no part of it can be assigned."""
     with pytest.raises(ValueError, match="frozen"):
-        document.format = "other"  # type: ignore[attr-defined]
+        document.format = "other"  # type: ignore[attr-defined]  # the base has none, each kind has one
 
 
 def test_an_unknown_key_deep_inside_is_refused(tmp_path: Path) -> None:
