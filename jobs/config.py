@@ -7,9 +7,10 @@ import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import ByteSize, Field, FiniteFloat, StringConstraints, model_validator
+from pydantic import BeforeValidator, ByteSize, Field, FiniteFloat, StringConstraints, model_validator
 
 from etl.documents import Strict
+from etl.positions import escape
 from etl.problems import Problem, Source, parse, problem_lines
 from etl.publish import Mode
 from jobs.errors import ConfigError
@@ -22,9 +23,9 @@ __all__ = ["RUN_ID_PATTERN", "Budget", "Budgets", "Input", "JobConfig", "Model",
 RUN_ID_PATTERN = r"[a-z][a-z0-9_.-]{0,99}"
 """An idempotency key that is a safe folder name, and that Spark cannot read as a date or a number."""
 
-_SHORTEST_SECRET = 4
-"""A shorter value is masked only where it stands alone: it may be a part of any word."""
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}")
+_FREE_KEYS = ("spark.conf.", "model.inputs.", "references.")
+"""Mappings whose keys are names, which may have dots: what follows in `--set` is one key."""
 
 
 class Input(Strict):
@@ -134,11 +135,22 @@ class Metrics(Strict):
     uri: str = Field(min_length=1)
 
 
+def _conf_text(value: Any) -> Any:
+    """Numbers and bools as Spark writes them: `spark.executor.cores: 4` is no mistake."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    return str(value) if isinstance(value, int | float) else value
+
+
+ConfText = Annotated[str, BeforeValidator(_conf_text, json_schema_input_type=str | bool | int | float)]
+"""A value of Spark's configuration."""
+
+
 class Spark(Strict):
     """The Spark session, where batchscore starts one itself. Under spark-submit its options decide."""
 
     master: str = Field(default="local[*,4]", description="`local[*]` never retries a task; `local[*,4]` does.")
-    conf: dict[str, str] = Field(default_factory=dict)
+    conf: dict[str, ConfText] = Field(default_factory=dict)
 
 
 class JobConfig(Strict):
@@ -164,10 +176,11 @@ class JobConfig(Strict):
 
 
 def read_config(path: str, overrides: tuple[str, ...] = ()) -> JobConfig:
-    """Read a config file, fill in `${NAME}` and `${NAME:-default}` from the environment, apply `key.path=value`.
+    """Read a config file, apply `key.path=value`, and fill in `${NAME}` and `${NAME:-default}` from the environment.
 
     Raises:
-        ConfigError: with every problem, one a line, by file, line and column. A variable's value is never shown.
+        ConfigError: with every problem, one a line, by file, line and column, or by the override. A variable's value is
+            never shown: a message has the text as it was written, `${NAME}`.
     """
     try:
         text = Path(path).read_text(encoding="utf-8")
@@ -179,69 +192,95 @@ def read_config(path: str, overrides: tuple[str, ...] = ()) -> JobConfig:
         source = Source.read(text, path)
     except ValueError as error:
         raise ConfigError(str(error)) from error
-    environment = _Environment()
-    value = environment.fill(source.value, "")
-    problems = [*environment.problems, *_override(value, overrides)]
-    config, found = parse(JobConfig, source._replace(value=value))
-    problems.extend(found)
-    if config is None or problems:
-        raise ConfigError(environment.masked("\n".join(problem_lines(problems, source))))
+    given, wrong = _override(source.value, overrides)
+    source = source._replace(given=given)
+    config, problems = _validated(source, frozenset())
+    if problems:
+        # A variable's value is text. Where that does not fit, it may be a number: `threads: ${THREADS}`.
+        config, problems = _validated(source, frozenset(problem.pointer for problem in problems))
+    lines = [*wrong, *problem_lines(problems, source)]
+    if config is None or lines:
+        raise ConfigError("\n".join(lines))
     return config
 
 
-class _Environment:
-    """Fills in `${NAME}` everywhere, and remembers what it filled in so that no message repeats it."""
+def _validated(source: Source, scalars: frozenset[str]) -> tuple[JobConfig | None, list[Problem]]:
+    environment = _Environment(scalars)
+    value = environment.fill(source.value, "")
+    config, found = parse(JobConfig, source._replace(value=value), shown=source.value)
+    unset = {problem.pointer for problem in environment.problems}
+    return config, [*environment.problems, *(problem for problem in found if problem.pointer not in unset)]
 
-    def __init__(self) -> None:
+
+class _Environment:
+    """Fills in `${NAME}` everywhere."""
+
+    def __init__(self, scalars: frozenset[str]) -> None:
+        """At `scalars`, a text that is one variable and no more becomes the number or bool that it reads as."""
         self.problems: list[Problem] = []
-        self._values: set[str] = set()
+        self._scalars = scalars
 
     def fill(self, value: Any, pointer: str) -> Any:
         """The value with every variable in every text replaced."""
         if isinstance(value, str):
-            return _VARIABLE.sub(lambda match: self._look_up(match, pointer), value)
+            text = _VARIABLE.sub(lambda match: self._look_up(match, pointer), value)
+            return _scalar(text) if pointer in self._scalars and _VARIABLE.fullmatch(value) else text
         if isinstance(value, dict):
-            return {key: self.fill(item, f"{pointer}/{key}") for key, item in value.items()}
+            return {key: self.fill(item, f"{pointer}/{escape(key)}") for key, item in value.items()}
         if isinstance(value, list):
             return [self.fill(item, f"{pointer}/{index}") for index, item in enumerate(value)]
         return value
 
     def _look_up(self, match: re.Match[str], pointer: str) -> str:
         name, default = match.groups()
-        found: str | None = os.environ.get(name, default)
+        found = os.environ.get(name)
+        if not found and default is not None:  # an empty variable too, as in a shell
+            return default
         if found is None:
             advice = f"Set it, or give ${{{name}:-default}}."
             self.problems.append(Problem(pointer, f"environment variable {name} is not set. {advice}"))
             return ""
-        self._values.add(found)
         return found
 
-    def masked(self, text: str) -> str:
-        """The text without the values that were filled in."""
-        for value in sorted(self._values, key=len, reverse=True):
-            text = text.replace(repr(value), "'***'")
-            if len(value) >= _SHORTEST_SECRET:
-                text = text.replace(value, "***")
+
+def _scalar(text: str) -> Any:
+    """The number or bool that a text is in YAML; the text itself where it is none, as an empty one or two lines are."""
+    try:
+        value = _yaml(text) if text.split() == [text] else text
+    except ValueError:
         return text
+    return value if isinstance(value, int | float) else text
 
 
-def _override(value: Any, overrides: tuple[str, ...]) -> list[Problem]:
-    problems = []
+def _yaml(text: str) -> Any:
+    """A value of YAML, read as one in a block: alone, `{a: 1}` would be taken for JSON."""
+    return Source.read(f"value: {text}", "value").value["value"]
+
+
+def _override(value: Any, overrides: tuple[str, ...]) -> tuple[dict[str, str], list[str]]:
+    """Apply overrides to a config's value; what gave each value, by pointer, and what is wrong with an override."""
+    given: dict[str, str] = {}
+    wrong = []
     for override in overrides:
         path, equals, text = override.partition("=")
         if not equals or not path:
-            problems.append(Problem("", f"--set {override}: give key.path=value."))
+            wrong.append(f"--set {override}: give key.path=value.")
             continue
         node = value
-        *parents, last = path.split(".")
+        *parents, last = _keys(path)
         for part in parents:
             node = node.setdefault(part, {}) if isinstance(node, dict) else None
         if not isinstance(node, dict):
-            problems.append(Problem("", f"--set {override}: {path} does not lead through mappings."))
+            wrong.append(f"--set {override}: {path} does not lead through mappings.")
             continue
         try:
-            # As a value in a block, so that `{a: 1}` is read as YAML: alone it would be taken for JSON.
-            node[last] = Source.read(f"value: {text}", f"--set {override}").value["value"]
+            node[last] = _yaml(text)
         except ValueError:
-            problems.append(Problem("", f"--set {override}: the value is not valid YAML."))
-    return problems
+            wrong.append(f"--set {override}: the value is not valid YAML.")
+        given["".join(f"/{escape(key)}" for key in (*parents, last))] = f"--set {override}"
+    return given, wrong
+
+
+def _keys(path: str) -> list[str]:
+    free = next((prefix for prefix in _FREE_KEYS if path.startswith(prefix)), "")
+    return [*free.split(".")[:-1], path.removeprefix(free)] if free else path.split(".")
