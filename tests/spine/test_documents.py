@@ -127,11 +127,14 @@ def test_what_a_release_does_not_know_is_refused(document: Document, change: dic
     assert f" at {pointer}. If a newer batchscore wrote it, use that release" in message
 
 
+OTHERS: dict[type, list[Any]] = {str: [7, True], int: ["4", True, 0.5], float: ["0.5", True], bool: [1, "no"]}
+"""By the type of a value, values of other types that are not read as one of it."""
+
+
 def leaves(value: Any, path: tuple[str | int, ...] = ()) -> Iterator[tuple[tuple[str | int, ...], object]]:
     """Every scalar of a document's JSON, with its place."""
     if isinstance(value, dict | list):
-        pairs: Any = value.items() if isinstance(value, dict) else enumerate(value)
-        for key, item in pairs:
+        for key, item in value.items() if isinstance(value, dict) else enumerate(value):
             yield from leaves(item, (*path, key))
     else:
         yield path, value
@@ -141,9 +144,7 @@ def test_nothing_in_a_document_is_coerced(document: Document) -> None:
     """A number written as text, a bool or a number of another kind, and a text written as number, are refused."""
     text = document.to_bytes()
     for path, value in leaves(json.loads(text)):
-        for wrong in {bool: [1, "true"], int: [True, str(value), 0.5], str: [7, True], float: [True, str(value)]}.get(
-            type(value), []
-        ):
+        for wrong in OTHERS.get(type(value), []):
             damaged = json.loads(text)
             node = damaged
             for part in path[:-1]:
