@@ -171,6 +171,10 @@ def misfits(bundle: Bundle, spec: Spec) -> list[str]:
     widths = spec.widths()
     problems = []
     for tensor in bundle.signature.inputs:
+        if tensor.shape and tensor.shape[0] is not None:
+            # Each batch would fail, and be halved until all its rows were alone.
+            fixed = f"model input {tensor} has a fixed first axis, the rows of a batch"
+            problems.append(f"{fixed}: export it with a dynamic one (`dynamic_axes` of torch.onnx.export)")
         output = made.pop(tensor.name, None)
         if output is None:
             problems.append(f"model input {tensor} is fed by no tensor of the spec")

@@ -17,8 +17,9 @@ class TensorSpec(Strict):
     shape: tuple[int | None, ...] = Field(description="None where any size goes; the first axis is rows.")
 
     def __str__(self) -> str:
-        """For messages: name float32[rows, 28]."""
-        axes = ", ".join("rows" if axis == 0 else str(size or "any") for axis, size in enumerate(self.shape))
+        """For messages: name float32[rows, 28]; `rows` and `any` are axes of any size."""
+        free = ("rows", *["any"] * len(self.shape))
+        axes = ", ".join(free[axis] if size is None else str(size) for axis, size in enumerate(self.shape))
         return f"{self.name} {self.dtype}[{axes}]"
 
 

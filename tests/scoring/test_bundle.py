@@ -200,6 +200,11 @@ def other_name(value: dict[str, Any]) -> None:
     value["signature"]["inputs"][0]["name"] = "Z"
 
 
+def fixed_rows(value: dict[str, Any]) -> None:
+    """Let a bundle's signature have an input of a fixed number of rows."""
+    value["signature"]["inputs"][0]["shape"] = [1, 4]
+
+
 def same_column(value: dict[str, Any]) -> None:
     """Let a bundle publish a column twice."""
     value["columns"].append(value["columns"][0])
@@ -224,6 +229,10 @@ def wrong_element(value: dict[str, Any]) -> None:
         (
             other_name,
             ["model input Z float32[rows, 4] is fed by no tensor of the spec", "tensor 'X' of the spec is no input"],
+        ),
+        (
+            fixed_rows,
+            ["model input X float32[1, 4] has a fixed first axis, the rows of a batch: export it with a dynamic one"],
         ),
         (same_column, ["column 'p' is published twice"]),
         (other_output, ["column 'q' takes 'q', the model gives p"]),

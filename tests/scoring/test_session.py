@@ -12,6 +12,7 @@ from onnx import TensorProto, helper
 
 from scoring.errors import BundleError, DeviceError, InferenceError
 from scoring.session import Session, SessionOptions
+from scoring.signature import TensorSpec
 from tests.scoring.workshop import logistic_model, lookup_model, model_of
 
 if TYPE_CHECKING:
@@ -31,6 +32,21 @@ def test_a_session_has_the_models_signature() -> None:
         "p float32[rows, 1]",
     ]
     assert signature.inputs[0].shape == (None, 4)
+
+
+@pytest.mark.parametrize(
+    ("shape", "text"),
+    [
+        ((None, 28), "[rows, 28]"),
+        ((1, 4), "[1, 4]"),
+        ((None, None, 0), "[rows, any, 0]"),
+        ((7,), "[7]"),
+        ((), "[]"),
+    ],
+)
+def test_a_tensor_is_told_as_it_is(shape: tuple[int | None, ...], text: str) -> None:
+    """A tensor's text says the size of each axis, and `rows` or `any` only of one that has none."""
+    assert str(TensorSpec(name="X", dtype="float32", shape=shape)) == f"X float32{text}"
 
 
 def test_a_device_that_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
