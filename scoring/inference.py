@@ -10,6 +10,7 @@ from etl.frame import Rejection
 from scoring.errors import InferenceError
 
 if TYPE_CHECKING:
+    from scoring.outputs import OutputColumn
     from scoring.scorer import Scorer
 
 __all__ = ["Fed", "Inferred", "infer"]
@@ -38,13 +39,33 @@ class Inferred(NamedTuple):
     rows: np.ndarray
     """Positions in the table that the outputs stand for."""
     failures: list[Rejection]
-    """The rows on which the model failed, each alone."""
+    """The rows on which the model failed, each alone, and those whose output a column cannot hold."""
 
 
 def infer(scorer: Scorer, fed: Fed, batch_rows: int) -> Inferred:
     """Run the model, `batch_rows` rows a call: the activations of a table would not fit the caches of a core."""
     starts = range(0, fed.rows.size, batch_rows)
-    return _merged([_infer_batch(scorer, fed.part(start, start + batch_rows)) for start in starts], fed.rows)
+    parts = [_infer_batch(scorer, fed.part(start, start + batch_rows)) for start in starts]
+    return _publishable(scorer.audited.bundle.columns, _merged(parts, fed.rows))
+
+
+def _publishable(columns: tuple[OutputColumn, ...], found: Inferred) -> Inferred:
+    """The same without the rows of which a column's type cannot hold an output."""
+    rows = found.rows
+    bad = np.zeros(rows.size, dtype=bool)
+    failures = list(found.failures)
+    for column in columns if rows.size else ():
+        unheld = column.unheld(found.outputs, rows.size)
+        if unheld is None or not (fresh := unheld & ~bad).any():
+            continue
+        bad |= fresh
+        message = f"model output {column.tensor} is a value that {column.type}, the type of its column, cannot hold"
+        failures.append(Rejection(rows[fresh], "NOT_CASTABLE", "", column.column, message))
+    if not bad.any():
+        return found
+    used = {column.tensor: found.outputs[column.tensor] for column in columns}
+    kept = {name: values[~bad] if values.shape[:1] == bad.shape else values for name, values in used.items()}
+    return Inferred(kept, rows[~bad], failures)
 
 
 def _infer_batch(scorer: Scorer, fed: Fed) -> Inferred:

@@ -9,7 +9,9 @@ import pyarrow as pa
 from pydantic import Field
 
 from etl.documents import Strict
+from etl.frame import EXACT_INTEGERS
 from etl.ops.base import Name
+from etl.types import INTEGER_BOUNDS
 from scoring.errors import InferenceError
 
 if TYPE_CHECKING:
@@ -59,6 +61,20 @@ class OutputColumn(Strict):
         scalar = _ARROW[self.type]
         return pa.field(self.column, pa.list_(scalar) if self.is_list(tensor) else scalar)
 
+    def unheld(self, outputs: Mapping[str, np.ndarray], rows: int) -> np.ndarray | None:
+        """Which rows have a value that the column's type cannot hold; None where no value of the tensor could be one.
+
+        A tensor of another shape than `array` takes is left to that.
+        """
+        values = outputs[self.tensor]
+        if values.shape[:1] != (rows,) or values.size == 0:
+            return None
+        values = values.reshape(rows, -1)
+        if self.element is not None:
+            values = values[:, self.element : self.element + 1]
+        mask = _unheld(values, self.type)
+        return None if mask is None else mask.any(axis=1)
+
     def array(self, outputs: Mapping[str, np.ndarray], tensor: TensorSpec, rows: int) -> pa.Array:
         """The column of a batch; no copy where the element type is the tensor's.
 
@@ -88,3 +104,16 @@ class OutputColumn(Strict):
         except pa.ArrowInvalid as error:
             message = f"model output {self.tensor} cannot become column {self.column!r} of type {self.type}: {error}"
             raise InferenceError(message) from error
+
+
+def _unheld(values: np.ndarray, wanted: ScalarType) -> np.ndarray | None:
+    """Which numbers have no equal in an integer type, or in float64; narrowing to float32 may round."""
+    is_float = values.dtype.kind == "f"
+    if values.dtype.kind not in "fiu" or wanted in {"bool", "float32"} or (is_float and wanted == "float64"):
+        return None
+    low, high = INTEGER_BOUNDS.get(wanted, (-EXACT_INTEGERS, EXACT_INTEGERS))
+    if not is_float:
+        return (values < low) | (values > high)
+    wide = values.astype(np.float64)
+    # −2^63 and 2^63 are floats, 2^63 − 1 is not: the upper bound is the one that is excluded.
+    return ~((wide >= low) & (wide < high + 1) & (np.trunc(wide) == wide))

@@ -2,19 +2,34 @@
 
 from __future__ import annotations
 
+import math
+from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from onnx import TensorProto, helper
 
+from etl.account import settle
 from scoring.create import create_bundle
 from scoring.errors import InferenceError
 from scoring.outputs import OutputColumn
 from scoring.signature import TensorSpec
 from tests.numbers_job import FEATURES
-from tests.scoring.workshop import LOGISTIC_SPEC, STORE, Work, model_of, numbers, parts_of, predictions
+from tests.scoring.workshop import (
+    LOGISTIC_SPEC,
+    STORE,
+    Work,
+    model_of,
+    numbers,
+    parts_of,
+    predictions,
+    quarantined,
+    with_values,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -150,6 +165,97 @@ def test_a_value_that_its_type_cannot_hold_is_told(values: list[float], type_: s
     """A value that would be changed by the column's type is an InferenceError with the column and the type."""
     with pytest.raises(InferenceError, match=f"model output t cannot become column 'c' of type {type_}"):
         make(np.array(values), tensor("float64", None), type=type_)
+
+
+def has_equal(number: float, type_: str) -> bool:
+    """Whether an integer type has an equal of a number, by exact fractions."""
+    if not math.isfinite(number):
+        return False
+    end = 2**31 if type_ == "int32" else 2**63
+    return Fraction(number).denominator == 1 and -end <= Fraction(number) < end
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    st.lists(
+        st.floats(width=32)
+        | st.integers(-(2**33), 2**33).map(float)
+        | st.sampled_from([2.0**63, -(2.0**63), 2.0**31, -(2.0**31), 2.0**31 - 1, 2.0**63 - 1024, 0.5, -0.0]),
+        min_size=1,
+        max_size=6,
+    ),
+    st.sampled_from(["int32", "int64"]),
+)
+def test_a_value_is_held_if_the_type_has_its_equal(values: list[float], type_: Any) -> None:
+    """A number becomes an integer exactly where the integer type has an equal, and what is held is cast to that."""
+    column = OutputColumn(column="c", tensor="t", type=type_)
+    array = np.array(values)
+    unheld = column.unheld({"t": array}, len(values))
+    assert unheld is not None
+    assert unheld.tolist() == [not has_equal(value, type_) for value in values]
+    held = array[~unheld]
+    assert column.array({"t": held}, tensor("float64", None), held.size).to_pylist() == [int(value) for value in held]
+
+
+@pytest.mark.parametrize(
+    ("values", "type_", "expected"),
+    [
+        (np.array([2**31, 2**31 - 1, -(2**31) - 1]), "int32", [True, False, True]),
+        (np.array([2**53, 2**53 + 1, -(2**53) - 1]), "float64", [False, True, True]),
+        (np.array([[1.0, 2.0], [1.0, np.nan], [0.5, 1.0]]), "int64", [False, True, True]),
+        (np.array([1.0, np.inf, 65504.0], np.float16), "int32", [False, True, False]),
+        (np.array([1, 2, 3], np.uint8), "int32", [False, False, False]),
+        (np.array([0.1, np.nan, np.inf]), "float32", None),
+        (np.array([0.1, np.nan, np.inf], np.float32), "float64", None),
+        (np.array([0.1, np.nan, 0.0]), "bool", None),
+        (np.array([True, False, True]), "int64", None),
+        (np.array(["a", "b", "c"], object), "string", None),
+        (np.zeros((1, 3)), "int64", None),
+        (np.zeros(()), "int64", None),
+    ],
+)
+def test_rows_that_a_type_cannot_hold_are_known(values: np.ndarray, type_: Any, expected: list[bool] | None) -> None:
+    """The rows with a value beyond the column's type are known; where none can be, there is no mask."""
+    found = OutputColumn(column="c", tensor="t", type=type_).unheld({"t": values}, 3)
+    assert (None if found is None else found.tolist()) == expected
+
+
+def root_model() -> bytes:
+    """The square root of the first feature, as a number that is published as an integer, and the double of it."""
+    nodes = [
+        helper.make_node("Gather", ["X", "zero"], ["first"], axis=1),
+        helper.make_node("Sqrt", ["first"], ["root"]),
+        helper.make_node("Concat", ["root", "first"], ["both"], axis=1),
+    ]
+    outputs = {"root": (TensorProto.FLOAT, [None, 1]), "both": (TensorProto.FLOAT, [None, 2])}
+    return model_of(nodes, {"X": (TensorProto.FLOAT, [None, 4])}, outputs, zero=np.array([0]))
+
+
+@pytest.mark.parametrize("batch_rows", [1, 7, 1000])
+def test_a_row_whose_output_has_no_place_is_set_aside(tmp_path: Path, batch_rows: int) -> None:
+    """A NaN, a fraction or a number too large for an integer column sends its row to quarantine, and no other."""
+    squares = [float(row * row) for row in range(100)]
+    bad = {0: -1.0, 6: 2.0, 7: 1e38, 50: float("inf"), 99: -4.0}
+    table = with_values(with_values(numbers(100), "f0", dict(enumerate(squares))), "f0", bad)
+    columns = [
+        OutputColumn(column="root", tensor="root", type="int64"),
+        OutputColumn(column="both", tensor="both", type="float32"),
+        OutputColumn(column="again", tensor="root", type="int32"),
+    ]
+    golden = with_values(numbers(1), "f0", {0: 4.0})
+    parts = parts_of(LOGISTIC_SPEC, root_model(), golden, columns)
+    work = Work(tmp_path, table, lambda folder: create_bundle(STORE, str(folder), parts))
+    receipts = work.score(batch_rows=batch_rows)
+    good, found = predictions(receipts), quarantined(receipts)
+    rows = [row for row in range(100) if row not in bad]
+    assert good.column("id").to_pylist() == good.column("root").to_pylist() == good.column("again").to_pylist() == rows
+    assert good.column("both").to_pylist() == [[row, row * row] for row in rows]
+    assert found.column("row").to_pylist() == sorted(bad)
+    message = "model output root is a value that int64, the type of its column, cannot hold"
+    reason = {"stage": "inference", "code": "NOT_CASTABLE", "column": "root", "message": message}
+    assert found.select(list(reason)).to_pylist() == [reason] * len(bad)
+    assert receipts[0].reasons == {"inference/NOT_CASTABLE": len(bad)}
+    assert settle(STORE, work.splits, receipts).adds_up
 
 
 def test_only_narrowing_to_float32_may_round() -> None:
