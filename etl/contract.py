@@ -22,7 +22,7 @@ from etl.frame import EXACT_INTEGERS, Frame, RejectionCode
 from etl.ops.base import Name
 from etl.problems import listed, nearest
 from etl.tensors import matrix_of
-from etl.types import INTEGER_BOUNDS, ColumnType, TypeName, canonical, is_readable, kernels, one_chunk
+from etl.types import INTEGER_BOUNDS, ColumnType, TypeName, held, is_readable, kernels, one_chunk
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -84,8 +84,9 @@ class InputField(Strict):
     on_missing: Treatment | None = Field(default=None, description="Default: as_is where nullable, else reject.")
     on_invalid: Treatment = Field(
         default="reject",
-        description="Also for a value that the type cannot hold: text that is not UTF-8, a vector of another length or "
-        "with a null inside (both are never kept), an integer beyond ±2^53 in a float64 field (as_is rounds it).",
+        description="Also for a value that the type cannot hold: text that is not UTF-8, an integer or instant beyond "
+        "its range, a vector of another length or with a null inside (these are never kept), an integer beyond ±2^53 "
+        "in a float64 field (as_is rounds it).",
     )
     doc: str | None = Field(default=None, description="What the column is, for the reader of the spec.")
 
@@ -183,8 +184,7 @@ class Contract(Strict):
         """Canonical columns of a batch whose schema was checked, with the rows that break a rule marked as rejected.
 
         Raises:
-            ContractError: a value has no form in the declared type (an unsigned integer beyond int64, an instant out of
-                reach), or breaks a rule whose treatment is `fail`.
+            ContractError: a value breaks a rule whose treatment is `fail`.
         """
         frame = Frame(batch.num_rows, {}, nan_is_value=self.nan_is_value)
         for index, field in enumerate(self.fields):
@@ -217,7 +217,7 @@ class _Entry(NamedTuple):
         """Cast, then treat what is missing, then what is invalid."""
         column, unheld = self._cast(column)
         if unheld is not None:
-            column = self._treat(column, unheld, self._kept_or("reject" if unheld.code == "NOT_UTF8" else "as_is"))
+            column = self._treat(column, unheld, self._kept_or("as_is" if unheld.code == "INEXACT" else "reject"))
         column = self._treat_missing(column)
         for violation in list(self._violations(column)):
             column = self._treat(column, violation, self.field.on_invalid)
@@ -254,11 +254,10 @@ class _Entry(NamedTuple):
             column, rows = _rounded(column)
             if rows is not None:
                 unheld = _Violation(rows, "INEXACT", "type", "is an integer beyond ±2^53")
-        try:
-            return canonical(column, field.type), unheld
-        except pa.ArrowInvalid as error:
-            message = f"{self.where}: column {field.name!r} holds a value that {field.type} cannot hold: {error}."
-            raise ContractError(message) from error
+        column, rows = held(column, field.type)
+        if rows is not None:
+            unheld = _Violation(rows, "OUT_OF_RANGE", "type", f"is a value that {field.type} cannot hold")
+        return column, unheld
 
     def _treat_missing(self, column: ArrowArray) -> ArrowArray:
         treatment = self.field.missing_treatment

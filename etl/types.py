@@ -5,12 +5,12 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, TypeAlias
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute
 from pydantic_core import CoreSchema, core_schema
 
 if TYPE_CHECKING:
-    import numpy as np
     import numpy.typing as npt
     from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
 
@@ -22,6 +22,7 @@ __all__ = [
     "Schema",
     "TypeName",
     "canonical",
+    "held",
     "is_readable",
     "kernels",
     "one_chunk",
@@ -37,16 +38,21 @@ SCALARS: dict[str, pa.DataType] = {
     "bool": pa.bool_(),
     "int32": pa.int32(),
     "int64": pa.int64(),
+    "uint64": pa.uint64(),
     "float32": pa.float32(),
     "float64": pa.float64(),
     "string": pa.string(),
     "date": pa.date32(),
     "timestamp": pa.timestamp("us", "UTC"),
 }
-"""The canonical Arrow type of each scalar kind."""
+"""The canonical Arrow type of each scalar kind. `uint64` is for ids, such as hashes: it is carried, and no number."""
 
 INTEGER_BOUNDS = {"int32": (-(2**31), 2**31 - 1), "int64": (-(2**63), 2**63 - 1)}
 """Smallest and largest value of each integer kind."""
+
+_DAY_MILLISECONDS = 86_400_000
+_MICROSECONDS = {"s": 1_000_000, "ms": 1000}
+"""In a unit that is coarser than they are."""
 
 
 class ColumnType(NamedTuple):
@@ -132,7 +138,7 @@ Schema = dict[str, ColumnType]
 def is_readable(found: pa.DataType, wanted: ColumnType) -> bool:
     """Whether every value of the found type is one of the wanted type, or is checked value by value on entry.
 
-    Checked by value: unsigned or wide integers, lists of another length, timestamps far from today.
+    Checked by value: unsigned, negative or wide integers, lists of another length, timestamps far from today.
     """
     if isinstance(found, pa.DictionaryType):
         return wanted.kind != "vector" and is_readable(found.value_type, wanted)
@@ -145,6 +151,7 @@ def is_readable(found: pa.DataType, wanted: ColumnType) -> bool:
         "bool": pa.types.is_boolean(found),
         "int32": found in {pa.int8(), pa.int16(), pa.int32(), pa.uint8(), pa.uint16()},
         "int64": pa.types.is_integer(found),
+        "uint64": pa.types.is_integer(found),
         "float32": found in {pa.float16(), pa.float32()},
         "float64": pa.types.is_floating(found) or pa.types.is_integer(found),
         "string": pa.types.is_string(found) or pa.types.is_large_string(found) or pa.types.is_string_view(found),
@@ -170,6 +177,31 @@ def canonical(column: ArrowArray, wanted: ColumnType) -> ArrowArray:
     if wanted.kind == "timestamp" and not pa.types.is_null(column.type):
         return _to_utc_microseconds(column)
     return column.cast(wanted.arrow)
+
+
+def held(column: ArrowArray, wanted: ColumnType) -> tuple[ArrowArray, npt.NDArray[np.bool_] | None]:
+    """As `canonical`, with null for what has no equal in the wanted type, and which rows that is, if any."""
+    column = one_chunk(column)
+    if isinstance(column.type, pa.DictionaryType):
+        column = column.dictionary_decode()
+    try:
+        return canonical(column, wanted), None
+    except pa.ArrowInvalid:
+        rows = _without_equal(column, wanted)
+        kept = kernels.if_else(pa.array(rows), pa.scalar(None, column.type), column)
+        return canonical(kept, wanted), rows
+
+
+def _without_equal(column: ArrowArray, wanted: ColumnType) -> npt.NDArray[np.bool_]:
+    """Integers of the other sign or half, instants that are too far away for µs, dates with a time of day."""
+    is_number = pa.types.is_integer(column.type)
+    values = (column if is_number else column.view(pa.int64())).fill_null(0).to_numpy()
+    if is_number:
+        return np.asarray(values < 0 if wanted.kind == "uint64" else values > INTEGER_BOUNDS["int64"][1])
+    if pa.types.is_date(column.type):
+        return np.asarray(values % _DAY_MILLISECONDS != 0)
+    furthest = INTEGER_BOUNDS["int64"][1] // _MICROSECONDS[column.type.unit]
+    return np.asarray((values < -furthest) | (values > furthest))
 
 
 def one_chunk(column: ArrowArray) -> ArrowArray:

@@ -317,7 +317,7 @@ def _column_type(field: pa.Field) -> ColumnType:
     if pa.types.is_timestamp(type_):
         return ColumnType("timestamp")
     if pa.types.is_integer(type_):
-        return ColumnType("int64")
+        return ColumnType("uint64" if type_ == pa.uint64() else "int64")
     for kind in ("bool", "float32", "float64", "date"):
         if type_ == ColumnType(kind).arrow:
             return ColumnType(kind)

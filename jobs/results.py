@@ -56,6 +56,7 @@ _SCALARS = (
     _Type(pa.bool_(), "boolean"),
     _Type(pa.int32(), "int"),
     _Type(pa.int64(), "bigint"),
+    _Type(pa.uint64(), "decimal(20,0)"),
     _Type(pa.float32(), "float"),
     _Type(pa.float64(), "double"),
     _Type(pa.string(), "string"),

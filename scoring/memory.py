@@ -33,7 +33,8 @@ _VECTOR_COPIES = 5
 """Of its vectors, which become tensors without a copy."""
 _OUTPUT_COPIES = 2
 """Of buffered predictions: as Arrow and encoded."""
-_WIDTHS = {"bool": 1, "int32": 4, "int64": 8, "float32": 4, "float64": 8, "string": 24, "date": 4, "timestamp": 8}
+_WIDTHS = {"bool": 1, "int32": 4, "float32": 4, "date": 4, "string": 24}
+"""Bytes of a value; 8 of any other kind."""
 
 
 def projected_task_bytes(footer: pq.FileMetaData, order: Order, audited: AuditedBundle) -> int:
@@ -80,7 +81,7 @@ def _copies(type_: ColumnType) -> int:
 
 
 def _width(type_: ColumnType) -> int:
-    return 4 * type_.width if type_.kind == "vector" else _WIDTHS[type_.kind]
+    return 4 * type_.width if type_.kind == "vector" else _WIDTHS.get(type_.kind, 8)
 
 
 def _published_width(audited: AuditedBundle) -> int:
@@ -90,5 +91,5 @@ def _published_width(audited: AuditedBundle) -> int:
     for column in audited.bundle.columns:
         shape = shapes[column.tensor]
         values = 1 if column.element is not None or len(shape) == 1 else shape[1] or 1
-        total += values * _WIDTHS[column.type]
+        total += values * _WIDTHS.get(column.type, 8)
     return total

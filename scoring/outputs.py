@@ -73,7 +73,7 @@ class OutputColumn(Strict):
         if self.element is not None:
             values = values[:, self.element : self.element + 1]
         mask = _unheld(values, self.type)
-        return None if mask is None else mask.any(axis=1)
+        return None if mask is None else np.asarray(mask.any(axis=1))
 
     def array(self, outputs: Mapping[str, np.ndarray], tensor: TensorSpec, rows: int) -> pa.Array:
         """The column of a batch; no copy where the element type is the tensor's.
@@ -113,7 +113,7 @@ def _unheld(values: np.ndarray, wanted: ScalarType) -> np.ndarray | None:
         return None
     low, high = INTEGER_BOUNDS.get(wanted, (-EXACT_INTEGERS, EXACT_INTEGERS))
     if not is_float:
-        return (values < low) | (values > high)
+        return np.asarray((values < low) | (values > high))
     wide = values.astype(np.float64)
     # −2^63 and 2^63 are floats, 2^63 − 1 is not: the upper bound is the one that is excluded.
-    return ~((wide >= low) & (wide < high + 1) & (np.trunc(wide) == wide))
+    return np.asarray(~((wide >= low) & (wide < high + 1) & (np.trunc(wide) == wide)))

@@ -90,6 +90,7 @@ SOURCES: dict[str, list[Any]] = {
     "bool": [True, False, None],
     "int32": INT32S,
     "int64": INT64S,
+    "uint64": [0, 1, 2**63, 2**64 - 1, None],
     "float32": FLOAT32S,
     "float64": FLOATS,
     "string": [*TEXTS, *NUMERALS, *STAMPS],

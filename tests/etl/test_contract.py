@@ -32,6 +32,11 @@ VARIANTS = {
         for t in (pa.int64(), pa.int32(), pa.int16(), pa.int8(), pa.uint64(), pa.uint32(), pa.uint16(), pa.uint8())
     ]
     + [pa.array([1, None, 2]).dictionary_encode()],
+    "uint64": [
+        pa.array([1, None, 2], t)
+        for t in (pa.uint64(), pa.int64(), pa.int32(), pa.int16(), pa.int8(), pa.uint32(), pa.uint16(), pa.uint8())
+    ]
+    + [pa.array([1, None, 2], pa.uint64()).dictionary_encode()],
     "float32": [pa.array([1.5, None, -2.0], t) for t in (pa.float32(), pa.float16())],
     "float64": [
         pa.array([3, None, 2], t)
@@ -156,15 +161,44 @@ def test_a_type_that_would_lose_values_is_not_readable(found, wanted):
     assert not is_readable(pa.dictionary(pa.int8(), found), ColumnType.parse(wanted))
 
 
-def test_a_value_without_a_form_in_the_type_names_column_and_file():
-    """An unsigned integer beyond int64, or an instant beyond the reach of µs, fails with the file and the column."""
-    for column, kind in (
-        (pa.array([2**63], pa.uint64()), "int64"),
-        (pa.array([2**62], pa.timestamp("s")), "timestamp"),
-        (pa.array([1], pa.int64()).view(pa.date64()), "date"),
-    ):
-        with pytest.raises(ContractError, match=r"^file\.parquet: column 'x' holds a value that \w+ cannot hold"):
-            apply(column, kind)
+BEYOND = [
+    ("int64", pa.array([5, 2**63, None, 2**64 - 1, 2**63 - 1], pa.uint64())),
+    ("int64", pa.array([5, 2**63, None, 2**64 - 1, 2**63 - 1], pa.uint64()).dictionary_encode()),
+    ("uint64", pa.array([5, -1, None, -(2**63), 2**63 - 1], pa.int64())),
+    ("uint64", pa.array([5, -1, None, -128, 127], pa.int8())),
+    ("timestamp", pa.array([5, 2**62, None, -(2**63), 9223372036854], pa.timestamp("s"))),
+    ("timestamp", pa.array([5, 2**62, None, -(2**63), 9223372036854775], pa.timestamp("ms", "UTC"))),
+    ("date", pa.array([86_400_000, 1, None, -1, -86_400_000], pa.int64()).view(pa.date64())),
+]
+
+
+@pytest.mark.parametrize(("kind", "column"), BEYOND)
+def test_a_value_without_a_form_in_the_type_is_invalid(kind, column):
+    """An integer or instant that the type cannot hold is never kept: its row is rejected, or the value made missing."""
+    frame = contract(kind).apply(pa.table({"x": column.take(pa.array([0, 2, 4]))}), "file")
+    assert not frame.rejections
+    first, _, last = canonical_values(frame)
+    for start in (0, 1):
+        for treatment in ("reject", "as_is"):
+            frame = contract(kind, on_invalid=treatment).apply(pa.table({"x": column[start:]}), "file")
+            assert reasons(frame) == [([1 - start, 3 - start], "OUT_OF_RANGE", "/input/fields/0/type")]
+            assert frame.rejections[0].message == f"x is a value that {kind} cannot hold"
+            assert canonical_values(frame) == [first, None, None, None, last][start:]
+    frame = contract(kind, on_invalid="as_missing").apply(pa.table({"x": column}), "file")
+    assert (canonical_values(frame), frame.rejections) == ([first, None, None, None, last], [])
+    with pytest.raises(ContractError, match=rf"'x' is a value that {kind} cannot hold in 2 rows of the batch, the fir"):
+        apply(column, kind, on_invalid="fail")
+
+
+def canonical_values(frame):
+    """Return the column x, instants as µs: many of these are beyond Python's."""
+    column = frame.arrow("x")
+    return (column.view(pa.int64()) if pa.types.is_timestamp(column.type) else column).to_pylist()
+
+
+def test_what_has_no_form_may_be_replaced():
+    """An unsigned integer beyond int64 is replaced by the number that on_invalid gives, and only that."""
+    assert apply(BEYOND[0][1], "int64", on_invalid={"as_value": -7})[1] == [5, -7, None, -7, 2**63 - 1]
 
 
 def test_nanoseconds_are_floored_on_both_sides_of_1970():
