@@ -8,7 +8,7 @@ from collections import OrderedDict
 from typing import TYPE_CHECKING, NamedTuple
 
 from etl.contract import Contract
-from etl.documents import sha256_hex
+from etl.documents import canonical_json, sha256_hex
 from etl.layout import Layout, model_folder
 from etl.pipeline import Pipeline
 from scoring.bundle import AuditedBundle, audit
@@ -52,13 +52,12 @@ def loads_so_far() -> int:
 def resident_scorer(storage: Storage, order: Order) -> Scorer:
     """The process's scorer for an order: loaded on first use, after the fork, and kept for later tasks.
 
-    Keyed by content, device and options.
+    Keyed by content, device and options: a later run of the same job finds what an earlier one loaded.
     """
     global _loads  # noqa: PLW0603  a count of this process, reported in receipts
     key = (
-        order.root,
-        order.run_id if order.references else "",
         order.bundle_sha256,
+        canonical_json(order.references).decode(),
         order.session.model_dump_json(),
         ",".join(field.model_dump_json() for field in order.carried),
     )

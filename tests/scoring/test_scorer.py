@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import threading
+from collections import OrderedDict
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,10 +15,14 @@ import pyarrow.parquet as pq
 import pytest
 
 import scoring.scorer
+from etl.contract import InputField
+from etl.documents import sha256_hex
 from etl.layout import Layout
 from etl.references import pin_references
+from etl.types import ColumnType
 from scoring.create import create_bundle
 from scoring.errors import BundleError
+from scoring.golden import arrow_bytes, arrow_table
 from scoring.scorer import loads_so_far, resident_scorer
 from scoring.session import SessionOptions
 from tests.scoring.workshop import STORE, P, Work, logistic_scores, lookup_model, numbers, parts_of
@@ -25,6 +30,12 @@ from tests.spine.test_references import SPEC, airports
 
 if TYPE_CHECKING:
     from scoring.order import Order
+
+
+@pytest.fixture(autouse=True)
+def _nothing_is_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each test begins as a new process does: bundles of the same bytes were loaded by others."""
+    monkeypatch.setattr(scoring.scorer, "_resident", OrderedDict())
 
 
 def load(order: Order) -> object:
@@ -171,11 +182,32 @@ def joined(tmp_path: Path) -> tuple[Work, dict[str, str]]:
 
 
 def test_a_run_joins_the_table_that_it_pinned(joined: tuple[Work, dict[str, str]]) -> None:
-    """A scorer has the reference tables that the run pinned, and each run has its own."""
+    """A scorer has the reference tables that the run pinned, and rows are joined to those."""
     work, references = joined
     assert [receipt.account.scored.rows for receipt in work.score(references=references)] == [3]
+
+
+def test_a_later_run_finds_what_is_loaded(joined: tuple[Work, dict[str, str]]) -> None:
+    """Runs that pinned equal reference tables share one scorer, and another table or another column is another one."""
+    work, references = joined
+    before = loads_so_far()
     first = load(work.make_order(references=references))
-    assert load(work.make_order(references=references, run_id="later")) is not first
+    assert load(work.make_order(references=references, run_id="later")) is first
+    assert loads_so_far() == before + 1
+    shorter = arrow_bytes(arrow_table(STORE.read_bytes(work.layout.reference("airports")) or b"").slice(0, 2))
+    STORE.create_if_absent(Layout(work.root, "other").reference("airports"), shorter)
+    other = {"airports": sha256_hex(shorter)}
+    assert load(work.make_order(references=other, run_id="other")) is not first
+    carried = (InputField(name="more", type=ColumnType("int64"), role="id"),)
+    assert load(work.make_order(references=references, carried=carried)) is not first
+    assert loads_so_far() == before + 3
+
+
+def test_another_root_finds_what_is_loaded(tmp_path: Path) -> None:
+    """A job that writes to another place loads no second copy of the same bundle."""
+    work = Work(tmp_path, numbers(3))
+    first = load(work.make_order())
+    assert load(work.make_order(root=str(tmp_path / "elsewhere"))) is first
 
 
 @pytest.mark.parametrize("damage", [lambda path: path.write_bytes(b"other"), lambda path: path.unlink()])
