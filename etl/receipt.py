@@ -35,7 +35,7 @@ class RowTally(Strict):
     @classmethod
     def of_hashes(cls, hashes: object) -> RowTally:
         """From the hashes of the rows; see `etl.digest.row_hashes`."""
-        return cls.of(len(hashes), digest_of(hashes))  # type: ignore[arg-type]
+        return cls.of(len(hashes), digest_of(hashes))  # type: ignore[arg-type]  # numpy's array, told as object: this file needs no numpy
 
 
 EMPTY = RowTally.of(0, 0)
@@ -81,6 +81,14 @@ class WorkerFacts(Strict):
     provider: str = Field(description="The execution provider that ran the model.")
     loads: int = Field(ge=0, description="Models that this process had loaded so far, this one included.")
     peak_rss_bytes: int = Field(ge=0, description="Largest resident size of the process so far, in bytes.")
+    golden_features_ulp: int | None = Field(
+        default=None,
+        ge=0,
+        description="Largest deviation of a golden feature here, in units in the last place; None without golden rows.",
+    )
+    golden_outputs_abs: float | None = Field(
+        default=None, ge=0, description="Largest deviation of a golden output here; None without golden rows."
+    )
 
 
 class Receipt(Document):

@@ -8,12 +8,14 @@ import numpy as np
 import pyarrow as pa
 
 from etl.read import ROW
+from etl.types import held
 
 if TYPE_CHECKING:
-    from etl.contract import Contract
+    from etl.contract import Contract, InputField
     from etl.frame import Rejection
     from etl.read import SplitReader
     from etl.splits import Split
+    from etl.types import ArrowArray
 
 __all__ = ["quarantine_batch", "quarantine_schema"]
 
@@ -76,12 +78,22 @@ def _stage(rejection: Rejection) -> str:
 
 def _preview(rows: pa.RecordBatch, contract: Contract) -> pa.StructArray:
     fields = quarantine_schema(contract).field("preview").type
-    arrays = []
-    for field in contract.fields:
-        column = rows.column(field.name)
-        if pa.types.is_dictionary(column.type):
-            column = column.dictionary_decode()
-        arrays.append(
-            pa.nulls(rows.num_rows, field.type.arrow) if field.pii else column.cast(field.type.arrow, safe=False)
-        )
-    return pa.StructArray.from_arrays(arrays, fields=list(fields))
+    return pa.StructArray.from_arrays([_shown(rows, field) for field in contract.fields], fields=list(fields))
+
+
+def _shown(rows: pa.RecordBatch, field: InputField) -> ArrowArray:
+    """A column for people: bytes that are no UTF-8 escaped, null for what has no form in the field's type."""
+    if field.pii:
+        return pa.nulls(rows.num_rows, field.type.arrow)
+    column = rows.column(field.name)
+    if pa.types.is_dictionary(column.type):
+        column = column.dictionary_decode()
+    if field.type.kind == "string":
+        return pa.array([_text(value) for value in column.cast(pa.binary()).to_pylist()], pa.string())
+    if field.type.kind == "vector" or field.type.is_float:
+        return column.cast(field.type.arrow, safe=False)
+    return held(column, field.type)[0]
+
+
+def _text(value: bytes | None) -> str | None:
+    return None if value is None else value.decode(errors="backslashreplace")

@@ -229,6 +229,7 @@ class _Attempt:
 
 
 def _facts(scorer: Scorer) -> WorkerFacts:
+    found = scorer.deviation
     return WorkerFacts(
         host=socket.gethostname(),
         pid=os.getpid(),
@@ -236,4 +237,6 @@ def _facts(scorer: Scorer) -> WorkerFacts:
         provider=scorer.session.provider,
         loads=loads_so_far(),
         peak_rss_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * _LINUX_RSS_UNIT,
+        golden_features_ulp=None if found is None else found.features_ulp,
+        golden_outputs_abs=None if found is None else found.outputs_abs,
     )

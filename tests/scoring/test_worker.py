@@ -132,6 +132,37 @@ def test_personal_data_is_nowhere_in_quarantine(tmp_path: Path) -> None:
     assert b"person " not in Path(receipt.quarantine.pending.path).read_bytes()
 
 
+def test_a_preview_can_be_read_whatever_the_row_has(tmp_path: Path) -> None:
+    """A preview shows bytes that are no UTF-8 escaped, and null for a number or instant that its type cannot hold."""
+    from scoring.create import create_bundle
+    from tests.scoring.workshop import LOGISTIC_SPEC, P, logistic_model, parts_of
+
+    spec = LOGISTIC_SPEC.replace(", pii: true", "").replace("role: id}", "role: id}\n  - {name: at, type: timestamp}")
+    golden = numbers(2).append_column("at", pa.array([0, 1], pa.timestamp("ms")))
+    parts = parts_of(spec, logistic_model(), golden, [P])
+    raw = pa.array([b"\xff\xfeok", "é".encode(), None, b"", b"a", b"b"], pa.binary()).view(pa.string())
+    ids = pa.array([1, 2**64 - 1, 3, 4, 5, 6], pa.uint64())
+    at = pa.array([0, 1, 2**62, 2, None, 3], pa.timestamp("ms"))
+    good = numbers(6)
+    columns = {"id": ids, "name": raw, "at": at, **{name: good.column(name) for name in ("f0", "f1", "f2", "f3")}}
+    work = Work(tmp_path, pa.table(columns), lambda folder: create_bundle(STORE, str(folder), parts))
+    receipts = work.score()
+    found = quarantined(receipts)
+    assert found.column("row").to_pylist() == [0, 1, 2]
+    assert found.column("code").to_pylist() == ["NOT_UTF8", "OUT_OF_RANGE", "OUT_OF_RANGE"]
+    previews = found.column("preview").to_pylist()
+    assert [row["name"] for row in previews] == ["\\xff\\xfeok", "é", None]
+    assert [row["id"] for row in previews] == [1, None, 3]
+    assert [row["at"].isoformat() if row["at"] else None for row in previews] == [
+        "1970-01-01T00:00:00+00:00",
+        "1970-01-01T00:00:00.001000+00:00",
+        None,
+    ]
+    assert found.to_pandas().shape[0] == 3
+    assert predictions(receipts).column("id").to_pylist() == [4, 5, 6]
+    assert settle(STORE, work.splits, receipts).adds_up
+
+
 def test_a_row_that_breaks_several_rules_counts_once(tmp_path: Path) -> None:
     """A row is set aside once, under the first rule that it breaks, and counted once."""
     table = with_values(with_values(numbers(ROWS), "f1", {3: None, 4: None}), "f2", {3: 1000.0, 5: 1000.0})
@@ -443,4 +474,7 @@ def test_a_receipt_says_who_and_how(tmp_path: Path) -> None:
     assert receipt.worker.pid == os.getpid()
     assert receipt.worker.code == code_digest()
     assert receipt.worker.provider == "CPUExecutionProvider"
+    assert receipt.worker.golden_features_ulp == 0
+    assert receipt.worker.golden_outputs_abs is not None
+    assert 0 <= receipt.worker.golden_outputs_abs < 1e-5
     assert receipt.started_at <= receipt.ended_at
