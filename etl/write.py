@@ -58,7 +58,7 @@ class ParquetWriter:
         if self._buffer:
             self._flush()
         assert self._writer is not None  # noqa: S101  rows > 0 means that a flush made both
-        assert self._sink is not None  # noqa: S101
+        assert self._sink is not None  # noqa: S101  as above
         self._writer.close()
         return Written(pending=self._sink.finish(), rows=self.rows)
 

@@ -56,7 +56,7 @@ def run_tasks(spark: SparkSession, order: Order, tasks: tuple[tuple[Split, ...],
     `range(n, numPartitions=n).mapInArrow` starts exactly n tasks, with AQE on or off, classic and Spark Connect.
     """
     from py4j.protocol import Py4JError  # noqa: PLC0415  half a second that commands without Spark need not pay
-    from pyspark.errors import PySparkException  # noqa: PLC0415
+    from pyspark.errors import PySparkException  # noqa: PLC0415  as above
 
     if not tasks:
         return []

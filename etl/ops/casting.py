@@ -176,7 +176,7 @@ def _is_int64(texts: ArrowArray) -> Mask:
     digits = kernels.utf8_ltrim(kernels.utf8_ltrim(texts, characters="+-"), characters="0")
     length: npt.NDArray[np.int32] = kernels.binary_length(digits).fill_null(0).to_numpy()
     limit = kernels.if_else(kernels.starts_with(texts, pattern="-"), pa.scalar(str(2**63)), pa.scalar(str(2**63 - 1)))
-    within: Mask = kernels.less_equal(digits, limit).fill_null(False).to_numpy(zero_copy_only=False)  # noqa: FBT003
+    within: Mask = kernels.less_equal(digits, limit).fill_null(False).to_numpy(zero_copy_only=False)  # noqa: FBT003  pyarrow's own
     held: Mask = (length < _LONGEST_INT64) | ((length == _LONGEST_INT64) & within)
     return held
 
