@@ -240,7 +240,7 @@ def make_plan(
         order=order,
         model=_model_facts(audited),
         columns=schema_entries(published),
-        projected_task_bytes=projected_task_bytes(largest.metadata, order, audited),
+        projected_task_bytes=projected_task_bytes(largest.metadata, order, audited, references=references),
         mode=config.output.mode,
         metrics_uri=config.metrics.uri if config.metrics is not None and not _is_trial(limit, sample) else None,
     )
