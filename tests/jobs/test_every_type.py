@@ -18,7 +18,9 @@ from onnx import TensorProto, helper, numpy_helper
 
 from etl.local import LocalStorage
 from etl.spec import read_spec
+from etl.types import is_readable
 from jobs.config import read_config
+from jobs.results import open_results
 from jobs.run import RunRequest, run
 from scoring.create import BundleParts, create_bundle
 from scoring.outputs import OutputColumn
@@ -53,7 +55,7 @@ SPEC: dict[str, Any] = {
             {"name": "city", "type": "string"},
             {"name": "day", "type": "date"},
             {"name": "at", "type": "timestamp"},
-            {"name": "vector", "type": "float32[3]", "nullable": False},
+            {"name": "vector", "type": "float32[3]"},
         ]
     },
     "steps": [
@@ -82,27 +84,39 @@ SPEC: dict[str, Any] = {
         ]
     },
 }  # fmt: skip
-LAYOUTS: dict[str, dict[str, pa.DataType]] = {
-    "plain": {
-        "flag": pa.bool_(), "small": pa.int32(), "big": pa.int64(), "single": pa.float32(), "double": pa.float64(),
-        "city": pa.string(), "day": pa.date32(), "at": pa.timestamp("us", "UTC"), "vector": pa.list_(pa.float32()),
-    },
-    "narrow": {
-        "flag": pa.bool_(), "small": pa.int8(), "big": pa.int16(), "single": pa.float32(), "double": pa.float32(),
-        "city": pa.dictionary(pa.int32(), pa.string()), "day": pa.date32(), "at": pa.timestamp("ms"),
-        "vector": pa.list_(pa.float32(), 3),
-    },
-    "large": {
-        "flag": pa.bool_(), "small": pa.uint16(), "big": pa.uint32(), "single": pa.float32(), "double": pa.int32(),
-        "city": pa.large_string(), "day": pa.date64(), "at": pa.timestamp("ns", "America/New_York"),
-        "vector": pa.large_list(pa.float32()),
-    },
-    "nanoseconds": {
-        "flag": pa.bool_(), "small": pa.int32(), "big": pa.int64(), "single": pa.float32(), "double": pa.float64(),
-        "city": pa.dictionary(pa.int8(), pa.large_string()), "day": pa.date32(), "at": pa.timestamp("ns"),
-        "vector": pa.list_(pa.float32()),
-    },
-}  # fmt: skip
+
+
+def encoded(*types: pa.DataType) -> list[pa.DataType]:
+    """The same types, as dictionaries."""
+    return [pa.dictionary(pa.int32(), type_) for type_ in types]
+
+
+FLOATS = [pa.float64(), pa.float32(), pa.float16()]
+INTEGERS = [pa.int64(), pa.int32(), pa.int16(), pa.int8(), pa.uint64(), pa.uint32(), pa.uint16(), pa.uint8()]
+TEXTS = [pa.string(), pa.large_string(), pa.string_view()]
+STAMPS = [pa.timestamp(unit, zone) for unit in ("us", "ns", "ms", "s") for zone in ("UTC", None, "America/New_York")]
+PHYSICAL: dict[str, list[pa.DataType]] = {
+    "flag": [pa.bool_(), *encoded(pa.bool_()), pa.null()],
+    "small": [pa.int32(), pa.int16(), pa.int8(), pa.uint16(), pa.uint8(), *encoded(pa.int32(), pa.int8()), pa.null()],
+    "big": [*INTEGERS, *encoded(pa.int64(), pa.uint64()), pa.null()],
+    "single": [pa.float32(), pa.float16(), *encoded(pa.float32()), pa.null()],
+    "double": [*FLOATS, *INTEGERS, *encoded(pa.float64(), pa.int16()), pa.null()],
+    "city": [*TEXTS, *encoded(pa.string(), pa.large_string()), pa.dictionary(pa.int8(), pa.string()), pa.null()],
+    "day": [pa.date32(), pa.date64(), *encoded(pa.date32()), pa.null()],
+    "at": [*STAMPS, *encoded(pa.timestamp("us"), pa.timestamp("ns", "UTC")), pa.null()],
+    "vector": [
+        *(pa.list_(type_) for type_ in (*FLOATS, pa.null())),
+        *(pa.large_list(type_) for type_ in (*FLOATS, pa.null())),
+        *(pa.list_(type_, 3) for type_ in FLOATS),
+        pa.null(),
+    ],
+}
+"""Every physical type that a field of SPEC is read from."""
+LAYOUTS = [
+    {name: types[number % len(types)] for name, types in PHYSICAL.items()}
+    for number in range(max(len(types) for types in PHYSICAL.values()))
+]
+"""So many files that each type occurs."""
 
 
 def raw_rows(seed: int) -> list[dict[str, Any]]:
@@ -118,16 +132,30 @@ def raw_rows(seed: int) -> list[dict[str, Any]]:
             "id": seed * ROWS + number,
             "flag": maybe(bool(rng.integers(2))),
             "small": maybe(int(rng.integers(0, 100))),
-            "big": maybe(int(rng.integers(0, 30_000))),
-            "single": maybe(float(np.float32(rng.normal()))),
-            "double": maybe(int(rng.integers(0, 1000))),
+            "big": maybe(int(rng.integers(0, 128))),
+            "single": maybe(float(np.float16(rng.normal()))),
+            "double": maybe(int(rng.integers(0, 128))),
             "city": maybe(str(rng.choice(CITIES))),
             "day": maybe(date(1999, 12, 28) + timedelta(days=int(rng.integers(0, 400)))),
             "at": maybe(start + timedelta(milliseconds=int(rng.integers(0, 10**10)))),
-            "vector": [float(np.float32(value)) for value in rng.normal(size=3)],
+            "vector": maybe([float(np.float16(value)) for value in rng.normal(size=3)]),
         }
         for number in range(ROWS)
     ]
+
+
+def held_by(layout: dict[str, pa.DataType], rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The rows as a layout can hold them: a column of the null type has no values, and seconds have no fractions."""
+    changed = []
+    for row in rows:
+        held = dict(row)
+        for name, type_ in layout.items():
+            if type_ in {pa.null(), pa.list_(pa.null()), pa.large_list(pa.null())}:
+                held[name] = None
+            elif type_ in STAMPS and type_.unit == "s" and row[name] is not None:
+                held[name] = row[name].replace(microsecond=0)
+        changed.append(held)
+    return changed
 
 
 def features_by_hand(row: dict[str, Any]) -> list[float]:
@@ -137,7 +165,8 @@ def features_by_hand(row: dict[str, Any]) -> list[float]:
     hot = [1.0 if row["city"] == city else 0.0 for city in CITIES[:3]]
     month = 0.0 if row["day"] is None else float(row["day"].month)
     hour = -1.0 if row["at"] is None else float(row["at"].astimezone(UTC).hour)
-    return [*imputed, float(row["city"] is None), *hot, month, hour, *row["vector"], imputed[4]]
+    vector = row["vector"] or [math.nan] * 3
+    return [*imputed, float(row["city"] is None), *hot, month, hour, *vector, imputed[4]]
 
 
 def write_file(path: Path, layout: dict[str, pa.DataType], rows: list[dict[str, Any]]) -> None:
@@ -145,14 +174,12 @@ def write_file(path: Path, layout: dict[str, pa.DataType], rows: list[dict[str, 
     arrays = {"id": pa.array([row["id"] for row in rows], pa.int64())}
     for name, type_ in layout.items():
         values = [row[name] for row in rows]
-        if pa.types.is_timestamp(type_):
-            arrays[name] = pa.array(values, pa.timestamp("us", "UTC")).cast(
-                pa.timestamp(type_.unit, type_.tz), safe=False
-            )
-        elif pa.types.is_dictionary(type_):
-            arrays[name] = pa.array(values, type_.value_type).dictionary_encode().cast(type_)
+        plain = type_.value_type if pa.types.is_dictionary(type_) else type_
+        if pa.types.is_timestamp(plain):
+            array = pa.array(values, pa.timestamp("us", "UTC")).cast(pa.timestamp(plain.unit, plain.tz))
         else:
-            arrays[name] = pa.array(values, type_)
+            array = pa.array(values, plain)
+        arrays[name] = array.dictionary_encode().cast(type_) if plain != type_ else array
     table = pa.table(arrays)
     with pq.ParquetWriter(path, table.schema) as writer:
         for start, stop in ((0, 7), (7, 7), (7, 250), (250, len(rows))):
@@ -177,7 +204,7 @@ def bundle(tmp_path: Path) -> Path:
     )  # fmt: skip
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
     rows = raw_rows(99)[:40]
-    plain = {"id": pa.int64(), **LAYOUTS["plain"]}
+    plain = {"id": pa.int64(), **LAYOUTS[0]}
     golden = pa.table({name: pa.array([row[name] for row in rows], type_) for name, type_ in plain.items()})
     parts = BundleParts(
         name="types",
@@ -194,14 +221,45 @@ def bundle(tmp_path: Path) -> Path:
     return tmp_path / "bundle"
 
 
+UNIVERSE = [
+    pa.null(), pa.bool_(), *INTEGERS, *FLOATS, *TEXTS, pa.date32(), pa.date64(), *STAMPS,
+    pa.time32("ms"), pa.time64("us"), pa.duration("us"), pa.binary(), pa.large_binary(), pa.binary_view(),
+    pa.binary(3), pa.decimal128(5, 2), pa.decimal256(5, 2), pa.struct([("a", pa.int8())]), pa.map_(pa.int8(), TEXTS[0]),
+    *(made(type_) for type_ in (*FLOATS, pa.null(), pa.int8(), pa.string()) for made in (pa.list_, pa.large_list)),
+    *(pa.list_(type_, 3) for type_ in (*FLOATS, pa.int8())),
+]  # fmt: skip
+
+
+def family(type_: pa.DataType) -> str:
+    """What a type is, apart from the type of its values or its indices."""
+    if pa.types.is_dictionary(type_):
+        return "dictionary"
+    if pa.types.is_nested(type_):
+        return f"{type(type_).__name__} of {type_.value_type}"
+    return str(type_)
+
+
+def test_the_table_has_every_type_that_is_readable() -> None:
+    """What a contract accepts for a field, of all of Arrow's types, is among those that the test below scores."""
+    contract = read_spec(json.dumps(SPEC), "spec").input
+    assert [field.name for field in contract.fields] == list(PHYSICAL)
+    for field in contract.fields:
+        there = {family(type_) for type_ in PHYSICAL[field.name]}
+        readable = {family(type_) for type_ in UNIVERSE if is_readable(type_, field.type)}
+        if field.type.kind != "vector":
+            readable.add("dictionary")
+        assert there == readable, field.name
+
+
 def test_every_type_scores_as_plain_onnxruntime_does(spark: SparkSession, tmp_path: Path, bundle: Path) -> None:
-    """Files of four physical layouts, with nulls, empty row groups and no rows at all, score as computed by hand."""
+    """Files of every physical type, with nulls, empty row groups and no rows at all, score as computed by hand."""
     (tmp_path / "in").mkdir()
     rows: list[dict[str, Any]] = []
-    for number, layout in enumerate(LAYOUTS.values()):
-        rows += raw_rows(number)
-        write_file(tmp_path / "in" / f"{number}.parquet", layout, raw_rows(number))
-        write_file(tmp_path / "in" / f"{number}-empty.parquet", layout, [])
+    for number, layout in enumerate(LAYOUTS):
+        held = held_by(layout, raw_rows(number))
+        rows += held
+        write_file(tmp_path / "in" / f"{number:02}.parquet", layout, held)
+        write_file(tmp_path / "in" / f"{number:02}-empty.parquet", layout, [])
     job = {
         "api_version": "batchscore/1",
         "name": "types",
@@ -212,12 +270,39 @@ def test_every_type_scores_as_plain_onnxruntime_does(spark: SparkSession, tmp_pa
     }
     (tmp_path / "job.yaml").write_text(yaml.safe_dump(job))
     record = run(RunRequest(config=read_config(str(tmp_path / "job.yaml")), run_id="r"))
-    assert record.account.scored.rows == len(rows) == 4 * ROWS
+    assert record.account.scored.rows == len(rows) == len(LAYOUTS) * ROWS
 
     features = np.array([features_by_hand(row) for row in rows], dtype=np.float32)
     session = ort.InferenceSession(str(tmp_path / "model.onnx"), providers=["CPUExecutionProvider"])
     scores = session.run(["p"], {"X": features})[0][:, 0]
     found = published_scores(tmp_path / "out" / "run_id=r")
-    expected = {row["id"]: float(score) for row, score in zip(rows, scores, strict=True)}
-    assert found.keys() == expected.keys()
-    assert all(math.isclose(found[key], expected[key], rel_tol=1e-5, abs_tol=1e-6) for key in expected)
+    assert sorted(found) == [row["id"] for row in rows]
+    assert 0 < np.isnan(scores).sum() < len(rows) / 3
+    np.testing.assert_allclose([found[row["id"]] for row in rows], scores, rtol=1e-5, atol=1e-6)
+
+
+def test_a_wide_unsigned_id_is_published_unchanged(spark: SparkSession, tmp_path: Path, bundle: Path) -> None:
+    """Hashes of 64 bits pass through to every reader as they are, and one too wide for an int64 field is set aside."""
+    layout = {**LAYOUTS[0], "big": pa.uint64()}
+    rows = raw_rows(5)[:20]
+    rows[3]["big"] = 2**63
+    (tmp_path / "in").mkdir()
+    path = tmp_path / "in" / "a.parquet"
+    write_file(path, layout, rows)
+    keys = [2**64 - 1 - number if number % 2 else number for number in range(20)]
+    pq.write_table(pq.read_table(path).append_column("key", pa.array(keys, pa.uint64())), path)
+    job = {
+        "api_version": "batchscore/1",
+        "name": "types",
+        "input": {"files": str(tmp_path / "in")},
+        "model": {"bundle": str(bundle)},
+        "output": {"uri": str(tmp_path / "out"), "passthrough": ["key"]},
+        "budgets": {"contract": {"max_rows": 1}},
+    }
+    (tmp_path / "job.yaml").write_text(yaml.safe_dump(job))
+    record = run(RunRequest(config=read_config(str(tmp_path / "job.yaml")), run_id="r"))
+    assert record.account.quarantined.rows == 1
+    expected = sorted(key for number, key in enumerate(keys) if number != 3)
+    results = open_results(str(tmp_path / "out"))
+    assert sorted(results.arrow().column("key").to_pylist()) == expected
+    assert sorted(int(row["key"]) for row in results.spark(spark).collect()) == expected
