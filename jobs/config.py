@@ -31,7 +31,9 @@ _FREE_KEYS = ("spark.conf.", "model.inputs.", "references.")
 class Input(Strict):
     """Where the rows are. Exactly one of `files`, `table` and `sql`."""
 
-    files: tuple[str, ...] | str | None = Field(default=None, description="Folders, files or globs of Parquet.")
+    files: tuple[str, ...] | str | None = Field(
+        default=None, description="Folders, files or globs of Parquet; `**` is any number of folders."
+    )
     table: str | None = Field(default=None, description="A table that Spark knows; frozen as Parquet before scoring.")
     sql: str | None = Field(
         default=None, description="A query for Spark; its result is frozen as Parquet before scoring."
