@@ -28,10 +28,10 @@ from etl.types import ColumnType
 from jobs.errors import Refused, refusing
 from jobs.identity import whoami
 from jobs.model import resolve_model
-from scoring.bundle import AuditedBundle, copy_bundle, output_schema
+from scoring.bundle import AuditedBundle, copy_bundle
 from scoring.memory import projected_task_bytes
 from scoring.order import Order
-from scoring.predictions import prediction_fields
+from scoring.predictions import prediction_schema
 from scoring.session import SessionOptions
 
 if TYPE_CHECKING:
@@ -227,7 +227,7 @@ def make_plan(
         "sample": sample,
     }
     order = _order(target, config, audited).model_copy(update=found_in_input)
-    published = _published_schema(order, audited)
+    published = prediction_schema(order, audited)
     _check_target(target, config, published)
     largest = open_parquet(reader, max(inputs, key=lambda file: file.bytes))
     plan = Plan(
@@ -325,10 +325,7 @@ def _column_type(field: pa.Field) -> ColumnType:
     raise Refused(message)
 
 
-def _published_schema(order: Order, audited: AuditedBundle) -> pa.Schema:
-    types = {field.name: field.type for field in (*audited.spec.input.fields, *order.carried)}
-    fields = prediction_fields(order, types, output_schema(audited.bundle))
-    names = [field.name for field in fields]
+def _check_names(names: list[str]) -> None:
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         message = (
@@ -336,11 +333,11 @@ def _published_schema(order: Order, audited: AuditedBundle) -> pa.Schema:
             "Rename the model's column, or leave it out of output.passthrough or output.stamps."
         )
         raise Refused(message)
-    return pa.schema(fields)
 
 
 def _check_target(target: Target, config: JobConfig, published: pa.Schema) -> None:
     """Refuse what publication would refuse, before any work."""
+    _check_names(published.names)
     latest = latest_manifest(target.storage, target.layout.root)
     if latest is None or not latest.runs:
         if config.output.mode == "error":

@@ -7,16 +7,16 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-import pyarrow as pa
-
 from etl.layout import model_folder
 from etl.receipt import SplitAccount
-from scoring.bundle import audit, output_schema
-from scoring.predictions import prediction_fields
+from scoring.bundle import audit
+from scoring.predictions import prediction_schema
 from scoring.worker import receipt_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
+
+    import pyarrow as pa
 
     from etl.receipt import Receipt
     from etl.storage import Storage
@@ -58,6 +58,8 @@ def totals_of(receipts: list[Receipt]) -> dict[str, Any]:
         "worker_seconds": {phase: round(total, 3) for phase, total in seconds.items()},
         "bytes_read": sum(receipt.bytes_read for receipt in receipts),
         "bytes_written": sum(r.predictions.pending.bytes for r in receipts if r.predictions is not None),
+        "golden_features_ulp": max(_known(receipt.worker.golden_features_ulp for receipt in receipts), default=None),
+        "golden_outputs_abs": max(_known(receipt.worker.golden_outputs_abs for receipt in receipts), default=None),
         "provider": receipts[0].worker.provider if receipts else None,
         "workers": len(loads),
         "model_loads": sum(loads.values()),
@@ -65,9 +67,10 @@ def totals_of(receipts: list[Receipt]) -> dict[str, Any]:
     }
 
 
+def _known(values: Iterable[float | None]) -> Iterator[float]:
+    return (value for value in values if value is not None)
+
+
 def published_schema(storage: Storage, plan: Plan) -> pa.Schema:
     """Columns that a planned run publishes, from its own copy of the bundle; loads no model."""
-    order = plan.order
-    audited = audit(storage, model_folder(order.root, order.bundle_sha256))
-    types = {field.name: field.type for field in (*audited.spec.input.fields, *order.carried)}
-    return pa.schema(prediction_fields(order, types, output_schema(audited.bundle)))
+    return prediction_schema(plan.order, audit(storage, model_folder(plan.order.root, plan.order.bundle_sha256)))

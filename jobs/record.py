@@ -90,6 +90,12 @@ class RunRecord(Document):
     )
     bytes_read: int = Field(default=0, ge=0, description="Compressed column chunks that were read.")
     bytes_written: int = Field(default=0, ge=0, description="Prediction files.")
+    golden_features_ulp: int | None = Field(
+        default=None, ge=0, description="Largest deviation of a golden feature on any worker, units in the last place."
+    )
+    golden_outputs_abs: float | None = Field(
+        default=None, ge=0, description="Largest deviation of a golden output on any worker."
+    )
     provider: str | None = Field(default=None, description="The execution provider that ran the model.")
     workers: int = Field(default=0, ge=0, description="Worker processes that scored.")
     model_loads: int = Field(default=0, ge=0, description="Times the model was loaded, over all workers.")

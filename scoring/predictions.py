@@ -14,11 +14,11 @@ if TYPE_CHECKING:
     import numpy as np
 
     from etl.frame import Frame
-    from etl.types import ColumnType
+    from scoring.bundle import AuditedBundle
     from scoring.order import Order
     from scoring.scorer import Scorer
 
-__all__ = ["assemble_predictions", "prediction_fields", "prediction_schema"]
+__all__ = ["assemble_predictions", "prediction_schema"]
 
 STAMP_TYPES: dict[str, pa.DataType] = {
     "run_id": pa.string(),
@@ -27,16 +27,12 @@ STAMP_TYPES: dict[str, pa.DataType] = {
 }
 
 
-def prediction_fields(order: Order, types: Mapping[str, ColumnType], model_fields: list[pa.Field]) -> list[pa.Field]:
-    """Fields of the published table; `types` are those of the input columns."""
+def prediction_schema(order: Order, audited: AuditedBundle) -> pa.Schema:
+    """Schema of the published table; a name may come twice, which whoever plans refuses."""
+    types = {field.name: field.type for field in (*audited.spec.input.fields, *order.carried)}
     passthrough = [pa.field(name, types[name].arrow) for name in order.passthrough]
-    return [*passthrough, *model_fields, *(pa.field(stamp, STAMP_TYPES[stamp]) for stamp in order.stamps)]
-
-
-def prediction_schema(order: Order, scorer: Scorer) -> pa.Schema:
-    """Schema of the published table."""
-    types = {field.name: field.type for field in scorer.pipeline.spec.input.fields}
-    return pa.schema(prediction_fields(order, types, output_schema(scorer.audited.bundle)))
+    stamps = [pa.field(stamp, STAMP_TYPES[stamp]) for stamp in order.stamps]
+    return pa.schema([*passthrough, *output_schema(audited.bundle), *stamps])
 
 
 def assemble_predictions(
@@ -52,4 +48,4 @@ def assemble_predictions(
     arrays.extend(column.array(outputs, tensors[column.tensor], rows.size) for column in bundle.columns)
     stamps = {"run_id": order.run_id, "model_version": f"{bundle.name}:{bundle.version}", "scored_at": order.scored_at}
     arrays.extend(pa.repeat(pa.scalar(stamps[stamp], STAMP_TYPES[stamp]), rows.size) for stamp in order.stamps)
-    return pa.RecordBatch.from_arrays(arrays, schema=prediction_schema(order, scorer))
+    return pa.RecordBatch.from_arrays(arrays, schema=prediction_schema(order, scorer.audited))

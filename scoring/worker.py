@@ -86,7 +86,7 @@ class _Attempt:
         """Read, transform, score and write the split, then commit."""
         with self._clock("load"):
             scorer = resident_scorer(self.storage, self.order)
-        schema = prediction_schema(self.order, scorer)
+        schema = prediction_schema(self.order, scorer.audited)
         self.predictions = ParquetWriter(self.storage, self.layout.part(self.split.name, self.name), schema)
         path = self.layout.quarantine(self.split.name, self.name)
         self.quarantine = ArrowWriter(self.storage, path, quarantine_schema(scorer.pipeline.spec.input))

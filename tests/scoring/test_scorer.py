@@ -194,9 +194,10 @@ def test_a_later_run_finds_what_is_loaded(joined: tuple[Work, dict[str, str]]) -
     first = load(work.make_order(references=references))
     assert load(work.make_order(references=references, run_id="later")) is first
     assert loads_so_far() == before + 1
-    shorter = arrow_bytes(arrow_table(STORE.read_bytes(work.layout.reference("airports")) or b"").slice(0, 2))
-    STORE.create_if_absent(Layout(work.root, "other").reference("airports"), shorter)
+    pinned = STORE.read_bytes(work.layout.reference("airports", references["airports"])) or b""
+    shorter = arrow_bytes(arrow_table(pinned).slice(0, 2))
     other = {"airports": sha256_hex(shorter)}
+    STORE.create_if_absent(Layout(work.root, "other").reference("airports", other["airports"]), shorter)
     assert load(work.make_order(references=other, run_id="other")) is not first
     carried = (InputField(name="more", type=ColumnType("int64"), role="id"),)
     assert load(work.make_order(references=references, carried=carried)) is not first
