@@ -63,24 +63,26 @@ def _publishable(columns: tuple[OutputColumn, ...], found: Inferred) -> Inferred
         failures.append(Rejection(rows[fresh], "NOT_CASTABLE", "", column.column, message))
     if not bad.any():
         return found
-    used = {column.tensor: found.outputs[column.tensor] for column in columns}
-    kept = {name: values[~bad] if values.shape[:1] == bad.shape else values for name, values in used.items()}
-    return Inferred(kept, rows[~bad], failures)
+    return Inferred({name: values[~bad] for name, values in found.outputs.items()}, rows[~bad], failures)
 
 
 def _infer_batch(scorer: Scorer, fed: Fed) -> Inferred:
     """One call; a batch that fails is halved until the culprits are alone, and the rest is scored."""
+    columns = scorer.audited.bundle.columns
     try:
-        return Inferred(scorer.session.run(fed.tensors), fed.rows, [])
+        outputs = scorer.session.run(fed.tensors, dict.fromkeys(column.tensor for column in columns))
     except InferenceError as error:
         if fed.rows.size == 1:
             # A runtime shows the value that it stumbled over.
             is_private = any(field.pii for field in scorer.pipeline.spec.input.fields)
             message = "the model failed; its reason may show personal data" if is_private else str(error)
             return Inferred({}, fed.rows[:0], [Rejection(fed.rows, "MODEL_FAILED", "", "", message[:_REASON_CHARS])])
-    half = fed.rows.size // 2
-    parts = [_infer_batch(scorer, fed.part(0, half)), _infer_batch(scorer, fed.part(half, fed.rows.size))]
-    return _merged(parts, fed.rows)
+        half = fed.rows.size // 2
+        parts = [_infer_batch(scorer, fed.part(0, half)), _infer_batch(scorer, fed.part(half, fed.rows.size))]
+        return _merged(parts, fed.rows)
+    for column in columns:
+        column.check_rows(outputs, fed.rows.size)
+    return Inferred(outputs, fed.rows, [])
 
 
 def _merged(parts: list[Inferred], rows: np.ndarray) -> Inferred:

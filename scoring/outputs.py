@@ -94,6 +94,15 @@ class OutputColumn(Strict):
             raise self._unexpected(values, rows)
         return self._typed(values.reshape(rows))
 
+    def check_rows(self, outputs: Mapping[str, np.ndarray], rows: int) -> None:
+        """See that one call of the model gave something for each of its rows.
+
+        Raises:
+            InferenceError: it did not; what several calls gave could no longer be told apart.
+        """
+        if outputs[self.tensor].shape[:1] != (rows,):
+            raise self._unexpected(outputs[self.tensor], rows)
+
     def _unexpected(self, values: np.ndarray, rows: int) -> InferenceError:
         found = f"model output {self.tensor} has shape {values.shape} for {rows} rows"
         return InferenceError(f"{found}; column {self.column!r} cannot be made of that")

@@ -14,7 +14,7 @@ from scoring.errors import BundleError, DeviceError, InferenceError
 from scoring.signature import Signature, TensorSpec
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
 __all__ = ["Device", "Session", "SessionOptions"]
 
@@ -78,18 +78,19 @@ class Session:
         )
         self._output_names = [tensor.name for tensor in self.signature.outputs]
 
-    def run(self, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """Outputs by name; the first axis of each is the rows.
+    def run(self, feeds: Mapping[str, np.ndarray], names: Iterable[str] = ()) -> dict[str, np.ndarray]:
+        """Outputs by name, those of `names` or all.
 
         Raises:
             InferenceError: the runtime failed; the message is its own.
         """
+        wanted = list(names) or self._output_names
         try:
-            values = self._session.run(self._output_names, dict(feeds))
+            values = self._session.run(wanted, dict(feeds))
         except Exception as error:  # see above
             message = f"the model failed: {error}"
             raise InferenceError(message) from error
-        return dict(zip(self._output_names, (np.asarray(value) for value in values), strict=True))
+        return dict(zip(wanted, (np.asarray(value) for value in values), strict=True))
 
 
 def _session_options(options: SessionOptions) -> ort.SessionOptions:

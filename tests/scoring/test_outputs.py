@@ -95,6 +95,37 @@ def test_every_kind_of_output_is_published(tmp_path: Path, batch_rows: int) -> N
     assert found.column("sure").to_pylist() == (expected.max(axis=1) > 0.5).tolist()
 
 
+def test_an_output_that_is_not_published_may_have_any_shape(tmp_path: Path) -> None:
+    """A model may give something beside its rows, such as one number for the whole batch; only columns are fetched."""
+    outputs = {"p": (TensorProto.FLOAT, [None, 1]), "mean": (TensorProto.FLOAT, [])}
+    nodes = [
+        helper.make_node("MatMul", ["X", "W"], ["z"]),
+        helper.make_node("Sigmoid", ["z"], ["p"]),
+        helper.make_node("ReduceMean", ["p"], ["mean"], keepdims=0),
+    ]
+    model = model_of(nodes, {"X": (TensorProto.FLOAT, [None, 4])}, outputs, W=WEIGHTS[:, :1].astype(np.float32))
+    parts = parts_of(LOGISTIC_SPEC, model, numbers(3), [OutputColumn(column="p", tensor="p", type="float32")])
+    work = Work(tmp_path, numbers(100), lambda folder: create_bundle(STORE, str(folder), parts))
+    found = predictions(work.score(batch_rows=8, table_rows=64))
+    matrix = np.stack([work.table.column(name).to_numpy() for name in FEATURES], axis=1)
+    expected = 1 / (1 + np.exp(-matrix @ WEIGHTS[:, 0]))
+    np.testing.assert_allclose(found.column("p").to_numpy(), expected, rtol=1e-5)
+
+
+def test_a_published_output_has_a_value_for_each_row(tmp_path: Path) -> None:
+    """One number for a whole call is no column: what several calls gave would add up to some other number of rows."""
+    outputs = {"p": (TensorProto.FLOAT, [None])}
+    nodes = [
+        helper.make_node("MatMul", ["X", "W"], ["z"]),
+        helper.make_node("ReduceMean", ["z"], ["p"], keepdims=0, axes=[0]),
+    ]
+    model = model_of(nodes, {"X": (TensorProto.FLOAT, [None, 4])}, outputs, W=WEIGHTS[:, :1].astype(np.float32))
+    parts = parts_of(LOGISTIC_SPEC, model, numbers(1), [OutputColumn(column="p", tensor="p", type="float32")])
+    work = Work(tmp_path, numbers(100), lambda folder: create_bundle(STORE, str(folder), parts))
+    with pytest.raises(InferenceError, match=r"model output p has shape \(1,\) for 8 rows; column 'p' cannot be made"):
+        work.score(batch_rows=8, table_rows=64)
+
+
 def tensor(dtype: str, *shape: int | None) -> TensorSpec:
     """A declared tensor t."""
     return TensorSpec(name="t", dtype=dtype, shape=shape)
