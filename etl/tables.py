@@ -6,42 +6,98 @@ like any other file. Freezing costs about what moving the rows from JVM to Pytho
 
 from __future__ import annotations
 
+import contextlib
+import re
 from typing import TYPE_CHECKING
 
-from etl.errors import InputMissing
+from etl.errors import InputMissing, ReadError
 
 if TYPE_CHECKING:
-    from pyspark.sql import DataFrame, SparkSession
+    from collections.abc import Generator
 
-__all__ = ["freeze"]
+    from pyspark.sql import SparkSession
 
-_TIMESTAMPS = "spark.sql.parquet.outputTimestampType"
+__all__ = ["cause_of", "freeze"]
+
+_SETTINGS = {
+    # INT96, the default of older releases, cannot hold the year 9999 once it is read as nanoseconds.
+    "spark.sql.parquet.outputTimestampType": "TIMESTAMP_MICROS",
+    # The hour of an instant, and the instant that a text names, must not depend on where the driver stands.
+    "spark.sql.session.timeZone": "UTC",
+}
+
+_BY_PY4J = "An error occurred while calling "
 
 
-def freeze(spark: SparkSession, *, table: str | None, sql: str | None, folder: str) -> None:
-    """Write the rows of a table, or of a query, as Parquet files into a new folder.
+def freeze(spark: SparkSession, *, table: str | None, sql: str | None, folder: str, limit: int | None = None) -> None:
+    """Write the rows of a table, or of a query, as Parquet files into a new folder; with `limit`, so many of them.
 
     Raises:
-        InputMissing: Spark cannot resolve the table or query; the message has Spark's own first line.
+        InputMissing: Spark cannot resolve the table or query.
+        ReadError: Spark cannot give or write its rows. Either message has Spark's own cause.
     """
-    before = spark.conf.get(_TIMESTAMPS, None)
-    # INT96, the default of older releases, cannot hold the year 9999 once it is read as nanoseconds.
-    spark.conf.set(_TIMESTAMPS, "TIMESTAMP_MICROS")
+    from py4j.protocol import Py4JError  # noqa: PLC0415  only jobs over tables need Spark
+    from pyspark.errors import AnalysisException, ParseException, PySparkException  # noqa: PLC0415
+
+    what = f"table {table!r}" if table is not None else "the query of `input.sql`"
+    # Without a scheme Spark would write to the file system that the cluster has for its default.
+    uri = folder if "://" in folder else f"file://{folder}"
+    with _set(spark, _SETTINGS), _unlogged():
+        try:
+            rows = spark.table(table) if table is not None else spark.sql(sql or "")
+            rows = rows if limit is None else rows.limit(limit)
+            rows.write.mode("errorifexists").parquet(uri)
+        except (AnalysisException, ParseException) as error:
+            # Spark Connect resolves a query when it is executed, so this may come from either line.
+            message = f"{what} cannot be opened by Spark: {cause_of(str(error))}."
+            raise InputMissing(message) from error
+        except (PySparkException, Py4JError) as error:
+            message = f"{what} cannot be frozen as Parquet in {uri}: {cause_of(str(error))}."
+            raise ReadError(message) from error
+
+
+def cause_of(text: str) -> str:
+    """The one line of a Spark error that a person wants.
+
+    The last line of a Python traceback, else Java's last cause where py4j has wrapped it, else the first line.
+    """
+    head, _, _ = text.partition("\n\tat ")
+    python = re.findall(r"^[\w.]*(?:Error|Exception|Exit|Interrupt)\b.*$", head, re.MULTILINE)
+    java = re.findall(r"^(?:: |Caused by: )(.+)$", text, re.MULTILINE) if text.startswith(_BY_PY4J) else []
+    first = [line for line in text.splitlines() if line.strip()][:1]
+    lines = python or java or first or ["it gave no reason"]
+    return lines[-1].strip().rstrip(".")
+
+
+@contextlib.contextmanager
+def _set(spark: SparkSession, settings: dict[str, str]) -> Generator[None]:
+    """The session belongs to the caller too: what was set is put back."""
+    before = {key: spark.conf.get(key, None) for key in settings}
     try:
-        _open(spark, table, sql).write.mode("errorifexists").parquet(folder)
+        for key, value in settings.items():
+            spark.conf.set(key, value)
+        yield
     finally:
-        if before is None:
-            spark.conf.unset(_TIMESTAMPS)
-        else:
-            spark.conf.set(_TIMESTAMPS, before)
+        for key, old in before.items():
+            if old is None:
+                spark.conf.unset(key)
+            else:
+                spark.conf.set(key, old)
 
 
-def _open(spark: SparkSession, table: str | None, sql: str | None) -> DataFrame:
-    from pyspark.errors import AnalysisException, ParseException  # noqa: PLC0415  only jobs over tables need Spark
-
+@contextlib.contextmanager
+def _unlogged() -> Generator[None]:
+    """Keep Spark 4 from printing a failed query's whole trace: it is the cause of the error that is raised for it."""
     try:
-        return spark.table(table) if table is not None else spark.sql(sql or "")
-    except (AnalysisException, ParseException) as error:
-        what = f"table {table!r}" if table is not None else "the query of `input.sql`"
-        message = f"{what} cannot be opened by Spark: {str(error).strip().splitlines()[0]}"
-        raise InputMissing(message) from error
+        from pyspark.logger import PySparkLogger  # noqa: PLC0415  only jobs over tables need Spark
+    except ImportError:  # Spark 3.5 prints nothing.
+        yield
+        return
+    loggers = [PySparkLogger.getLogger(name) for name in ("SQLQueryContextLogger", "DataFrameQueryContextLogger")]
+    for logger in loggers:
+        logger.disabled = True
+    try:
+        yield
+    finally:
+        for logger in loggers:
+            logger.disabled = False

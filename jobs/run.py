@@ -185,7 +185,8 @@ class _Run:
         folder = f"{scratch}/run_id={self.request.run_id}/frozen-{secrets.token_hex(4)}"
         spark = self._spark()
         with self.phase("freeze"):
-            freeze(spark, table=config.input.table, sql=config.input.sql, folder=folder)
+            source = config.input
+            freeze(spark, table=source.table, sql=source.sql, folder=folder, limit=self.request.limit)
         return folder
 
     def _spark(self) -> SparkSession:

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import functools
 import json
-import re
 from typing import TYPE_CHECKING, NamedTuple
 
 import pyarrow as pa
 
 from etl.errors import BatchscoreError
+from etl.tables import cause_of
 from scoring.code import check_code, code_digest
 from scoring.errors import TasksFailed
 from scoring.worker import score_split
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from etl.splits import Split
     from scoring.order import Order
 
-__all__ = ["Failure", "cause_of", "run_tasks"]
+__all__ = ["Failure", "run_tasks"]
 
 _ANSWER = pa.schema([pa.field("failure", pa.string())])
 
@@ -37,14 +37,6 @@ class Failure(NamedTuple):
     kind: str
     """Name of the error's class."""
     message: str
-
-
-def cause_of(text: str) -> str:
-    """The one line of a Spark error that a person wants: the last line of the Python traceback, or else the first."""
-    python, _, _ = text.partition("\n\tat ")
-    raised = re.findall(r"^[\w.]*(?:Error|Exception|Exit|Interrupt)\b.*$", python, re.MULTILINE)
-    lines = raised or [line for line in text.splitlines() if line.strip()]
-    return (lines[-1] if raised else lines[0]).strip().rstrip(".") if lines else "it gave no reason"
 
 
 def run_tasks(spark: SparkSession, order: Order, tasks: tuple[tuple[Split, ...], ...]) -> list[Failure]:

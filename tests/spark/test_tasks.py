@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 from pyspark.errors import PySparkException
 
-from scoring.spark import cause_of
+from etl.tables import cause_of
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -25,6 +25,17 @@ def test_the_cause_of_a_failed_task_is_one_line_of_python(spark: SparkSession) -
     with pytest.raises(PySparkException) as caught:
         spark.range(0, 1, 1, 1).mapInArrow(fail, "id long").collect()
     assert cause_of(str(caught.value)) == "ValueError: row 7 is odd"
+
+
+def test_the_cause_of_what_py4j_wrapped_is_javas_last() -> None:
+    """Of a Java exception that pyspark does not know, the cause at the end of the chain remains."""
+    text = (
+        "An error occurred while calling o51.parquet.\n: org.apache.spark.SparkException: Job aborted.\n"
+        "\tat a.B.c(B.java:1)\nCaused by: a.E: Unable to close.\n\tat a.B.c(B.java:1)\n"
+        "Caused by: java.io.IOException: No space left on device\n\tat a.B.c(B.java:1)\n"
+    )
+    assert cause_of(text) == "java.io.IOException: No space left on device"
+    assert cause_of(text.partition("Caused by")[0]) == "org.apache.spark.SparkException: Job aborted"
 
 
 @pytest.mark.parametrize(("text", "cause"), [("", "it gave no reason"), ("Connection lost.\nmore", "Connection lost")])
