@@ -15,7 +15,7 @@ Of the job:
 
 Of Spark:
   --master MASTER     default local[*,4]: all cores, a task may fail three times
-  --deploy-mode MODE  client (default) or cluster
+  --deploy-mode MODE  client, the default and the only one: cluster mode hides the exit code
   --conf KEY=VALUE    a Spark setting; may be repeated
 
   --dry-run           print the command instead of running it
@@ -71,7 +71,10 @@ while (($#)); do
   esac
 done
 [[ -n $config ]] || refuse_usage "which config?"
-[[ $deploy_mode == client || $deploy_mode == cluster ]] || refuse_usage "--deploy-mode is client or cluster"
+# YARN and Kubernetes tell of a driver of their own only whether it failed: 1 to 4 would all be 1.
+[[ $deploy_mode != cluster ]] ||
+  refuse "--deploy-mode cluster is not supported: Spark would hide the exit code. Submit in client mode."
+[[ $deploy_mode == client ]] || refuse_usage "--deploy-mode is client"
 
 # The folder of a script and the working folder stay off sys.path: a stray scoring/ there would be taken for ours.
 export PYTHONSAFEPATH=1
@@ -158,11 +161,6 @@ for place in spark.executorEnv spark.yarn.appMasterEnv spark.kubernetes.driverEn
   command+=(--conf "$place.PYSPARK_PYTHON=$PYSPARK_PYTHON" --conf "$place.PYTHONSAFEPATH=1")
 done
 command+=(${spark_options[@]+"${spark_options[@]}"})
-if [[ $deploy_mode == cluster ]]; then
-  # The driver starts on another machine, in a folder into which Spark puts the file.
-  command+=(--files "$config")
-  config=$name
-fi
 job=("$root/jobs/main.py" run "$config" ${job_options[@]+"${job_options[@]}"})
 
 if [[ -n $dry_run ]]; then
@@ -218,12 +216,23 @@ forward() {
 
 # The JVM itself says on stderr that it uses an incubator module, and nothing can tell it not to.
 exec 3> >(trap '' INT TERM HUP && exec grep --line-buffered -v 'WARNING: Using incubator modules' >&2)
+filter=$!
+# Spark would hand on both streams of the Python driver as one, and no terminal. So the driver opens them itself:
+# jobs/terminal.py.
+unset BATCHSCORE_STDOUT BATCHSCORE_STDERR
+if [[ -t 1 ]]; then
+  { BATCHSCORE_STDOUT=$(tty <&4) && export BATCHSCORE_STDOUT; } 4>&1
+fi
+if [[ -t 2 ]]; then
+  BATCHSCORE_STDERR=$(tty <&2) && export BATCHSCORE_STDERR
+elif [[ -e /proc/$$/fd/3 ]]; then
+  export BATCHSCORE_STDERR=/proc/$$/fd/3
+fi
 # Job control gives Spark a process group of its own: Ctrl-C at the terminal reaches this script alone.
 set -m
 "${command[@]}" "${job[@]}" </dev/null 2>&3 3>&- &
 jvm=$!
 set +m
-exec 3>&-
 trap 'forward INT' INT
 trap 'forward TERM' TERM HUP
 
@@ -234,6 +243,9 @@ while :; do
   [[ -n $signalled ]] || break
 done
 
-# Client mode: this is the Python driver's exit code, which spark-submit hands on.
-# Cluster mode: YARN and Kubernetes know only 0 and 1. The code is in the run's record, to be read here by run id.
+# In a container this is process 1, and what has not been written when it ends never will be.
+trap 'exit "$code"' INT TERM HUP
+exec 3>&-
+wait "$filter" || true
+# This is the Python driver's exit code, which spark-submit hands on.
 exit "$code"

@@ -3,5 +3,7 @@
 from __future__ import annotations
 
 from jobs.cli import main
+from jobs.terminal import take_streams
 
+take_streams()
 main()

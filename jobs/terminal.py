@@ -1,4 +1,4 @@
-"""The process that a command runs in: signals, and where Spark's own log goes."""
+"""The process that a command runs in: signals, its streams, and where Spark's own log goes."""
 
 from __future__ import annotations
 
@@ -17,9 +17,28 @@ if TYPE_CHECKING:
     from collections.abc import Generator
     from types import FrameType
 
-__all__ = ["Interruption", "spark_log"]
+__all__ = ["Interruption", "spark_log", "take_streams"]
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+_STREAMS = {"BATCHSCORE_STDOUT": 1, "BATCHSCORE_STDERR": 2}
+"""Variables of spark-submit.sh, and the numbers of the streams that they name."""
+
+
+def take_streams() -> None:
+    """Open the streams that spark-submit.sh names, its terminal where it has one.
+
+    Spark starts the driver with both streams as one pipe, which it copies to standard output: there would be no bar on
+    a terminal, and errors would be among the results. What cannot be opened stays as Spark has made it.
+    """
+    for variable, number in _STREAMS.items():
+        path = os.environ.pop(variable, None)
+        if path is None:
+            continue
+        with contextlib.suppress(OSError):
+            stream = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_NOCTTY)
+            os.dup2(stream, number)
+            os.close(stream)
 
 
 class Interruption:

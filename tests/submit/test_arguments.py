@@ -23,7 +23,7 @@ import pytest
         (["a.yaml", "--set"], "--set needs a value"),
         (["a.yaml", "--run-id", "--debug"], "--run-id needs a value"),
         (["a.yaml", "--limit", ""], "--limit needs a value"),
-        (["a.yaml", "--deploy-mode", "clutser"], "--deploy-mode is client or cluster"),
+        (["a.yaml", "--deploy-mode", "clutser"], "--deploy-mode is client"),
     ],
 )
 def test_a_wrong_call_is_refused_before_anything_starts(project, arguments, reason):
@@ -89,11 +89,16 @@ def test_the_workers_python_may_be_one_that_is_not_here(project):
     assert project.seen["PYSPARK_DRIVER_PYTHON"] == sys.executable
 
 
-def test_in_cluster_mode_the_config_travels(project):
-    """In cluster mode Spark ships the config, and the driver finds it by its name."""
-    project.submit("conf/flights.yaml", "--master", "yarn", "--deploy-mode", "cluster")
-    assert project.arguments[project.arguments.index("--files") + 1] == "conf/flights.yaml"
-    assert project.job[1:] == ["run", "flights.yaml"]
+@pytest.mark.parametrize("option", [["--deploy-mode", "cluster"], ["--deploy-mode=cluster"]])
+def test_cluster_mode_is_refused(project, option):
+    """Cluster mode, in which Spark would hide the exit code, ends with code 2, says why, and starts nothing."""
+    done = project.submit("conf/flights.yaml", "--master", "yarn", *option)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == (
+        "spark-submit.sh: --deploy-mode cluster is not supported: "
+        "Spark would hide the exit code. Submit in client mode.\n"
+    )
+    assert not project.was_started
 
 
 def test_a_dry_run_prints_the_command_that_a_run_executes(project):
