@@ -39,11 +39,23 @@ def start_session(app: str, config: Spark) -> SparkSession:
         return active
     builder = SparkSession.builder.appName(app)
     if "PYSPARK_GATEWAY_PORT" in os.environ:
-        return builder.getOrCreate()
+        session = builder.getOrCreate()
+        _tell_what_is_not_used(session, config)
+        return session
     builder = builder.master(config.master)
     for key, value in {**_DEFAULTS, **config.conf}.items():
         builder = builder.config(key, value)
     return builder.getOrCreate()
+
+
+def _tell_what_is_not_used(session: SparkSession, config: Spark) -> None:
+    """What the config says must not seem to hold where spark-submit's own options decide."""
+    if "master" in config.model_fields_set and session.conf.get("spark.master", None) != config.master:
+        sys.stderr.write("spark.master of the config is not used under spark-submit; pass --master.\n")
+    differing = [key for key, value in config.conf.items() if session.conf.get(key, None) != value]
+    if differing:
+        names = ", ".join(differing)
+        sys.stderr.write(f"spark.conf of the config is not used under spark-submit ({names}); pass --conf.\n")
 
 
 def parallelism(spark: SparkSession) -> int:
