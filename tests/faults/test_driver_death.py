@@ -4,27 +4,32 @@ from __future__ import annotations
 
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
+import pyarrow.dataset as ds
 import pytest
 
 from jobs.config import read_config
+from jobs.history import find_run, quarantined_rows
 from jobs.record import RunState
 from jobs.run import RunRequest, run
-from tests.numbers_job import JobWriter, logistic_scores, published_scores, write_numbers
+from tests.lookup_job import lookup_scores, write_config, write_lookup_job
+from tests.numbers_job import published_scores
 
 if TYPE_CHECKING:
-    import pyarrow as pa
     from pyspark.sql import SparkSession
+
+    from jobs.record import RunRecord
 
 REPOSITORY = Path(__file__).parents[2]
 RUN_ID = "nightly"
-BEFORE_SCORING = ("claim", "list", "plan", "start_spark", "score")
+BEFORE_SCORING = ("claim", "list", "plan", "start_spark")
 AFTER_SCORING = ("settle", "publish", "complete", "commit", "mark", "record")
 FILES = 3
 SPLITS = FILES * 8
@@ -34,18 +39,84 @@ class SimulatedStop(BaseException):
     """Leaves a run where a death at this border would, so that a test need not start Spark for it."""
 
 
+class Undisturbed(NamedTuple):
+    """The input, and what a run that nobody kills makes of it."""
+
+    folder: Path
+    """Input, bundle and reference table."""
+    splits: dict[str, int]
+    scores: dict[int, float]
+    quarantined: set[tuple[object, ...]]
+    publishing: float
+    """Seconds from the last score to the record."""
+
+
+def again(job: Path) -> RunRecord:
+    """The same command, in this process, whose Spark is up."""
+    return run(RunRequest(config=read_config(str(job)), run_id=RUN_ID))
+
+
+def quarantined(job: Path) -> set[tuple[object, ...]]:
+    """File, row and reason of every row that was set aside; fails on one that was set aside twice."""
+    rows = quarantined_rows(find_run(str(job), RUN_ID)).to_pylist()
+    found = {(row["file"], row["row"], row["stage"], row["code"]) for row in rows}
+    assert len(found) == len(rows)
+    return found
+
+
+@pytest.fixture(scope="module")
+def undisturbed(spark: SparkSession, logistic_onnx: Path, tmp_path_factory: pytest.TempPathFactory) -> Undisturbed:
+    """A run of 24 splits over three ops and a look-up, with bad rows in quarantine; equal to the oracle in numpy."""
+    folder = tmp_path_factory.mktemp("faults")
+    write_lookup_job(folder, logistic_onnx, files=FILES, rows=40_000, row_group=5_000)
+    largest = max(path.stat().st_size for path in (folder / "in").iterdir())
+    splits = {"target_bytes": -(-largest // 8)}
+    job = write_config(folder, folder / "undisturbed", splits=splits)
+    record = again(job)
+    assert (record.state, record.splits) == (RunState.PARTIALLY_SUCCEEDED, SPLITS)
+    scores = published_scores(folder / "undisturbed" / f"run_id={RUN_ID}")
+    expected = lookup_scores(ds.dataset(folder / "in", format="parquet").to_table())
+    assert scores.keys() == expected.keys()
+    assert max(abs(scores[key] - expected[key]) for key in expected) <= 1e-6
+    assert len(quarantined(job)) == FILES * 40_000 // 5_000 * 3
+    publishing = record.wall_seconds["settle"] + record.wall_seconds["publish"]
+    return Undisturbed(folder, splits, scores, quarantined(job), publishing)
+
+
 @pytest.fixture
-def job(tmp_path: Path, job_file: JobWriter) -> Path:
-    """A job of 24 splits."""
-    write_numbers(tmp_path / "in", files=FILES, rows=40_000, row_group=5_000)
-    largest = max(path.stat().st_size for path in (tmp_path / "in").iterdir())
-    return job_file(splits={"target_bytes": -(-largest // 8)})
+def job(undisturbed: Undisturbed, tmp_path: Path) -> Path:
+    """The same request with an output of its own."""
+    return write_config(undisturbed.folder, tmp_path / "out", splits=undisturbed.splits)
 
 
-def start(job: Path, phase: str) -> subprocess.Popen[bytes]:
-    """Start the job in a process of its own that dies at a phase; `-` for one that lives."""
+@pytest.fixture(scope="module")
+def scored(undisturbed: Undisturbed, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A job whose splits are all scored and of which nothing is published; a copy of its output lies beside it."""
+    job = write_config(undisturbed.folder, tmp_path_factory.mktemp("scored") / "out", splits=undisturbed.splits)
+
+    def stop(name: str) -> None:
+        if name == "settle":
+            raise SimulatedStop
+
+    with pytest.raises(SimulatedStop):
+        run(RunRequest(config=read_config(str(job)), run_id=RUN_ID), stop)
+    assert len(receipts(job)) == SPLITS
+    shutil.copytree(job.with_suffix(""), job.with_suffix(".scored"))
+    return job
+
+
+@pytest.fixture
+def scored_job(scored: Path) -> Path:
+    """The job of `scored`, as it was then."""
+    shutil.rmtree(scored.with_suffix(""))
+    shutil.copytree(scored.with_suffix(".scored"), scored.with_suffix(""))
+    return scored
+
+
+def start(job: Path, *death: object) -> subprocess.Popen[bytes]:
+    """Start the job in a process of its own that dies at a phase, or some seconds later; without, one that lives."""
     return subprocess.Popen(
-        [sys.executable, "-m", "tests.faults.die_at", str(job), RUN_ID, phase],
+        [sys.executable, "-m", "tests.faults.die_at", str(job), RUN_ID, *map(str, death)],
         cwd=REPOSITORY,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
@@ -55,79 +126,102 @@ def start(job: Path, phase: str) -> subprocess.Popen[bytes]:
 
 def receipts(job: Path) -> dict[str, bytes]:
     """Bytes of every receipt by name."""
-    folder = job.parent / "out" / "_batchscore" / "runs" / RUN_ID / "receipts"
+    folder = job.with_suffix("") / "_batchscore" / "runs" / RUN_ID / "receipts"
     return {path.name: path.read_bytes() for path in folder.glob("[0-9]*.json")} if folder.exists() else {}
 
 
-def check_as_if_nothing_happened(job: Path, table: pa.Table) -> None:
-    """Keys and scores equal the oracle's, none twice, and nothing but the published files can be seen."""
-    folder = job.parent / "out" / f"run_id={RUN_ID}"
-    found = published_scores(folder)
-    expected = logistic_scores(table)
-    assert found.keys() == expected.keys()
-    assert max(abs(found[key] - expected[key]) for key in expected) <= 1e-6
+def check_as_if_nothing_happened(job: Path, undisturbed: Undisturbed) -> None:
+    """Keys, scores and quarantine equal those of the undisturbed run bit by bit, and no split is published twice."""
+    folder = job.with_suffix("") / f"run_id={RUN_ID}"
+    assert published_scores(folder) == undisturbed.scores
     parts = {path.name.split("-")[1] for path in folder.glob("*.parquet")}
     assert len(parts) == len(list(folder.glob("*.parquet"))), "a split is published twice"
 
 
-def input_table(job: Path) -> pa.Table:
-    """All input rows."""
-    import pyarrow.dataset as ds
-
-    return ds.dataset(job.parent / "in", format="parquet").to_table()
+def check_quarantine(job: Path, undisturbed: Undisturbed) -> None:
+    """The same rows of the same files were set aside for the same reasons."""
+    assert quarantined(job) == undisturbed.quarantined
 
 
 @pytest.mark.parametrize("phase", BEFORE_SCORING)
-def test_death_before_scoring_is_made_good_by_the_same_command(spark: SparkSession, job: Path, phase: str) -> None:
+def test_death_before_scoring_is_made_good_by_the_same_command(undisturbed: Undisturbed, job: Path, phase: str) -> None:
     """A driver killed at a border before scoring leaves nothing that the same command does not complete."""
     assert start(job, phase).wait(60) == -signal.SIGKILL
-    record = run(RunRequest(config=read_config(str(job)), run_id=RUN_ID))
-    assert record.state is RunState.SUCCEEDED
-    check_as_if_nothing_happened(job, input_table(job))
+    assert again(job).state is RunState.PARTIALLY_SUCCEEDED
+    check_as_if_nothing_happened(job, undisturbed)
+    check_quarantine(job, undisturbed)
+
+
+def test_death_around_the_freezing_of_a_query_is_made_good(undisturbed: Undisturbed, tmp_path: Path) -> None:
+    """Of a query, a driver killed before it is frozen and one killed when scoring begins lose and double no row."""
+    query = f"select * from parquet.`{undisturbed.folder}/in`"  # noqa: S608  ours
+    job = write_config(undisturbed.folder, tmp_path / "out", input={"sql": query}, splits={"target_bytes": "200KB"})
+    frozen = tmp_path / "out.scratch" / f"run_id={RUN_ID}"
+    assert start(job, "freeze").wait(60) == -signal.SIGKILL
+    assert not frozen.exists()
+    assert start(job, "score").wait(60) == -signal.SIGKILL
+    (folder,) = frozen.iterdir()
+    assert again(job).state is RunState.PARTIALLY_SUCCEEDED
+    assert list(frozen.iterdir()) == [folder]
+    check_as_if_nothing_happened(job, undisturbed)
 
 
 @pytest.mark.parametrize("phase", AFTER_SCORING)
-def test_death_after_scoring_is_made_good_without_scoring_again(spark: SparkSession, job: Path, phase: str) -> None:
+def test_death_after_scoring_is_made_good_without_scoring_again(
+    undisturbed: Undisturbed, scored_job: Path, phase: str
+) -> None:
     """A driver killed at a border after scoring is completed by the same command from the receipts that are there."""
-
-    def stop(name: str) -> None:
-        if name == "settle":
-            raise SimulatedStop
-
-    with pytest.raises(SimulatedStop):
-        run(RunRequest(config=read_config(str(job)), run_id=RUN_ID), stop)
-    before = receipts(job)
-    assert len(before) == SPLITS
-    assert start(job, phase).wait(60) == -signal.SIGKILL
-    assert start(job, "-").wait(60) == 0
-    assert receipts(job) == before
-    check_as_if_nothing_happened(job, input_table(job))
+    before = receipts(scored_job)
+    assert start(scored_job, phase).wait(60) == -signal.SIGKILL
+    assert again(scored_job).splits_scored_now == 0
+    assert receipts(scored_job) == before
+    check_as_if_nothing_happened(scored_job, undisturbed)
+    check_quarantine(scored_job, undisturbed)
 
 
-@pytest.mark.parametrize("moment", range(10))
-def test_death_at_a_random_moment_is_made_good(spark: SparkSession, job: Path, moment: int) -> None:
-    """A driver killed at any moment is completed by the same command, and no split that has a receipt is scored again.
-
-    The moments are spread over planning, the start of Spark, and scoring up to its last split.
-    """
-    driver = start(job, "-")
-    plan = job.parent / "out" / "_batchscore" / "runs" / RUN_ID / "plan.json"
-    deadline = time.monotonic() + 120
+@pytest.mark.parametrize("moment", range(3))
+def test_death_at_a_random_moment_before_scoring_is_made_good(undisturbed: Undisturbed, job: Path, moment: int) -> None:
+    """A driver killed at any moment between its claim and the start of Spark is completed by the same command."""
     generator = random.Random(moment)  # noqa: S311  the moments are the same in every run of the tests
-    wanted = generator.randint(1, SPLITS - 1) if moment >= 2 else 0
-    while driver.poll() is None and time.monotonic() < deadline:
-        if plan.exists() if wanted == 0 else len(receipts(job)) >= wanted:
-            break
-        time.sleep(0.001)
-    if wanted == 0:
-        time.sleep(generator.uniform(0.0, 2.0))
-    driver.kill()
-    driver.wait()
-    before = receipts(job)
-    assert len(before) >= wanted
-    record = run(RunRequest(config=read_config(str(job)), run_id=RUN_ID))
+    assert start(job, "claim", generator.uniform(0.01, 2.0)).wait(60) == -signal.SIGKILL
+    assert again(job).splits_scored_now == SPLITS
+    check_as_if_nothing_happened(job, undisturbed)
+
+
+@pytest.mark.parametrize("moments", [0, 1])
+def test_death_at_random_moments_of_scoring_is_made_good(undisturbed: Undisturbed, job: Path, moments: int) -> None:
+    """A driver killed while it scores, and its successor too, leave receipts whose splits are not scored again."""
+    generator = random.Random(moments)  # noqa: S311  as above
+    before: dict[str, bytes] = {}
+    for moment in sorted(generator.sample(range(1, SPLITS), 2)):
+        driver = start(job)
+        # Workers outlive their driver for a moment, and may have committed more than it knew.
+        wanted = min(SPLITS, max(moment, len(before) + 1))
+        while len(receipts(job)) < wanted and driver.poll() is None:
+            time.sleep(0.001)
+        driver.kill()
+        assert driver.wait() == -signal.SIGKILL
+        found = receipts(job)
+        assert len(found) >= wanted
+        assert {name: found[name] for name in before} == before
+        before = found
+    record = again(job)
     after = receipts(job)
     assert len(after) == SPLITS
     assert {name: after[name] for name in before} == before
     assert record.splits_scored_now <= SPLITS - len(before)
-    check_as_if_nothing_happened(job, input_table(job))
+    check_as_if_nothing_happened(job, undisturbed)
+    check_quarantine(job, undisturbed)
+
+
+@pytest.mark.parametrize("moment", range(3))
+def test_death_at_a_random_moment_of_publishing_is_made_good(
+    undisturbed: Undisturbed, scored_job: Path, moment: int
+) -> None:
+    """A driver killed at any moment between the last score and the record is completed by the same command."""
+    generator = random.Random(moment)  # noqa: S311  as above
+    moment_of_death = undisturbed.publishing * generator.uniform(0.05, 0.8)
+    assert start(scored_job, "settle", moment_of_death).wait(60) == -signal.SIGKILL
+    assert again(scored_job).splits_scored_now == 0
+    check_as_if_nothing_happened(scored_job, undisturbed)
+    check_quarantine(scored_job, undisturbed)
