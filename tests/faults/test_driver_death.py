@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pyarrow.dataset as ds
 import pytest
@@ -46,7 +46,7 @@ class Undisturbed(NamedTuple):
     """Input, bundle and reference table."""
     splits: dict[str, int]
     scores: dict[int, float]
-    quarantined: set[tuple[object, ...]]
+    quarantined: set[tuple[Any, ...]]
     publishing: float
     """Seconds from the last score to the record."""
 
@@ -56,10 +56,10 @@ def again(job: Path) -> RunRecord:
     return run(RunRequest(config=read_config(str(job)), run_id=RUN_ID))
 
 
-def quarantined(job: Path) -> set[tuple[object, ...]]:
+def quarantined(job: Path) -> set[tuple[Any, ...]]:
     """File, row and reason of every row that was set aside; fails on one that was set aside twice."""
     rows = quarantined_rows(find_run(str(job), RUN_ID)).to_pylist()
-    found = {(row["file"], row["row"], row["stage"], row["code"]) for row in rows}
+    found: set[tuple[Any, ...]] = {(row["file"], row["row"], row["stage"], row["code"]) for row in rows}
     assert len(found) == len(rows)
     return found
 

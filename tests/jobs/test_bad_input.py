@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -14,11 +15,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import yaml
+from typer.testing import CliRunner
 
 from etl.documents import canonical_json, sha256_hex
 from etl.errors import BatchscoreError
 from etl.local import LocalStorage
 from etl.spec import read_spec
+from jobs import cli
 from jobs.config import read_config
 from jobs.errors import exit_code
 from jobs.run import RunRequest, run
@@ -43,7 +46,9 @@ class Case(NamedTuple):
     code: int
     """Exit code."""
     message: str
-    """The whole message; `{dir}` stands for the job's folder, `…` for text that is not ours."""
+    """The whole message; `{dir}` stands for the job's folder, `<attempt>` for a random part of a name."""
+    within: tuple[str, ...] = ()
+    """Command line that the real command is put behind, for a process of its own; none: it runs in this process."""
 
 
 def good_job(folder: Path, model: Path) -> Job:
@@ -166,9 +171,37 @@ def colliding_column(folder: Path, job: Job) -> None:
 
 
 def is_a_file(folder: Path, job: Job) -> None:
-    """Write under something that is no folder, the one refusal that root gets too."""
+    """Write under something that is no folder."""
     (folder / "occupied").write_text("")
     job["output"] = {**job["output"], "uri": str(folder / "occupied" / "out")}
+
+
+def not_ours(folder: Path, _job: Job) -> None:
+    """Write into a folder that may be read only."""
+    (folder / "out").mkdir(mode=0o500)
+
+
+AS_DAEMON = ("unshare", "--user", "--map-user=1", "env", "LOGNAME=daemon")
+"""As a user who owns the files and, other than root, is bound to their permissions."""
+
+
+def larger_than_the_disk(folder: Path, _job: Job) -> None:
+    """Score one split whose predictions are more than a small disk holds."""
+    shutil.rmtree(folder / "in")
+    write_numbers(folder / "in", files=1, rows=100_000, row_group=50_000)
+    (folder / "out").mkdir()
+
+
+SMALL_DISK = """
+out=$(dirname "$5")/out
+mount -t tmpfs -o size=600k tmpfs "$out" || exit 77
+"$@"
+code=$?
+find "$out" -name '*.parquet' -exec echo VISIBLE {} \\;
+exit $code
+"""
+ON_A_SMALL_DISK = ("unshare", "--map-root-user", "--user", "--mount", "sh", "-c", SMALL_DISK, "sh")
+"""With a disk of 600 KB under `out`."""
 
 
 CASES = (
@@ -177,6 +210,7 @@ CASES = (
         lambda folder, job: job.update(input={"files": str(folder / "nowhere")}),
         2,
         "{dir}/nowhere: no input file is there. Check `input.files`; it is relative to the working folder.",
+        within=("env", "PYTHONWARNINGS=error"),
     ),
     Case(
         "empty input",
@@ -189,7 +223,8 @@ CASES = (
         truncate,
         1,
         "1 of 3 splits cannot be scored; nothing was published.\n"
-        "ReadError: {dir}/in/part-1.parquet: not a Parquet file, or a damaged one: …. Replace or remove it.",
+        "ReadError: {dir}/in/part-1.parquet: not a Parquet file, or a damaged one: Parquet magic bytes not found in "
+        "footer. Either the file is corrupted or this is not a parquet file. Replace or remove it.",
     ),
     Case(
         "file lacks a column",
@@ -213,13 +248,13 @@ CASES = (
         "unknown op",
         unknown_op,
         2,
-        '{dir}/bundle/etl.json:…: /steps/0/op: unknown op "standardise". Did you mean "standardize"?',
+        '{dir}/bundle/etl.json:93:4: /steps/0/op: unknown op "standardise". Did you mean "standardize"?',
     ),
     Case(
         "spec not fitted",
         unfitted,
         2,
-        "{dir}/bundle/etl.json:…: /steps/0: step 'z' (standardize) is not fitted. Run `batchscore fit` first.",
+        "{dir}/bundle/etl.json:87:3: /steps/0: step 'z' (standardize) is not fitted. Run `batchscore fit` first.",
     ),
     Case(
         "bundle with a changed byte",
@@ -231,7 +266,8 @@ CASES = (
         "ONNX file that is not one",
         not_a_model,
         2,
-        "{dir}/model.onnx: onnxruntime … cannot load this model: ….",
+        f"{{dir}}/model.onnx: onnxruntime {version('onnxruntime')} cannot load this model: "
+        "[ONNXRuntimeError] : 7 : INVALID_PROTOBUF : Failed to load model because protobuf parsing failed..",
     ),
     Case(
         "model input that nothing feeds",
@@ -268,6 +304,23 @@ CASES = (
         "Use another output.uri.",
     ),
     Case(
+        "no permission to write",
+        not_ours,
+        2,
+        "{dir}/out/_batchscore/runs/r/claim.json: no permission to write. "
+        "Give the user that runs the job that right on the folder.",
+        within=AS_DAEMON,
+    ),
+    Case(
+        "disk full",
+        larger_than_the_disk,
+        1,
+        "1 of 1 splits cannot be scored; nothing was published.\n"
+        "StorageError: {dir}/out/run_id=r/.part-000000-<attempt>.parquet.inprogress: no space left to write. "
+        "Free some; what is finished stays, and the same run id goes on.",
+        within=ON_A_SMALL_DISK,
+    ),
+    Case(
         "no way to write",
         is_a_file,
         2,
@@ -288,6 +341,22 @@ def visible(folder: Path) -> set[str]:
     return {path.parent.name for path in (folder / "out").rglob("*.parquet")}
 
 
+def command(folder: Path, job: Job) -> list[str]:
+    """The words after `batchscore` that run the job."""
+    load(folder, job)
+    return ["run", str(folder / "job.yaml"), "--run-id", "r"]
+
+
+def check_ending(case: Case, folder: Path, code: int, errors: str) -> None:
+    """The code and the whole message are as the table says; behind it stands only how to go on, and no traceback."""
+    assert code == case.code, errors
+    assert "Traceback" not in errors
+    message, _, notes = errors.partition("error: ")[2].partition("Go on with: ")
+    message = re.sub(r"(?<=part-\d{6}-)[0-9a-f]+(?=\.parquet)", "<attempt>", message)
+    assert message == case.message.replace("{dir}", str(folder)) + "\n"
+    assert notes.startswith(f"batchscore run {folder}/job.yaml --run-id r\n") if case.code == 1 else not notes
+
+
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_bad_input_is_told_in_full_and_publishes_nothing(
     spark: SparkSession, tmp_path: Path, logistic_onnx: Path, case: Case
@@ -296,11 +365,14 @@ def test_bad_input_is_told_in_full_and_publishes_nothing(
     job = good_job(tmp_path, logistic_onnx)
     case.spoil(tmp_path, job)
     before = visible(tmp_path)
-    with pytest.raises(BatchscoreError) as caught:
-        run(RunRequest(config=load(tmp_path, job), run_id="r"))
-    assert exit_code(caught.value) == case.code
-    pattern = re.escape(case.message.replace("{dir}", str(tmp_path))).replace("…", ".*")
-    assert re.fullmatch(pattern, str(caught.value), re.DOTALL), str(caught.value)
+    if case.within:
+        words = [*case.within, sys.executable, "-m", "jobs.main", *command(tmp_path, job)]
+        process = subprocess.run(words, check=False, capture_output=True, text=True, cwd=Path(__file__).parents[2])
+        check_ending(case, tmp_path, process.returncode, process.stderr)
+        assert "VISIBLE" not in process.stdout
+    else:
+        done = CliRunner().invoke(cli.app, command(tmp_path, job))
+        check_ending(case, tmp_path, done.exit_code, done.stderr)
     assert visible(tmp_path) == before
 
 
@@ -328,39 +400,14 @@ def test_malformed_run_id_is_refused_before_anything_is_written(
     assert not (tmp_path / "out").exists()
 
 
-DISK_FULL = """
-mount -t tmpfs -o size=600k tmpfs {out} || exit 77
-exec {python} -c "
-from jobs.config import read_config
-from jobs.errors import BatchscoreError, exit_code
-from jobs.run import RunRequest, run
-try:
-    run(RunRequest(config=read_config('{job}'), run_id='r'))
-except BatchscoreError as error:
-    print(exit_code(error), error)
-import pathlib
-print('visible', len(list(pathlib.Path('{out}').rglob('*.parquet'))))
-"
-"""
-
-
-def test_full_disk_is_told_and_publishes_nothing(tmp_path: Path, logistic_onnx: Path) -> None:
-    """When the output's disk fills up, the run fails with the file and the remedy, and nothing is visible."""
+def test_files_without_rows_publish_an_empty_version(spark: SparkSession, tmp_path: Path, logistic_onnx: Path) -> None:
+    """Files that are there and hold no row are an input like any other: a version of no rows, which can be read."""
     job = good_job(tmp_path, logistic_onnx)
-    write_numbers(tmp_path / "in", files=3, rows=100_000, row_group=50_000)
-    load(tmp_path, job)
-    (tmp_path / "out").mkdir()
-    script = DISK_FULL.format(out=tmp_path / "out", python=sys.executable, job=tmp_path / "job.yaml")
-    done = subprocess.run(
-        ["unshare", "--map-root-user", "--user", "--mount", "sh", "-c", script],
-        capture_output=True,
-        text=True,
-        check=False,
-        cwd=Path(__file__).parents[2],
-    )
-    assert done.returncode == 0, done.stderr
-    assert re.search(r"^1 \d of 3 splits cannot be scored; nothing was published\.$", done.stdout, re.MULTILINE), (
-        done.stdout
-    )
-    assert re.search(r"no space left to (write|create)\. Free some; what is finished stays", done.stdout)
-    assert "visible 0" in done.stdout
+    for number in range(3):
+        rewrite(tmp_path, number, lambda table: table.slice(0, 0))
+    done = CliRunner().invoke(cli.app, command(tmp_path, job))
+    assert done.exit_code == 0, done.stderr
+    assert "state: SUCCEEDED" in done.stdout.splitlines()
+    assert (tmp_path / "out" / "run_id=r" / "_SUCCESS").exists()
+    shown = CliRunner().invoke(cli.app, ["results", str(tmp_path / "job.yaml")])
+    assert (shown.exit_code, shown.stdout.splitlines()[-1]) == (0, "0 of 0 rows of version 1")

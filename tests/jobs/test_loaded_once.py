@@ -107,7 +107,7 @@ def test_a_function_submitted_from_main_loads_once_per_process(tmp_path: Path, l
     script = tmp_path / "script.py"
     script.write_text(SUBMITTED_FROM_MAIN)
     environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "PYSPARK_PYTHON": sys.executable}
-    command = [sys.executable, script, job, str(GAP_SECONDS)]
+    command = [sys.executable, str(script), str(job), str(GAP_SECONDS)]
     subprocess.run(command, check=True, capture_output=True, env=environment)
     loads = loads_by_process(tmp_path / "out", "main")
     assert 1 <= len(loads) <= 4
