@@ -40,6 +40,12 @@ refuse_usage() {
   exit 2
 }
 
+# A word as it is to be typed.
+quoted() {
+  if [[ $1 =~ ^[A-Za-z0-9_./:=@%+,-]+$ ]]; then printf '%s' "$1"; else printf "'%s'" "${1//\'/\'\\\'\'}"; fi
+}
+
+asked=("$0" "$@")
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd -P)
 config='' master='local[*,4]' deploy_mode=client dry_run='' log_level=error
 job_options=() spark_options=()
@@ -164,9 +170,6 @@ command+=(${spark_options[@]+"${spark_options[@]}"})
 job=("$root/jobs/main.py" run "$config" ${job_options[@]+"${job_options[@]}"})
 
 if [[ -n $dry_run ]]; then
-  quoted() {
-    if [[ $1 =~ ^[A-Za-z0-9_./:=@%+,-]+$ ]]; then printf '%s' "$1"; else printf "'%s'" "${1//\'/\'\\\'\'}"; fi
-  }
   for variable in PYTHONSAFEPATH PYSPARK_PYTHON PYSPARK_DRIVER_PYTHON SPARK_HOME SPARK_SUBMIT_OPTS; do
     if [[ -n ${!variable:-} ]]; then printf '%s=%s \\\n' "$variable" "$(quoted "${!variable}")"; fi
   done
@@ -228,6 +231,9 @@ if [[ -t 2 ]]; then
 elif [[ -e /proc/$$/fd/3 ]]; then
   export BATCHSCORE_STDERR=/proc/$$/fd/3
 fi
+# What the driver tells to type in order to go on.
+BATCHSCORE_COMMAND=$(for word in "${asked[@]}"; do printf '%s ' "$(quoted "$word")"; done)
+export BATCHSCORE_COMMAND
 # Job control gives Spark a process group of its own: Ctrl-C at the terminal reaches this script alone.
 set -m
 "${command[@]}" "${job[@]}" </dev/null 2>&3 3>&- &

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from etl.splits import InputFile, Split
     from etl.storage import Storage
 
-__all__ = ["ROW", "RowGroup", "SplitReader", "open_parquet"]
+__all__ = ["ROW", "RowGroup", "SplitReader", "open_parquet", "read_whole"]
 
 ROW = "__batchscore_row"
 """Name of the column that carries a row's index in its file through filters and batching."""
@@ -117,6 +117,18 @@ def open_parquet(storage: Storage, file: InputFile) -> pq.ParquetFile:
         if not _is_damage(error):
             raise
         message = f"{file.path}: not a Parquet file, or a damaged one: {_said(error)}. Replace or remove it."
+        raise ReadError(message) from error
+
+
+def read_whole(storage: Storage, file: InputFile) -> pa.Table:
+    """All rows and columns of a pinned file; errors are those of `open_parquet`."""
+    parquet = open_parquet(storage, file)
+    try:
+        return parquet.read()
+    except _DAMAGE as error:
+        if not _is_damage(error):
+            raise
+        message = f"{file.path}: a damaged Parquet file: {_said(error)}. Replace or remove it."
         raise ReadError(message) from error
 
 

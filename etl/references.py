@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from etl.documents import sha256_hex
 from etl.errors import ContractError, InputMissing, ReadError
 from etl.ops.lookup import ReferenceTable
 from etl.problems import nearest
+from etl.read import read_whole
 from etl.storage import storage_for
 
 if TYPE_CHECKING:
@@ -61,13 +61,8 @@ def _pin(uri: str, steps: list[LookupJoin]) -> PinnedReference:
     columns = {column.name for step in steps for column in (*step.params.keys, *step.params.columns)}
     tables = []
     for file in files:
-        try:
-            with storage.open_input(file.path) as source:
-                table = pq.read_table(source)
-            tables.append(table.select([name for name in table.column_names if name in columns]))
-        except (pa.ArrowException, OSError) as error:
-            message = f"{file.path}: not a Parquet file, or a damaged one: {error}. Replace it."
-            raise ReadError(message) from error
+        table = read_whole(storage, file)
+        tables.append(table.select([name for name in table.column_names if name in columns]))
     try:
         table = pa.concat_tables(tables).combine_chunks()
     except pa.ArrowInvalid as error:

@@ -406,12 +406,15 @@ def _line(*words: str) -> str:
 
 
 def _line_again(config: str, sets: list[str] | None, request: RunRequest) -> str:
-    """The command line that goes on with a run, as it was begun."""
+    """The command line that goes on with a run, as it was begun: spark-submit.sh tells its own, Spark's options too."""
+    submitted = os.environ.get("BATCHSCORE_COMMAND", "")
+    if submitted:
+        named = "" if " --run-id" in submitted else f" --run-id {request.run_id}"
+        return f"{submitted.strip()}{named}"
     options = [word for override in sets or () for word in ("--set", override)]
     options += ["--limit", str(request.limit)] if request.limit is not None else []
     options += ["--sample", str(request.sample)] if request.sample is not None else []
-    start = ["./spark-submit.sh"] if "PYSPARK_GATEWAY_PORT" in os.environ else ["batchscore", "run"]
-    return shlex.join([*start, config, *options, "--run-id", request.run_id])
+    return shlex.join(["batchscore", "run", config, *options, "--run-id", request.run_id])
 
 
 def _screen() -> summary.Screen:
@@ -429,9 +432,8 @@ def _say_error(message: str, error: BaseException, *, debug: bool) -> None:
 
 
 def _say_warning(message: Warning | str, *_: object, **__: object) -> None:
-    Console(stderr=True, highlight=False).print(
-        Text.assemble(("warning: ", "bold yellow"), str(message)), soft_wrap=True
-    )
+    # Not by a console of its own: it would write into the line of the spinner, which minds sys.stderr.
+    sys.stderr.write(f"warning: {message}\n")
 
 
 def main() -> None:
@@ -439,4 +441,7 @@ def main() -> None:
     _interruption.listen()
     if not sys.warnoptions:
         warnings.showwarning = _say_warning
-    app(prog_name="batchscore")
+    try:
+        app(prog_name="batchscore")
+    finally:
+        _interruption.end()

@@ -321,7 +321,8 @@ def _column_type(field: pa.Field) -> ColumnType:
     for kind in ("bool", "float32", "float64", "date"):
         if type_ == ColumnType(kind).arrow:
             return ColumnType(kind)
-    message = f"output.passthrough: column {field.name!r} has type {field.type}, which cannot be passed through."
+    found = f"output.passthrough: column {field.name!r} has type {field.type}"
+    message = f"{found}, which cannot be passed through. Leave it out, or cast it: `input.sql` can."
     raise Refused(message)
 
 

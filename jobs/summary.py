@@ -169,7 +169,7 @@ def record_facts(record: RunRecord, decision: Decision | None = None) -> Facts:
         )
     if record.state.is_published:
         facts += [("predictions", record.output), ("version", f"{record.manifest} of the output")]
-    if account.rows_in.rows:
+    if account.rows_in.rows or record.state.is_published:
         facts.append(("rows", _account(record)))
     if record.reasons:
         facts.append(

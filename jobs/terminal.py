@@ -65,6 +65,11 @@ class Interruption:
         """From here on everything is decided, and a signal changes nothing: the process is about to end."""
         self._may_stop = False
 
+    def end(self) -> None:
+        """The process ends. The interpreter would restore the default handlers, and a late signal its exit code."""
+        for number in _SIGNALS if self._listens else ():
+            signal.signal(number, signal.SIG_IGN)
+
     def _receive(self, _number: int, _frame: FrameType | None) -> None:
         if self._may_stop:
             self._may_stop = False

@@ -157,6 +157,9 @@ def test_each_ending_has_its_code(job: Path, monkeypatch: pytest.MonkeyPatch, er
     assert f"error: {error}\n" in ended.stderr
     assert f"Go on with: batchscore run {job} --set scoring.threads=1 --sample 0.5 --run-id e" in ended.stderr
     assert "Traceback" not in ended.stderr
+    monkeypatch.setenv("BATCHSCORE_COMMAND", "./spark-submit.sh job.yaml --master yarn ")
+    ended = batchscore("run", job, "--run-id", "e")
+    assert "Go on with: ./spark-submit.sh job.yaml --master yarn --run-id e\n" in ended.stderr
 
 
 def test_a_defect_is_one_line_unless_debugged(job: Path, monkeypatch: pytest.MonkeyPatch) -> None:

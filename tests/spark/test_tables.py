@@ -227,7 +227,9 @@ def test_a_type_that_is_not_read_is_named(
     assert problem == f"breaks the input contract: column 'f3' has type {type_}, the contract says float64.\n"
     output = {"uri": str(tmp_path / "out"), "passthrough": ["id", "odd"]}
     carried = job_file(input={"sql": "select *, ODD as odd from numbers".replace("ODD", expression)}, output=output)
-    assert refused(carried) == f"output.passthrough: column 'odd' has type {type_}, which cannot be passed through.\n"
+    found = f"output.passthrough: column 'odd' has type {type_}"
+    advice = "Leave it out, or cast it: `input.sql` can."
+    assert refused(carried) == f"{found}, which cannot be passed through. {advice}\n"
 
 
 OPENED = "cannot be opened by Spark"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import os
 import signal
@@ -87,6 +88,14 @@ def test_a_signal_before_there_is_a_driver_ends_everything(start):
     process.send_signal(signal.SIGINT)
     process.communicate(timeout=20)
     assert process.returncode == 128 + signal.SIGTERM
+
+
+def test_the_driver_is_told_what_was_typed(start, project):
+    """The driver knows the command line word for word, Spark's options too, so that it can tell how to go on."""
+    project.write("jobs/main.py", "import os, shlex\nprint(shlex.split(os.environ['BATCHSCORE_COMMAND']))\n")
+    words = ["--set", "doc=it's $HOME", "--conf", "spark.x=1 2"]
+    _, first = start(*words)
+    assert ast.literal_eval(first) == [str(project.command), "a.yaml", *words]
 
 
 def test_control_c_cancels_a_run_on_real_spark(start):

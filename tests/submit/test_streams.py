@@ -36,7 +36,7 @@ for stream in (sys.stdout, sys.stderr):
     console = Console(file=stream, highlight=False)
     print("result" if stream is sys.stdout else "error", console.is_terminal, console.width, file=stream)
 sys.stderr.write("half\\rwhole\\n")
-print(sorted(name for name in os.environ if name.startswith("BATCHSCORE")))
+print(sorted(name for name in os.environ if name.startswith("BATCHSCORE_STD")))
 sys.exit(1)
 """
 
