@@ -47,7 +47,7 @@ quoted() {
 
 asked=("$0" "$@")
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd -P)
-config='' master='local[*,4]' deploy_mode=client dry_run='' log_level=error
+config='' master='local[*,4]' deploy_mode=client dry_run='' log_level=error executor_log=off
 job_options=() spark_options=()
 
 while (($#)); do
@@ -63,7 +63,7 @@ while (($#)); do
   esac
   case $option in
     --set | --run-id | --limit | --sample) job_options+=("$option" "$value") ;;
-    --debug) job_options+=(--debug) log_level=warn ;;
+    --debug) job_options+=(--debug) log_level=warn executor_log=warn ;;
     --master) master=$value ;;
     --deploy-mode) deploy_mode=$value ;;
     --conf) spark_options+=(--conf "$value") ;;
@@ -152,7 +152,7 @@ fi
 
 # For the JVM of spark-submit alone. A log4j setting in spark.driver.extraJavaOptions comes later, and wins.
 log4j="-Dlog4j2.configurationFile=$root/conf/spark/log4j2.properties"
-export SPARK_SUBMIT_OPTS="\"$log4j\" -Dbatchscore.spark.log=$log_level${SPARK_SUBMIT_OPTS:+ $SPARK_SUBMIT_OPTS}"
+export SPARK_SUBMIT_OPTS="\"$log4j\" -Dbatchscore.spark.log=$log_level -Dbatchscore.spark.executor.log=$executor_log${SPARK_SUBMIT_OPTS:+ $SPARK_SUBMIT_OPTS}"
 
 name=${config##*/}
 command=(

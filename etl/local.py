@@ -133,6 +133,10 @@ def _make_folder(path: Path) -> None:
     except FileExistsError as error:
         # A file has the folder's name. Not to be taken for a name that another process has created.
         raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(path)) from error
+    except FileNotFoundError as error:
+        # As under /proc. Not to be taken for a file that is not there.
+        message = f"{path}: no folder can be made here. Choose another place."
+        raise StorageError(message) from error
 
 
 def _link(source: Path | str, target: str) -> None:

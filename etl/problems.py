@@ -35,6 +35,7 @@ _KINDS = {
     "int_type": "should be a whole number",
     "model_attributes_type": "should be a mapping",
     "model_type": "should be a mapping",
+    "byte_size": "should be a size, such as 128MiB",
     "string_type": "should be text",
     "too_short": "should not be empty",
     "tuple_type": "should be a list",
@@ -78,6 +79,9 @@ class Source(NamedTuple):
         """What gave the value, or `file:line:column` of it or of the nearest enclosing one that stands in the text."""
         parents = itertools.accumulate(pointer.split("/"), "{}/{}".format)
         given = [self.given[parent] for parent in parents if parent in self.given]
+        if pointer not in self.places:
+            # Nothing of it stands in the text, so what gave a part of it gave all.
+            given += [what for below, what in self.given.items() if pointer and below.startswith(f"{pointer}/")]
         line, column = self._position(pointer)
         return given[-1] if given else f"{self.name}:{line}:{column}"
 

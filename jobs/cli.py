@@ -17,19 +17,20 @@ from rich.text import Text
 from typer.core import TyperGroup
 
 from etl.errors import BatchscoreError
+from etl.layout import scratch_folder
 from etl.spec import Spec
 from etl.storage import storage_for
 from jobs import decisions, summary
 from jobs import history as runs
 from jobs.config import JobConfig, read_config
-from jobs.errors import ConfigError, ExitCode, Refused, exit_code
+from jobs.errors import ConfigError, ExitCode, InputUnfit, Refused, exit_code
 from jobs.fitting import fit_files, read_recipe
 from jobs.identity import new_run_id
 from jobs.plan import target_of
 from jobs.preview import preview
 from jobs.preview import validate as check_job
 from jobs.progress import Observer, display_for
-from jobs.record import RunRecord, RunState
+from jobs.record import RunRecord, RunState, versions
 from jobs.results import open_results
 from jobs.run import RunRequest
 from jobs.run import run as run_job
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
 __all__ = ["app", "main"]
 
 _SAMPLE_ROWS = 3
+_UNFIT = "This run is bound to its input as it is. Mend the input, or leave it out, under a new --run-id."
 _interruption = Interruption()
 
 
@@ -70,7 +72,7 @@ class _Commands(TyperGroup):
             # typer's own endings know their code, and a reader that went away is no fault of ours.
             if hasattr(error, "exit_code") or isinstance(error, BrokenPipeError):
                 raise
-            first = next(iter(str(error).splitlines()), "")
+            first = next(iter(str(error).splitlines()), "").rstrip(".")
             hint = "" if ctx.obj else " Run with --debug for the traceback."
             _say_error(f"unexpected {type(error).__name__}: {first}.{hint}", error, debug=ctx.obj)
             raise typer.Exit(ExitCode.FAILED) from error
@@ -91,6 +93,12 @@ def _share(value: float | None) -> float | None:
         message = f"{value:g} is no share; give one above 0 and at most 1."
         raise typer.BadParameter(message)
     return value
+
+
+def _print_version(asked: bool) -> None:  # noqa: FBT001  typer's way
+    if asked:
+        typer.echo(f"batchscore {versions()['batchscore']}")
+        raise typer.Exit
 
 
 _Config = Annotated[str, typer.Argument(metavar="CONFIG", help="The job's YAML file.")]
@@ -122,6 +130,9 @@ _Json = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")
 def _root(
     *,
     debug: Annotated[bool, typer.Option("--debug", help="With any command: show tracebacks and Spark's log.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
 ) -> None:
     """Distributed batch scoring on Spark whose counts always add up.
 
@@ -213,7 +224,9 @@ def fit(
         )
     storage, path = storage_for(out)
     storage.replace(path, fitted.to_bytes())
-    _screen().facts([*summary.fit_facts(spec, fitted), ("written", path)])
+    screen = _screen()
+    screen.facts([*summary.fit_facts(spec, fitted), ("written", path)])
+    screen.next_steps([("make a bundle of it", "scoring.create.create_bundle, as examples/flights/train.py does")])
 
 
 @app.command()
@@ -229,6 +242,8 @@ def show(where: _Where, run_id: _Run = None, *, as_json: _Json = False) -> None:
     screen.facts(summary.view_facts(view))
     if view.record is not None:
         screen.next_steps(_next_steps(view.record, where))
+    else:
+        screen.next_steps([("if it died", f"run it again as it was begun, with --run-id {view.target.layout.run_id}")])
 
 
 @app.command()
@@ -358,7 +373,7 @@ def _run_watched(request: RunRequest, again: str) -> RunRecord:
             record = run_job(request, on_phase)
         except Exception as error:
             if observer.phases and not isinstance(error, Refused | ConfigError):
-                error.add_note(f"Go on with: {again}")
+                error.add_note(_UNFIT if isinstance(error, InputUnfit) else f"Go on with: {again}")
             raise
         finally:
             _interruption.hold()
@@ -398,7 +413,8 @@ def _next_steps(record: RunRecord, where: str) -> Iterator[tuple[str, str]]:
         yield "look at predictions", _line("results", where, run_id)
         if record.account.quarantined.rows:
             yield "see the rows that were set aside", _line("results", where, run_id, "--quarantine")
-        yield "see all runs", _line("history", where)
+        if scratch_folder("") not in record.output:
+            yield "see all runs", _line("history", where)
 
 
 def _line(*words: str) -> str:

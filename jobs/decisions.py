@@ -68,7 +68,8 @@ def publish_run(
     if accept_errors < quarantined:
         raise Refused(
             f"run {record.run_id} set {quarantined} rows aside, more than the {accept_errors} that you accept. "
-            f"Look at them with `batchscore results … --quarantine`, or publish with --accept-errors {quarantined}."
+            f"Look at them with `batchscore results {target.layout.root} {record.run_id} --quarantine`, "
+            f"or publish with --accept-errors {quarantined}."
         )
     on_step("settle")
     plan = _plan_of(target)

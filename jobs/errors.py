@@ -5,6 +5,8 @@ BatchscoreError
     ├── ConfigError    the config is malformed or inconsistent; refused before any work
     ├── Refused        the request cannot be honoured as it stands; refused before any work
     ├── SplitsFailed   some splits cannot be scored; the rest is kept for the next try under the same id
+    │   └── InputUnfit the input is at fault; mended it is another input, which needs another id
+    ├── SparkNotStarted  no session could be made
     └── Cancelled      stopped by a signal; the same id goes on
 """
 
@@ -22,8 +24,10 @@ __all__ = [
     "Cancelled",
     "ConfigError",
     "ExitCode",
+    "InputUnfit",
     "JobError",
     "Refused",
+    "SparkNotStarted",
     "SplitsFailed",
     "exit_code",
     "refusing",
@@ -44,6 +48,14 @@ class Refused(JobError):
 
 class SplitsFailed(JobError):
     """Some splits cannot be scored."""
+
+
+class InputUnfit(SplitsFailed):
+    """Some splits cannot be scored because of what the input is. The plan binds the id to just that input."""
+
+
+class SparkNotStarted(JobError):
+    """No Spark session could be made with these settings."""
 
 
 class Cancelled(JobError):

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     import pyarrow as pa
+    import pyarrow.parquet as pq
 
     from etl.splits import InputFile
 
@@ -50,23 +51,27 @@ def fit_files(
     """The recipe with what its steps learn from Parquet files: folders, files or globs, each read once a pass.
 
     Raises:
-        Refused: data or a reference table is not there.
+        Refused: data or a reference table is not there, or lacks a column.
         BatchscoreError: see `etl.fit.fit`.
     """
     with refusing():
         files = list_inputs(data)
+        for file in files:
+            recipe.input.check_schema(_open(file).schema_arrow, file.path)
         pinned = pin_references(recipe, references)
     tables = {name: arrow_table(table.data) for name, table in pinned.items()}
     columns = [field.name for field in recipe.input.fields]
     return fit(recipe, partial(_batches, files, columns, on_file), tables)
 
 
+def _open(file: InputFile) -> pq.ParquetFile:
+    storage, _ = storage_for(file.path)
+    return open_parquet(storage, file)
+
+
 def _batches(files: tuple[InputFile, ...], columns: list[str], on_file: OnFile) -> Iterator[pa.RecordBatch]:
     for file in files:
         on_file(file.path)
-        storage, _ = storage_for(file.path)
-        parquet = open_parquet(storage, file)
+        parquet = _open(file)
         for group in range(parquet.metadata.num_row_groups):
-            # What the contract misses, it names itself.
-            found = [name for name in columns if name in parquet.schema_arrow.names]
-            yield from parquet.read_row_group(group, columns=found).combine_chunks().to_batches()
+            yield from parquet.read_row_group(group, columns=columns).combine_chunks().to_batches()

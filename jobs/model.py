@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from jobs.config import Model
     from scoring.signature import Signature, TensorSpec
 
-__all__ = ["resolve_model"]
+__all__ = ["bare_signature", "resolve_model"]
 
 
 def resolve_model(model: Model, schema: pa.Schema) -> AuditedBundle:
@@ -37,14 +37,27 @@ def resolve_model(model: Model, schema: pa.Schema) -> AuditedBundle:
     if model.bundle is not None:
         storage, folder = storage_for(model.bundle)
         return audit(storage, folder)
+    data, path, signature = _load_bare(model)
+    return _BareModel(model, data, path, signature, schema).bundle()
+
+
+def bare_signature(model: Model) -> Signature:
+    """Inputs and outputs of a bare model, without any columns that it could be bound to.
+
+    Raises:
+        BundleError: no model is there, or the runtime cannot load it.
+    """
+    return _load_bare(model)[2]
+
+
+def _load_bare(model: Model) -> tuple[bytes, str, Signature]:
     assert model.onnx is not None  # noqa: S101  the config has exactly one of the two
     storage, path = storage_for(model.onnx)
     data = storage.read_bytes(path)
     if data is None:
         message = f"{model.onnx}: no model is there. Check `model.onnx`."
         raise BundleError(message)
-    signature = Session(data, SessionOptions(), path).signature
-    return _BareModel(model, data, path, signature, schema).bundle()
+    return data, path, Session(data, SessionOptions(), path).signature
 
 
 class _BareModel(NamedTuple):

@@ -6,6 +6,7 @@ anew. It binds the id: a later request that would score otherwise is refused.
 
 from __future__ import annotations
 
+import fnmatch
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Literal, NamedTuple
@@ -35,8 +36,6 @@ from scoring.predictions import prediction_schema
 from scoring.session import SessionOptions
 
 if TYPE_CHECKING:
-    import pyarrow.parquet as pq
-
     from etl.spec import Spec
     from jobs.config import JobConfig
 
@@ -191,7 +190,7 @@ def list_inputs(patterns: tuple[str, ...]) -> tuple[InputFile, ...]:
         storage, path = storage_for(pattern)
         found = list(storage.list_files(path))
         if not found:
-            message = f"{pattern}: no input file is there. Check `input.files`; it is relative to the working folder."
+            message = f"{pattern}: no input file is there. Check the path; it is relative to the working folder."
             raise InputMissing(message)
         files.update((file.path, file) for file in found)
     return tuple(files[path] for path in sorted(files))
@@ -214,15 +213,15 @@ def make_plan(
         BatchscoreError: anything that can be known to fail before work starts.
     """
     reader, _ = storage_for(inputs[0].path)
-    first = open_parquet(reader, inputs[0])
-    schema = first.schema_arrow
+    schema = open_parquet(reader, inputs[0]).schema_arrow
+    _check_input(config, inputs, schema)
     audited = resolve_model(config.model, schema)
     audited.spec.input.check_schema(schema, inputs[0].path)
     references = pin_references(audited.spec, config.references)
     splits, row_limits = _limited(reader, cut_splits(inputs, config.splits.target_bytes), limit)
     found_in_input = {
         "references": {name: pinned.sha256 for name, pinned in references.items()},
-        "carried": _carried(config.output.passthrough, audited.spec, first),
+        "carried": _carried(config.output.passthrough, audited.spec, schema),
         "row_limits": row_limits,
         "sample": sample,
     }
@@ -294,9 +293,8 @@ def _limited(
     return splits, {}
 
 
-def _carried(passthrough: tuple[str, ...], spec: Spec, first: pq.ParquetFile) -> tuple[InputField, ...]:
+def _carried(passthrough: tuple[str, ...], spec: Spec, schema: pa.Schema) -> tuple[InputField, ...]:
     """Fields for passthrough columns that the spec does not read, typed as in the first file."""
-    schema = first.schema_arrow
     known = {field.name for field in spec.input.fields}
     carried: list[InputField] = []
     for name in passthrough:
@@ -326,11 +324,40 @@ def _column_type(field: pa.Field) -> ColumnType:
     raise Refused(message)
 
 
+def _check_input(config: JobConfig, inputs: tuple[InputFile, ...], schema: pa.Schema) -> None:
+    """Refuse an output that is, or with the next run would be, input; and columns that cannot be told apart."""
+    _, root = storage_for(config.output.uri)
+    inside = next((file.path for file in inputs if file.path.startswith(f"{root}/")), None)
+    if inside is not None:
+        raise Refused(f"output.uri {root} holds the input file {inside}. Use another output.uri.")
+    for pattern in config.input.patterns:
+        if _reads(storage_for(pattern)[1], root):
+            raise Refused(f"output.uri {root} lies where input.files {pattern} would read it. Use another output.uri.")
+    twice = sorted({name for name in schema.names if schema.names.count(name) > 1})
+    if twice:
+        path = inputs[0].path
+        raise Refused(f"{path}: has columns of equal names: {', '.join(twice)}. Write it with a name for each column.")
+
+
+def _reads(pattern: str, folder: str) -> bool:
+    """Whether files below a folder are, or with `**` may be, among what a path or glob names."""
+    parts, names = pattern.split("/"), folder.split("/")
+    for part, name in zip(parts, names, strict=False):
+        if part == "**":
+            return True
+        if part != name and not fnmatch.fnmatchcase(name, part):
+            return False
+    below = names[len(parts) :]
+    return len(parts) <= len(names) and not any(name.startswith(("_", ".")) for name in below)
+
+
 def _check_names(names: list[str]) -> None:
-    twice = sorted({name for name in names if names.count(name) > 1})
+    """Spark does not tell upper from lower case in names of columns, and could not read what pyarrow can."""
+    folded = [name.casefold() for name in names]
+    twice = sorted({name for name in names if folded.count(name.casefold()) > 1})
     if twice:
         message = (
-            f"output columns collide: {', '.join(twice)} would be published twice. "
+            f"output columns collide: {', '.join(twice)} would be published under one name. "
             "Rename the model's column, or leave it out of output.passthrough or output.stamps."
         )
         raise Refused(message)

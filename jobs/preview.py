@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import re
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import pyarrow as pa
 
-from etl.errors import BatchscoreError
+from etl.errors import BatchscoreError, ContractError
 from etl.read import open_parquet
 from etl.references import pin_references
 from etl.splits import group_splits
@@ -17,7 +19,7 @@ from jobs.decisions import check_not_discarded
 from jobs.errors import Refused, refusing
 from jobs.history import RunView, look_at
 from jobs.identity import new_run_id
-from jobs.model import resolve_model
+from jobs.model import bare_signature, resolve_model
 from jobs.plan import Plan, check_asked, list_inputs, make_plan, target_of
 from jobs.run import RunRequest
 from scoring.errors import DeviceError
@@ -27,11 +29,14 @@ from scoring.session import Session, SessionOptions
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from etl.contract import Contract
     from etl.splits import InputFile
     from jobs.config import JobConfig, Spark
     from scoring.bundle import AuditedBundle
 
 __all__ = ["Check", "Preview", "preview", "validate"]
+
+_THREADS = 16
 
 
 class Preview(NamedTuple):
@@ -139,7 +144,8 @@ class _Job:
 
     def audit_model(self) -> str:
         if self.schema is None and self.config.model.bundle is None:
-            raise _NotPossible("a bare model is bound to the columns of the input")
+            inputs = ", ".join(str(tensor) for tensor in bare_signature(self.config.model).inputs)
+            raise _NotPossible(f"it loads; its inputs ({inputs}) are bound to columns once Spark has opened the table")
         self.model = resolve_model(self.config.model, self.schema or pa.schema([]))
         return f"{self.model.bundle.name}:{self.model.bundle.version}, {len(self.model.files)} files with their digests"
 
@@ -147,8 +153,12 @@ class _Job:
         contract = self._model.spec.input
         if self.schema is None:
             raise _NotPossible("there is no file to compare with")
-        contract.check_schema(self.schema, self.files[0].path)
-        return f"{len(contract.fields)} columns are there with their types, by the first file"
+        with ThreadPoolExecutor(_THREADS) as threads:
+            faults = [fault for fault in threads.map(partial(_fault, contract), self.files) if fault is not None]
+        if faults:
+            more = f" {len(faults) - 1} more files have faults." if len(faults) > 1 else ""
+            raise ContractError(f"{faults[0]}{more}")
+        return f"{len(contract.fields)} columns are there with their types, in all {len(self.files)} files"
 
     def read_references(self) -> str:
         pinned = pin_references(self._model.spec, self.config.references)
@@ -177,6 +187,16 @@ class _Job:
         if self.model is None:
             raise _NotPossible("there is no model to look at")
         return self.model
+
+
+def _fault(contract: Contract, file: InputFile) -> str | None:
+    """What is wrong with a file, as far as its footer tells."""
+    storage, _ = storage_for(file.path)
+    try:
+        contract.check_schema(open_parquet(storage, file).schema_arrow, file.path)
+    except BatchscoreError as error:
+        return str(error)
+    return None
 
 
 def _patterns(config: JobConfig) -> tuple[str, ...]:

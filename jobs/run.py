@@ -21,7 +21,7 @@ from etl.storage import storage_for
 from etl.tables import freeze
 from jobs.config import Budget
 from jobs.decisions import check_not_discarded
-from jobs.errors import Cancelled, Refused, SplitsFailed, refusing
+from jobs.errors import Cancelled, InputUnfit, Refused, SplitsFailed, refusing
 from jobs.identity import check_run_id, whoami
 from jobs.plan import Plan, Target, check_asked, claim_run, list_inputs, load_plan, make_plan, store_plan, target_of
 from jobs.receipts import account_of, published_schema, receipts_of, totals_of
@@ -46,6 +46,8 @@ OnPhase = Callable[[str], None]
 """Told the name of each phase before it begins."""
 
 _SHOWN = 10
+_UNFIT = {"ContractError", "InputChanged", "ReadError"}
+"""Kinds of failures that the same input will have again."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,6 +69,8 @@ class RunRequest:
             Refused: the run id is no safe name, or a trial would be empty or more than everything.
         """
         check_run_id(self.run_id)
+        if self.limit is not None and self.sample is not None:
+            raise Refused("limit and sample are two kinds of trial; give one.")
         if self.limit is not None and self.limit < 1:
             raise Refused(f"limit {self.limit} would score nothing; give 1 or more.")
         if self.sample is not None and not 0 < self.sample <= 1:
@@ -213,7 +217,8 @@ class _Run:
             more = [f"… and {len(causes) - _SHOWN} more"] if len(causes) > _SHOWN else []
             failed = len({failure.split for failure in failures})
             head = f"{failed} of {len(plan.splits)} splits cannot be scored; nothing was published."
-            raise SplitsFailed("\n".join([head, *causes[:_SHOWN], *more]))
+            is_unfit = {failure.kind for failure in failures} <= _UNFIT
+            raise (InputUnfit if is_unfit else SplitsFailed)("\n".join([head, *causes[:_SHOWN], *more]))
 
     def _unscored(self, plan: Plan) -> tuple[Split, ...]:
         there = set(self.target.storage.names(self.target.layout.receipts))

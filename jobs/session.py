@@ -8,6 +8,8 @@ import sys
 import threading
 from typing import TYPE_CHECKING
 
+from jobs.errors import SparkNotStarted
+
 if TYPE_CHECKING:
     from collections.abc import Generator
 
@@ -45,7 +47,12 @@ def start_session(app: str, config: Spark) -> SparkSession:
     builder = builder.master(config.master)
     for key, value in {**_DEFAULTS, **config.conf}.items():
         builder = builder.config(key, value)
-    return builder.getOrCreate()
+    try:
+        return builder.getOrCreate()
+    except Exception as error:  # a setting that Spark refuses has an error of py4j, of Java or of PySpark
+        said = next(iter(str(error).strip().splitlines()), type(error).__name__).rstrip(".")
+        message = f"Spark did not start with spark.master {config.master!r}: {said}. Check spark.master and spark.conf."
+        raise SparkNotStarted(message) from error
 
 
 def _tell_what_is_not_used(session: SparkSession, config: Spark) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar, get_args
 
 import pyarrow as pa
 from rich import box
@@ -18,7 +18,7 @@ from jobs.record import RunState
 from scoring.order import Stamp
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
     from datetime import datetime
 
     from rich.console import Console
@@ -43,6 +43,8 @@ __all__ = [
     "rows_sheet",
     "view_facts",
 ]
+
+KeyT = TypeVar("KeyT", str, tuple[str, ...])
 
 Facts = list[tuple[str, str]]
 """Labels and values, in order."""
@@ -172,9 +174,7 @@ def record_facts(record: RunRecord, decision: Decision | None = None) -> Facts:
     if account.rows_in.rows or record.state.is_published:
         facts.append(("rows", _account(record)))
     if record.reasons:
-        facts.append(
-            ("quarantined", ", ".join(f"{n:,} {reason}" for reason, n in Counter(record.reasons).most_common()))
-        )
+        facts.append(("quarantined", ", ".join(f"{n:,} {reason}" for reason, n in _most_first(record.reasons))))
     if record.model is not None:
         model = record.model
         facts.append(
@@ -282,10 +282,11 @@ def reasons_sheet(quarantine: pa.Table) -> Sheet:
     keys = ("stage", "code", "column", "message")
     counts: Counter[tuple[str, ...]] = Counter()
     examples: dict[tuple[str, ...], str] = {}
+    above = _common_folder(quarantine.column("file").unique().to_pylist())
     for row in quarantine.select([*keys, "file", "row"]).to_pylist():
         key = tuple(row[name] for name in keys)
         counts[key] += 1
-        examples.setdefault(key, f"{row['file'].rpartition('/')[2]} row {row['row']}")
+        examples.setdefault(key, f"{row['file'].removeprefix(above)} row {row['row']}")
     columns = (
         Column("rows", "right"),
         Column("stage"),
@@ -294,7 +295,17 @@ def reasons_sheet(quarantine: pa.Table) -> Sheet:
         Column("message", "fold"),
         Column("for example", rank=1),
     )
-    return Sheet(columns, [(f"{rows:,}", *key, examples[key]) for key, rows in counts.most_common()])
+    return Sheet(columns, [(f"{rows:,}", *key, examples[key]) for key, rows in _most_first(counts)])
+
+
+def _most_first(counts: Mapping[KeyT, int]) -> list[tuple[KeyT, int]]:
+    """By count, and what is equally frequent by name, so that no order changes from one look to the next."""
+    return sorted(counts.items(), key=lambda entry: (-entry[1], entry[0]))
+
+
+def _common_folder(paths: list[str]) -> str:
+    """The folder that all paths are below, with its slash: what need not be shown of them."""
+    return f"{os.path.commonpath([path.rpartition('/')[0] for path in paths])}/" if paths else ""
 
 
 def checks_sheet(checks: Sequence[Check]) -> Sheet:

@@ -26,7 +26,7 @@ from tests.bench.workload import MODELS
 ROOT = Path(__file__).resolve().parents[2]
 CACHE = ROOT / ".cache" / "bench"
 PAGE = ROOT / "docs" / "BENCHMARKS.md"
-FULL = Sizes(row_groups=(2, 12), warm_up=1, group_rows=1 << 16, rounds=3, extra=4)
+FULL = Sizes(row_groups=(2, 12), warm_up=1, group_rows=1 << 16, rounds=3, extra=3)
 QUICK = Sizes(row_groups=(2, 12), warm_up=1, group_rows=1 << 12, rounds=1, extra=0)
 PACKAGES = ("batchscore", "pyarrow", "numpy", "onnxruntime", "pyspark", "pandas", "mlflow-skinny", "daft", "ray")
 
@@ -40,7 +40,7 @@ def main() -> None:
         PAGE.write_text(document(results), encoding="utf-8")
         _show(results)
         return
-    sizes = QUICK if arguments.quick else FULL
+    sizes = QUICK if arguments.quick else FULL._replace(rounds=arguments.rounds, extra=arguments.rounds)
     CACHE.mkdir(parents=True, exist_ok=True)
     names = ["bare", *(name for name in arguments.only or CONTENDERS if name != "bare")]
     runs = measure(CACHE, sizes, names, say=_say)
@@ -56,6 +56,9 @@ def main() -> None:
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Measure batchscore beside its peers.")
     parser.add_argument("--quick", action="store_true", help="tiny sizes, once: whether it works, not how fast")
+    parser.add_argument(
+        "--rounds", type=int, default=FULL.rounds, help="runs of each at each size; 3 take half an hour"
+    )
     parser.add_argument("--only", type=_names, help=f"a comma between names: {', '.join(CONTENDERS)}")
     parser.add_argument("--page", action="store_true", help="write the page again from the last whole bench")
     return parser.parse_args()

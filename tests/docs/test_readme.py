@@ -65,6 +65,12 @@ def test_the_job_of_readme_is_a_valid_config() -> None:
     JobConfig.model_validate(yaml.safe_load(blocks("yaml")[0]))
 
 
+def test_the_bare_model_of_readme_is_valid() -> None:
+    """The second YAML block, in the place of the first one's model, is one that the strict model accepts."""
+    job, model = (yaml.safe_load(block) for block in blocks("yaml"))
+    JobConfig.model_validate({**job, **model})
+
+
 def test_the_auc_of_readme_is_the_bundles() -> None:
     """README quotes the AUC that training measured and the bundle carries."""
     facts = json.loads((REPOSITORY / "examples/flights/bundle/bundle.json").read_bytes())["facts"]

@@ -23,7 +23,7 @@ from etl.local import LocalStorage
 from etl.spec import read_spec
 from jobs import cli
 from jobs.config import read_config
-from jobs.errors import exit_code
+from jobs.errors import ExitCode, exit_code
 from jobs.run import RunRequest, run
 from scoring.create import BundleParts, create_bundle
 from scoring.outputs import OutputColumn
@@ -209,14 +209,14 @@ CASES = (
         "missing path",
         lambda folder, job: job.update(input={"files": str(folder / "nowhere")}),
         2,
-        "{dir}/nowhere: no input file is there. Check `input.files`; it is relative to the working folder.",
+        "{dir}/nowhere: no input file is there. Check the path; it is relative to the working folder.",
         within=("env", "PYTHONWARNINGS=error"),
     ),
     Case(
         "empty input",
         empty_folder,
         2,
-        "{dir}/empty: no input file is there. Check `input.files`; it is relative to the working folder.",
+        "{dir}/empty: no input file is there. Check the path; it is relative to the working folder.",
     ),
     Case(
         "truncated file among good ones",
@@ -280,7 +280,7 @@ CASES = (
         "output column that collides",
         colliding_column,
         2,
-        "output columns collide: p would be published twice. "
+        "output columns collide: p would be published under one name. "
         "Rename the model's column, or leave it out of output.passthrough or output.stamps.",
     ),
     Case(
@@ -336,6 +336,10 @@ def load(folder: Path, job: Job) -> Any:
     return read_config(str(path))
 
 
+UNFIT = "This run is bound to its input as it is. Mend the input, or leave it out, under a new --run-id.\n"
+"""Told of a run whose input is at fault: mended it is another input, which the same id would refuse."""
+
+
 def visible(folder: Path) -> set[str]:
     """Runs that somebody who lists the output root would see files of."""
     return {path.parent.name for path in (folder / "out").rglob("*.parquet")}
@@ -351,10 +355,14 @@ def check_ending(case: Case, folder: Path, code: int, errors: str) -> None:
     """The code and the whole message are as the table says; behind it stands only how to go on, and no traceback."""
     assert code == case.code, errors
     assert "Traceback" not in errors
-    message, _, notes = errors.partition("error: ")[2].partition("Go on with: ")
+    told = errors.partition("error: ")[2]
+    message, _, notes = told.partition(UNFIT if UNFIT in told else "Go on with: ")
     message = re.sub(r"(?<=part-\d{6}-)[0-9a-f]+(?=\.parquet)", "<attempt>", message)
     assert message == case.message.replace("{dir}", str(folder)) + "\n"
-    assert notes.startswith(f"batchscore run {folder}/job.yaml --run-id r\n") if case.code == 1 else not notes
+    if case.code == ExitCode.FAILED and "StorageError" in case.message:
+        assert notes.startswith(f"batchscore run {folder}/job.yaml --run-id r\n")
+    else:
+        assert (UNFIT in told, notes) == (case.code == ExitCode.FAILED, "")
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
