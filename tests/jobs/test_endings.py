@@ -78,7 +78,7 @@ def test_a_run_that_failed_records_what_was_scored(job: Path, tmp_path: Path) ->
     assert (record.state, record.splits, record.splits_scored_now) == (RunState.FAILED, 2, 1)
     assert (record.account.rows_in.rows, record.account.scored.rows) == (ROWS, ROWS)
     assert record.error is not None
-    assert record.error.kind == "SplitsFailed"
+    assert record.error.kind == "InputUnfit"
     assert record.bytes_read > 0
     assert {"read", "infer", "write"} <= record.worker_seconds.keys()
     assert {"claim", "list", "plan", "score"} <= record.wall_seconds.keys()

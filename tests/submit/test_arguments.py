@@ -127,9 +127,9 @@ def test_debug_lets_sparks_warnings_through(project):
     """Spark's log level is error, and with --debug warn; options that the user gave to the JVM stay."""
     project.submit("a.yaml", SPARK_SUBMIT_OPTS="-Dmine=1")
     quiet = f'"-Dlog4j2.configurationFile={project.root}/conf/spark/log4j2.properties" -Dbatchscore.spark.log='
-    assert project.seen["SPARK_SUBMIT_OPTS"] == f"{quiet}error -Dmine=1"
+    assert project.seen["SPARK_SUBMIT_OPTS"] == f"{quiet}error -Dbatchscore.spark.executor.log=off -Dmine=1"
     project.submit("a.yaml", "--debug")
-    assert project.seen["SPARK_SUBMIT_OPTS"] == f"{quiet}warn"
+    assert project.seen["SPARK_SUBMIT_OPTS"] == f"{quiet}warn -Dbatchscore.spark.executor.log=warn"
 
 
 def test_one_line_of_java_is_left_out(project):
