@@ -39,6 +39,8 @@ time.sleep(60)
 def start(project):
     """A function that starts the script in a session of its own and waits for its first line."""
     started = []
+    # Under nohup the tests, and so the script, would be told to ignore it, and a shell cannot trap what it ignores.
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
     def run(*arguments, **variables):
         process = subprocess.Popen(
@@ -57,6 +59,7 @@ def start(project):
     project.write("jobs/main.py", DRIVER)
     (project.spark / "bin" / "spark-submit").write_text(FAKE_SPARK, encoding="utf-8")
     yield run
+    signal.signal(signal.SIGHUP, before)
     for process in started:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
