@@ -75,9 +75,11 @@ def test_who_debugs_sees_everything(tmp_path: Path) -> None:
 
 @pytest.fixture
 def handlers() -> Iterator[None]:
-    """Signal handlers are put back."""
+    """Python's own handlers, whatever nohup or a shell's job control made of them; put back afterwards."""
     numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
     before = [signal.getsignal(number) for number in numbers]
+    for number in numbers:
+        signal.signal(number, signal.SIG_DFL)
     yield
     for number, handler in zip(numbers, before, strict=True):
         signal.signal(number, handler)
