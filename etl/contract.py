@@ -160,6 +160,10 @@ class Contract(Strict):
         """Fields whose NaN is a value."""
         return frozenset(field.name for field in self.fields if field.nan_is_value)
 
+    def columns(self) -> dict[str, ColumnType]:
+        """The columns that it hands on, by name and in order."""
+        return {field.name: field.type for field in self.fields}
+
     def check_schema(self, schema: pa.Schema, where: str) -> None:
         """Refuse a file that lacks a column or has one of another type; other columns and their order do not matter.
 
@@ -311,7 +315,7 @@ class _Entry(NamedTuple):
         return False
 
     def _fail(self, violation: _Violation, rule: str) -> None:
-        rows = violation.rows & ~self.frame.rejected
+        rows = violation.rows & ~self.frame.gone
         if rows.any():
             found = f"column {self.field.name!r} {violation.reason}"
             first = f"in {rows.sum()} rows of the batch, the first at {np.argmax(rows)}"

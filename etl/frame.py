@@ -1,11 +1,12 @@
 """The columns of one batch while a spec runs over it.
 
-A column is one of four things, by its type in the spec:
+A column is one of five things, by its type in the spec:
 
-- a scalar as the contract read it: an Arrow array of the canonical type, null for missing;
+- a scalar as the contract read it, or text that an op made: an Arrow array of the canonical type, null for missing;
 - a float that an op made: numpy of shape (rows,), NaN for missing;
 - an integer that an op made and that is never missing: numpy int64 of shape (rows,);
-- a vector: numpy float32 of shape (rows, width), a row of NaN where there is none.
+- a vector: numpy float32 of shape (rows, width), a row of NaN where there is none, or int64, never missing;
+- a list of any length, or a struct: an Arrow array of the canonical type, null for missing.
 
 Each conversion is made once and kept, because several steps read one column.
 """
@@ -35,14 +36,19 @@ EXACT_INTEGERS = 2**53
 """float64 holds each integer up to this magnitude, and not each above."""
 
 RejectionCode = Literal[
+    "EXPECTATION",
     "INEXACT",
     "MISSING",
     "MODEL_FAILED",
     "NOT_ALLOWED",
     "NOT_CASTABLE",
+    "NOT_PARSABLE",
     "NOT_UTF8",
     "NO_MATCH",
+    "OUTLIER",
+    "OUT_OF_DOMAIN",
     "OUT_OF_RANGE",
+    "PATTERN",
     "TOO_LONG",
     "UNKNOWN_CATEGORY",
     "WRONG_LENGTH",
@@ -76,6 +82,8 @@ class Frame:
         self.nan_is_value = nan_is_value
         self.absent: dict[str, npt.NDArray[np.bool_]] = {}
         """Rows of a vector column that have no vector, where there are any: to be null again in an Arrow array."""
+        self.filtered: npt.NDArray[np.bool_] | None = None
+        """Rows that a filter left out, shape (rows,); None where none did. They are in no rejection."""
         self._columns = dict(columns)
         self._float64: dict[str, npt.NDArray[np.float64]] = {}
 
@@ -92,6 +100,8 @@ class Frame:
         column = self._columns[name]
         if isinstance(column, np.ndarray):
             return "vector" if column.ndim == 2 else str(column.dtype)  # noqa: PLR2004  a vector
+        if isinstance(column.type, pa.ListType | pa.StructType):
+            return "list" if isinstance(column.type, pa.ListType) else "struct"
         return next(kind for kind, arrow in SCALARS.items() if arrow == column.type)
 
     def arrow(self, name: str) -> ArrowArray:
@@ -118,6 +128,8 @@ class Frame:
     def missing(self, name: str) -> npt.NDArray[np.bool_]:
         """Which rows have no value: null, or NaN in a float column whose NaN is no value; shape (rows,)."""
         column = self._columns[name]
+        if isinstance(column, np.ndarray) and column.dtype.kind == "i":
+            return np.zeros(self.rows, dtype=bool)
         if isinstance(column, np.ndarray) and column.ndim == 2:  # noqa: PLR2004  a vector
             return np.asarray(np.isnan(column).any(axis=1))
         if isinstance(column, np.ndarray) or (pa.types.is_floating(column.type) and name not in self.nan_is_value):
@@ -135,11 +147,27 @@ class Frame:
             mask[rejection.rows] = True
         return mask
 
+    @property
+    def gone(self) -> npt.NDArray[np.bool_]:
+        """Which rows are rejected or filtered so far: they neither fail a run nor count in a share; shape (rows,)."""
+        return self.rejected if self.filtered is None else self.rejected | self.filtered
+
+    def leave_out(self, rows: npt.NDArray[np.bool_]) -> None:
+        """Filter the rows where the mask is true; a row that is rejected already stays so."""
+        fresh = rows & ~self.rejected
+        if fresh.any():
+            self.filtered = fresh if self.filtered is None else self.filtered | fresh
+
+    def drop(self, name: str) -> None:
+        """Forget a column that no later step reads."""
+        del self._columns[name]
+        self._float64.pop(name, None)
+
     def reject(
         self, rows: npt.NDArray[np.bool_], *, code: RejectionCode, pointer: str, column: str, message: str
     ) -> None:
         """Send the rows where the mask is true to quarantine; they stay in the frame until its end."""
-        positions = np.flatnonzero(rows)
+        positions = np.flatnonzero(rows if self.filtered is None else rows & ~self.filtered)
         if positions.size:
             self.rejections.append(Rejection(positions, code, pointer, column, message))
 

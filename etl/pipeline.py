@@ -8,7 +8,7 @@ import numpy as np
 
 from etl.errors import SpecError
 from etl.frame import once
-from etl.ops.lookup import ReferenceTable
+from etl.ops.lookup import LookupJoin, ReferenceTable
 from etl.tensors import tensor_of
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from etl.ops.base import RowStep
     from etl.spec import Spec
 
-__all__ = ["Features", "Pipeline", "apply_step", "index_references", "join_references"]
+__all__ = ["Features", "Pipeline", "apply_step", "index_references", "run_relational"]
 
 
 class Features(NamedTuple):
@@ -33,7 +33,9 @@ class Features(NamedTuple):
     """Positions in the batch that the tensors' rows stand for; None when every row was kept."""
     rejections: list[Rejection]
     """Rows that the contract (pointers below `/input`) or a step sent to quarantine, each under the first rule that it
-    broke: kept rows and these add up to the batch."""
+    broke."""
+    filtered: npt.NDArray[np.int64]
+    """Positions that a filter left out: kept rows, rejected ones and these add up to the batch."""
 
 
 class Pipeline:
@@ -64,49 +66,60 @@ class Pipeline:
         """
         self.run_steps(frame)
         tensors = {
-            output.tensor: tensor_of(frame, output, f"/outputs/tensors/{index}")
+            output.model_input: tensor_of(frame, output, f"/outputs/tensors/{index}")
             for index, output in enumerate(self.spec.outputs.tensors)
         }
-        if not frame.rejections:
-            return Features(tensors, None, [])
-        kept = np.flatnonzero(~frame.rejected)
+        if not frame.rejections and frame.filtered is None:
+            return Features(tensors, None, [], _NO_ROWS)
+        kept = np.flatnonzero(~frame.gone)
+        filtered = _NO_ROWS if frame.filtered is None else np.flatnonzero(frame.filtered)
         rejections = once(frame.rejections, frame.rows)
-        return Features({name: tensor[kept] for name, tensor in tensors.items()}, kept, rejections)
+        return Features({name: tensor[kept] for name, tensor in tensors.items()}, kept, rejections, filtered)
 
     def run_steps(self, frame: Frame) -> None:
         """Write every step's columns into the frame."""
-        join_references(self.spec, self._tables, frame)
+        run_relational(self.spec, self._tables, frame)
         for index, step in enumerate(self.spec.steps):
             apply_step(step, frame, f"/steps/{index}")
 
 
-def index_references(spec: Spec, references: Mapping[str, pa.Table]) -> tuple[ReferenceTable, ...]:
-    """The table of each `lookup_join`, in their order.
+_NO_ROWS = np.empty(0, dtype=np.int64)
+
+
+def index_references(spec: Spec, references: Mapping[str, pa.Table]) -> dict[str, ReferenceTable]:
+    """The table of each `lookup_join`, by the step's id.
 
     Raises:
         SpecError: a reference is not given.
         ContractError: a reference table is not as the spec declares it.
     """
-    tables: list[ReferenceTable] = []
+    tables: dict[str, ReferenceTable] = {}
     for index, step in enumerate(spec.relational):
+        if not isinstance(step, LookupJoin):
+            continue
         name = step.params.reference
         if name not in references:
             place = f"/relational/{index}/params/reference"
             message = f"{place}: reference table {name!r} is not given; the job names it under `references`"
             raise SpecError(message)
-        tables.append(ReferenceTable.index(step, references[name], f"reference {name!r}"))
-    return tuple(tables)
+        tables[step.id] = ReferenceTable.index(step, references[name], f"reference {name!r}")
+    return tables
 
 
-def join_references(spec: Spec, tables: tuple[ReferenceTable, ...], frame: Frame) -> None:
-    """Write the columns of every `lookup_join` into the frame."""
-    for index, (join, table) in enumerate(zip(spec.relational, tables, strict=True)):
-        columns = join.join(frame, table, f"/relational/{index}")
-        for name, column in zip(join.outputs, columns, strict=True):
-            frame[name] = column
+def run_relational(spec: Spec, tables: Mapping[str, ReferenceTable], frame: Frame) -> None:
+    """Join the reference tables, and filter, in the order of the steps."""
+    for index, step in enumerate(spec.relational):
+        pointer = f"/relational/{index}"
+        if isinstance(step, LookupJoin):
+            for name, column in zip(step.outputs, step.join(frame, tables[step.id], pointer), strict=True):
+                frame[name] = column
+        else:
+            apply_step(step, frame, pointer)
 
 
 def apply_step(step: RowStep, frame: Frame, pointer: str) -> None:
     """Write the columns of one step into the frame."""
     for name, column in zip(step.outputs, step.apply(frame, pointer), strict=True):
         frame[name] = column
+    for name in step.dropped:
+        frame.drop(name)

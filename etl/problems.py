@@ -50,6 +50,8 @@ class Problem(NamedTuple):
     """JSON pointer (RFC 6901) of the value, or of the place where one is missing."""
     message: str
     """What is wrong and what would be right."""
+    code: str = "E-TYPE"
+    """A stable word for the kind of fault; those of specs are in `docs/ETL.md`."""
 
 
 class Source(NamedTuple):
@@ -122,10 +124,14 @@ def parse(model: type[ModelT], source: Source, shown: Any = None) -> tuple[Model
         return None, sorted(problems, key=lambda problem: source._position(problem.pointer))  # noqa: SLF001  same module
 
 
-def problem_lines(problems: Sequence[Problem], source: Source) -> list[str]:
-    """`file:line:column: /pointer: message`, one line a problem; what cannot be printed is escaped as in Python."""
+def problem_lines(problems: Sequence[Problem], source: Source, *, with_code: bool = False) -> list[str]:
+    """`file:line:column: /pointer: message [CODE]`, one line a problem; what cannot be printed is escaped."""
     shown, others = problems[:_MOST_LINES], problems[_MOST_LINES:]
-    lines = [f"{source.place(problem.pointer)}: {problem.pointer or '/'}: {problem.message}" for problem in shown]
+    lines = [
+        f"{source.place(problem.pointer)}: {problem.pointer or '/'}: {problem.message}"
+        + (f" [{problem.code}]" if with_code else "")
+        for problem in shown
+    ]
     if others:
         lines.append(f"{source.place(others[0].pointer)}: {others[0].pointer}: and {len(others)} more from here on.")
     return ["".join(sign if sign.isprintable() else repr(sign)[1:-1] for sign in line) for line in lines]
@@ -150,11 +156,13 @@ def _is_echo(detail: ErrorDetails, problem: Problem, all_: list[tuple[ErrorDetai
 def _one_a_place(problems: Iterable[Problem]) -> list[Problem]:
     """A value that fits no branch of a union has an error for each branch; together they say what would be right."""
     places: dict[str, list[str]] = {}
+    codes: dict[str, str] = {}
     for problem in problems:
+        codes.setdefault(problem.pointer, problem.code)
         messages = places.setdefault(problem.pointer, [])
         if problem.message not in messages:
             messages.append(problem.message)
-    return [Problem(pointer, " Or: ".join(messages)) for pointer, messages in places.items()]
+    return [Problem(pointer, " Or: ".join(messages), codes[pointer]) for pointer, messages in places.items()]
 
 
 def _problem(detail: ErrorDetails, raw: Any, schema: dict[str, Any]) -> Problem:
@@ -162,21 +170,35 @@ def _problem(detail: ErrorDetails, raw: Any, schema: dict[str, Any]) -> Problem:
     parts = _real_parts(detail["loc"], raw)
     if kind == "missing":
         last = str(detail["loc"][-1])
-        return Problem(_pointer([*parts, last]), f'key "{last}" is required.')
+        return Problem(_pointer([*parts, last]), f'key "{last}" is required.', "E-MISSING-KEY")
     pointer = _pointer(parts)
     if kind == "extra_forbidden":
         last = str(parts[-1])
-        return Problem(pointer, f'unknown key "{last:.{_SHOWN}}".{nearest(last, _known_keys(schema, parts[:-1], raw))}')
+        hint = nearest(last, _known_keys(schema, parts[:-1], raw))
+        return Problem(pointer, f'unknown key "{last:.{_SHOWN}}".{hint}', "E-UNKNOWN-KEY")
     if kind in {"union_tag_invalid", "union_tag_not_found"}:
         context = detail.get("ctx", {})
         key = str(context.get("discriminator", "")).strip("'")
+        if key.endswith("()"):
+            return _untagged(pointer, context)
         if kind == "union_tag_not_found":
-            return Problem(f"{pointer}/{key}", f'key "{key}" is required.')
+            return Problem(f"{pointer}/{key}", f'key "{key}" is required.', "E-MISSING-KEY")
         tags = [tag.strip(" '") for tag in str(context.get("expected_tags", "")).split(",")]
         found = str(context.get("tag"))
-        return Problem(f"{pointer}/{key}", f'unknown {key} "{found:.{_SHOWN}}".{nearest(found, tags)}')
+        hint = nearest(found, tags)
+        return Problem(f"{pointer}/{key}", f'unknown {key} "{found:.{_SHOWN}}".{hint}', f"E-UNKNOWN-{key.upper()}")
     message = _KINDS.get(kind, detail["msg"].removeprefix("Value error, ").removeprefix("Input "))
     return Problem(pointer, f"{message}{_found(kind, _at(parts, raw))}")
+
+
+def _untagged(pointer: str, context: Mapping[str, Any]) -> Problem:
+    """A mapping that is told from others by its one key, and has none of those keys."""
+    tags = [tag.strip(" '") for tag in str(context.get("expected_tags", "")).split(",")]
+    found = str(context.get("tag", ""))
+    message = f"should be a mapping of one of the keys {', '.join(tags)}"
+    hint = nearest(found, tags) if found and found != "None" else ""
+    said = f', found "{found:.{_SHOWN}}".{hint}' if hint else "."
+    return Problem(pointer, f"{message}{said}", "E-UNKNOWN-KEY")
 
 
 def _pointer(parts: Sequence[int | str]) -> str:

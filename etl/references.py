@@ -8,7 +8,7 @@ import pyarrow as pa
 
 from etl.documents import sha256_hex
 from etl.errors import ContractError, InputMissing, ReadError
-from etl.ops.lookup import ReferenceTable
+from etl.ops.lookup import LookupJoin, ReferenceTable
 from etl.problems import nearest
 from etl.read import read_whole
 from etl.storage import storage_for
@@ -16,7 +16,6 @@ from etl.storage import storage_for
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from etl.ops.lookup import LookupJoin
     from etl.spec import Spec
 
 __all__ = ["PinnedReference", "pin_references"]
@@ -41,7 +40,8 @@ def pin_references(spec: Spec, uris: Mapping[str, str]) -> dict[str, PinnedRefer
     """
     wanted: dict[str, list[LookupJoin]] = {}
     for step in spec.relational:
-        wanted.setdefault(step.params.reference, []).append(step)
+        if isinstance(step, LookupJoin):
+            wanted.setdefault(step.params.reference, []).append(step)
     for name in sorted(wanted.keys() - uris.keys()):
         hint = f"say where it is under `references`.{nearest(name, uris)}"
         message = f"reference table {name!r} is joined by the spec; {hint}"

@@ -2,34 +2,30 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
 from etl.contract import Contract
-from etl.documents import Document, Strict, sha256_hex
+from etl.documents import Document, Strict, canonical_json, sha256_hex
 from etl.errors import SpecError
+from etl.expectations import AnyExpectation, expectation_problems
+from etl.migrations import migrated
 from etl.ops import AnyRowStep
-from etl.ops.base import Name, StepId
-from etl.ops.lookup import LookupJoin
+from etl.ops.base import StepId
+from etl.ops.filtering import Filter
+from etl.ops.relations import AnyRelationalStep
+from etl.outputs import Outputs, TensorOutput
 from etl.problems import Problem, Source, nearest, parse, problem_lines
+from etl.training import FieldProfile, GoldenRow, Integrity, Provenance
 from etl.types import ColumnType, Schema
 
 if TYPE_CHECKING:
     from etl.ops.base import Step
 
-__all__ = ["Outputs", "Semantics", "Spec", "TensorOutput", "read_spec", "trace"]
+__all__ = ["FORMAT", "Outputs", "Semantics", "Spec", "TensorOutput", "read_spec", "trace"]
 
-_NUMBERS = ("bool", "int32", "int64", "float32", "float64", "vector")
-_TENSOR_KINDS = {
-    "float32": _NUMBERS,
-    "float64": _NUMBERS,
-    "int64": ("bool", "int32", "int64"),
-    "int32": ("bool", "int32", "int64"),
-    "bool": ("bool",),
-    "string": ("string",),
-}
-"""Kinds of columns that a tensor takes: nothing is rounded or cut off on its way into one of integers."""
+FORMAT = "scorespec/1"
 
 
 class Semantics(Strict):
@@ -39,40 +35,34 @@ class Semantics(Strict):
         default="f64-v1",
         description="float64 inside, NaN is missing, UTC; numeric ops reject rows whose int64 is beyond ±2^53.",
     )
-
-
-class TensorOutput(Strict):
-    """One tensor that the spec makes: columns side by side, cast once."""
-
-    tensor: Name = Field(description="Name of the model input that it feeds.")
-    dtype: Literal["float32", "float64", "int32", "int64", "bool", "string"] = Field(
-        default="float32",
-        description="Element type. Integer and bool tensors take integers and bools; cast other columns first. A row "
-        "with an integer beyond int32 is rejected by an int32 tensor.",
-    )
-    columns: tuple[Name, ...] = Field(alias="from", min_length=1, description="Columns, in the tensor's order.")
-    rank: Literal[1, 2] = Field(default=2, description="2: (rows, width); 1: (rows,), for a single scalar column.")
-
-
-class Outputs(Strict):
-    """What a spec makes."""
-
-    tensors: tuple[TensorOutput, ...] = Field(min_length=1, description="Model inputs.")
+    timezone: Literal["UTC"] = Field(default="UTC", description="Of every date and time.")
+    regex: Literal["re2-subset"] = Field(default="re2-subset", description="Patterns are RE2 with explicit classes.")
+    hash: Literal["xxh64-42"] = Field(default="xxh64-42", description="Hashes are XXH64 with seed 42.")
+    case: Literal["ascii"] = Field(default="ascii", description="Case folding is ASCII unless a step says otherwise.")
 
 
 class Spec(Document):
     """An ETL spec: contract, relational steps, row steps and tensors. Without state it is a recipe."""
 
-    format: Literal["scorespec/1"]
-    spec_id: StepId
-    revision: int = Field(default=1, ge=1)
-    doc: str | None = None
-    semantics: Semantics = Semantics()
+    schema_uri: str | None = Field(default=None, alias="$schema", description="The JSON Schema, for editors.")
+    format: Literal["scorespec/1"] = Field(description="Name and major version of this format.")
+    spec_id: StepId = Field(description="Name of the spec.")
+    revision: int = Field(default=1, ge=1, description="Counts up as its author changes it.")
+    doc: str | None = Field(default=None, description="What the spec is for.")
+    semantics: Semantics = Field(default=Semantics(), description="The meaning of all ops.")
     input: Contract = Field(description="What is read, and what happens to values that break a rule.")
-    relational: tuple[LookupJoin, ...] = Field(default=(), description="Joins, before all row steps.")
+    relational: tuple[AnyRelationalStep, ...] = Field(
+        default=(), description="Joins, aggregates, windows and filters, before all row steps."
+    )
     steps: tuple[AnyRowStep, ...] = Field(default=(), description="Row steps, in their order.")
     outputs: Outputs = Field(description="What is made.")
-    provenance: dict[str, str] = Field(default_factory=dict, description="Where the state was learned; free text.")
+    expectations: tuple[AnyExpectation, ...] = Field(default=(), description="What must hold of rows and of shares.")
+    reference: dict[str, FieldProfile] = Field(
+        default={}, description="Statistics of the training rows, by input field."
+    )
+    golden: tuple[GoldenRow, ...] = Field(default=(), description="Rows, and every column that the steps make of them.")
+    provenance: Provenance | None = Field(default=None, description="Where the state was learned.")
+    integrity: Integrity | None = Field(default=None, description="The content's own digest.")
 
     @property
     def is_fitted(self) -> bool:
@@ -80,9 +70,29 @@ class Spec(Document):
         return all(step.is_fitted for step in self.steps)
 
     @property
+    def filters(self) -> bool:
+        """Whether a step leaves rows out."""
+        return any(isinstance(step, Filter) for step in (*self.relational, *self.steps))
+
+    @property
     def digest(self) -> str:
-        """SHA-256 of the canonical JSON."""
-        return sha256_hex(self.to_bytes())
+        """SHA-256 of the canonical JSON without `integrity`: the identity of the content."""
+        return sha256_hex(canonical_json({key: value for key, value in self.plain().items() if key != "integrity"}))
+
+    def plain(self) -> dict[str, Any]:
+        """The JSON value. What equals its default is left out, so that a release with more keys changes no digest; the
+        semantics are always said.
+        """  # noqa: D205  one sentence each
+        plain = self.model_dump(mode="json", by_alias=True, exclude_defaults=True)
+        return {**plain, "semantics": self.semantics.model_dump(mode="json")}
+
+    def to_bytes(self) -> bytes:
+        """Canonical JSON: the same value always gives the same bytes."""
+        return canonical_json(self.plain())
+
+    def sealed(self) -> Spec:
+        """The same with its digest in `integrity`."""
+        return self.model_copy(update={"integrity": Integrity(content_sha256=self.digest)})
 
     def schemas(self) -> list[tuple[str, Schema]]:
         """The schema after the input and after every step, by the step's id.
@@ -111,23 +121,43 @@ def read_spec(text: str, name: str, *, fitted: bool = True) -> Spec:
         source = Source.read(text, name)
     except ValueError as error:
         raise SpecError(str(error)) from error
+    try:
+        source = source._replace(value=migrated(source.value))
+    except ValueError as error:
+        raise SpecError(
+            "\n".join(problem_lines([Problem("/format", f"{error}.", "E-VERSION")], source, with_code=True))
+        ) from error
     spec, problems = parse(Spec, source)
     if spec is not None:
-        problems = trace(spec)[1]
-        if fitted and not problems:
-            problems = [
-                Problem(f"/steps/{index}", f"step {step.id!r} ({step.op}) is not fitted. Run `batchscore fit` first.")
-                for index, step in enumerate(spec.steps)
-                if not step.is_fitted
-            ]
+        problems = _all_problems(spec, fitted=fitted)
     if spec is None or problems:
-        raise SpecError("\n".join(problem_lines(problems, source)))
+        raise SpecError("\n".join(problem_lines(problems, source, with_code=True)))
     return spec
+
+
+def _all_problems(spec: Spec, *, fitted: bool) -> list[Problem]:
+    """What parsing cannot see: whether the parts fit each other."""
+    problems = trace(spec)[1]
+    if fitted and not problems:
+        problems = [
+            Problem(
+                f"/steps/{index}",
+                f"step {step.id!r} ({step.op}) is not fitted. Run `batchscore fit` first.",
+                "E-NOT-FITTED",
+            )
+            for index, step in enumerate(spec.steps)
+            if not step.is_fitted
+        ]
+    if spec.integrity is not None and spec.integrity.content_sha256 != spec.digest:
+        message = f"the content has SHA-256 {spec.digest}: it was changed since it was sealed."
+        problems.append(Problem("/integrity/content_sha256", message, "E-HASH"))
+    return problems
 
 
 def trace(spec: Spec) -> tuple[list[tuple[str, Schema]], list[Problem]]:
     """The schema after every step, and everything that does not fit together."""
-    schema: Schema = {field.name: field.type for field in spec.input.fields}
+    schema: Schema = spec.input.columns()
+    written = set(schema)
     schemas = [("input", dict(schema))]
     problems: list[Problem] = []
     seen: set[str] = set()
@@ -135,54 +165,56 @@ def trace(spec: Spec) -> tuple[list[tuple[str, Schema]], list[Problem]]:
         for index, step in enumerate(steps):
             pointer = f"/{section}/{index}"
             if step.id in seen:
-                problems.append(Problem(f"{pointer}/id", f"id {step.id!r} is used by an earlier step."))
+                problems.append(Problem(f"{pointer}/id", f"id {step.id!r} is used by an earlier step.", "E-DUP-OUTPUT"))
             seen.add(step.id)
-            problems.extend(_advance(step, pointer, schema))
+            problems.extend(_advance(step, pointer, schema, written=written))
             schemas.append((step.id, dict(schema)))
-    problems.extend(_check_tensors(spec.outputs, schema))
+    problems.extend(spec.outputs.problems(schema))
+    problems.extend(expectation_problems(spec.expectations, schema))
     return schemas, problems
 
 
-def _advance(step: Step, pointer: str, schema: Schema) -> list[Problem]:
-    """Add the step's outputs to the schema; unknown types become float64 so that later steps are still checked."""
-    problems = [
-        Problem(f"{pointer}/in/{position}", f"column {name!r} is not there at step {step.id!r}.{nearest(name, schema)}")
-        for position, name in enumerate(step.inputs)
-        if name not in schema
-    ]
-    for key, names, wanted in (("in", step.inputs, step.arity[0]), ("out", step.outputs, step.arity[1])):
-        if wanted is not None and len(names) != wanted:
-            problems.append(Problem(f"{pointer}/{key}", f"op {step.op} takes {wanted} here, found {len(names)}."))
-    for position, name in enumerate(step.outputs):
-        if name in schema or name in step.outputs[:position]:
-            place = f"{pointer}/out/{position}"
-            problems.append(Problem(place, f"column {name!r} is already written; names are written once."))
+def _advance(step: Step, pointer: str, schema: Schema, *, written: set[str]) -> list[Problem]:
+    """Bring the schema behind the step; unknown types become float64 so that later steps are still checked."""
+    problems = [*_unread(step, pointer, schema), *_miscounted(step, pointer), *_rewritten(step, pointer, written)]
     types: tuple[ColumnType, ...] = ()
     if not problems:
         try:
-            types = step.infer(tuple(schema[name] for name in step.inputs))
+            types = step.infer(tuple(schema[name] for name in step.reads))
         except ValueError as error:
-            problems.append(Problem(pointer, f"op {step.op} {error}."))
+            problems.append(Problem(pointer, f"op {step.op} {error}.", "E-TYPE"))
     for position, name in enumerate(step.outputs):
         schema.setdefault(name, types[position] if position < len(types) else ColumnType("float64"))
+    written.update(step.outputs)
+    for name in step.dropped:
+        schema.pop(name, None)
     return problems
 
 
-def _check_tensors(outputs: Outputs, schema: Schema) -> list[Problem]:
-    problems: list[Problem] = []
-    for index, tensor in enumerate(outputs.tensors):
-        pointer = f"/outputs/tensors/{index}"
-        if any(tensor.tensor == earlier.tensor for earlier in outputs.tensors[:index]):
-            problems.append(Problem(f"{pointer}/tensor", f"tensor {tensor.tensor!r} is already made."))
-        takes = _TENSOR_KINDS[tensor.dtype]
-        for position, name in enumerate(tensor.columns):
-            place = f"{pointer}/from/{position}"
-            if name not in schema:
-                problems.append(Problem(place, f"column {name!r} is made by no step.{nearest(name, schema)}"))
-            elif schema[name].kind not in takes:
-                found = f"column {name!r} is {schema[name]}, a tensor of {tensor.dtype} takes {', '.join(takes)}"
-                problems.append(Problem(place, f"{found}; cast it, or derive another column."))
-        width = sum(schema[name].width for name in tensor.columns if name in schema)
-        if tensor.rank == 1 and width > 1:
-            problems.append(Problem(f"{pointer}/rank", f"rank 1 takes a single scalar column, found {width} values."))
+def _unread(step: Step, pointer: str, schema: Schema) -> list[Problem]:
+    problems = []
+    for position, name in enumerate(step.reads):
+        if name not in schema:
+            # What a step reads begins with its inputs; the columns of a condition follow.
+            place = f"{pointer}/in/{position}" if position < len(step.inputs) else f"{pointer}/params"
+            message = f"column {name!r} is not there at step {step.id!r}.{nearest(name, schema)}"
+            problems.append(Problem(place, message, "E-NO-COLUMN"))
     return problems
+
+
+def _miscounted(step: Step, pointer: str) -> list[Problem]:
+    return [
+        Problem(f"{pointer}/{key}", f"op {step.op} takes {wanted} here, found {len(names)}.", "E-TYPE")
+        for key, names, wanted in (("in", step.inputs, step.arity[0]), ("out", step.outputs, step.arity[1]))
+        if wanted is not None and len(names) != wanted
+    ]
+
+
+def _rewritten(step: Step, pointer: str, written: set[str]) -> list[Problem]:
+    return [
+        Problem(
+            f"{pointer}/out/{place}", f"column {name!r} is already written; names are written once.", "E-DUP-OUTPUT"
+        )
+        for place, name in enumerate(step.outputs)
+        if name in written or name in step.outputs[:place]
+    ]

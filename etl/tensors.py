@@ -13,14 +13,14 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from etl.frame import Frame
-    from etl.spec import TensorOutput
+    from etl.outputs import TensorOutput
     from etl.types import ArrowArray
 
 __all__ = ["matrix_of", "stack", "tensor_of"]
 
 
 def tensor_of(frame: Frame, output: TensorOutput, pointer: str) -> npt.NDArray[Any]:
-    """The tensor that an output declares: (rows, width), or (rows,) for rank 1.
+    """The tensor that an output declares, of the shape that it declares: (rows, width) by default.
 
     A missing value has no form in an integer, bool or string tensor, so its row is rejected; in a float tensor it is
     NaN.
@@ -31,7 +31,7 @@ def tensor_of(frame: Frame, output: TensorOutput, pointer: str) -> npt.NDArray[A
         tensor = stack(frame, output.columns, np.dtype(output.dtype))
     else:
         tensor = _integers(frame, output, pointer)
-    return tensor[:, 0] if output.rank == 1 else tensor
+    return tensor.reshape(frame.rows, *output.axes(tensor.shape[1]))
 
 
 def stack(frame: Frame, names: tuple[str, ...], dtype: np.dtype[Any]) -> npt.NDArray[Any]:
@@ -93,18 +93,31 @@ def _numbers(frame: Frame, name: str) -> npt.NDArray[Any]:
 
 def _integers(frame: Frame, output: TensorOutput, pointer: str) -> npt.NDArray[Any]:
     """Whole numbers and bools, never by way of a float. A checked spec lets nothing else in."""
-    tensor = np.empty((frame.rows, len(output.columns)), dtype=output.dtype)
-    for position, name in enumerate(output.columns):
-        rule = f"{pointer}/from/{position}"
-        _reject_missing(frame, name, rule)
-        column = frame[name]
-        values = column if isinstance(column, np.ndarray) else column.cast(pa.int64()).fill_null(0).to_numpy()
-        tensor[:, position] = values
-        if output.dtype == "int32" and (tensor[:, position] != values).any():
-            message = f"{name} is an integer beyond int32, the type of its tensor"
-            beyond = tensor[:, position] != values
+    parts = [_whole_numbers(frame, name, f"{pointer}/from/{at}") for at, name in enumerate(output.columns)]
+    dtype = np.dtype(output.dtype)
+    if len(parts) == 1 and parts[0].dtype == dtype:
+        return parts[0]
+    tensor = np.empty((frame.rows, sum(part.shape[1] for part in parts)), dtype=dtype)
+    start = 0
+    for at, (name, part) in enumerate(zip(output.columns, parts, strict=True)):
+        place = tensor[:, start : start + part.shape[1]]
+        place[...] = part
+        start += part.shape[1]
+        if dtype.kind in "iu" and dtype.itemsize < part.dtype.itemsize:
+            beyond = (place != part).any(axis=1)
+            message = f"{name} is an integer beyond {output.dtype}, the type of its tensor"
+            rule = f"{pointer}/from/{at}"
             frame.reject(beyond, code="OUT_OF_RANGE", pointer=rule, column=name, message=message)
     return tensor
+
+
+def _whole_numbers(frame: Frame, name: str, rule: str) -> npt.NDArray[np.int64]:
+    """A column of integers or bools as int64 (rows, width); a row without a value is rejected and 0."""
+    _reject_missing(frame, name, rule)
+    column = frame[name]
+    if not isinstance(column, np.ndarray):
+        column = column.cast(pa.int64()).fill_null(0).to_numpy()
+    return column.reshape(frame.rows, -1) if frame.rows else column.reshape(0, *(column.shape[1:] or (1,)))
 
 
 def _strings(frame: Frame, output: TensorOutput, pointer: str) -> npt.NDArray[Any]:

@@ -50,42 +50,66 @@ SCALARS: dict[str, pa.DataType] = {
 INTEGER_BOUNDS = {"int32": (-(2**31), 2**31 - 1), "int64": (-(2**63), 2**63 - 1)}
 """Smallest and largest value of each integer kind."""
 
+_VECTOR = r"(float32|int64)\[([1-9][0-9]{0,6})\]"
+_FORMS = ("float32[width]", "int64[width]", "list<scalar>", "struct<name: scalar, …>")
+
 _DAY_MILLISECONDS = 86_400_000
 _MICROSECONDS = {"s": 1_000_000, "ms": 1000}
 """In a unit that is coarser than they are."""
 
 
 class ColumnType(NamedTuple):
-    """A column's type: a scalar kind, or a vector of `width` float32."""
+    """A column's type: a scalar kind, a vector of `width` numbers, a list of any length, or a struct of scalars."""
 
     kind: str
-    """One of `SCALARS`, or `vector`."""
+    """One of `SCALARS`, or `vector`, `list`, `struct`."""
     width: int = 1
     """Values per row; above 1 only for a vector."""
+    item: str = "float32"
+    """Kind of the elements of a vector (`float32`, `int64`) or of a list; without meaning for others."""
+    fields: tuple[tuple[str, str], ...] = ()
+    """Name and kind of each field of a struct."""
 
     @classmethod
     def parse(cls, text: str) -> ColumnType:
-        """From `float64`, `string`, … or `float32[28]` for a vector.
+        """From `float64`, `string`, …, `float32[28]` and `int64[128]` for vectors, `list<string>`, or
+        `struct<city: string, zip: int64>`.
 
         Raises:
             ValueError: no such type.
-        """
+        """  # noqa: D205  the forms are one sentence
         if text in SCALARS:
             return cls(text)
-        vector = re.fullmatch(r"float32\[([1-9][0-9]{0,6})\]", text)
-        if vector is None:
-            message = f"no column type {text!r}; there is: {', '.join(SCALARS)}, float32[width]"
-            raise ValueError(message)
-        return cls("vector", int(vector[1]))
+        if vector := re.fullmatch(_VECTOR, text):
+            return cls("vector", int(vector[2]), vector[1])
+        if (inner := re.fullmatch(r"list<([a-z0-9]+)>", text)) and inner[1] in SCALARS:
+            return cls("list", 1, inner[1])
+        if struct := re.fullmatch(r"struct<(.+)>", text):
+            fields = tuple((name, kind) for name, _, kind in (part.partition(": ") for part in struct[1].split(", ")))
+            if all(name and kind in SCALARS for name, kind in fields) and len(dict(fields)) == len(fields):
+                return cls("struct", fields=fields)
+        message = f"no column type {text!r:.80}; there is: {', '.join(SCALARS)}, {', '.join(_FORMS)}"
+        raise ValueError(message)
 
     def __str__(self) -> str:
         """As `parse` reads it."""
-        return f"float32[{self.width}]" if self.kind == "vector" else self.kind
+        if self.kind == "vector":
+            return f"{self.item}[{self.width}]"
+        if self.kind == "struct":
+            return f"struct<{', '.join(f'{name}: {kind}' for name, kind in self.fields)}>"
+        return f"list<{self.item}>" if self.kind == "list" else self.kind
 
     @property
     def arrow(self) -> pa.DataType:
         """The canonical Arrow type that a column of this type is cast to on entry."""
-        return pa.list_(pa.float32()) if self.kind == "vector" else SCALARS[self.kind]
+        if self.kind == "struct":
+            return pa.struct([pa.field(name, SCALARS[kind]) for name, kind in self.fields])
+        return pa.list_(SCALARS[self.item]) if self.kind in {"vector", "list"} else SCALARS[self.kind]
+
+    @property
+    def is_scalar(self) -> bool:
+        """Whether a row has one value."""
+        return self.kind in SCALARS
 
     @property
     def is_numeric(self) -> bool:
@@ -123,7 +147,9 @@ class _ColumnTypeSchema:
         return {
             "anyOf": [
                 {"enum": list(SCALARS)},
-                {"type": "string", "pattern": r"^float32\[[1-9][0-9]{0,6}\]$"},
+                {"type": "string", "pattern": rf"^{_VECTOR}$"},
+                {"type": "string", "pattern": rf"^list<({'|'.join(SCALARS)})>$"},
+                {"type": "string", "pattern": "^struct<.+>$"},
             ]
         }
 

@@ -220,7 +220,7 @@ def fit(
             spec,
             tuple(data),
             {name: uri for name, _, uri in pairs},
-            on_file=lambda path: status.update(f"reading {path}"),
+            on_piece=lambda path: status.update(f"reading {path}"),
         )
     storage, path = storage_for(out)
     storage.replace(path, fitted.to_bytes())

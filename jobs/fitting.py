@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from etl.fit import fit
+from etl.fitting import Piece, fit
 from etl.read import open_parquet
 from etl.references import pin_references
 from etl.spec import Spec, read_spec
@@ -17,7 +17,7 @@ from jobs.plan import list_inputs
 from scoring.golden import arrow_table
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Mapping
 
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 
 __all__ = ["fit_files", "read_recipe"]
 
-OnFile = Callable[[str], None]
-"""Told the path of each file before it is read."""
+OnPiece = Callable[[str], None]
+"""Told the path of a file before a row group of it is read."""
 
 
 def read_recipe(path: str) -> Spec:
@@ -46,13 +46,20 @@ def read_recipe(path: str) -> Spec:
 
 
 def fit_files(
-    recipe: Spec, data: tuple[str, ...], references: Mapping[str, str], *, on_file: OnFile = lambda _: None
+    recipe: Spec,
+    data: tuple[str, ...],
+    references: Mapping[str, str],
+    *,
+    on_piece: OnPiece = lambda _: None,
+    workers: int = 1,
 ) -> Spec:
     """The recipe with what its steps learn from Parquet files: folders, files or globs, each read once a pass.
 
+    `workers` threads read row groups side by side; the result does not depend on how many.
+
     Raises:
         Refused: data or a reference table is not there, or lacks a column.
-        BatchscoreError: see `etl.fit.fit`.
+        BatchscoreError: see `etl.fitting.fit`.
     """
     with refusing():
         files = list_inputs(data)
@@ -60,8 +67,12 @@ def fit_files(
             recipe.input.check_schema(_open(file).schema_arrow, file.path)
         pinned = pin_references(recipe, references)
     tables = {name: arrow_table(table.data) for name, table in pinned.items()}
-    columns = [field.name for field in recipe.input.fields]
-    return fit(recipe, partial(_batches, files, columns, on_file), tables)
+    pieces = [
+        Piece(f"{file.path} row group {group}", partial(_batches, recipe, file, group, on_piece=on_piece))
+        for file in files
+        for group in range(_open(file).metadata.num_row_groups)
+    ]
+    return fit(recipe, pieces, tables, workers=workers)
 
 
 def _open(file: InputFile) -> pq.ParquetFile:
@@ -69,9 +80,8 @@ def _open(file: InputFile) -> pq.ParquetFile:
     return open_parquet(storage, file)
 
 
-def _batches(files: tuple[InputFile, ...], columns: list[str], on_file: OnFile) -> Iterator[pa.RecordBatch]:
-    for file in files:
-        on_file(file.path)
-        parquet = _open(file)
-        for group in range(parquet.metadata.num_row_groups):
-            yield from parquet.read_row_group(group, columns=columns).combine_chunks().to_batches()
+def _batches(recipe: Spec, file: InputFile, group: int, *, on_piece: OnPiece) -> list[pa.RecordBatch]:
+    on_piece(file.path)
+    columns = [field.name for field in recipe.input.fields]
+    batches: list[pa.RecordBatch] = _open(file).read_row_group(group, columns=columns).combine_chunks().to_batches()
+    return batches

@@ -155,9 +155,9 @@ class _BareModel(NamedTuple):
             message = f"{self.path}: model input {tensor} cannot be fed from columns by this release."
             raise Refused(message)
         columns = self._columns(tensor)
-        rank = len(tensor.shape)
+        shape = (-1,) if len(tensor.shape) == 1 else None
         return TensorOutput.model_validate(
-            {"tensor": tensor.name, "dtype": tensor.dtype, "from": columns, "rank": rank}
+            {"tensor": tensor.name, "dtype": tensor.dtype, "from": columns, "shape": shape}
         )
 
 

@@ -98,6 +98,7 @@ class Plan(Document):
     order: Order
     model: ModelFacts
     columns: tuple[ColumnEntry, ...] = Field(description="The published table.")
+    filters: bool = Field(default=False, description="Whether the spec leaves rows out; else only a trial may.")
     projected_task_bytes: int = Field(ge=0, description="Peak memory of a worker, from the footer of the largest file.")
     mode: Mode = Field(default="append", description="How the run is published, where a person decides that later.")
     metrics_uri: str | None = Field(default=None, description="Where that decision is told, too.")
@@ -239,6 +240,7 @@ def make_plan(
         order=order,
         model=_model_facts(audited),
         columns=schema_entries(published),
+        filters=audited.spec.filters,
         projected_task_bytes=projected_task_bytes(largest.metadata, order, audited, references=references),
         mode=config.output.mode,
         metrics_uri=config.metrics.uri if config.metrics is not None and not _is_trial(limit, sample) else None,

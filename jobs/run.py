@@ -235,7 +235,8 @@ class _Run:
             if self._committed() is not None:
                 return receipts, account_of(receipts)
             account = settle(self.target.storage, plan.splits, receipts)
-        if not plan.order.row_limits and plan.order.sample is None and account.filtered.rows:
+        may_filter = plan.filters or plan.order.row_limits or plan.order.sample is not None
+        if account.filtered.rows and not may_filter:
             raise AccountError(f"{account.filtered.rows} rows were filtered, but the run asked for no filter.")
         return receipts, account
 

@@ -11,7 +11,8 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from etl.fit import passes
+from etl.fitting import passes
+from etl.training import Provenance
 from jobs.history import UNFINISHED, RunLine, RunView
 from jobs.progress import PHASES
 from jobs.record import RunState
@@ -318,7 +319,8 @@ def checks_sheet(checks: Sequence[Check]) -> Sheet:
 def fit_facts(recipe: Spec, fitted: Spec) -> Facts:
     """What each pass over the data learned."""
     learned = [(f"pass {number}", ", ".join(steps)) for number, steps in enumerate(passes(recipe), 1)]
-    rows = f"{int(fitted.provenance.get('rows', 0)):,}, of which {int(fitted.provenance.get('rejected', 0)):,} rejected"
+    told = fitted.provenance or Provenance()
+    rows = f"{told.rows:,}, of which {told.rejected:,} rejected and {told.filtered:,} filtered"
     return [*(learned or [("passes", "none; nothing is to be learned")]), ("rows", rows), ("spec", fitted.digest[:12])]
 
 

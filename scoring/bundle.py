@@ -167,7 +167,7 @@ def _unlisted(bundle: Bundle) -> list[str]:
 
 def misfits(bundle: Bundle, spec: Spec) -> list[str]:
     """What the spec makes against what the model takes, and what is published against what the model gives."""
-    made = {tensor.tensor: tensor for tensor in spec.outputs.tensors}
+    made = {tensor.model_input: tensor for tensor in spec.outputs.tensors}
     widths = spec.widths()
     problems = []
     for tensor in bundle.signature.inputs:
@@ -180,8 +180,12 @@ def misfits(bundle: Bundle, spec: Spec) -> list[str]:
             problems.append(f"model input {tensor} is fed by no tensor of the spec")
         elif output.dtype != tensor.dtype or output.rank != len(tensor.shape):
             problems.append(f"model input {tensor} is fed with {output.dtype} of rank {output.rank}")
-        elif output.rank == 2 and tensor.shape[1] not in {None, widths[tensor.name]}:  # noqa: PLR2004  a matrix
-            problems.append(f"model input {tensor} is fed with {widths[tensor.name]} columns")
+        elif output.rank == 2 and tensor.shape[1] not in {None, widths[output.tensor]}:  # noqa: PLR2004  a matrix
+            problems.append(f"model input {tensor} is fed with {widths[output.tensor]} columns")
+        elif _differ(tensor.shape[1:], output.axes(widths[output.tensor])):
+            problems.append(
+                f"model input {tensor} is fed with rows of shape {list(output.axes(widths[output.tensor]))}"
+            )
     problems.extend(f"tensor {name!r} of the spec is no input of the model" for name in made)
     given = {tensor.name: tensor for tensor in bundle.signature.outputs}
     for column in bundle.columns:
@@ -192,6 +196,11 @@ def misfits(bundle: Bundle, spec: Spec) -> list[str]:
     names = [column.column for column in bundle.columns]
     problems.extend(f"column {name!r} is published twice" for name in sorted({n for n in names if names.count(n) > 1}))
     return problems
+
+
+def _differ(declared: tuple[int | None, ...], made: tuple[int, ...]) -> bool:
+    """Whether an axis has another size than the model declares; the model may leave any open."""
+    return any(size not in {None, found} for size, found in zip(declared, made, strict=True))
 
 
 def output_schema(bundle: Bundle) -> list[pa.Field]:

@@ -85,6 +85,9 @@ def _golden(parts: BundleParts, session: Session) -> tuple[Golden, dict[str, byt
     names = [field.name for field in parts.spec.input.fields]
     rows = parts.golden_rows.select(names).combine_chunks()
     features = pipeline.transform(pipeline.contract(rows, "golden rows"))
+    if features.filtered.size:
+        message = f"golden row {features.filtered[0]} is left out by a filter of the spec. Choose another."
+        raise BundleError(message)
     if features.kept is not None:
         rejection = features.rejections[0]
         why = f"is rejected by {rejection.pointer}: {rejection.message}"
@@ -109,5 +112,5 @@ def _golden(parts: BundleParts, session: Session) -> tuple[Golden, dict[str, byt
 def _as_list(tensor: np.ndarray) -> pa.Array:
     if tensor.ndim == 1:
         return pa.array(tensor)
-    offsets = np.arange(0, tensor.size + 1, tensor.shape[1], dtype=np.int32)
+    offsets = np.arange(0, tensor.size + 1, tensor[0].size, dtype=np.int32)
     return pa.ListArray.from_arrays(offsets, pa.array(tensor.reshape(-1)))

@@ -59,6 +59,9 @@ def replay(audited: AuditedBundle, session: Session, tolerance: Tolerance) -> De
     rows = arrow_table(audited.files[golden.rows])
     audited.spec.input.check_schema(rows.schema, golden.rows)
     features = pipeline.transform(pipeline.contract(rows, golden.rows))
+    if features.filtered.size:
+        message = f"golden row {features.filtered[0]} is left out by a filter of the spec."
+        raise GoldenError(message)
     if features.kept is not None:
         rejection = features.rejections[0]
         message = f"golden row {rejection.rows[0]} is rejected: {rejection.message} ({rejection.pointer})."

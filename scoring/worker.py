@@ -159,6 +159,8 @@ class _Attempt:
             rows = features.kept if features.kept is not None else np.arange(batch.num_rows)
             outputs, rows, failed = infer(scorer, Fed(features.tensors, rows), self.order.batch_rows)
         with self._clock("write"):
+            if features.filtered.size:
+                self._add(filtered=self._tally(batch.column(ROW).to_numpy()[features.filtered]))
             if features.rejections or failed:
                 self._quarantine(scorer, batch, [*features.rejections, *failed])
             if rows.size:

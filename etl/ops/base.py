@@ -12,8 +12,8 @@ The docstring of an op's class states its meaning, and the docs are made from it
 
 from __future__ import annotations
 
-from abc import abstractmethod
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Generic, Protocol, TypeVar
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING, Annotated, ClassVar, Generic, Self, TypeVar
 
 from pydantic import Field, FiniteFloat, StringConstraints
 
@@ -33,6 +33,7 @@ __all__ = [
     "State",
     "Step",
     "StepId",
+    "need_list",
     "need_numeric",
     "need_string",
 ]
@@ -73,11 +74,21 @@ class Step(Strict):
     transcendental: ClassVar[bool] = False
     """Whether platforms may differ by one unit in the last place (sin, exp, …)."""
     arity: ClassVar[tuple[int | None, int | None]] = (1, 1)
-    """How many columns the op reads and writes; None for any number."""
+    """How many columns `in` and `out` name; None for one or more."""
+
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """Columns read, those of conditions too; `infer` is given their types in this order."""
+        return self.inputs
+
+    @property
+    def dropped(self) -> tuple[str, ...]:
+        """Columns that no later step can read."""
+        return ()
 
     @abstractmethod
     def infer(self, types: tuple[ColumnType, ...]) -> tuple[ColumnType, ...]:
-        """Types of the outputs, given those of the inputs.
+        """Types of the outputs, given those of the columns that the step reads.
 
         Raises:
             ValueError: the op cannot take these types; the message says which it takes.
@@ -97,15 +108,31 @@ class RowStep(Step):
         """The output columns, each of `frame.rows` rows. `pointer` is the step's place, for rejections."""
 
 
-class Accumulator(Protocol[StateT_co]):
-    """A mergeable partial state: one per row group, merged in canonical order (file, row group)."""
+class Accumulator(ABC, Generic[StateT_co]):
+    """What a step has learned so far: one for each row group, merged in canonical order (file, row group).
 
+    It must not depend on how the rows were cut: the same rows give the same state to the byte. So sums are exact
+    (`etl.partials`). Its attributes are numbers, texts, numpy arrays, mappings and lists of those, and other partials:
+    what crosses from a worker to the driver is data.
+    """
+
+    @abstractmethod
+    def fresh(self) -> Self:
+        """An empty one that learns the same."""
+
+    @abstractmethod
     def update(self, frame: Frame) -> None:
-        """Take in one batch."""
+        """Take in one batch; no row of it is rejected or filtered."""
 
-    def merge(self, later: Any) -> None:
-        """Take in the partial state of rows that come later in canonical order."""
+    @abstractmethod
+    def merge(self, later: Self) -> None:
+        """Take in what was learned from rows that come later in canonical order."""
 
+    def narrow(self) -> Self | None:
+        """What is to be learned in one more pass over the data; None when this pass told everything."""
+        return None
+
+    @abstractmethod
     def finish(self) -> StateT_co:
         """The state.
 
@@ -118,6 +145,9 @@ class FittedStep(RowStep, Generic[StateT]):
     """A step with state. A spec whose state is absent is a recipe: it can be fitted, not applied."""
 
     state: StateT | None = Field(default=None, description="What was learned; absent in a recipe.")
+
+    most_extra_passes: ClassVar[int] = 0
+    """Passes over the data that the state may need beyond the first (quantiles of many distinct values: 3)."""
 
     @property
     def is_fitted(self) -> bool:
@@ -144,6 +174,19 @@ def need_numeric(types: tuple[ColumnType, ...]) -> None:
     for found in types:
         if not found.is_numeric:
             message = f"takes numbers, found {found}"
+            raise ValueError(message)
+
+
+def need_list(types: tuple[ColumnType, ...], *items: str) -> None:
+    """Refuse any input that is not a list of these kinds of elements; of any kind where none is named.
+
+    Raises:
+        ValueError: with the type found.
+    """
+    for found in types:
+        if found.kind != "list" or (items and found.item not in items):
+            wanted = " or ".join(f"list<{item}>" for item in items) or "a list"
+            message = f"takes {wanted}, found {found}"
             raise ValueError(message)
 
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import functools
 from collections import Counter
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import numpy as np
 from pydantic import Field, model_validator
 
-from etl.ops.base import FittedStep, Params, State, need_string
+from etl.ops.base import Accumulator, FittedStep, Params, State, need_string
 from etl.ops.codes import TextCodes, count_texts
 from etl.types import ColumnType
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from etl.frame import Column, Frame
 
 __all__ = [
+    "CategoricalStep",
     "IndexLayout",
     "OneHot",
     "OneHotParams",
@@ -155,7 +156,7 @@ class StringIndex(FittedStep[VocabularyState]):
         return VocabularyAccumulator(self.inputs[0], self.params.min_count, self.params.max_size)
 
 
-class VocabularyAccumulator:
+class VocabularyAccumulator(Accumulator[VocabularyState]):
     """Counts by category; addition, so the order of merging does not matter."""
 
     def __init__(self, column: str, min_count: int, max_categories: int) -> None:
@@ -164,6 +165,10 @@ class VocabularyAccumulator:
         self.min_count = min_count
         self.max_categories = max_categories
         self.counts: Counter[str] = Counter()
+
+    def fresh(self) -> VocabularyAccumulator:
+        """An empty one that learns the same."""
+        return VocabularyAccumulator(self.column, self.min_count, self.max_categories)
 
     def update(self, frame: Frame) -> None:
         """Take in one batch."""
@@ -182,3 +187,6 @@ class VocabularyAccumulator:
             message = f"column {self.column!r} has no category with {self.min_count} rows or more"
             raise ValueError(message)
         return VocabularyState(vocab=tuple(text for text, _ in kept), counts=tuple(count for _, count in kept))
+
+
+CategoricalStep: TypeAlias = OneHot | StringIndex

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
 from pydantic import Field, field_validator
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from etl.frame import Column, Frame
 
-__all__ = ["Assemble", "Cast", "CastParams"]
+__all__ = ["Assemble", "Cast", "CastParams", "ColumnStep"]
 
 
 class Assemble(RowStep):
@@ -98,8 +98,11 @@ class Cast(RowStep):
         if self.params.on_error == "reject":
             frame.reject(failed, code="NOT_CASTABLE", pointer=pointer, column=self.inputs[0], message=message)
         elif self.params.on_error == "fail":
-            rows = failed & ~frame.rejected
+            rows = failed & ~frame.gone
             if rows.any():
                 found: Any = f"in {rows.sum()} rows of the batch, the first at {np.argmax(rows)}"
                 message = f"{pointer}: step {self.id!r}: column {message} {found}; the spec says fail."
                 raise TransformError(message)
+
+
+ColumnStep: TypeAlias = Assemble | Cast

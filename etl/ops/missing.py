@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import numpy as np
 import pyarrow as pa
 from pydantic import Field, FiniteFloat, model_validator
 
-from etl.ops.base import FittedStep, Params, RowStep, State
+from etl.ops.base import Accumulator, FittedStep, Params, RowStep, State
 from etl.ops.codes import count_texts
 from etl.types import ColumnType
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from etl.frame import Column, Frame
 
-__all__ = ["Impute", "ImputeAccumulator", "ImputeParams", "ImputeState", "MissingFlag"]
+__all__ = ["Impute", "ImputeAccumulator", "ImputeParams", "ImputeState", "MissingFlag", "MissingStep"]
 
 
 class MissingFlag(RowStep):
@@ -114,7 +114,7 @@ class Impute(FittedStep[ImputeState]):
         return ImputeAccumulator(self.inputs[0], self.params.strategy)
 
 
-class ImputeAccumulator:
+class ImputeAccumulator(Accumulator[ImputeState]):
     """The column's numbers as they come, in canonical order, or the counts of its texts."""
 
     def __init__(self, column: str, strategy: str) -> None:
@@ -123,6 +123,10 @@ class ImputeAccumulator:
         self.strategy = strategy
         self.counts: Counter[str] = Counter()
         self.parts: list[npt.NDArray[np.float64]] = []
+
+    def fresh(self) -> ImputeAccumulator:
+        """An empty one that learns the same."""
+        return ImputeAccumulator(self.column, self.strategy)
 
     def update(self, frame: Frame) -> None:
         """Take in one batch."""
@@ -163,3 +167,6 @@ def _summary(values: npt.NDArray[np.float64], strategy: str) -> float:
         return float(np.quantile(values, 0.5, method="inverted_cdf"))
     distinct, counts = np.unique(values, return_counts=True)
     return float(distinct[np.argmax(counts)])
+
+
+MissingStep: TypeAlias = Impute | MissingFlag

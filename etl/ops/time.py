@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
 import pyarrow as pa
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from etl.frame import Column, Frame
     from etl.types import ArrowArray
 
-__all__ = ["DAY_MICROSECONDS", "Cyclical", "CyclicalParams", "DatePart", "DatePartParams", "integers_of"]
+__all__ = ["DAY_MICROSECONDS", "Cyclical", "CyclicalParams", "DatePart", "DatePartParams", "TimeStep", "integers_of"]
 
 DAY_MICROSECONDS = 86_400_000_000
 
@@ -132,3 +132,6 @@ _PARTS: dict[str, Callable[[npt.NDArray[np.int64], npt.NDArray[np.int64]], npt.N
     "doy": lambda days, _: days - _start(days, "Y") + 1,
     "iso_week": lambda days, _: _iso_week(days),
 }
+
+
+TimeStep: TypeAlias = Cyclical | DatePart

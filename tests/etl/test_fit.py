@@ -12,10 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from etl.errors import ContractError, SpecError
-from etl.fit import fit, passes
+from etl.fitting import fit, passes
 from etl.ops.base import FittedStep
 from etl.pipeline import Pipeline
 from etl.spec import read_spec
+from etl.training import Provenance
 from tests.etl.nasty import INF, join_of, spec_of
 from tests.etl.test_pipeline import RECIPE, REFERENCE, nasty_rows
 
@@ -93,7 +94,7 @@ def test_rejected_rows_teach_nothing_and_are_counted():
     """Rows that the contract or a step rejects are left out of what is learned, and provenance says how many."""
     batch = rows()
     spec = fit(recipe(), batches_of(batch, 37), {})
-    assert spec.provenance == {"rows": "400", "rejected": "8", "passes": "3"}
+    assert spec.provenance == Provenance(rows=400, rejected=8, passes=3)
     clean = batch.filter(pa.array(~(batch["x"].to_numpy() > 1e6)))
     again = fit(recipe(), batches_of(clean), {})
     assert (states(again)["z"].n, states(again)["w"].n) == (392, 392)
@@ -111,7 +112,7 @@ def test_an_integer_that_is_no_float_is_left_out():
     step = {"id": "z", "op": "standardize", "in": ["x"], "out": ["z"]}
     spec = spec_of([{"name": "x", "type": "int64"}], [step], fitted=False)
     fitted = fit(spec, lambda: [pa.record_batch({"x": [1, 3, 2**60]})], {})
-    assert (states(fitted)["z"].mean, fitted.provenance["rejected"]) == (2.0, "1")
+    assert (states(fitted)["z"].mean, (fitted.provenance or Provenance()).rejected) == (2.0, 1)
 
 
 @settings(max_examples=25, deadline=None)

@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from etl.errors import SpecError
-from etl.fit import fit
+from etl.fitting import fit
 from etl.pipeline import Pipeline
 from etl.spec import read_spec
 from tests.etl.nasty import FLOATS, INSTANTS, INT64S, TEXTS, arrow, bits, join_of, spec_of
@@ -47,7 +47,7 @@ STEPS = [
 JOIN = join_of(["string", "timestamp"], ["float64", "string"]).model_dump(mode="json", by_alias=True)
 TENSORS = [
     {"tensor": "dense", "from": ["f_z", "r", "f_na", "s_hot", "i_hot", "h_sin", "h_cos", "block", "week", "n_f", "i"]},
-    {"tensor": "ids", "dtype": "int64", "rank": 1, "from": ["s_id"]},
+    {"tensor": "ids", "dtype": "int64", "shape": [-1], "from": ["s_id"]},
 ]
 REFERENCE = pa.table(
     {

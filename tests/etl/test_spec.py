@@ -69,7 +69,7 @@ def problems(value, *, fitted=True, name="spec.json"):
         read_spec(text, name, fitted=fitted)
     found = []
     for line in str(caught.value).splitlines():
-        match = re.fullmatch(re.escape(name) + r":(\d+):(\d+): (?:(/\S*): )?(.+)", line)
+        match = re.fullmatch(re.escape(name) + r":(\d+):(\d+): (?:(/\S*): )?(.+?)(?: \[E-[A-Z-]+\])?", line)
         assert match, line
         found.append((int(match[1]), int(match[2]), match[3], match[4]))
     return found
@@ -93,7 +93,11 @@ def changed(*path, to):
     ("value", "pointer", "message"),
     [
         (changed("stepz", to=[]), "/stepz", 'unknown key "stepz". Did you mean "steps"?'),
-        (changed("format", to="scorespec/2"), "/format", "should be 'scorespec/1', found 'scorespec/2'."),
+        (
+            changed("format", to="scorespec/2"),
+            "/format",
+            "the format is scorespec/2, this release reads up to scorespec/1. Use a newer batchscore.",
+        ),
         (changed("format", to=None), "/format", 'key "format" is required.'),
         (changed("steps", 0, "op", to="clop"), "/steps/0/op", 'unknown op "clop". Did you mean "clip"?'),
         (changed("steps", 0, "op", to=None), "/steps/0/op", 'key "op" is required.'),
@@ -153,7 +157,16 @@ def changed(*path, to):
             "/outputs/tensors/0/from/0",
             "column 'y' is float64, a tensor of",
         ),
-        (changed("outputs", "tensors", 0, "rank", to=3), "/outputs/tensors/0/rank", "should be 1 or 2, found 3."),
+        (
+            changed("outputs", "tensors", 0, "shape", to=[2, 3]),
+            "/outputs/tensors/0",
+            "shape is -1 for the rows, then axes of 1 or more",
+        ),
+        (
+            changed("outputs", "tensors", 0, "shape", to=[-1, 3]),
+            "/outputs/tensors/0/shape",
+            "a row of shape [-1, 3] has 3 values, its columns have 1.",
+        ),
         (changed("semantics", to={"profile": "f64-v2"}), "/semantics/profile", "should be 'f64-v1', found 'f64-v2'."),
     ],
 )
@@ -167,14 +180,14 @@ def test_a_mistake_is_named_with_its_place_and_the_right_word(value, pointer, me
 def test_every_mistake_is_named_at_once():
     """A spec with mistakes everywhere is refused with all of them, in the order of the text."""
     value = document([X], [{**CLIP, "in": ["z"]}, {**CLIP, "out": ["y"]}], columns=["q", "x"])
-    value["outputs"]["tensors"].append({"tensor": "x", "rank": 1, "from": ["x", "x"]})
+    value["outputs"]["tensors"].append({"tensor": "x", "shape": [-1], "from": ["x", "x"]})
     assert [pointer for _, _, pointer, _ in problems(value)] == [
         "/steps/0/in/0",
         "/steps/1/id",
         "/steps/1/out/0",
         "/outputs/tensors/0/from/0",
         "/outputs/tensors/1/tensor",
-        "/outputs/tensors/1/rank",
+        "/outputs/tensors/1/shape",
     ]
 
 

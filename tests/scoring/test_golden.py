@@ -165,7 +165,7 @@ def test_golden_rows_of_a_lookup_bring_their_reference(tmp_path: Path) -> None:
     from tests.scoring.workshop import lookup_model
     from tests.spine.test_references import SPEC, airports
 
-    spec = SPEC.replace("type: float64", "type: int64").replace("X, from", "index, dtype: int64, rank: 1, from")
+    spec = SPEC.replace("type: float64", "type: int64").replace("X, from", "index, dtype: int64, shape: [-1], from")
     table = airports(["a", "b"], pa.int64())
     parts = parts_of(spec, lookup_model(), pa.table({"code": ["b", "a", "b"]}), [P])._replace(
         references={"airports": table}

@@ -166,7 +166,7 @@ def test_a_fork_during_a_load_does_not_hang(tmp_path: Path) -> None:
 @pytest.fixture
 def joined(tmp_path: Path) -> tuple[Work, dict[str, str]]:
     """Work whose spec joins a reference table, and the digests of the pinned table."""
-    spec = SPEC.replace("type: float64", "type: int64").replace("X, from", "index, dtype: int64, rank: 1, from")
+    spec = SPEC.replace("type: float64", "type: int64").replace("X, from", "index, dtype: int64, shape: [-1], from")
     table = airports(["a", "b", "c"], pa.int64())
     pq.write_table(table, tmp_path / "ref.parquet")
     parts = parts_of(spec, lookup_model(), table.select(["iata"]).rename_columns(["code"]), [P])

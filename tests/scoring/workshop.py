@@ -54,7 +54,7 @@ input:
   fields:
   - {name: index, type: int64, nullable: false}
   - {name: id, type: int64, role: id}
-outputs: {tensors: [{tensor: index, dtype: int64, rank: 1, from: [index]}]}
+outputs: {tensors: [{tensor: index, dtype: int64, shape: [-1], from: [index]}]}
 """
 
 VALUES = np.array([0.25, 0.5, 0.75, 1.0], dtype=np.float32)

@@ -1,14 +1,14 @@
-"""Numeric ops."""
+"""Ops that bring numbers to a common scale."""
 
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import numpy as np
 from pydantic import Field, FiniteFloat, model_validator
 
-from etl.ops.base import AsNumber, FittedStep, Params, RowStep, State, need_numeric
+from etl.ops.base import Accumulator, FittedStep, Params, RowStep, State, need_numeric
 from etl.types import ColumnType
 
 if TYPE_CHECKING:
@@ -18,8 +18,7 @@ __all__ = [
     "Clip",
     "ClipParams",
     "MomentsAccumulator",
-    "Ratio",
-    "RatioParams",
+    "ScalingStep",
     "Standardize",
     "StandardizeState",
 ]
@@ -63,37 +62,6 @@ class Clip(RowStep):
         return (values,)
 
 
-class RatioParams(Params):
-    """What a denominator of zero gives."""
-
-    on_zero: Literal["as_missing"] | AsNumber = Field(
-        default="as_missing", description="The result where the denominator is 0 or -0, whatever the numerator is."
-    )
-
-
-class Ratio(RowStep):
-    """First input ÷ second in float64. Missing where either is missing, and then `on_zero` has no say."""
-
-    op: Literal["ratio"]
-    params: RatioParams = RatioParams()
-    arity = (2, 1)
-
-    def infer(self, types: tuple[ColumnType, ...]) -> tuple[ColumnType, ...]:
-        """Two numbers in, float64 out."""
-        need_numeric(types)
-        return (ColumnType("float64"),)
-
-    def apply(self, frame: Frame, pointer: str) -> tuple[Column, ...]:  # noqa: ARG002  rejects no row
-        """Division of all rows, then repair of those that divided by zero."""
-        numerator, denominator = frame.float64(self.inputs[0]), frame.float64(self.inputs[1])
-        with np.errstate(all="ignore"):
-            quotient = numerator / denominator
-        on_zero = self.params.on_zero
-        by_zero = (denominator == 0) & ~np.isnan(numerator)
-        quotient[by_zero] = on_zero.as_value if isinstance(on_zero, AsNumber) else np.nan
-        return (quotient,)
-
-
 class StandardizeState(State):
     """Moments of the column at fit, over rows that have a value."""
 
@@ -125,7 +93,7 @@ class Standardize(FittedStep[StandardizeState]):
         return MomentsAccumulator(self.inputs[0])
 
 
-class MomentsAccumulator:
+class MomentsAccumulator(Accumulator[StandardizeState]):
     """Count, mean and M2, merged pairwise; least and largest, because rounding must not give a constant a spread.
 
     Chan, Golub, LeVeque: Updating formulae and a pairwise algorithm for computing sample variances (1979).
@@ -139,6 +107,10 @@ class MomentsAccumulator:
         self.m2 = 0.0
         self.least = math.inf
         self.largest = -math.inf
+
+    def fresh(self) -> MomentsAccumulator:
+        """An empty one for the same column."""
+        return MomentsAccumulator(self.column)
 
     def update(self, frame: Frame) -> None:
         """Take in one batch."""
@@ -176,3 +148,6 @@ class MomentsAccumulator:
             message = f"column {self.column!r} holds ±inf or numbers whose squares overflow; clip it first"
             raise ValueError(message)
         return StandardizeState(mean=self.mean, std=math.sqrt(self.m2 / self.n), n=self.n)
+
+
+ScalingStep: TypeAlias = Clip | Standardize

@@ -1,0 +1,290 @@
+"""Learn the state of a recipe's steps from data, in as few passes over it as its steps allow.
+
+A pass learns every step whose inputs need nothing that is not learned yet; a step behind such a step waits for the next
+pass. Exact quantiles of many distinct values take further passes. Each piece of the data, such as a row group, gives a
+partial state, and they are merged in the order of the pieces. What is learned is exact, so the same rows give the same
+state to the byte, in whatever pieces and by however many workers.
+
+A row that the contract rejects, or a step that can be applied in that pass, is left out of everything learned in it, as
+is a row that a filter leaves out.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.dataset
+
+from etl.errors import SpecError
+from etl.ops.base import Accumulator, FittedStep
+from etl.pipeline import apply_step, index_references, run_relational
+from etl.profiling import ProfileAccumulator
+from etl.spec import Spec, trace
+from etl.training import Provenance
+
+if TYPE_CHECKING:
+    from etl.frame import Frame
+    from etl.ops.base import RowStep
+    from etl.ops.lookup import ReferenceTable
+
+__all__ = ["Learned", "Pass", "Piece", "RunPass", "fit", "fit_by", "learn_piece", "passes", "pieces_of"]
+
+
+class Piece(NamedTuple):
+    """Rows that are learned together, such as a row group."""
+
+    name: str
+    """For errors; where it is empty, a batch is named by its number."""
+    batches: Callable[[], Iterable[pa.RecordBatch]]
+    """Gives the same batches in the same order each time, since each pass reads them anew."""
+
+
+_AHEAD = 2
+"""Pieces a worker that may be learned before the first of them is merged."""
+
+
+def passes(recipe: Spec) -> tuple[tuple[str, ...], ...]:
+    """Ids of the steps that each pass over the data learns; empty where nothing is to be learned.
+
+    A step with quantiles may take up to `most_extra_passes` more, and what reads it then waits for those.
+    """
+    level_of_column: dict[str, int] = {}
+    levels: dict[int, list[str]] = {}
+    for step in recipe.steps:
+        level = max((level_of_column.get(name, 0) for name in step.reads), default=0)
+        if not step.is_fitted:
+            levels.setdefault(level, []).append(step.id)
+            level += 1
+        level_of_column.update(dict.fromkeys(step.outputs, level))
+    return tuple(tuple(levels[level]) for level in sorted(levels))
+
+
+class Pass(NamedTuple):
+    """What one pass over the data does: data, so that it can be sent to a worker."""
+
+    spec: Spec
+    """The recipe with what earlier passes learned."""
+    templates: dict[str, Accumulator[Any]]
+    """An empty accumulator for each thing that the pass learns: a step by its id, a profile by `_PROFILE` and field."""
+
+
+class Learned:
+    """What was learned from some rows."""
+
+    def __init__(self, templates: Mapping[str, Accumulator[Any]]) -> None:
+        """Start empty."""
+        self.rows = 0
+        self.rejected = 0
+        self.filtered = 0
+        self.begin_anew(templates)
+
+    def begin_anew(self, templates: Mapping[str, Accumulator[Any]]) -> None:
+        """Forget what was learned, but not the rows that were counted."""
+        self.states = {name: template.fresh() for name, template in templates.items()}
+
+    def update(self, frame: Frame) -> None:
+        """Take in a batch, no row of which is rejected or filtered."""
+        for state in self.states.values():
+            state.update(frame)
+
+    def merge(self, later: Learned) -> None:
+        """Take in what was learned from rows that come later in canonical order."""
+        for name, state in later.states.items():
+            self.states[name].merge(state)
+        self.rows += later.rows
+        self.rejected += later.rejected
+        self.filtered += later.filtered
+
+
+RunPass: TypeAlias = Callable[[Pass], Learned]
+"""Runs a pass over all data: in this process, or as Spark tasks."""
+
+
+def fit(recipe: Spec, data: Any, references: Mapping[str, pa.Table] | None = None, *, workers: int = 1) -> Spec:
+    """The recipe with what its steps learn from data, which may be anything that `pieces_of` takes.
+
+    `workers` threads learn pieces side by side; the result is the same to the byte for any number of them.
+
+    Raises:
+        TypeError: the data is of no kind that is known.
+        SpecError, ContractError, TransformError: as `fit_by` says.
+    """
+    pieces = pieces_of(data)
+    tables = index_references(recipe, references or {})
+
+    def run(work: Pass) -> Learned:
+        total = Learned(work.templates)
+        for part in _in_order(pieces, partial(learn_piece, work, tables), workers):
+            total.merge(part)
+        return total
+
+    return fit_by(recipe, run)
+
+
+def pieces_of(data: Any) -> Sequence[Piece]:
+    """Pieces in canonical order: of an Arrow table or batch, a `pyarrow.dataset`, a pandas frame, a sequence of pieces,
+    or a function that gives the same batches each time it is called.
+
+    Raises:
+        TypeError: it is none of these.
+    """  # noqa: D205  the kinds are one sentence
+    if isinstance(data, pa.RecordBatch):
+        return [Piece("", lambda: [data])]
+    if isinstance(data, pa.Table):
+        return [Piece("", lambda: data.combine_chunks().to_batches())]
+    if isinstance(data, pyarrow.dataset.Dataset):
+        return [
+            Piece(f"{part.path} row groups {[group.id for group in part.row_groups]}", part.to_batches)
+            for fragment in data.get_fragments()
+            for part in (fragment.split_by_row_group() if hasattr(fragment, "split_by_row_group") else [fragment])
+        ]
+    if callable(data):
+        return [Piece("", data)]
+    if isinstance(data, Sequence) and all(isinstance(part, Piece) for part in data):
+        return data
+    if type(data).__module__.partition(".")[0] == "pandas":
+        return pieces_of(pa.Table.from_pandas(data, preserve_index=False))
+    message = f"cannot learn from {type(data).__name__}; give an Arrow table or dataset, or a pandas frame"
+    raise TypeError(message)
+
+
+def fit_by(recipe: Spec, run: RunPass) -> Spec:
+    """The recipe with what its steps learn. Steps that have a state keep it, and a recipe without others is returned.
+
+    `reference` and `provenance` (rows, rejected and filtered ones of the last pass, which applies the most steps) are
+    filled in; `integrity` is not.
+
+    Raises:
+        SpecError: the recipe is inconsistent, a reference is not given, or a step finds nothing to learn from.
+        ContractError: a batch or a reference table breaks its contract.
+        TransformError: a value breaks a step whose spec says `fail`.
+    """
+    recipe.schemas()
+    spec, count = recipe, 0
+    waiting: dict[str, Accumulator[Any]] = _profiles(recipe) if passes(recipe) else {}
+    while templates := {**waiting, **_ready(spec, waiting)}:
+        learned = run(Pass(spec, templates))
+        count += 1
+        spec, waiting = _settle(spec, learned)
+        facts = {"rows": learned.rows, "rejected": learned.rejected, "filtered": learned.filtered, "passes": count}
+        before = recipe.provenance or Provenance()
+        spec = spec.model_copy(update={"provenance": before.model_copy(update=facts)})
+    _, problems = trace(spec)
+    if problems:
+        raise SpecError("\n".join(f"{problem.pointer}: {problem.message}" for problem in problems))
+    return spec
+
+
+_PROFILE = "reference "
+"""Before the name of a field, where no step's id can be the same."""
+
+
+def _profiles(recipe: Spec) -> dict[str, Accumulator[Any]]:
+    return {f"{_PROFILE}{field.name}": ProfileAccumulator.of(field) for field in recipe.input.fields}
+
+
+def _ready(spec: Spec, waiting: Mapping[str, Accumulator[Any]]) -> dict[str, Accumulator[Any]]:
+    """An accumulator for each step that can be learned now and has not begun."""
+    unknown: set[str] = set()
+    found: dict[str, Accumulator[Any]] = {}
+    for step in spec.steps:
+        is_reachable = unknown.isdisjoint(step.reads)
+        if isinstance(step, FittedStep) and not step.is_fitted and is_reachable and step.id not in waiting:
+            found[step.id] = step.accumulator()
+        if not step.is_fitted or not is_reachable:
+            unknown.update(step.outputs)
+    return found
+
+
+def _settle(spec: Spec, learned: Learned) -> tuple[Spec, dict[str, Accumulator[Any]]]:
+    """The spec with what the pass told, and what is to be learned in one more."""
+    waiting = {name: more for name, state in learned.states.items() if (more := state.narrow()) is not None}
+    problems: list[str] = []
+    steps: list[RowStep] = []
+    for index, step in enumerate(spec.steps):
+        if step.id not in learned.states or step.id in waiting:
+            steps.append(step)
+            continue
+        try:
+            steps.append(step.model_copy(update={"state": learned.states[step.id].finish()}))
+        except ValueError as error:
+            problems.append(f"/steps/{index}: step {step.id!r} ({step.op}) cannot be fitted: {error}.")
+    if problems:
+        raise SpecError("\n".join(problems))
+    profiles = {
+        name.removeprefix(_PROFILE): state.finish()
+        for name, state in learned.states.items()
+        if name.startswith(_PROFILE) and name not in waiting
+    }
+    order = [field.name for field in spec.input.fields]
+    known = {**spec.reference, **profiles}
+    reference = {name: known[name] for name in order if name in known}
+    return spec.model_copy(update={"steps": tuple(steps), "reference": reference}), waiting
+
+
+class _Learner(NamedTuple):
+    """One batch in one pass."""
+
+    work: Pass
+    tables: Mapping[str, ReferenceTable]
+    where: str
+
+    def learn(self, batch: pa.RecordBatch) -> Learned:
+        """What the batch teaches: a row that some rule rejects, or a filter leaves out, teaches nothing."""
+        self.work.spec.input.check_schema(batch.schema, self.where)
+        learned = Learned(self.work.templates)
+        learned.rows = batch.num_rows
+        frame = self._frame(batch)
+        learned.update(frame)
+        # Reading a column as numbers may have rejected rows too, so what was learned with them is thrown away.
+        while frame.rejections or frame.filtered is not None:
+            left_out = 0 if frame.filtered is None else int(frame.filtered.sum())
+            kept = np.flatnonzero(~frame.gone)
+            learned.filtered += left_out
+            learned.rejected += batch.num_rows - kept.size - left_out
+            batch = batch.take(kept)
+            frame = self._frame(batch)
+            learned.begin_anew(self.work.templates)
+            learned.update(frame)
+        return learned
+
+    def _frame(self, batch: pa.RecordBatch) -> Frame:
+        """The batch with the columns of every step that can be applied so far."""
+        frame = self.work.spec.input.apply(batch, self.where)
+        run_relational(self.work.spec, self.tables, frame)
+        absent: set[str] = set()
+        for index, step in enumerate(self.work.spec.steps):
+            if step.is_fitted and absent.isdisjoint(step.reads):
+                apply_step(step, frame, f"/steps/{index}")
+            else:
+                absent.update(step.outputs)
+        return frame
+
+
+def learn_piece(work: Pass, tables: Mapping[str, ReferenceTable], piece: Piece) -> Learned:
+    """What a piece teaches."""
+    total = Learned(work.templates)
+    for number, batch in enumerate(piece.batches()):
+        total.merge(_Learner(work, tables, piece.name or f"batch {number}").learn(batch))
+    return total
+
+
+def _in_order(pieces: Sequence[Piece], learn_one: Callable[[Piece], Learned], workers: int) -> Iterator[Learned]:
+    """What each piece teaches, in their order; few are held at once."""
+    if workers == 1:
+        yield from map(learn_one, pieces)
+        return
+    running: deque[Any] = deque()
+    with ThreadPoolExecutor(workers) as threads:
+        for piece in pieces:
+            running.append(threads.submit(learn_one, piece))
+            if len(running) >= workers * _AHEAD:
+                yield running.popleft().result()
+        while running:
+            yield running.popleft().result()

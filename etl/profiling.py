@@ -1,0 +1,101 @@
+"""Training statistics of input fields, learned in the same passes as the steps' state."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from etl.ops.base import Accumulator
+from etl.ops.codes import count_texts
+from etl.partials.quantiles import Quantiles
+from etl.training import FieldProfile
+
+if TYPE_CHECKING:
+    from etl.contract import InputField
+    from etl.frame import Frame
+
+__all__ = ["ProfileAccumulator"]
+
+_PROBABILITIES = (0.0, 0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99, 1.0)
+_MOST_TEXTS = 20
+"""Texts that a profile names."""
+
+_MOST_DISTINCT = 100_000
+"""Texts that are counted; a field of more is one of ids, whose most frequent ones say nothing."""
+
+
+class ProfileAccumulator(Accumulator[FieldProfile]):
+    """Rows, missing ones, and quantiles of a number or the most frequent texts."""
+
+    def __init__(self, column: str, *, is_numeric: bool, counts_texts: bool) -> None:
+        """Start empty for one column."""
+        self.column = column
+        self.n = 0
+        self.missing = 0
+        self.quantiles = Quantiles(_PROBABILITIES) if is_numeric else None
+        self.counts: Counter[str] | None = Counter() if counts_texts else None
+
+    @classmethod
+    def of(cls, field: InputField) -> ProfileAccumulator:
+        """For an input field; of personal data, and of ids, only the missing rows are counted."""
+        is_open = not field.pii and field.role != "id"
+        return cls(
+            field.name,
+            is_numeric=is_open and field.type.is_numeric,
+            counts_texts=is_open and field.type.kind == "string",
+        )
+
+    def fresh(self) -> ProfileAccumulator:
+        """An empty one that learns the same."""
+        made = ProfileAccumulator(self.column, is_numeric=False, counts_texts=self.counts is not None)
+        made.quantiles = None if self.quantiles is None else self.quantiles.fresh()
+        return made
+
+    def update(self, frame: Frame) -> None:
+        """Take in one batch."""
+        self.n += frame.rows
+        self.missing += int(frame.missing(self.column).sum())
+        if self.quantiles is not None:
+            values = frame.float64(self.column)
+            self.quantiles.update(values[~np.isnan(values)])
+        if self.counts is not None:
+            self.counts.update(count_texts(frame.arrow(self.column)))
+            self._give_up_where_many()
+
+    def merge(self, later: ProfileAccumulator) -> None:
+        """Take in later rows."""
+        self.n += later.n
+        self.missing += later.missing
+        if self.quantiles is not None and later.quantiles is not None:
+            self.quantiles.merge(later.quantiles)
+        if self.counts is None or later.counts is None:
+            self.counts = None
+        else:
+            self.counts.update(later.counts)
+            self._give_up_where_many()
+
+    def _give_up_where_many(self) -> None:
+        """More texts in a part are more in the whole: giving up does not depend on how the rows were cut."""
+        if self.counts is not None and len(self.counts) > _MOST_DISTINCT:
+            self.counts = None
+
+    def narrow(self) -> ProfileAccumulator | None:
+        """The same counts once more, with the quantiles that are not known yet."""
+        more = None if self.quantiles is None else self.quantiles.narrow()
+        if more is None:
+            return None
+        made = self.fresh()
+        made.quantiles = more
+        return made
+
+    def finish(self) -> FieldProfile:
+        """What is known; a field without values has no quantiles."""
+        quantiles: dict[str, float] = {}
+        if self.quantiles is not None and self.quantiles.n:
+            pairs = zip(_PROBABILITIES, self.quantiles.values(), strict=True)
+            quantiles = {f"{probability:g}": value for probability, value in pairs if math.isfinite(value)}
+        ranked = sorted((self.counts or {}).items(), key=lambda entry: (-entry[1], entry[0].encode()))
+        return FieldProfile(n=self.n, missing=self.missing, quantiles=quantiles, top=tuple(ranked[:_MOST_TEXTS]))
