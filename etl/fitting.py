@@ -22,8 +22,9 @@ import pyarrow as pa
 import pyarrow.dataset
 
 from etl.errors import SpecError
+from etl.golden import golden_rows
 from etl.ops.base import Accumulator, FittedStep
-from etl.pipeline import apply_step, index_references, run_relational
+from etl.pipeline import index_references, run_relational
 from etl.profiling import ProfileAccumulator
 from etl.spec import Spec, trace
 from etl.training import Provenance
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
     from etl.ops.base import RowStep
     from etl.ops.lookup import ReferenceTable
 
-__all__ = ["Learned", "Pass", "Piece", "RunPass", "fit", "fit_by", "learn_piece", "passes", "pieces_of"]
+__all__ = ["Learned", "Pass", "Piece", "RunPass", "fit", "fit_by", "learn_piece", "passes", "pieces_of", "with_golden"]
 
 
 class Piece(NamedTuple):
@@ -124,7 +125,20 @@ def fit(recipe: Spec, data: Any, references: Mapping[str, pa.Table] | None = Non
             total.merge(part)
         return total
 
-    return fit_by(recipe, run)
+    fitted = fit_by(recipe, run)
+    if fitted is recipe:
+        return recipe
+    first = next((batch for piece in pieces for batch in piece.batches() if batch.num_rows), None)
+    return fitted if first is None else with_golden(fitted, tables, first)
+
+
+def with_golden(spec: Spec, tables: Mapping[str, ReferenceTable], batch: pa.RecordBatch) -> Spec:
+    """The fitted spec with golden rows out of a batch, the first one of its data, and sealed."""
+    frame = spec.input.apply(batch, "golden rows")
+    run_relational(spec, tables, frame)
+    for index, step in enumerate(spec.steps):
+        step.run(frame, f"/steps/{index}")
+    return spec.model_copy(update={"golden": golden_rows(spec, batch, frame)}).sealed()
 
 
 def pieces_of(data: Any) -> Sequence[Piece]:
@@ -261,7 +275,7 @@ class _Learner(NamedTuple):
         absent: set[str] = set()
         for index, step in enumerate(self.work.spec.steps):
             if step.is_fitted and absent.isdisjoint(step.reads):
-                apply_step(step, frame, f"/steps/{index}")
+                step.run(frame, f"/steps/{index}")
             else:
                 absent.update(step.outputs)
         return frame

@@ -91,6 +91,10 @@ class Frame:
         """The column as it was written."""
         return self._columns[name]
 
+    def __contains__(self, name: object) -> bool:
+        """Whether the column is there."""
+        return name in self._columns
+
     def __setitem__(self, name: str, column: Column) -> None:
         """Write a new column."""
         self._columns[name] = column

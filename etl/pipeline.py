@@ -8,6 +8,7 @@ import numpy as np
 
 from etl.errors import SpecError
 from etl.frame import once
+from etl.golden import replay
 from etl.ops.lookup import LookupJoin, ReferenceTable
 from etl.tensors import tensor_of
 
@@ -18,10 +19,9 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from etl.frame import Frame, Rejection
-    from etl.ops.base import RowStep
     from etl.spec import Spec
 
-__all__ = ["Features", "Pipeline", "apply_step", "index_references", "run_relational"]
+__all__ = ["Features", "Pipeline", "index_references", "run_relational"]
 
 
 class Features(NamedTuple):
@@ -42,15 +42,16 @@ class Pipeline:
     """A fitted spec with its reference tables indexed; made once per worker."""
 
     def __init__(self, spec: Spec, references: Mapping[str, pa.Table]) -> None:
-        """Bind the spec to its reference tables, by the name each `lookup_join` gives.
+        """Replay the spec's golden rows, and bind it to its reference tables, by the name each `lookup_join` gives.
 
         Raises:
-            SpecError: the spec is not fitted, or a reference is not given.
+            SpecError: the spec is not fitted, makes something else of its golden rows, or a reference is not given.
             ContractError: a reference table is not as the spec declares it.
         """
         if not spec.is_fitted:
             message = f"spec {spec.spec_id} is a recipe: run `batchscore fit` to learn its state"
             raise SpecError(message)
+        replay(spec)
         self.spec = spec
         self._tables = index_references(spec, references)
 
@@ -80,7 +81,7 @@ class Pipeline:
         """Write every step's columns into the frame."""
         run_relational(self.spec, self._tables, frame)
         for index, step in enumerate(self.spec.steps):
-            apply_step(step, frame, f"/steps/{index}")
+            step.run(frame, f"/steps/{index}")
 
 
 _NO_ROWS = np.empty(0, dtype=np.int64)
@@ -114,12 +115,4 @@ def run_relational(spec: Spec, tables: Mapping[str, ReferenceTable], frame: Fram
             for name, column in zip(step.outputs, step.join(frame, tables[step.id], pointer), strict=True):
                 frame[name] = column
         else:
-            apply_step(step, frame, pointer)
-
-
-def apply_step(step: RowStep, frame: Frame, pointer: str) -> None:
-    """Write the columns of one step into the frame."""
-    for name, column in zip(step.outputs, step.apply(frame, pointer), strict=True):
-        frame[name] = column
-    for name in step.dropped:
-        frame.drop(name)
+            step.run(frame, pointer)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
+from etl.artifacts import ReadArtifact, resolved
 from etl.contract import Contract
 from etl.documents import Document, Strict, canonical_json, sha256_hex
 from etl.errors import SpecError
@@ -21,7 +22,12 @@ from etl.training import FieldProfile, GoldenRow, Integrity, Provenance
 from etl.types import ColumnType, Schema
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import pyarrow as pa
+
     from etl.ops.base import Step
+    from etl.transforming import Transformed
 
 __all__ = ["FORMAT", "Outputs", "Semantics", "Spec", "TensorOutput", "read_spec", "trace"]
 
@@ -105,14 +111,22 @@ class Spec(Document):
             raise SpecError("\n".join(f"{problem.pointer}: {problem.message}" for problem in problems))
         return schemas
 
+    def transform(self, data: Any, references: Mapping[str, pa.Table] | None = None) -> Transformed:
+        """What the spec makes of an Arrow table or batch, or a pandas frame; see `etl.transforming.transform`."""
+        from etl.transforming import transform  # noqa: PLC0415  what runs a spec is above what a spec is
+
+        return transform(self, data, references)
+
     def widths(self) -> dict[str, int]:
         """Width of each tensor by name."""
         _, last = self.schemas()[-1]
         return {tensor.tensor: sum(last[name].width for name in tensor.columns) for tensor in self.outputs.tensors}
 
 
-def read_spec(text: str, name: str, *, fitted: bool = True) -> Spec:
+def read_spec(text: str, name: str, *, fitted: bool = True, artifacts: ReadArtifact = lambda _: None) -> Spec:
     """Parse and check a spec (`fitted=False`: a recipe will do) from JSON or YAML.
+
+    `artifacts` gives the files of large states, which lie beside the spec.
 
     Raises:
         SpecError: with every problem, one a line, by file, line, column and JSON pointer.
@@ -122,12 +136,14 @@ def read_spec(text: str, name: str, *, fitted: bool = True) -> Spec:
     except ValueError as error:
         raise SpecError(str(error)) from error
     try:
-        source = source._replace(value=migrated(source.value))
+        value, problems = resolved(migrated(source.value), artifacts)
     except ValueError as error:
         raise SpecError(
             "\n".join(problem_lines([Problem("/format", f"{error}.", "E-VERSION")], source, with_code=True))
         ) from error
-    spec, problems = parse(Spec, source)
+    spec = None
+    if not problems:
+        spec, problems = parse(Spec, source._replace(value=value))
     if spec is not None:
         problems = _all_problems(spec, fitted=fitted)
     if spec is None or problems:

@@ -126,7 +126,8 @@ def audit(storage: Storage, folder: str) -> AuditedBundle:
     spec = None
     if bundle.spec in files:
         try:
-            spec = read_spec(files[bundle.spec].decode(errors="replace"), f"{folder}/{bundle.spec}")
+            written = files[bundle.spec].decode(errors="replace")
+            spec = read_spec(written, f"{folder}/{bundle.spec}", artifacts=files.get)
             problems.extend(misfits(bundle, spec))
         except SpecError as error:
             if not problems:

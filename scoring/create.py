@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import pyarrow as pa
 
+from etl.artifacts import stored
 from etl.documents import canonical_json, sha256_hex
 from etl.pipeline import Pipeline
 from scoring.bundle import BUNDLE_FILE, AuditedBundle, Bundle, FileDigest, Golden, audit, misfits
@@ -70,7 +71,8 @@ def create_bundle(storage: Storage, folder: str, parts: BundleParts) -> AuditedB
     if problems:
         raise BundleError(f"{parts.name}: {'; '.join(problems)}. Nothing was written.")
     golden, golden_files = _golden(parts, session)
-    files = {"model.onnx": parts.model, "etl.json": parts.spec.to_bytes(), **golden_files}
+    spec_files = stored(parts.spec)
+    files = {"model.onnx": parts.model, "etl.json": spec_files.text, **spec_files.artifacts, **golden_files}
     digests = {name: FileDigest(bytes=len(data), sha256=sha256_hex(data)) for name, data in files.items()}
     bundle = draft.model_copy(update={"files": digests, "golden": golden})
     for name, data in files.items():

@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from etl.pipeline import Pipeline
+from etl.ulp import ulp_distance
 from scoring.errors import GoldenError
 
 if TYPE_CHECKING:
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from scoring.bundle import AuditedBundle, Tolerance
     from scoring.session import Session
 
-__all__ = ["Deviation", "arrow_bytes", "arrow_table", "replay", "ulp_distance"]
+__all__ = ["Deviation", "arrow_bytes", "arrow_table", "replay"]
 
 
 class Deviation(NamedTuple):
@@ -111,22 +112,6 @@ def _wanted(expected: pa.Table, name: str, what: str, *, rows: int) -> ArrowArra
         message = f"{what} has {expected.num_rows} golden rows, here there are {rows}."
         raise GoldenError(message)
     return expected.column(name).combine_chunks()
-
-
-def ulp_distance(found: np.ndarray, wanted: np.ndarray) -> np.ndarray:
-    """Steps between representable numbers; NaN equals NaN alone. Values that are no floats are equal or far apart."""
-    far = np.iinfo(np.int32).max
-    if not np.issubdtype(found.dtype, np.floating):
-        return np.where(found == wanted, 0, far)
-    integer = np.int32 if found.dtype == np.float32 else np.int64
-    ordered = []
-    for values in (found, wanted.astype(found.dtype, copy=False)):
-        # The bits as an integer, made monotonic over the sign.
-        bits = values.view(integer).astype(object if integer is np.int64 else np.int64)
-        ordered.append(np.where(bits < 0, np.iinfo(integer).min - bits, bits))
-    distance = np.abs(ordered[0] - ordered[1])
-    missing = np.isnan(found), np.isnan(wanted)
-    return np.where(missing[0] | missing[1], np.where(missing[0] & missing[1], 0, far), distance)
 
 
 def _compare_outputs(outputs: dict[str, ArrowArray], expected: pa.Table, tolerance: Tolerance) -> float:

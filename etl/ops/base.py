@@ -107,6 +107,13 @@ class RowStep(Step):
     def apply(self, frame: Frame, pointer: str) -> tuple[Column, ...]:
         """The output columns, each of `frame.rows` rows. `pointer` is the step's place, for rejections."""
 
+    def run(self, frame: Frame, pointer: str) -> None:
+        """Write the step's columns into the frame, and forget those that it drops."""
+        for name, column in zip(self.outputs, self.apply(frame, pointer), strict=True):
+            frame[name] = column
+        for name in self.dropped:
+            frame.drop(name)
+
 
 class Accumulator(ABC, Generic[StateT_co]):
     """What a step has learned so far: one for each row group, merged in canonical order (file, row group).

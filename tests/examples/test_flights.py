@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
-from etl.fit import fit
+from etl.fitting import fit
 from etl.local import LocalStorage
 from etl.pipeline import Pipeline
 from etl.spec import read_spec

@@ -10,11 +10,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from etl.ulp import ulp_distance
 from etl.errors import ContractError
 from scoring.bundle import AuditedBundle, Tolerance, audit
 from scoring.create import create_bundle
 from scoring.errors import BundleError, GoldenError
-from scoring.golden import arrow_bytes, arrow_table, replay, ulp_distance
+from scoring.golden import arrow_bytes, arrow_table, replay
 from scoring.session import Session, SessionOptions
 from tests.scoring.test_bundle import change, replace_file
 from tests.scoring.workshop import (

@@ -1,0 +1,98 @@
+from __future__ import annotations
+
+import json
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from etl.artifacts import MOST_INLINE, stored
+from etl.errors import SpecError
+from etl.fitting import fit
+from etl.spec import read_spec
+from tests.etl.nasty import spec_of
+
+STEPS = [
+    {"id": "few", "op": "string_index", "in": ["a"], "out": ["ai"]},
+    {"id": "many", "op": "string_index", "in": ["b"], "out": ["bi"]},
+]
+
+
+def fitted(entries):
+    """Return a spec with a small vocabulary and one of so many entries."""
+    fields = [{"name": name, "type": "string"} for name in ("a", "b")]
+    recipe = spec_of(fields, STEPS, dtype="int64", fitted=False)
+    texts = [f"entry\n{number} 漢" for number in range(entries)]
+    return fit(recipe, pa.table({"a": ["x"] * entries, "b": texts}))
+
+
+def test_a_large_state_lies_beside_the_spec():
+    """A state above 1,000 entries is a Parquet file of its own, one of 1,000 stands in the spec."""
+    assert stored(fitted(MOST_INLINE)).artifacts == {}
+    spec = fitted(MOST_INLINE + 1)
+    files = stored(spec)
+    assert list(files.artifacts) == ["many.pq"]
+    steps = {step["id"]: step["state"] for step in json.loads(files.text)["steps"]}
+    assert set(steps["many"]) == {"$artifact", "sha256", "rows"}
+    assert "vocab" in steps["few"]
+    table = pq.read_table(pa.BufferReader(files.artifacts["many.pq"]))
+    assert sorted(table["vocab"].to_pylist()) == sorted(f"entry\n{number} 漢" for number in range(MOST_INLINE + 1))
+
+
+def test_where_the_state_lies_changes_nothing():
+    """A spec read with its files is equal to the one that was stored, and so is its digest."""
+    spec = fitted(3000)
+    files = stored(spec)
+    again = read_spec(files.text.decode(), "etl.json", artifacts=files.artifacts.get)
+    assert again == spec
+    assert again.digest == spec.digest
+    assert stored(again) == files
+
+
+def changed(**state):
+    """Return the text of a spec whose large state says something else, and its files."""
+    files = stored(fitted(2000))
+    value = json.loads(files.text)
+    value["steps"][1]["state"].update(state)
+    return json.dumps(value), files.artifacts
+
+
+@pytest.mark.parametrize(
+    ("state", "files", "pointer", "message"),
+    [
+        ({}, {}, "/steps/1/state/$artifact", "file many.pq is not beside the spec."),
+        ({"$artifact": "../many.pq"}, None, "/steps/1/state/$artifact", "the name of a file beside the spec is"),
+        ({"$artifact": "/etc/passwd"}, None, "/steps/1/state/$artifact", "the name of a file beside the spec is"),
+        ({"$artifact": 5}, None, "/steps/1/state/$artifact", "the name of a file beside the spec is"),
+        ({"sha256": "0" * 64}, None, "/steps/1/state/sha256", "it is not the one that the spec was fitted with."),
+        ({}, {"many.pq": b"PAR1"}, "/steps/1/state/sha256", "it is not the one that the spec was fitted with."),
+        ({"rows": 7}, None, "/steps/1/state/rows", "file many.pq has 2000 rows, found 7."),
+        ({"counts": [1]}, None, "/steps/1/state/counts", "is in file many.pq already; a state has it once."),
+    ],
+)
+def test_a_file_that_is_not_the_one_is_refused(state, files, pointer, message):
+    """A file that is absent, elsewhere, changed or of another length is refused with its place."""
+    text, there = changed(**state)
+    there = there if files is None else files
+    with pytest.raises(SpecError) as caught:
+        read_spec(text, "etl.json", artifacts=there.get)
+    assert f" {pointer}: " in str(caught.value)
+    assert message in str(caught.value)
+
+
+def test_bytes_that_are_no_parquet_are_refused():
+    """A file with the right digest that is no Parquet is refused, not raised as an error of pyarrow."""
+    from etl.documents import sha256_hex
+
+    text, _ = changed(sha256=sha256_hex(b"nonsense"))
+    with pytest.raises(SpecError, match=r"file many\.pq is no Parquet"):
+        read_spec(text, "etl.json", artifacts={"many.pq": b"nonsense"}.get)
+
+
+def test_a_sealed_spec_that_was_changed_is_refused():
+    """A spec whose content is no longer what its own digest says is refused, with the digest that it has."""
+    spec = fitted(5)
+    value = json.loads(spec.to_bytes())
+    value["steps"][0]["state"]["counts"] = [6]
+    with pytest.raises(SpecError, match=r"/integrity/content_sha256: the content has SHA-256 [0-9a-f]{64}: it was cha"):
+        read_spec(json.dumps(value), "etl.json")

@@ -1,0 +1,194 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from etl.errors import SpecError
+from etl.fitting import fit
+from etl.golden import MOST_ROWS
+from etl.pipeline import Pipeline
+from etl.plain import array_of, plain_values
+from etl.spec import Spec, read_spec
+from etl.types import ColumnType
+from tests.etl.nasty import DATES, FLOATS, INSTANTS, INT64S, TEXTS, arrow, spec_of
+from tests.etl.test_pipeline import RECIPE, REFERENCE, nasty_rows
+
+FIELDS = [
+    {"name": "x", "type": "float64"},
+    {"name": "s", "type": "string"},
+    {"name": "t", "type": "timestamp"},
+]
+STEPS = [
+    {"id": "i", "op": "impute", "in": ["x"], "out": ["xi"], "params": {"strategy": "mean"}},
+    {"id": "z", "op": "standardize", "in": ["xi"], "out": ["xz"]},
+    {"id": "o", "op": "one_hot", "in": ["s"], "out": ["so"]},
+    {"id": "h", "op": "date_part", "in": ["t"], "out": ["th"], "params": {"part": "hour"}},
+    {"id": "c", "op": "cyclical", "in": ["th"], "out": ["ts", "tc"], "params": {"period": 24}},
+]
+
+
+def rows(**changed):
+    """Return training rows, some of them without values."""
+    rng = np.random.default_rng(3)
+    count = 200
+    x = rng.standard_normal(count) * 10
+    x[7] = np.nan
+    columns = {
+        "x": pa.array(x),
+        "s": pa.array(rng.choice(["a", "b", "ß"], count), mask=np.arange(count) == 30),
+        "t": pa.array(rng.integers(-(10**15), 10**15, count), pa.timestamp("us", "UTC")),
+    }
+    return pa.table({**columns, **changed})
+
+
+def fitted(fields=FIELDS, steps=STEPS, data=None):
+    """Return a spec with golden rows."""
+    recipe = spec_of(fields, steps, columns=["xz", "so", "ts", "tc"], fitted=False)
+    return fit(recipe, rows() if data is None else data)
+
+
+def damaged(spec: Spec, *path, to) -> Spec:
+    """Return a spec with one value changed, sealed anew: as if the op itself had changed."""
+    value = json.loads(spec.to_bytes())
+    value.pop("integrity")
+    node = value
+    for part in path[:-1]:
+        node = node[part]
+    node[path[-1]] = to(node[path[-1]])
+    return read_spec(json.dumps(value), "etl.json").sealed()
+
+
+def test_a_fit_keeps_rows_that_exercise_the_spec():
+    """Golden rows hold a row without each value, the least and the largest number, and every column that is made."""
+    spec = fitted()
+    assert 0 < len(spec.golden) <= MOST_ROWS
+    data = rows()
+    x = data["x"].to_numpy()
+    given = [row.given for row in spec.golden]
+    assert {"x": "nan"}.items() <= next(row for row in given if row["x"] == "nan").items()
+    assert any(row["s"] is None for row in given)
+    finite = [row["x"] for row in given if row["x"] != "nan"]
+    assert (min(finite), max(finite)) == (np.nanmin(x), np.nanmax(x))
+    assert all(set(row.made) == {"xi", "xz", "so", "th", "ts", "tc"} for row in spec.golden)
+
+
+def test_golden_rows_survive_the_bytes_of_the_spec():
+    """A fitted spec reads back equal, golden rows and digest included, and replays."""
+    spec = fitted()
+    again = read_spec(spec.to_bytes().decode(), "etl.json")
+    assert again == spec
+    assert again.to_bytes() == spec.to_bytes()
+    Pipeline(again, {})
+
+
+@pytest.mark.parametrize(
+    ("path", "to", "step"),
+    [
+        (("steps", 0, "state", "value"), lambda value: value + 1e-3, "/steps/0: step 'i' (impute) makes another 'xi'"),
+        (
+            ("steps", 1, "state", "std"),
+            lambda value: value * 1.01,
+            "/steps/1: step 'z' (standardize) makes another 'xz'",
+        ),
+        (("steps", 2, "state", "vocab"), lambda vocab: vocab[::-1], "/steps/2: step 'o' (one_hot) makes another 'so'"),
+        (("steps", 3, "params", "part"), lambda _: "minute", "/steps/3: step 'h' (date_part) makes another 'th'"),
+        (("steps", 4, "params", "period"), lambda _: 24.1, "/steps/4: step 'c' (cyclical) makes another 'ts'"),
+    ],
+)
+def test_a_step_that_means_something_else_is_named(path, to, step):
+    """A spec that makes something else of a golden row is refused with the first step that does."""
+    other = damaged(fitted(), *path, to=to)
+    with pytest.raises(SpecError) as caught:
+        Pipeline(other, {})
+    assert str(caught.value).startswith(step)
+
+
+def test_a_rule_that_rejects_a_golden_row_is_named():
+    """A contract that rejects a golden row, which it did not where the spec was fitted, refuses the spec."""
+    other = damaged(fitted(), "input", "fields", 0, to=lambda field: {**field, "range": {"max": 0.0}})
+    with pytest.raises(SpecError, match=r"^/golden/\d+: the row is rejected by /input/fields/0/range"):
+        Pipeline(other, {})
+
+
+def test_one_unit_in_the_last_place_is_forgiven_behind_a_transcendental_step_alone():
+    """A sine may be off by one unit of float32 but not by two, and a mean by none."""
+    spec = fitted()
+    off_by_one = damaged(spec, "golden", 0, "out", "ts", to=lambda value: float(np.nextafter(np.float32(value), 2)))
+    Pipeline(off_by_one, {})
+    twice = damaged(off_by_one, "golden", 0, "out", "ts", to=lambda value: float(np.nextafter(np.float32(value), 2)))
+    with pytest.raises(SpecError, match="another 'ts' of golden row 0"):
+        Pipeline(twice, {})
+    plain = damaged(spec, "golden", 0, "out", "xz", to=lambda value: float(np.nextafter(np.float32(value), 2)))
+    with pytest.raises(SpecError, match="another 'xz' of golden row 0"):
+        Pipeline(plain, {})
+
+
+def test_golden_rows_hold_no_personal_data():
+    """A field of personal data is missing in every golden row, and a spec that needs it has none."""
+    secret = rows(s=pa.array(["Jane Doe"] * 200))
+    optional = fitted([FIELDS[0], {**FIELDS[1], "pii": True}, FIELDS[2]], data=secret)
+    assert optional.golden
+    assert b"Jane Doe" not in json.dumps([row.model_dump() for row in optional.golden]).encode()
+    Pipeline(optional, {})
+    needed = fitted([FIELDS[0], {**FIELDS[1], "pii": True, "nullable": False}, FIELDS[2]], data=secret)
+    assert needed.golden == ()
+
+
+def test_golden_rows_of_every_kind_of_column():
+    """A spec of every op, over nasty rows and a joined table, replays from its own bytes without that table's rows."""
+    batch = nasty_rows(200, seed=0)
+    batch = batch.filter(pa.array(np.isfinite(batch["f"].to_numpy(zero_copy_only=False))))
+    spec = fit(read_spec(RECIPE, "recipe.json", fitted=False), batch, {"ref": REFERENCE})
+    assert spec.golden
+    again = read_spec(spec.to_bytes().decode(), "etl.json")
+    Pipeline(again, {"ref": REFERENCE})
+
+
+@pytest.mark.parametrize(
+    ("kind", "values"),
+    [
+        ("float64", FLOATS),
+        ("float32", [None, 0.1, 1e-45, float("inf")]),
+        ("int64", INT64S),
+        ("uint64", [None, 2**64 - 1]),
+        ("bool", [None, True, False]),
+        ("string", [*TEXTS, "nan", "inf"]),
+        ("timestamp", INSTANTS),
+        ("date", DATES),
+        ("float32[2]", [[1.0, float("nan")], None]),
+        ("list<string>", [["a", None], [], None]),
+        ("struct<a: int64, b: string>", [{"a": 1, "b": None}, None]),
+    ],
+)
+def test_values_survive_json(kind, values):
+    """Every value of every type is the same behind JSON."""
+    column = arrow(values, kind) if "<" not in kind else pa.array(values, ColumnType.parse(kind).arrow)
+    found = array_of(json.loads(json.dumps(plain_values(column))), ColumnType.parse(kind))
+    assert found.type == column.type
+    assert repr(found.to_pylist()) == repr(column.to_pylist())
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(st.integers(-(2**63), 2**63 - 1)))
+def test_instants_beyond_the_calendar_survive_json(micros):
+    """An instant outside of the years 1 to 9999, which has no text, is the same behind JSON too."""
+    column = pa.array(micros, pa.int64()).view(pa.timestamp("us", "UTC"))
+    found = array_of(json.loads(json.dumps(plain_values(column))), ColumnType("timestamp"))
+    assert found.cast(pa.int64()).to_pylist() == micros
+
+
+def test_the_draft_before_1_is_read():
+    """A spec of the draft form means what it meant: the flights spec of then is the one of now."""
+    draft = (Path(__file__).parent / "specs" / "flights-draft.json").read_text(encoding="utf-8")
+    bundle = Path(__file__).parents[2] / "examples" / "flights" / "bundle" / "etl.json"
+    now = read_spec(bundle.read_text(encoding="utf-8"), "etl.json")
+    assert read_spec(draft, "draft.json").steps == now.steps
+    value = json.loads(draft)
+    assert value["format"] == "scorespec/0"
+    assert value["outputs"]["tensors"][0]["rank"] == 2
