@@ -107,6 +107,20 @@ class RowStep(Step):
     def apply(self, frame: Frame, pointer: str) -> tuple[Column, ...]:
         """The output columns, each of `frame.rows` rows. `pointer` is the step's place, for rejections."""
 
+    def unknown_ids(self, output: str) -> range | None:  # noqa: ARG002  most steps make no ids
+        """Ids in an output that stand for unknown categories or tokens; None where it does not hold ids."""
+        return None
+
+    def padding_id(self, output: str) -> int | None:  # noqa: ARG002  as above
+        """The id in an output that fills it up to its length and stands for nothing; None where there is none."""
+        return None
+
+    def truncation(self, output: str) -> tuple[str, int] | None:  # noqa: ARG002  as above
+        """The output that has the length of each list before an output cut it, and the length that it cuts to; None
+        where nothing is cut, or no output has the length.
+        """  # noqa: D205  one sentence
+        return None
+
     def run(self, frame: Frame, pointer: str) -> None:
         """Write the step's columns into the frame, and forget those that it drops."""
         for name, column in zip(self.outputs, self.apply(frame, pointer), strict=True):
