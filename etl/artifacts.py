@@ -72,10 +72,11 @@ def resolved(value: Any, read: ReadArtifact) -> tuple[Any, list[Problem]]:
         if not isinstance(state, dict) or "$artifact" not in state:
             whole.append(step)
             continue
-        found, problem = _state_of(state, read)
-        if problem is not None:
+        try:
+            whole.append({**step, "state": _state_of(state, read)})
+        except _Unfit as error:
+            problem = error.problem
             problems.append(problem._replace(pointer=f"/steps/{index}/state{problem.pointer}"))
-        whole.append({**step, "state": found})
     return {**value, "steps": whole}, problems
 
 
@@ -86,26 +87,42 @@ def _as_parquet(columns: dict[str, list[Any]]) -> bytes:
     return data
 
 
-def _state_of(state: dict[str, Any], read: ReadArtifact) -> tuple[dict[str, Any], Problem | None]:
-    """The state with the columns of its file, and the first thing that is wrong with the file."""
+class _Unfit(Exception):
+    """What is wrong with a file, as a problem at a place below the state."""
+
+    def __init__(self, pointer: str, message: str, code: str = "E-ARTIFACT") -> None:
+        super().__init__(message)
+        self.problem = Problem(pointer, message, code)
+
+
+def _state_of(state: dict[str, Any], read: ReadArtifact) -> dict[str, Any]:
+    """The state with the columns of its file.
+
+    Raises:
+        _Unfit: the file is not the one that the spec was fitted with.
+    """
     rest = {key: part for key, part in state.items() if key not in _KEYS}
-    name, sha256, rows = (state.get(key) for key in ("$artifact", "sha256", "rows"))
-    if not isinstance(name, str) or not _NAME.fullmatch(name):
-        message = f"the name of a file beside the spec is a step's id and `.pq`, found {name!r:.60}."
-        return rest, Problem("/$artifact", message, "E-ARTIFACT")
-    data = read(name)
-    if data is None:
-        return rest, Problem("/$artifact", f"file {name} is not beside the spec.", "E-ARTIFACT")
-    if sha256 != sha256_hex(data):
-        message = f"file {name} has SHA-256 {sha256_hex(data)}: it is not the one that the spec was fitted with."
-        return rest, Problem("/sha256", message, "E-HASH")
-    try:
-        table = pq.read_table(pa.BufferReader(data))
-    except pa.ArrowInvalid:
-        return rest, Problem("/$artifact", f"file {name} is no Parquet.", "E-ARTIFACT")
-    if table.num_rows != rows:
-        return rest, Problem("/rows", f"file {name} has {table.num_rows} rows, found {rows!r:.60}.", "E-ARTIFACT")
+    table = _table_of(state, read)
     twice = sorted(rest.keys() & set(table.column_names))
     if twice:
-        return rest, Problem(f"/{twice[0]}", f"is in file {name} already; a state has it once.", "E-ARTIFACT")
-    return {**rest, **table.to_pydict()}, None
+        raise _Unfit(f"/{twice[0]}", f"is in file {state['$artifact']} already; a state has it once.")
+    return {**rest, **table.to_pydict()}
+
+
+def _table_of(state: dict[str, Any], read: ReadArtifact) -> pa.Table:
+    name, sha256, rows = (state.get(key) for key in ("$artifact", "sha256", "rows"))
+    if not isinstance(name, str) or not _NAME.fullmatch(name):
+        raise _Unfit("/$artifact", f"the name of a file beside the spec is a step's id and `.pq`, found {name!r:.60}.")
+    data = read(name)
+    if data is None:
+        raise _Unfit("/$artifact", f"file {name} is not beside the spec.")
+    if sha256 != sha256_hex(data):
+        message = f"file {name} has SHA-256 {sha256_hex(data)}: it is not the one that the spec was fitted with."
+        raise _Unfit("/sha256", message, "E-HASH")
+    try:
+        table = pq.read_table(pa.BufferReader(data))
+    except pa.ArrowInvalid as error:
+        raise _Unfit("/$artifact", f"file {name} is no Parquet.") from error
+    if table.num_rows != rows:
+        raise _Unfit("/rows", f"file {name} has {table.num_rows} rows, found {rows!r:.60}.")
+    return table

@@ -30,29 +30,25 @@ _MOST_DISTINCT = 100_000
 class ProfileAccumulator(Accumulator[FieldProfile]):
     """Rows, missing ones, and quantiles of a number or the most frequent texts."""
 
-    def __init__(self, column: str, *, is_numeric: bool, counts_texts: bool) -> None:
-        """Start empty for one column."""
+    def __init__(self, column: str, quantiles: Quantiles | None, counts: Counter[str] | None) -> None:
+        """Start for one column with what is to be learned of its values, each empty, or None."""
         self.column = column
         self.n = 0
         self.missing = 0
-        self.quantiles = Quantiles(_PROBABILITIES) if is_numeric else None
-        self.counts: Counter[str] | None = Counter() if counts_texts else None
+        self.quantiles = quantiles
+        self.counts = counts
 
     @classmethod
     def of(cls, field: InputField) -> ProfileAccumulator:
         """For an input field; of personal data, and of ids, only the missing rows are counted."""
         is_open = not field.pii and field.role != "id"
-        return cls(
-            field.name,
-            is_numeric=is_open and field.type.is_numeric,
-            counts_texts=is_open and field.type.kind == "string",
-        )
+        quantiles = Quantiles(_PROBABILITIES) if is_open and field.type.is_numeric else None
+        return cls(field.name, quantiles, Counter() if is_open and field.type.kind == "string" else None)
 
     def fresh(self) -> ProfileAccumulator:
         """An empty one that learns the same."""
-        made = ProfileAccumulator(self.column, is_numeric=False, counts_texts=self.counts is not None)
-        made.quantiles = None if self.quantiles is None else self.quantiles.fresh()
-        return made
+        quantiles = None if self.quantiles is None else self.quantiles.fresh()
+        return ProfileAccumulator(self.column, quantiles, None if self.counts is None else Counter())
 
     def update(self, frame: Frame) -> None:
         """Take in one batch."""

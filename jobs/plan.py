@@ -220,12 +220,9 @@ def make_plan(
     audited.spec.input.check_schema(schema, inputs[0].path)
     references = pin_references(audited.spec, config.references)
     splits, row_limits = _limited(reader, cut_splits(inputs, config.splits.target_bytes), limit)
-    found_in_input = {
-        "references": {name: pinned.sha256 for name, pinned in references.items()},
-        "carried": _carried(config.output.passthrough, audited.spec, schema),
-        "row_limits": row_limits,
-        "sample": sample,
-    }
+    pinned = {name: reference.sha256 for name, reference in references.items()}
+    carried = _carried(config.output.passthrough, audited.spec, schema)
+    found_in_input = {"references": pinned, "carried": carried, "row_limits": row_limits, "sample": sample}
     order = _order(target, config, audited).model_copy(update=found_in_input)
     published = prediction_schema(order, audited)
     _check_target(target, config, published)

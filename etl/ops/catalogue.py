@@ -1,0 +1,37 @@
+"""All ops, and the union that a spec is parsed with. A family is a file; a new one is imported and added here."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, get_args
+
+from pydantic import Field
+
+from etl.ops.arithmetic import ArithmeticStep
+from etl.ops.categorical import CategoricalStep
+from etl.ops.columns import ColumnStep
+from etl.ops.filtering import Filter
+from etl.ops.missing import MissingStep
+from etl.ops.scaling import ScalingStep
+from etl.ops.time import TimeStep
+
+if TYPE_CHECKING:
+    from etl.ops.base import RowStep
+
+__all__ = ["FAMILIES", "OPS", "AnyRowStep"]
+
+AnyRowStep = Annotated[
+    ArithmeticStep | CategoricalStep | ColumnStep | Filter | MissingStep | ScalingStep | TimeStep,
+    Field(discriminator="op"),
+]
+"""Any step that maps the rows of a batch one by one."""
+
+OPS: dict[str, type[RowStep]] = {
+    get_args(op.model_fields["op"].annotation)[0]: op for op in get_args(get_args(AnyRowStep)[0])
+}
+"""Every row op by its name in a spec."""
+
+FAMILIES: dict[str, tuple[str, ...]] = {
+    family: tuple(sorted(name for name, op in OPS.items() if op.__module__ == f"etl.ops.{family}"))
+    for family in dict.fromkeys(op.__module__.rpartition(".")[2] for op in OPS.values())
+}
+"""Names of the ops by the file of their family, for the docs."""
