@@ -16,9 +16,9 @@ from etl.documents import canonical_json, sha256_hex
 from etl.errors import AccountError, BatchscoreError, StorageError
 from etl.manifest import latest_manifest
 from etl.publish import publish
+from etl.spark.freeze import freeze
 from etl.splits import group_splits
 from etl.storage import storage_for
-from etl.tables import freeze
 from jobs.config import Budget
 from jobs.decisions import check_not_discarded
 from jobs.errors import Cancelled, InputUnfit, Refused, SplitsFailed, refusing

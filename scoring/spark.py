@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import pyarrow as pa
 
 from etl.errors import BatchscoreError
-from etl.tables import cause_of
+from etl.spark.freeze import cause_of
 from scoring.code import check_code, code_digest
 from scoring.errors import TasksFailed
 from scoring.worker import score_split

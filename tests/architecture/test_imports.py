@@ -12,8 +12,8 @@ ANYWHERE = {"numpy", "pyarrow", "pydantic", "pydantic_core", "yaml"}
 # The others: the modules, or the packages with all that is in them, that may import them.
 PLACES = {
     "onnxruntime": {"scoring.session"},
-    "py4j": {"etl.tables", "scoring.spark"},
-    "pyspark": {"etl.tables", "scoring.spark", "jobs.session"},
+    "py4j": {"etl.spark", "scoring.spark"},
+    "pyspark": {"etl.spark", "scoring.spark", "jobs.session"},
     "rich": {"jobs"},
     "typer": {"jobs"},
 }

@@ -15,7 +15,7 @@ import pytest
 from typer.testing import CliRunner
 
 from etl.errors import InputMissing, ReadError
-from etl.tables import freeze
+from etl.spark.freeze import freeze
 from jobs import cli
 from jobs.config import read_config
 from jobs.record import RunState

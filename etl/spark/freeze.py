@@ -1,4 +1,4 @@
-"""Freeze a table or query as Parquet, the one thing that `etl` needs Spark for.
+"""Freeze a table or query as Parquet.
 
 A DataFrame partition is not a stable set of rows, so what Spark opens is written once, pinned, and then read natively
 like any other file. Freezing costs about what moving the rows from JVM to Python would.

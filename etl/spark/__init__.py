@@ -1,0 +1,7 @@
+"""What needs Spark of tables: freeze a source as Parquet, and the verbs of specs over Spark DataFrames.
+
+Only public API is used, so all of it works over Spark Connect. Nothing here loads pyspark when it is imported, and
+nothing else of `etl` imports it.
+"""
+
+from __future__ import annotations
