@@ -80,7 +80,8 @@ import org.nd4j.shade.jackson.databind.ObjectMapper;
  * itself makes of rows. Run in this folder: mvn compile exec:exec
  *
  * FAMILY/NAME.json is a TransformProcess; NAME.rows.json has its schemas, rows and what became of each: a row, "removed"
- * by a filter, or "error: ..." where DataVec throws. A null among the inputs is the empty text that DataVec reads from CSV.
+ * by a filter, or "error: ..." where DataVec throws. A null among the inputs is the empty text that DataVec reads from CSV, and in condition_null the
+ * NullWritable that it reads from elsewhere.
  */
 public final class MakeFixtures {
     private static final Object[] DOUBLES = {0.0, -0.0, 1.0, -1.0, 0.1, 2.5, -2.5, 7.0, 1e308, -1e308, 5e-324, 1e16, 123456.789,
@@ -92,10 +93,17 @@ public final class MakeFixtures {
         -9007199254740992L, 9007199254740985L, 9007199254740993L, Long.MAX_VALUE, Long.MIN_VALUE, 94906267L, 1234567890123L};
     private static final Object[] TEXTS = {"", " ", "a", "A b", "B", "a\tb\nc\u00a0d\u2003e\u000bf\rg", "\u00df", "\u0130stanbul",
         "e\u0301", "\u6f22\u5b57", "\ud83d\ude00", " 1 ", "NaN", "null", "\u0149", "\u03a3\u03b1\u03c3", "\u01c6", "\uff21", "\u212a", "AbC-12", "  x  "};
+    private static final String[] PATTERNS = {"\\d+", "[^\\w]+", "ab|a|b", "(a)(b)?", ".", "x{2,3}?", "[\\s,;]+", "\\.", "[a\\-z]", "\\u00e9",
+        "^a", "[.$^]", "(?:ab)+c?", "\\S+", "[\\D]", "b{1}", "a+?b*", "[A-Za-z_][\\w.]*", "\\x41", "\\t|\\n|\\r", "[\\]\\[]", "(a|(b))+", "[ -/]"};
+    private static final Object[] SAMPLES = {"aabbabc", "a.b,c;d e", "xxxx x xx", "A1_b2.C3-4", "line\none\r\ntwo\u2028three\u0085", "\u00e9\u00e8e\u0301",
+        "\ud83d\ude00a\ud83d\ude00", "", "12 345", "[x]$^.", "\u0661\u0662 \uff11", "a-z", "\u00a0 \u2003\u000b"};
     private static final Object[] NUMERALS = {"1", "-2.5", "+3", " 4 ", "1e3", "1E-3", ".5", "5.", "", " ", "abc", "NaN", "Infinity",
         "-Infinity", "0x1F", "1f", "1d", "1e999", "007", "2147483647", "2147483648", "-2147483648", "1_000", "1,5", "\u0661", "-0", "0x1p3"};
     private static final Object[] INSTANTS = {0L, -1L, 1L, 86399999L, 86400000L, -86400001L, 951827228123L, 1704067199999L,
         1704067200000L, 253402300799999L, -62135596800000L, -12219292800000L, 1582934400000L, 1609455600000L, 1735516800000L};
+
+    /** What a null among the inputs is to DataVec. */
+    private static Writable missing = new Text("");
 
     private final Path root;
     private Path folder;
@@ -315,6 +323,12 @@ public final class MakeFixtures {
         text("replace_string", builder -> builder.replaceStringTransform("x", regexes));
         text("replace_string_classes", builder -> builder.replaceStringTransform("x", Map.of("\\s+", "_")));
         text("replace_string_lookahead", builder -> builder.replaceStringTransform("x", Map.of("a(?= )", "_")));
+        TransformProcess.Builder many = start(ColumnType.String);
+        for (int index = 0; index < PATTERNS.length; index++) {
+            many.duplicateColumn("x", "p" + index).replaceStringTransform("p" + index, Map.of(PATTERNS[index], "<$0>"));
+        }
+        save("replace_string_patterns", many.build(), zip(SAMPLES));
+        text("replace_string_end", step -> step.replaceStringTransform("x", Map.of("[ \\t]+$|g$", "")));
         text("replace_empty_string", builder -> builder.transform(new ReplaceEmptyStringTransform("x", "none")));
         text("lower_case", builder -> builder.transform(
             new ChangeCaseStringTransform("x", ChangeCaseStringTransform.CaseType.LOWER)));
@@ -498,6 +512,12 @@ public final class MakeFixtures {
         conditions.clear();
         conditions.add(new StringRegexColumnCondition("x", "(?!a).*"));
         flags("condition_regex_lookahead", one(ColumnType.String), conditions, zip(TEXTS));
+        conditions.clear();
+        for (String pattern : PATTERNS) {
+            conditions.add(new StringRegexColumnCondition("x", "(?:" + pattern + ")+"));
+            conditions.add(new StringRegexColumnCondition("x", ".*(?:" + pattern + ").*$"));
+        }
+        flags("condition_regex_patterns", one(ColumnType.String), conditions, zip(SAMPLES));
         Schema categorical = new Schema.Builder().addColumnCategorical("x", "A", "B").build();
         conditions.clear();
         conditions.add(new CategoricalColumnCondition("x", ConditionOp.Equal, "A"));
@@ -515,7 +535,9 @@ public final class MakeFixtures {
         conditions.add(BooleanCondition.XOR(low, high));
         conditions.add(BooleanCondition.NOT(BooleanCondition.XOR(BooleanCondition.AND(low, two), BooleanCondition.OR(high, two))));
         flags("condition_boolean", one(ColumnType.Double), conditions, zip(DOUBLES));
-        flags("condition_null", one(ColumnType.Double), List.of(new NullWritableColumnCondition("x")), zip(DOUBLES));
+        missing = NullWritable.INSTANCE;
+        flags("condition_null", one(ColumnType.Double), List.of(new NullWritableColumnCondition("x")), withNull(zip(DOUBLES)));
+        missing = new Text("");
         flags("condition_trivial", one(ColumnType.Double), List.of(new TrivialColumnCondition("x")), zip(DOUBLES));
         flags("condition_nan", one(ColumnType.Double), List.of(new NaNColumnCondition("x")), zip(DOUBLES));
         flags("condition_nan_float", one(ColumnType.Float), List.of(new NaNColumnCondition("x")), zip(FLOATS));
@@ -742,7 +764,7 @@ public final class MakeFixtures {
 
     private static Writable writable(ColumnType type, Object value) {
         if (value == null) {
-            return new Text("");
+            return missing;
         }
         switch (type) {
             case String:
