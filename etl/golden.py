@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from etl.spec import Spec
     from etl.types import ArrowArray
 
-__all__ = ["MOST_ROWS", "golden_rows", "replay"]
+__all__ = ["MOST_ROWS", "frame_of", "golden_rows", "replay"]
 
 MOST_ROWS = 12
 """Rows that a fit keeps."""
@@ -53,7 +53,7 @@ def golden_rows(spec: Spec, batch: pa.RecordBatch, frame: Frame) -> tuple[Golden
     if not pii:
         return tuple(_rows(given, {name: _taken(frame[name], rows) for name in _made(spec, frame)}))
     # What the steps make of the rows is another thing without the personal data.
-    again = _frame_of(spec, [GoldenRow.model_validate({"in": row, "out": {}}) for row in _by_row(given)])
+    again = frame_of(spec, [GoldenRow.model_validate({"in": row, "out": {}}) for row in _by_row(given)])
     for index, step in enumerate(spec.steps):
         step.run(again, f"/steps/{index}")
     kept = np.flatnonzero(~again.gone)
@@ -70,7 +70,7 @@ def replay(spec: Spec) -> None:
     if not spec.golden:
         return
     try:
-        frame = _frame_of(spec, spec.golden)
+        frame = frame_of(spec, spec.golden)
     except (KeyError, ValueError, TypeError) as error:
         message = f"/golden: a row is not one of spec {spec.spec_id}: {error}"
         raise SpecError(message) from error
@@ -143,7 +143,7 @@ def _written(column: Column) -> list[Any]:
     return plain_values(column)
 
 
-def _frame_of(spec: Spec, rows: Iterable[GoldenRow]) -> Frame:
+def frame_of(spec: Spec, rows: Iterable[GoldenRow]) -> Frame:
     """The given values behind the contract and the relational steps."""
     rows = list(rows)
     schema = dict(spec.schemas())[spec.relational[-1].id] if spec.relational else spec.input.columns()

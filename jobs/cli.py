@@ -19,12 +19,12 @@ from typer.core import TyperGroup
 from etl.errors import BatchscoreError
 from etl.layout import scratch_folder
 from etl.spec import Spec
-from etl.storage import storage_for
 from jobs import decisions, summary
 from jobs import history as runs
 from jobs.config import JobConfig, read_config
 from jobs.errors import ConfigError, ExitCode, InputUnfit, Refused, exit_code
-from jobs.fitting import fit_files, read_recipe
+from jobs.etl_cli import named_uris, specs
+from jobs.fitting import fit_files
 from jobs.identity import new_run_id
 from jobs.plan import target_of
 from jobs.preview import preview
@@ -35,6 +35,7 @@ from jobs.results import open_results
 from jobs.run import RunRequest
 from jobs.run import run as run_job
 from jobs.session import session_scope
+from jobs.specs import read_spec_file, write_spec_file
 from jobs.terminal import Interruption, spark_log
 from scoring.bundle import Bundle
 
@@ -86,6 +87,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+app.add_typer(specs, name="etl")
 
 
 def _share(value: float | None) -> float | None:
@@ -209,24 +211,25 @@ def fit(
     out: Annotated[str, typer.Option(metavar="FILE", help="Where the fitted spec goes.")],
 ) -> None:
     """Learn what an ETL recipe's steps learn; writes the fitted spec."""
-    pairs = [text.partition("=") for text in reference or ()]
-    for name, equals, uri in pairs:
-        if not (name and equals and uri):
-            raise Refused(f"--reference {name}{equals}{uri}: give NAME=URI.")
-    spec = read_recipe(recipe)
+    references = named_uris(reference)
+    spec = read_spec_file(recipe)
     console = Console(stderr=True)
     with console.status("reading") as status:
         fitted = fit_files(
             spec,
             tuple(data),
-            {name: uri for name, _, uri in pairs},
+            references,
             on_piece=lambda path: status.update(f"reading {path}"),
         )
-    storage, path = storage_for(out)
-    storage.replace(path, fitted.to_bytes())
+    written = write_spec_file(fitted, out)
     screen = _screen()
-    screen.facts([*summary.fit_facts(spec, fitted), ("written", path)])
-    screen.next_steps([("make a bundle of it", "scoring.create.create_bundle, as examples/flights/train.py does")])
+    screen.facts([*summary.fit_facts(spec, fitted), ("written", ", ".join(written))])
+    screen.next_steps(
+        [
+            ("see what each step makes and costs", _line("etl", "explain", out)),
+            ("make a bundle of it", "scoring.create.create_bundle, as examples/flights/train.py does"),
+        ]
+    )
 
 
 @app.command()

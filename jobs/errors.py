@@ -85,6 +85,10 @@ class ExitCode:
     REFUSED = 2
     UNKNOWN = 3
     NOT_PUBLISHED = 4
+    REFIT_MODEL = 5
+    """`etl diff`: the model has to be trained again behind the new spec."""
+    INCOMPATIBLE = 6
+    """`etl diff`: the model cannot be fed by the new spec."""
 
 
 def exit_code(error: BatchscoreError) -> int:

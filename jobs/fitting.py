@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from etl.fitting import Piece, fit
 from etl.read import open_parquet
 from etl.references import pin_references
-from etl.spec import Spec, read_spec
 from etl.storage import storage_for
-from jobs.errors import Refused, refusing
+from jobs.errors import refusing
 from jobs.plan import list_inputs
 from scoring.golden import arrow_table
 
@@ -22,27 +20,13 @@ if TYPE_CHECKING:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
+    from etl.spec import Spec
     from etl.splits import InputFile
 
-__all__ = ["fit_files", "read_recipe"]
+__all__ = ["fit_files"]
 
 OnPiece = Callable[[str], None]
 """Told the path of a file before a row group of it is read."""
-
-
-def read_recipe(path: str) -> Spec:
-    """A recipe from a YAML or JSON file.
-
-    Raises:
-        Refused: it cannot be read, or with everything that is wrong with it.
-    """
-    try:
-        text = Path(path).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
-        raise Refused(f"{path}: the recipe cannot be read: {reason}.") from error
-    with refusing():
-        return read_spec(text, path, fitted=False)
 
 
 def fit_files(

@@ -1,0 +1,221 @@
+"""What changed from one spec to another, and whether a model trained behind the first can be fed by the second.
+
+- `compatible`: every tensor is made of the same inputs by the same steps with the same state, so a model gets the same
+  numbers. Names of columns and steps, documentation, expectations and provenance may differ.
+- `refit-model`: the tensors have the same names, types and shapes, but mean something else.
+- `incompatible`: a tensor has another name, type or shape, or is missing: the model cannot be fed.
+
+The verdict is about meaning, not text: the digest of a column's whole derivation decides (op, parameters, state, and
+the same of all that it reads). Which rows are filtered or rejected is told, and decides nothing.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
+
+from etl.documents import canonical_json, sha256_hex
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from etl.ops.base import Step
+    from etl.spec import Spec
+
+__all__ = ["Change", "Difference", "Verdict", "diff"]
+
+Verdict: TypeAlias = Literal["compatible", "refit-model", "incompatible"]
+
+_NOT_MEANING = {"id", "doc", "in", "out"}
+"""Keys of a step that do not change what it makes."""
+
+_COUNTS = {"n", "counts", "ddof"}
+"""Keys of a state that say how much it was learned from, and change no value."""
+
+
+class Change(NamedTuple):
+    """One difference."""
+
+    where: str
+    """JSON pointer in the second spec, or in the first for what is gone."""
+    what: str
+    """One sentence part for a person, e.g. `mean moved by 0.31 std`."""
+
+
+class Difference(NamedTuple):
+    """All differences of two specs."""
+
+    verdict: Verdict
+    contract: tuple[Change, ...]
+    """Fields that came, went or have other rules."""
+    steps: tuple[Change, ...]
+    """Steps that came, went or have other parameters."""
+    state: tuple[Change, ...]
+    """What steps learned anew, and by how much it drifted."""
+    tensors: tuple[Change, ...]
+    """Tensors that came, went, have another layout, or mean something else."""
+
+
+def diff(old: Spec, new: Spec) -> Difference:
+    """Compare two specs.
+
+    Raises:
+        SpecError: one is inconsistent.
+    """
+    tensors = tuple(_tensor_changes(old, new))
+    is_fed = not any(change.where.endswith(_LAYOUT) for change in tensors)
+    verdict: Verdict = "compatible" if not tensors else ("refit-model" if is_fed else "incompatible")
+    shown = tuple(change._replace(where=change.where.removesuffix(_LAYOUT)) for change in tensors)
+    return Difference(verdict, tuple(_contract_changes(old, new)), *_step_changes(old, new), shown)
+
+
+_LAYOUT = " (layout)"
+"""Behind the place of a change that keeps a model from being fed."""
+
+
+def _contract_changes(old: Spec, new: Spec) -> Iterator[Change]:
+    before = {field.name: field for field in old.input.fields}
+    after = {field.name: (index, field) for index, field in enumerate(new.input.fields)}
+    for index, field in enumerate(old.input.fields):
+        if field.name not in after:
+            yield Change(f"/input/fields/{index}", f"field {field.name!r} is gone")
+    for name, (index, field) in after.items():
+        place = f"/input/fields/{index}"
+        if name not in before:
+            yield Change(place, f"field {name!r} ({field.type}) is new")
+            continue
+        rules = [_plain(before[name]), _plain(field)]
+        for key in sorted(rules[0].keys() | rules[1].keys()):
+            was, now = (rule.get(key) for rule in rules)
+            if was != now and key != "doc":
+                yield Change(f"{place}/{key}", f"field {name!r}: {key} was {_told(was)}, is {_told(now)}")
+
+
+def _step_changes(old: Spec, new: Spec) -> tuple[tuple[Change, ...], tuple[Change, ...]]:
+    before, after = _places(old), _places(new)
+    steps = [
+        Change(place, f"step {key!r} ({step.op}) is gone") for key, (place, step) in before.items() if key not in after
+    ]
+    states: list[Change] = []
+    for key, (place, step) in after.items():
+        if key not in before:
+            steps.append(Change(place, f"step {key!r} ({step.op}) is new"))
+            continue
+        was, now = _plain(before[key][1]), _plain(step)
+        for part in ("op", "in", "out", "params"):
+            if was.get(part) != now.get(part):
+                said = f"step {key!r}: {part} was {_told(was.get(part))}, is {_told(now.get(part))}"
+                steps.append(Change(f"{place}/{part}", said))
+        if was.get("state") != now.get("state"):
+            said = _drift(was.get("state") or {}, now.get("state") or {})
+            states.append(Change(f"{place}/state", f"step {key!r}: {said}"))
+    return tuple(steps), tuple(states)
+
+
+def _drift(was: dict[str, Any], now: dict[str, Any]) -> str:
+    """What a state's values did, most telling first."""
+    if not was or not now:
+        return "was not fitted" if now else "is not fitted"
+    told = [_vocabulary_drift(was["vocab"], now["vocab"])] if "vocab" in was and "vocab" in now else []
+    spread = was.get("std")
+    for key in sorted((was.keys() | now.keys()) - {"vocab", "counts"}):
+        one, other = was.get(key), now.get(key)
+        if one == other:
+            continue
+        if key == "mean" and spread and one is not None and other is not None:
+            told.append(f"mean moved by {abs(other - one) / spread:.3g} std, from {one:.6g} to {other:.6g}")
+        else:
+            told.append(f"{key} was {_told(one)}, is {_told(other)}")
+    return "; ".join(told) or "the counts of its categories changed, its order did not"
+
+
+def _vocabulary_drift(was: list[str], now: list[str]) -> str:
+    positions = {entry: position for position, entry in enumerate(was)}
+    added = sum(entry not in positions for entry in now)
+    kept = {entry for entry in now if entry in positions}
+    moved = sum(positions.get(entry, place) != place for place, entry in enumerate(now))
+    parts = [
+        f"{added} entries added" if added else "",
+        f"{len(was) - len(kept)} removed" if len(kept) < len(was) else "",
+    ]
+    parts.append(f"{moved} have another id, which breaks an embedding" if moved else "")
+    return ", ".join(part for part in parts if part) or "same entries in the same order"
+
+
+def _tensor_changes(old: Spec, new: Spec) -> Iterator[Change]:
+    before = {tensor.model_input: tensor for tensor in old.outputs.tensors}
+    after = {tensor.model_input: (index, tensor) for index, tensor in enumerate(new.outputs.tensors)}
+    old_widths, new_widths = old.widths(), new.widths()
+    old_meaning, new_meaning = _meanings(old), _meanings(new)
+    for index, tensor in enumerate(old.outputs.tensors):
+        if tensor.model_input not in after:
+            yield Change(f"/outputs/tensors/{index}{_LAYOUT}", f"tensor {tensor.model_input!r} is gone")
+    for name, (index, tensor) in after.items():
+        place = f"/outputs/tensors/{index}"
+        if name not in before:
+            yield Change(f"{place}{_LAYOUT}", f"tensor {name!r} is new")
+            continue
+        was = before[name]
+        axes = was.axes(old_widths[was.tensor]), tensor.axes(new_widths[tensor.tensor])
+        if (was.dtype, axes[0]) != (tensor.dtype, axes[1]):
+            said = f"tensor {name!r} was {was.dtype}{list(axes[0])} a row, is {tensor.dtype}{list(axes[1])}"
+            yield Change(f"{place}{_LAYOUT}", said)
+            continue
+        pairs = zip(was.columns, tensor.columns, strict=False)
+        other = [(one, two) for one, two in pairs if old_meaning[one] != new_meaning[two]]
+        if other or len(was.columns) != len(tensor.columns):
+            said = ", ".join(two if one == two else f"{one} → {two}" for one, two in other[:10]) or "its columns"
+            more = f" and {len(other) - 10} more" if len(other) > 10 else ""  # noqa: PLR2004  as many as are shown
+            yield Change(f"{place}/from", f"tensor {name!r} means something else: {said}{more}")
+
+
+def _meanings(spec: Spec) -> dict[str, str]:
+    """Digest of the whole derivation of every column."""
+    meanings = {field.name: _digest(_rules(field)) for field in spec.input.fields}
+    for name, type_ in spec.input.columns().items():
+        meanings.setdefault(name, _digest([name, str(type_), [_rules(field) for field in spec.input.fields]]))
+    for step in (*spec.relational, *spec.steps):
+        reads = {name: f"#{place}" for place, name in enumerate(step.reads)}
+        own = {key: part for key, part in _plain(step).items() if key not in _NOT_MEANING}
+        if "state" in own:
+            own["state"] = {key: part for key, part in own["state"].items() if key not in _COUNTS}
+        # Columns are named in conditions too: what counts is which they are, not how they are called.
+        parts = [_renamed(own, reads), [meanings[name] for name in step.reads]]
+        for place, name in enumerate(step.outputs):
+            meanings[name] = _digest([*parts, place])
+    return meanings
+
+
+def _renamed(value: Any, names: Mapping[str, str]) -> Any:
+    """The value with column names in parameters replaced."""
+    if isinstance(value, dict):
+        return {key: _renamed(part, names) for key, part in value.items()}
+    if isinstance(value, list):
+        return [_renamed(part, names) for part in value]
+    return names.get(value, value) if isinstance(value, str) else value
+
+
+def _rules(field: Any) -> dict[str, Any]:
+    """What a field's rules make of its values, without what only documents."""
+    return {key: part for key, part in _plain(field).items() if key not in {"doc", "pii", "role", "units"}}
+
+
+def _places(spec: Spec) -> dict[str, tuple[str, Step]]:
+    sections: tuple[tuple[str, tuple[Step, ...]], ...] = (("relational", spec.relational), ("steps", spec.steps))
+    return {step.id: (f"/{name}/{index}", step) for name, steps in sections for index, step in enumerate(steps)}
+
+
+def _plain(value: Any) -> dict[str, Any]:
+    plain: dict[str, Any] = value.model_dump(mode="json", by_alias=True, exclude_defaults=True)
+    return plain
+
+
+def _digest(value: Any) -> str:
+    return sha256_hex(canonical_json(value))
+
+
+def _told(value: Any) -> str:
+    """A value in a sentence."""
+    if value is None:
+        return "absent"
+    text = canonical_json(value).decode()
+    return text if len(text) <= 80 else f"{text[:77]}…"  # noqa: PLR2004  a line of a terminal

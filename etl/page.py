@@ -1,0 +1,128 @@
+"""A page for people, as Markdown: what a spec does."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from etl.op_reference import markdown_table
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from etl.contract import InputField
+    from etl.ops.base import Step
+    from etl.spec import Spec
+
+__all__ = ["page_of"]
+
+_CELL = 120
+
+
+def page_of(spec: Spec) -> str:
+    """A page that explains a spec: what comes in, what each step does and has learned, what comes out.
+
+    Raises:
+        SpecError: the spec is inconsistent.
+    """
+    lines = [f"# {spec.spec_id}", "", *([spec.doc, ""] if spec.doc else [])]
+    lines += [f"Revision {spec.revision}, `{spec.format}`, profile `{spec.semantics.profile}`.", _learned(spec), ""]
+    lines += [f"SHA-256 `{spec.digest}`.", "", "## What comes in", ""]
+    lines += markdown_table(("field", "type", "rules", ""), (_field(field) for field in spec.input.fields))
+    if spec.relational:
+        lines += ["", "## Joined and filtered first", "", *_steps(spec, spec.relational)]
+    lines += ["", "## Steps", "", *_steps(spec, spec.steps)]
+    lines += ["", "## What comes out", "", *_outputs(spec)]
+    if spec.expectations:
+        lines += ["", "## What must hold", "", *_expectations(spec)]
+    if spec.reference:
+        lines += ["", "## The training rows", "", *_reference(spec)]
+    return "\n".join(lines) + "\n"
+
+
+def _learned(spec: Spec) -> str:
+    told = spec.provenance
+    if not spec.is_fitted:
+        return "A recipe: its state is not learned yet."
+    if told is None or not told.rows:
+        return "It learns nothing from data."
+    by = f" by {told.fitted_by}" if told.fitted_by else ""
+    source = f" of {told.source}" if told.source else ""
+    return f"Learned from {told.rows:,} rows{source} in {told.passes} passes{by}; {told.rejected:,} were rejected."
+
+
+def _field(field: InputField) -> tuple[str, ...]:
+    plain = field.model_dump(mode="json", by_alias=True, exclude_defaults=True)
+    rules = {key: part for key, part in plain.items() if key not in {"name", "type", "doc", "pii"}}
+    told = ", ".join(f"{key} {_value(part)}" for key, part in rules.items())
+    return (
+        f"`{field.name}`",
+        f"`{field.type}`",
+        told,
+        " ".join(filter(None, ["*personal*" if field.pii else "", field.doc])),
+    )
+
+
+def _steps(spec: Spec, steps: Sequence[Step]) -> list[str]:
+    schemas = dict(spec.schemas())
+    rows = []
+    for step in steps:
+        plain = step.model_dump(mode="json", by_alias=True, exclude_defaults=True)
+        types = schemas[step.id]
+        makes = ", ".join(f"`{name}` {types[name]}" if name in types else f"`{name}`" for name in step.outputs)
+        told = [f"{key} {_value(part)}" for key, part in plain.get("params", {}).items()]
+        state = [f"{key} {_value(part)}" for key, part in (plain.get("state") or {}).items()]
+        learned = f"learned: {', '.join(state)}" if state else ""
+        rows.append(
+            (
+                f"`{step.id}`",
+                step.op,
+                _names(step.reads),
+                makes or "none",
+                "; ".join(filter(None, [*told, learned])),
+                step.doc or "",
+            )
+        )
+    return markdown_table(("step", "op", "reads", "makes", "how", ""), rows)
+
+
+def _outputs(spec: Spec) -> list[str]:
+    widths = spec.widths()
+    rows = []
+    for tensor in spec.outputs.tensors:
+        axes = ", ".join(["rows", *map(str, tensor.axes(widths[tensor.tensor]))])
+        rows.append(
+            (f"`{tensor.tensor}`", f"{tensor.dtype}[{axes}]", f"`{tensor.model_input}`", _names(tensor.columns))
+        )
+    lines = markdown_table(("tensor", "type", "model input", "columns, in this order"), rows)
+    if spec.outputs.passthrough:
+        lines += ["", f"Handed through: {_names(spec.outputs.passthrough)}."]
+    return lines
+
+
+def _expectations(spec: Spec) -> list[str]:
+    rows = []
+    for expectation in spec.expectations:
+        plain = expectation.model_dump(mode="json", by_alias=True, exclude_defaults=True)
+        told = plain.get("row") or plain.get("batch")
+        rows.append((f"`{expectation.id}`", _value(told), expectation.severity, expectation.doc or ""))
+    return markdown_table(("expectation", "what", "severity", ""), rows)
+
+
+def _reference(spec: Spec) -> list[str]:
+    rows = []
+    for name, profile in spec.reference.items():
+        share = f"{profile.missing / profile.n:.2%}" if profile.n else ""
+        numbers = ", ".join(f"{key}: {value:.6g}" for key, value in profile.quantiles.items())
+        texts = ", ".join(f"{text} ({count:,})" for text, count in profile.top[:5])
+        rows.append((f"`{name}`", f"{profile.n:,}", share, numbers or texts))
+    return markdown_table(("field", "rows", "missing", "quantiles, or the most frequent"), rows)
+
+
+def _names(names: Iterable[str]) -> str:
+    return ", ".join(f"`{name}`" for name in names)
+
+
+def _value(value: Any) -> str:
+    text = json.dumps(value, ensure_ascii=False)
+    return f"`{text}`" if len(text) <= _CELL else f"`{text[:_CELL]}…`"

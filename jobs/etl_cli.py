@@ -1,0 +1,165 @@
+"""`batchscore etl …`: the commands about ETL specs. They parse, call, and print, as `jobs.cli` does."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+
+from etl.diff import diff as compare
+from etl.explain import explain as explain_spec
+from etl.golden import replay
+from etl.op_reference import op_names, op_page, ops_page
+from etl.page import page_of
+from etl.problems import nearest
+from jobs import spec_summary
+from jobs.errors import ExitCode, Refused, refusing
+from jobs.specs import read_spec_file, sample_spec
+from jobs.summary import Screen
+
+if TYPE_CHECKING:
+    from etl.diff import Verdict
+
+__all__ = ["named_uris", "specs"]
+
+VERDICT_CODES: dict[Verdict, int] = {
+    "compatible": 0,
+    "refit-model": ExitCode.REFIT_MODEL,
+    "incompatible": ExitCode.INCOMPATIBLE,
+}
+"""What `diff` ends with."""
+
+specs = typer.Typer(no_args_is_help=True, help="Check, explain, compare and try ETL specs.")
+
+_Spec = Annotated[
+    str, typer.Argument(metavar="SPEC", help="A spec or recipe, YAML or JSON; or the folder of a bundle.")
+]
+_Json = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
+_References = Annotated[
+    list[str] | None, typer.Option(metavar="NAME=URI", help="A reference table that the spec joins. Repeatable.")
+]
+
+
+def named_uris(pairs: list[str] | None) -> dict[str, str]:
+    """Reference tables by name, from `NAME=URI`.
+
+    Raises:
+        Refused: a text has no name or no URI.
+    """
+    found = {}
+    for text in pairs or ():
+        name, equals, uri = text.partition("=")
+        if not (name and equals and uri):
+            raise Refused(f"--reference {text}: give NAME=URI.")
+        found[name] = uri
+    return found
+
+
+@specs.command()
+def validate(spec: _Spec) -> None:
+    """Check a spec or recipe whole: form, columns, types, its digest, its golden rows; exits 2 on a fault."""
+    read = read_spec_file(spec)
+    if read.is_fitted:
+        with refusing():
+            replay(read)
+    _screen().facts([*spec_summary.spec_facts(read), ("state", "ok")])
+
+
+@specs.command()
+def explain(spec: _Spec, *, as_json: _Json = False) -> None:
+    """Show the columns after every step, the passes that a fit takes, and what each step costs a row here."""
+    read = read_spec_file(spec)
+    steps = explain_spec(read)
+    if as_json:
+        typer.echo(json.dumps([step._asdict() for step in steps], default=str))
+        return
+    screen = _screen()
+    screen.sheet(spec_summary.explained_sheet(steps))
+    screen.line()
+    screen.facts(spec_summary.explained_facts(read, steps))
+
+
+@specs.command()
+def diff(
+    old: Annotated[str, typer.Argument(metavar="OLD", help="The spec that the model was trained behind.")],
+    new: Annotated[str, typer.Argument(metavar="NEW", help="The spec that is to take its place.")],
+    *,
+    as_json: _Json = False,
+) -> None:
+    """Compare two specs: steps, drift of what was learned, layout of the tensors.
+
+    Exits 0 when they are compatible: the model gets the same numbers. 5 when the model has to be trained again, 6 when
+    it cannot even be fed.
+    """
+    found = compare(read_spec_file(old), read_spec_file(new))
+    if as_json:
+        typer.echo(json.dumps(_plain(found)))
+    else:
+        screen = _screen()
+        sheet = spec_summary.difference_sheet(found)
+        if sheet.rows:
+            screen.sheet(sheet)
+            screen.line()
+        screen.facts([("verdict", found.verdict)])
+    raise typer.Exit(VERDICT_CODES[found.verdict])
+
+
+@specs.command()
+def sample(
+    spec: _Spec,
+    *,
+    data: Annotated[list[str], typer.Option(metavar="URI", help="Rows: folder, file or glob of Parquet. Repeatable.")],
+    reference: _References = None,
+    rows: Annotated[int, typer.Option("--rows", "-n", min=1, max=1000, metavar="N", help="How many.")] = 3,
+    as_json: _Json = False,
+) -> None:
+    """Show the first rows of data before and after every step."""
+    found = sample_spec(read_spec_file(spec, fitted=True), tuple(data), rows, references=named_uris(reference))
+    if as_json:
+        columns = [column._replace(type=str(column.type))._asdict() for column in found.columns]  # type: ignore[arg-type]  # as text, for JSON
+        typer.echo(json.dumps({"columns": columns, "outcomes": found.outcomes}))
+        return
+    _screen().sheet(spec_summary.sample_sheet(found))
+
+
+@specs.command()
+def docs(
+    spec: _Spec,
+    *,
+    out: Annotated[str | None, typer.Option(metavar="FILE", help="Write the page here instead of printing it.")] = None,
+) -> None:
+    """Print a page that explains a spec to a person, as Markdown."""
+    page = page_of(read_spec_file(spec))
+    if out is None:
+        typer.echo(page, nl=False)
+        return
+    try:
+        with open(out, "w", encoding="utf-8") as file:  # noqa: PTH123  what the user names, as the shell would
+            file.write(page)
+    except OSError as error:
+        raise Refused(f"{out}: the page cannot be written: {error.strerror}.") from error
+    _screen().line(f"written to {out}")
+
+
+@specs.command()
+def ops(name: Annotated[str | None, typer.Argument(metavar="OP", help="One op; without it, all.")] = None) -> None:
+    """Print what ops mean, as Markdown."""
+    if name is None:
+        typer.echo(ops_page(), nl=False)
+        return
+    try:
+        typer.echo(op_page(name), nl=False)
+    except KeyError:
+        raise Refused(f"no op {name!r}.{nearest(name, op_names())}") from None
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, tuple) and hasattr(value, "_asdict"):
+        return {key: _plain(part) for key, part in value._asdict().items()}
+    return [_plain(part) for part in value] if isinstance(value, tuple) else value
+
+
+def _screen() -> Screen:
+    return Screen(Console(highlight=False))

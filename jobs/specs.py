@@ -1,0 +1,136 @@
+"""ETL specs as files: read with their large states, written, tried on a few rows."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import pyarrow as pa
+
+from etl.artifacts import stored
+from etl.pipeline import Pipeline
+from etl.plain import plain_values
+from etl.read import open_parquet
+from etl.references import pin_references
+from etl.spec import Spec, read_spec
+from etl.storage import storage_for
+from jobs.errors import Refused, refusing
+from jobs.plan import list_inputs
+from scoring.bundle import BUNDLE_FILE, Bundle
+from scoring.golden import arrow_table
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from etl.frame import Frame
+    from etl.types import ColumnType
+
+__all__ = ["Sample", "SampledColumn", "read_spec_file", "sample_spec", "write_spec_file"]
+
+
+def read_spec_file(path: str, *, fitted: bool = False) -> Spec:
+    """A spec or recipe from a YAML or JSON file, or the spec of a bundle from its folder; large states from beside it.
+
+    Raises:
+        Refused: it cannot be read, or with everything that is wrong with it; `fitted`: it is a recipe.
+    """
+    file = Path(path)
+    with refusing():
+        if (file / BUNDLE_FILE).is_file():
+            text = _text_of(file / BUNDLE_FILE).encode()
+            file /= Bundle.from_bytes(text, where=f"{path}/{BUNDLE_FILE}").spec
+        return read_spec(_text_of(file), str(file), fitted=fitted, artifacts=_beside(file))
+
+
+def write_spec_file(spec: Spec, uri: str) -> tuple[str, ...]:
+    """Write a spec and, beside it, its large states; the paths that were written, the spec's last."""
+    storage, path = storage_for(uri)
+    files = stored(spec)
+    folder = path.rpartition("/")[0]
+    written = [f"{folder}/{name}" for name in files.artifacts]
+    for name, data in files.artifacts.items():
+        storage.replace(f"{folder}/{name}", data)
+    storage.replace(path, files.text)
+    return (*written, path)
+
+
+class SampledColumn(NamedTuple):
+    """One column of a few rows."""
+
+    name: str
+    type: ColumnType
+    made_by: str
+    """Id of the step that made it; `input` for a field."""
+    values: list[Any]
+    """As JSON values, one a row; those of personal data are masked."""
+
+
+class Sample(NamedTuple):
+    """A few rows before and after."""
+
+    columns: tuple[SampledColumn, ...]
+    outcomes: tuple[str, ...]
+    """What became of each row: `kept`, `filtered`, or why it was rejected."""
+
+
+def sample_spec(spec: Spec, data: tuple[str, ...], rows: int, *, references: Mapping[str, str]) -> Sample:
+    """The first rows of Parquet files behind every step of a fitted spec.
+
+    Raises:
+        Refused: the data or a reference table is not there, or is not as the spec declares it.
+        BatchscoreError: a value breaks a rule that says `fail`.
+    """
+    with refusing():
+        batch, path = _first_rows(spec, data, rows)
+        pinned = pin_references(spec, references)
+        pipeline = Pipeline(spec, {name: arrow_table(table.data) for name, table in pinned.items()})
+    frame = pipeline.contract(batch, path)
+    pipeline.run_steps(frame)
+    columns = []
+    before: set[str] = set()
+    hidden = {field.name for field in spec.input.fields if field.pii}
+    for step_id, schema in spec.schemas():
+        for name, type_ in schema.items():
+            if name in before or name not in frame:
+                continue
+            values = ["•••"] * frame.rows if name in hidden else plain_values(frame[name])
+            columns.append(SampledColumn(name, type_, step_id, values))
+        before |= schema.keys()
+    return Sample(tuple(columns), _outcomes(frame))
+
+
+def _text_of(file: Path) -> str:
+    try:
+        return file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+        raise Refused(f"{file}: the spec cannot be read: {reason}.") from error
+
+
+def _beside(file: Path) -> Any:
+    def read(name: str) -> bytes | None:
+        found = file.parent / name
+        return found.read_bytes() if found.is_file() else None
+
+    return read
+
+
+def _first_rows(spec: Spec, data: tuple[str, ...], rows: int) -> tuple[pa.Table, str]:
+    files = list_inputs(data)
+    storage, _ = storage_for(files[0].path)
+    parquet = open_parquet(storage, files[0])
+    spec.input.check_schema(parquet.schema_arrow, files[0].path)
+    columns = [field.name for field in spec.input.fields]
+    batches = parquet.iter_batches(batch_size=rows, columns=columns)
+    schema = pa.schema([parquet.schema_arrow.field(name) for name in columns])
+    return pa.Table.from_batches([next(batches)] if parquet.metadata.num_rows else [], schema), files[0].path
+
+
+def _outcomes(frame: Frame) -> tuple[str, ...]:
+    found = ["kept"] * frame.rows
+    if frame.filtered is not None:
+        found = ["filtered" if left_out else was for was, left_out in zip(found, frame.filtered, strict=True)]
+    for rejection in reversed(frame.rejections):
+        for row in rejection.rows:
+            found[row] = f"{rejection.code}: {rejection.message} ({rejection.pointer})"
+    return tuple(found)

@@ -1,0 +1,228 @@
+from __future__ import annotations
+
+import copy
+import json
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from etl.diff import diff
+from etl.explain import explain
+from etl.fitting import fit
+from etl.op_reference import op_names, op_page, ops_page
+from etl.ops import OPS
+from etl.page import page_of
+from etl.spec import read_spec
+from tests.etl.nasty import join_of, spec_of
+
+DOCUMENT: dict[str, Any] = {
+    "format": "scorespec/1",
+    "spec_id": "base",
+    "input": {"fields": [{"name": "x", "type": "float64"}, {"name": "s", "type": "string", "doc": "a|b"}]},
+    "steps": [
+        {"id": "z", "op": "standardize", "in": ["x"], "out": ["xz"], "state": {"mean": 1.0, "std": 2.0, "n": 10}},
+        {
+            "id": "i",
+            "op": "string_index",
+            "in": ["s"],
+            "out": ["si"],
+            "state": {"vocab": ["a", "b", "c"], "counts": [3, 2, 1]},
+        },
+        {"id": "c", "op": "clip", "in": ["xz"], "out": ["xc"], "params": {"lower": -3.0, "upper": 3.0}},
+    ],
+    "outputs": {
+        "tensors": [
+            {"tensor": "dense", "from": ["xc", "x"]},
+            {"tensor": "ids", "dtype": "int64", "from": ["si"], "shape": [-1]},
+        ]
+    },
+}
+
+
+def changed(*path, to, value=DOCUMENT):
+    """Return the document with one thing changed; None takes it away."""
+    made = copy.deepcopy(value)
+    node: Any = made
+    for part in path[:-1]:
+        node = node[part]
+    if to is None:
+        del node[path[-1]]
+    else:
+        node[path[-1]] = to
+    return made
+
+
+def compared(value):
+    """Return what changed from the document to another."""
+    return diff(*(read_spec(json.dumps(document), "spec.json") for document in (DOCUMENT, value)))
+
+
+def renamed(text, *pairs):
+    """Return the document with words replaced."""
+    for old, new in pairs:
+        text = text.replace(json.dumps(old), json.dumps(new))
+    return json.loads(text)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        DOCUMENT,
+        changed("doc", to="what it is for"),
+        changed("revision", to=2),
+        changed("steps", 0, "state", "n", to=99),
+        changed("steps", 1, "state", "counts", to=[9, 8, 7]),
+        changed("input", "fields", 0, "doc", to="a number"),
+        changed("input", "fields", 0, "pii", to=True),
+        renamed(json.dumps(DOCUMENT), ("xz", "scaled"), ("xc", "clipped"), ("z", "scale")),
+    ],
+)
+def test_what_a_model_cannot_notice_is_compatible(value):
+    """Documentation, counts, and names of steps and columns in between change no number, so a model can stay."""
+    assert compared(value).verdict == "compatible"
+
+
+@pytest.mark.parametrize(
+    ("value", "part", "where", "what"),
+    [
+        (changed("steps", 0, "state", "mean", to=2.0), "state", "/steps/0/state", "mean moved by 0.5 std, from 1 to 2"),
+        (
+            changed("steps", 1, "state", to={"vocab": ["b", "a", "d"], "counts": [3, 2, 1]}),
+            "state",
+            "/steps/1/state",
+            "1 entries added, 1 removed, 2 have another id, which breaks an embedding",
+        ),
+        (changed("steps", 2, "params", "upper", to=4.0), "steps", "/steps/2/params", '"upper":4.0'),
+        (changed("steps", 2, "in", to=["x"]), "steps", "/steps/2/in", '["xz"], is ["x"]'),
+        (
+            changed("input", "fields", 0, "range", to={"min": 0.0}),
+            "contract",
+            "/input/fields/0/range",
+            "field 'x': range was absent",
+        ),
+        (changed("outputs", "tensors", 0, "from", to=["x", "xc"]), "tensors", "/outputs/tensors/0/from", "xc → x"),
+    ],
+)
+def test_what_changes_a_number_needs_another_model(value, part, where, what):
+    """Other state, parameters, inputs or rules, or another order of columns, is told with its place."""
+    found = compared(value)
+    assert found.verdict == "refit-model"
+    told = {change.where: change.what for change in getattr(found, part)}
+    assert what in told[where]
+    assert found.tensors
+
+
+@pytest.mark.parametrize(
+    ("value", "what"),
+    [
+        (changed("outputs", "tensors", 1, to=None), "tensor 'ids' is gone"),
+        (changed("outputs", "tensors", 1, "tensor", to="other"), "tensor 'other' is new"),
+        (
+            changed("outputs", "tensors", 0, "from", to=["xc"]),
+            "tensor 'dense' was float32[2] a row, is float32[1]",
+        ),
+        (changed("outputs", "tensors", 0, "dtype", to="float64"), "is float64[2]"),
+        (changed("outputs", "tensors", 1, "shape", to=[-1, 1]), "tensor 'ids' was int64[] a row, is int64[1]"),
+    ],
+)
+def test_another_layout_is_incompatible(value, what):
+    """A tensor that came, went, or has another type or shape keeps a model from being fed at all."""
+    found = compared(value)
+    assert found.verdict == "incompatible"
+    assert any(what in change.what for change in found.tensors)
+
+
+def test_a_tensor_may_have_another_name_for_the_same_input():
+    """What counts is the model's input: a tensor of another name that feeds the same one is compatible."""
+    value = changed("outputs", "tensors", 1, "bind", to={"model_input": "ids"})
+    value["outputs"]["tensors"][1]["tensor"] = "merchant_ids"
+    assert compared(value).verdict == "compatible"
+
+
+def test_steps_and_fields_come_and_go():
+    """New and removed steps and fields are named with their places."""
+    step = {"id": "n", "op": "missing_flag", "in": ["x"], "out": ["xn"]}
+    value = changed("steps", to=[step, DOCUMENT["steps"][1]])
+    value["outputs"]["tensors"][0]["from"] = ["xn", "x"]
+    value["input"]["fields"].append({"name": "new", "type": "bool"})
+    found = compared(value)
+    assert [change.what for change in found.contract] == ["field 'new' (bool) is new"]
+    assert [change.what for change in found.steps] == [
+        "step 'z' (standardize) is gone",
+        "step 'c' (clip) is gone",
+        "step 'n' (missing_flag) is new",
+    ]
+    assert found.verdict == "refit-model"
+
+
+def test_another_join_is_another_meaning():
+    """A column that is joined by another key means something else, whatever its name."""
+
+    def spec(*columns):
+        join = join_of(["string"], ["float64"]).model_dump(mode="json", by_alias=True)
+        join["in"] = list(columns)
+        fields = [{"name": name, "type": "string"} for name in ("k0", "k1")]
+        return spec_of(fields, relational=[join], columns=["o0"])
+
+    assert diff(spec("k0"), spec("k0")).verdict == "compatible"
+    assert diff(spec("k0"), spec("k1")).verdict == "refit-model"
+
+
+RECIPE_STEPS = [
+    {"id": "i", "op": "impute", "in": ["x"], "out": ["xi"], "params": {"strategy": "median"}},
+    {"id": "z", "op": "standardize", "in": ["xi"], "out": ["xz"]},
+    {"id": "o", "op": "one_hot", "in": ["s"], "out": ["so"]},
+]
+
+
+def recipe():
+    """Return a recipe of two passes."""
+    fields = [{"name": "x", "type": "float64"}, {"name": "s", "type": "string"}]
+    return spec_of(fields, RECIPE_STEPS, columns=["xz", "so"], fitted=False)
+
+
+def test_a_recipe_is_explained_before_it_is_fitted():
+    """Each step is told with what it reads and makes, the pass that learns it, and no cost."""
+    steps = {step.id: step for step in explain(recipe())}
+    assert [(step.learned_in, step.nanoseconds) for step in steps.values()] == [(1, None), (2, None), (1, None)]
+    assert steps["i"].most_extra_passes > 0
+    assert [(name, str(type_)) for name, type_ in steps["z"].reads] == [("xi", "float64")]
+    assert [(name, str(type_)) for name, type_ in steps["z"].makes] == [("xz", "float64")]
+    assert steps["o"].columns == 5
+
+
+def test_a_fitted_spec_is_explained_with_its_cost():
+    """A fitted spec learns nothing more, knows the width of its vectors, and what each step costs a row here."""
+    rng = np.random.default_rng(0)
+    data = pa.table({"x": rng.standard_normal(500), "s": rng.choice(["a", "b", "c"], 500)})
+    steps = {step.id: step for step in explain(fit(recipe(), data))}
+    assert all(step.learned_in is None and step.nanoseconds is not None for step in steps.values())
+    assert all(0 < (step.nanoseconds or 0) < 1e6 for step in steps.values())
+    assert str(steps["o"].makes[0][1]) == "float32[3]"
+
+
+def test_a_page_tells_a_spec_to_a_person():
+    """A page has each field, step and tensor, what was learned, and no cell breaks its table."""
+    page = page_of(read_spec(json.dumps(DOCUMENT), "spec.json"))
+    for word in ("# base", "`xz`", "standardize", "mean `1.0`", 'vocab `["a", "b", "c"]`', "int64[rows]", "a\\|b"):
+        assert word in page
+    tables = [line for line in page.splitlines() if line.startswith("|")]
+    bars = [line.replace("\\|", "").count("|") for line in tables]
+    heads = [number for number, line in enumerate(tables) if set(line) <= set("|- ")]
+    for head in heads:
+        after = next((number for number in heads if number > head), len(tables) + 1) - 1
+        assert set(bars[head - 1 : after]) == {bars[head]}
+
+
+def test_every_op_is_in_the_reference():
+    """The reference has every op with its meaning and every parameter with a description."""
+    page = ops_page()
+    for name in op_names():
+        assert f"### `{name}`" in page
+        told = op_page(name)
+        assert len(told.splitlines()[2]) > 20
+        keys = [line for line in told.splitlines() if line.startswith("| `")]
+        assert all(line.split(" | ")[-1].rstrip("| ").strip() for line in keys), told
+    assert set(OPS) <= set(op_names())

@@ -1,0 +1,166 @@
+"""`batchscore etl …`: what people type about specs, what they read, and what their scripts get."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from typer.testing import CliRunner
+
+from jobs import cli
+
+if TYPE_CHECKING:
+    from typer.testing import Result
+
+BUNDLE = Path(__file__).parents[2] / "examples" / "flights" / "bundle"
+RECIPE = """
+format: scorespec/1
+spec_id: people
+input:
+  fields:
+    - {name: age, type: int32, range: {min: 0, max: 120}}
+    - {name: city, type: string}
+    - {name: name, type: string, pii: true}
+steps:
+  - {id: age_z, op: standardize, in: [age], out: [age_z]}
+  - {id: city_id, op: string_index, in: [city], out: [city_id]}
+outputs:
+  tensors:
+    - {tensor: dense, from: [age_z]}
+    - {tensor: ids, dtype: int64, from: [city_id], shape: [-1]}
+"""
+
+
+def batchscore(*words: object) -> Result:
+    """Run a command in this process, without a terminal."""
+    return CliRunner().invoke(cli.app, [str(word) for word in words])
+
+
+@pytest.fixture
+def people(tmp_path: Path) -> Path:
+    """A recipe, its training rows with one that breaks a rule, and more cities than a spec holds itself."""
+    (tmp_path / "recipe.yaml").write_text(RECIPE)
+    cities = [f"city {number}" for number in range(1500)]
+    ages = np.arange(1500) % 90
+    ages[7] = 500
+    table = pa.table({"age": pa.array(ages, pa.int32()), "city": cities, "name": ["Jane"] * 1500})
+    pq.write_table(table, tmp_path / "people.parquet")
+    return tmp_path
+
+
+def fitted(folder: Path, name: str = "etl.json") -> Path:
+    """Fit the recipe with the command."""
+    out = folder / name
+    done = batchscore("fit", folder / "recipe.yaml", "--data", folder / "people.parquet", "--out", out)
+    assert done.exit_code == 0, done.output
+    return out
+
+
+def test_a_spec_is_fitted_checked_and_tried(people: Path) -> None:
+    """Fit writes the spec and its large state, validate replays it, sample shows rows before and after every step."""
+    spec = fitted(people)
+    assert (people / "city_id.pq").is_file()
+    checked = batchscore("etl", "validate", spec)
+    assert checked.exit_code == 0, checked.output
+    assert "golden rows: 12 rows, replayed" in checked.stdout
+    assert "1,500 rows in 1 passes, of which 1 rejected" in checked.stdout
+    tried = batchscore("etl", "sample", spec, "--data", people / "people.parquet", "-n", 9, "--json")
+    found = json.loads(tried.stdout)
+    columns = {column["name"]: column["values"] for column in found["columns"]}
+    ages = [0, 1, 2, 3, 4, 5, 6, 500, 8]
+    state = json.loads(spec.read_text())["steps"][0]["state"]
+    assert columns["age"] == ages
+    assert columns["age_z"] == [(age - state["mean"]) / state["std"] for age in ages]
+    assert columns["name"] == ["•••"] * 9
+    assert found["outcomes"][7].startswith("OUT_OF_RANGE: age is above 120")
+    assert found["outcomes"][8] == "kept"
+    assert "Jane" not in spec.read_text()
+
+
+def test_a_recipe_is_explained(people: Path) -> None:
+    """Explain tells a recipe's passes, and a fitted spec's cost, to people and to programs."""
+    told = batchscore("etl", "explain", people / "recipe.yaml")
+    assert told.exit_code == 0
+    assert "passes over the data: 1" in told.stdout
+    spec = fitted(people)
+    assert "ns a row on one core here" in batchscore("etl", "explain", spec).stdout
+    steps = json.loads(batchscore("etl", "explain", spec, "--json").stdout)
+    assert [step["id"] for step in steps] == ["age_z", "city_id"]
+
+
+def test_diff_ends_with_its_verdict(people: Path) -> None:
+    """Diff exits 0 for the same numbers, 5 for a model to be trained again, 6 for one that cannot be fed."""
+    first = fitted(people, "first.json")
+    assert batchscore("etl", "diff", first, first).exit_code == 0
+    table = pq.read_table(people / "people.parquet").slice(0, 1400)
+    pq.write_table(table, people / "people.parquet")
+    second = people / "second" / "etl.json"
+    second.parent.mkdir()
+    fitted(people, "second/etl.json")
+    done = batchscore("etl", "diff", first, second)
+    assert done.exit_code == 5, done.output
+    assert "100 removed" in done.stdout
+    assert "verdict: refit-model" in done.stdout
+    found = json.loads(batchscore("etl", "diff", first, second, "--json").stdout)
+    assert found["verdict"] == "refit-model"
+    done = batchscore("etl", "diff", first, BUNDLE)
+    assert done.exit_code == 6
+    assert "tensor 'dense' is gone" in done.stdout
+
+
+def test_a_spec_has_a_page(people: Path) -> None:
+    """Docs prints a page, or writes it, and ops prints what an op means."""
+    spec = fitted(people)
+    page = batchscore("etl", "docs", spec)
+    assert page.stdout.startswith("# people\n")
+    done = batchscore("etl", "docs", spec, "--out", people / "page.md")
+    assert done.exit_code == 0
+    assert (people / "page.md").read_text() == page.stdout
+    assert batchscore("etl", "docs", BUNDLE).stdout.startswith("# flights\n")
+    assert batchscore("etl", "ops", "clip").stdout.startswith("### `clip`")
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("validate", "nowhere.yaml"), "nowhere.yaml: the spec cannot be read: No such file or directory."),
+        (("explain", "."), ".: the spec cannot be read: Is a directory."),
+        (("ops", "clipp"), "no op 'clipp'. Did you mean \"clip\"?"),
+        (("sample", str(BUNDLE), "--data", "x", "--reference", "weather"), "--reference weather: give NAME=URI."),
+        (("docs", str(BUNDLE), "--out", "/nowhere/page.md"), "/nowhere/page.md: the page cannot be written"),
+    ],
+)
+def test_what_cannot_be_done_is_said(words: tuple[str, ...], message: str) -> None:
+    """A command that cannot do what it is asked says why in one line and exits 2."""
+    done = batchscore("etl", *words)
+    assert done.exit_code == 2, done.output
+    assert message in done.stderr.replace("\n", " ")
+    assert "Traceback" not in done.stderr
+
+
+def test_every_fault_of_a_spec_is_told_at_once(people: Path) -> None:
+    """Validate tells every fault with file, line, column, pointer and code, and the nearest right name."""
+    text = RECIPE.replace("op: standardize", "op: standardise").replace("shape: [-1]", "shap: [-1]")
+    (people / "recipe.yaml").write_text(text)
+    done = batchscore("etl", "validate", people / "recipe.yaml")
+    assert done.exit_code == 2
+    lines = done.stderr.splitlines()
+    assert any('/steps/0/op: unknown op "standardise". Did you mean "standardize"? [E-UNKNOWN-OP]' in x for x in lines)
+    assert any('/outputs/tensors/1/shap: unknown key "shap". Did you mean "shape"? [E-UNKNOWN-KEY]' in x for x in lines)
+
+
+def test_a_spec_that_means_something_else_here_is_refused(people: Path) -> None:
+    """Validate refuses a spec whose golden rows become something else, and names the step."""
+    spec = fitted(people)
+    value: dict[str, Any] = json.loads(spec.read_text())
+    value["steps"][0]["state"]["std"] *= 2
+    value.pop("integrity")
+    spec.write_text(json.dumps(value))
+    done = batchscore("etl", "validate", spec)
+    assert done.exit_code == 2
+    assert "/steps/0: step 'age_z' (standardize) makes another 'age_z' of golden row" in done.stderr
