@@ -5,3 +5,7 @@ nothing else of `etl` imports it.
 """
 
 from __future__ import annotations
+
+from etl.spark.transform import transform
+
+__all__ = ["transform"]

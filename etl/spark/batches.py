@@ -1,0 +1,62 @@
+"""Run our own code over the Arrow batches of a DataFrame: the one place that calls `mapInArrow`."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterable, Iterator
+from typing import TYPE_CHECKING, TypeAlias
+
+import pyarrow as pa
+
+from etl.code import digest_of_packages
+from etl.errors import EtlError
+from etl.spark.schema import column, spark_schema
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from pyspark.sql import DataFrame
+
+__all__ = ["MapBatches", "check_code", "map_batches"]
+
+MapBatches: TypeAlias = Callable[[Iterator[pa.RecordBatch]], Iterable[pa.RecordBatch]]
+"""What a task does: the batches of its partition in, batches out. A function of a module, or a partial of one, since it
+is pickled."""
+
+
+def map_batches(df: DataFrame, names: Sequence[str], run: MapBatches, *, declared: pa.Schema) -> DataFrame:
+    """The named columns through `run`, which gives batches of the declared schema.
+
+    Spark resolves the columns of a `mapInArrow` by names in which a dot leads into a struct, so under way they have
+    plain ones.
+    """
+    given = df.select(*(column(name).alias(f"c{at}") for at, name in enumerate(names)))
+    plain = pa.schema([pa.field(f"c{at}", field.type) for at, field in enumerate(declared)])
+    task = functools.partial(_run, run=run, names=tuple(names), plain=plain, code=digest_of_packages("etl"))
+    made = given.mapInArrow(task, spark_schema(plain))
+    return made.select(*(column(f"c{at}").alias(name) for at, name in enumerate(declared.names)))
+
+
+def _run(
+    batches: Iterable[pa.RecordBatch], *, run: MapBatches, names: tuple[str, ...], plain: pa.Schema, code: str
+) -> Iterator[pa.RecordBatch]:
+    """Runs on a worker."""
+    check_code(code)
+    renamed = (pa.RecordBatch.from_arrays(batch.columns, names=list(names)) for batch in batches)
+    for made in run(renamed):
+        yield pa.RecordBatch.from_arrays(made.columns, schema=plain)
+
+
+def check_code(expected: str) -> None:
+    """Refuse to work for a driver that runs other code.
+
+    Raises:
+        EtlError: naming both digests.
+    """
+    mine = digest_of_packages("etl")
+    if mine != expected:
+        message = (
+            f"This worker runs batchscore's etl {mine}, the driver runs {expected}. "
+            "Ship the code with spark-submit.sh, and keep folders called etl out of the way."
+        )
+        raise EtlError(message)

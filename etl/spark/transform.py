@@ -1,0 +1,215 @@
+"""`transform`: the features of a fitted spec as columns of a Spark DataFrame, made by the code that workers run.
+
+What comes out beside the columns handed through is one column a tensor, by the tensor's name. A row of it is a scalar
+where the tensor's shape is [-1], else an array of the row's values in row-major order. Types are the tensor's own, but
+for those that Spark has not: float16 comes as float, uint8 as smallint.
+
+Rows that a filter leaves out are not there. A row that a rule rejects is never dropped: it fails the query
+(`on_rejected="fail"`), or stays with null in every tensor and its reason in the column `rejection`, a struct of `code`,
+`pointer`, `column` and `message` which is null for all other rows (`on_rejected="keep"`). To drop such rows, count them
+by `rejection`, then filter by it.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+
+from etl.errors import SpecError, TransformError
+from etl.ops.lookup import LookupJoin
+from etl.pipeline import Pipeline
+from etl.problems import nearest
+from etl.spark.batches import map_batches
+from etl.spark.schema import arrow_schema, arrow_type, as_declared
+from etl.types import one_chunk
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from typing import Any
+
+    from pyspark.sql import DataFrame
+
+    from etl.frame import Frame
+    from etl.outputs import TensorOutput
+    from etl.pipeline import Features
+    from etl.spec import Spec
+    from etl.types import ArrowArray
+
+__all__ = ["OnRejected", "transform"]
+
+OnRejected = Literal["fail", "keep"]
+"""What happens to a row that a rule of the spec rejects."""
+
+WHERE = "the DataFrame"
+"""How errors call what is transformed."""
+
+REJECTION = "rejection"
+"""The column that says why a row has no features."""
+
+_REASON = pa.struct([pa.field(name, pa.string()) for name in ("code", "pointer", "column", "message")])
+
+_ELEMENTS = {"float16": pa.float32(), "uint8": pa.int16(), "bool": pa.bool_(), "string": pa.string()}
+"""Arrow's type of a tensor's elements where it has not numpy's name."""
+
+
+class _Work(NamedTuple):
+    """What a task is told."""
+
+    spec: Spec
+    references: dict[str, pa.Table]
+    passthrough: tuple[str, ...]
+    on_rejected: OnRejected
+    declared: pa.Schema
+    """Of the batches that it gives."""
+
+
+def transform(
+    df: DataFrame,
+    spec: Spec,
+    references: Mapping[str, pa.Table] | None = None,
+    *,
+    passthrough: Sequence[str] | None = None,
+    on_rejected: OnRejected = "fail",
+) -> DataFrame:
+    """The columns of `passthrough` (default: those that the spec names) and one column a tensor; lazy, as Spark is.
+
+    A column that the spec knows is handed through as the contract and the steps have it, another as it is.
+
+    Raises:
+        SpecError: the spec is not fitted, a reference is not given, or two columns would have one name.
+        ContractError: the DataFrame lacks a column, or has one of another type; or a reference table is not as
+            declared.
+        ValueError: `on_rejected` is unknown.
+    """
+    if on_rejected not in {"fail", "keep"}:
+        message = f"on_rejected is 'fail' or 'keep', found {on_rejected!r:.40}"
+        raise ValueError(message)
+    pipeline = Pipeline(spec, references or {})
+    spec.input.check_schema(arrow_schema(df.schema), WHERE)
+    names = tuple(spec.outputs.passthrough if passthrough is None else passthrough)
+    work = _Work(
+        spec=spec,
+        references=_joined(pipeline.spec, references or {}),
+        passthrough=names,
+        on_rejected=on_rejected,
+        declared=_declared(df, spec, names, on_rejected=on_rejected),
+    )
+    carried = [name for name in names if name in df.columns]
+    read = list(dict.fromkeys([*(field.name for field in spec.input.fields), *carried]))
+    return map_batches(df, read, functools.partial(_run, work=work), declared=work.declared)
+
+
+def _joined(spec: Spec, references: Mapping[str, pa.Table]) -> dict[str, pa.Table]:
+    """Of each reference table that the spec joins, the columns that it takes."""
+    wanted: dict[str, dict[str, None]] = {}
+    for step in spec.relational:
+        if isinstance(step, LookupJoin):
+            columns = (*step.params.keys, *step.params.columns)
+            wanted.setdefault(step.params.reference, {}).update(dict.fromkeys(column.name for column in columns))
+    return {name: references[name].select(list(columns)) for name, columns in wanted.items()}
+
+
+def _declared(df: DataFrame, spec: Spec, names: tuple[str, ...], *, on_rejected: OnRejected) -> pa.Schema:
+    """The schema of what comes out.
+
+    Raises:
+        SpecError: a column is not there, has a type that Arrow batches do not carry, or a name comes twice.
+    """
+    _, known = spec.schemas()[-1]
+    fields = []
+    for name in names:
+        if name in known:
+            kind = known[name].arrow
+        elif name in df.columns:
+            found = df.schema[name].dataType
+            kind = arrow_type(found)
+            if kind is None:
+                message = f"passthrough: column {name!r} is {found.simpleString()}, which cannot be handed through."
+                raise SpecError(message)
+        else:
+            message = f"passthrough: column {name!r} is not there.{nearest(name, [*known, *df.columns])}"
+            raise SpecError(message)
+        fields.append(pa.field(name, kind))
+    fields += [pa.field(output.tensor, _column_type(output)) for output in spec.outputs.tensors]
+    if on_rejected == "keep":
+        fields.append(pa.field(REJECTION, _REASON))
+    folded = [field.name.casefold() for field in fields]
+    twice = sorted({name for name in folded if folded.count(name) > 1})
+    if twice:
+        # Spark does not tell upper from lower case.
+        message = f"two columns would be called {', '.join(twice)}; leave one out of passthrough, or rename the tensor."
+        raise SpecError(message)
+    return pa.schema(fields)
+
+
+def _column_type(output: TensorOutput) -> pa.DataType:
+    element = _ELEMENTS.get(output.dtype) or pa.type_for_alias(output.dtype)
+    return element if output.rank == 1 else pa.list_(element)
+
+
+def _run(batches: Iterable[pa.RecordBatch], *, work: _Work) -> Iterator[pa.RecordBatch]:
+    """Runs on a worker."""
+    pipeline = Pipeline(work.spec, work.references)
+    for batch in batches:
+        work.spec.input.check_schema(batch.schema, WHERE)
+        frame = pipeline.contract(batch, WHERE)
+        features = pipeline.transform(frame)
+        if features.rejections and work.on_rejected == "fail":
+            raise TransformError(_refusal(features))
+        yield as_declared(_columns(work, batch, frame, features=features), work.declared)
+
+
+def _refusal(features: Features) -> str:
+    first = features.rejections[0]
+    count = sum(rejection.rows.size for rejection in features.rejections)
+    return (
+        f"{count} rows of a batch are rejected, the first by {first.pointer}: {first.message} ({first.code}). "
+        "Mend the rows, or keep them with their reasons: on_rejected='keep'."
+    )
+
+
+def _columns(work: _Work, batch: pa.RecordBatch, frame: Frame, *, features: Features) -> dict[str, ArrowArray]:
+    """Every declared column, of the rows that no filter left out."""
+    stays = np.ones(frame.rows, dtype=bool)
+    stays[features.filtered] = False
+    rows = np.flatnonzero(stays)
+    kept = rows if features.kept is None else features.kept
+    columns: dict[str, ArrowArray] = {}
+    for name in work.passthrough:
+        whole = frame.arrow(name) if name in frame else one_chunk(batch.column(name))
+        columns[name] = whole if rows.size == frame.rows else whole.take(pa.array(rows))
+    # A row that stays and has no features, for it was rejected, is null in every tensor.
+    line = np.full(frame.rows, -1, dtype=np.int64)
+    line[kept] = np.arange(kept.size)
+    lines = line[rows]
+    for output in work.spec.outputs.tensors:
+        values = _as_column(features.tensors[output.model_input], output)
+        columns[output.tensor] = values.take(pa.array(lines, mask=lines < 0)) if (lines < 0).any() else values
+    if work.on_rejected == "keep":
+        columns[REJECTION] = _reasons(features, frame.rows).take(pa.array(rows))
+    return columns
+
+
+def _as_column(tensor: np.ndarray[Any, Any], output: TensorOutput) -> ArrowArray:
+    kind = _column_type(output)
+    element = kind.value_type if output.rank > 1 else kind
+    values: ArrowArray = pa.array(tensor.reshape(-1)).cast(element)
+    if output.rank == 1:
+        return values
+    width = len(values) // max(len(tensor), 1)
+    return pa.ListArray.from_arrays(pa.array(np.arange(len(tensor) + 1, dtype=np.int32) * width), values)
+
+
+def _reasons(features: Features, rows: int) -> ArrowArray:
+    """Why each row of the batch was rejected; null for the others."""
+    which = np.full(rows, -1, dtype=np.int64)
+    for number, rejection in enumerate(features.rejections):
+        which[rejection.rows] = number
+    told: ArrowArray = pa.array(
+        [{"code": r.code, "pointer": r.pointer, "column": r.column, "message": r.message} for r in features.rejections],
+        _REASON,
+    )
+    return told.take(pa.array(which, mask=which < 0))
