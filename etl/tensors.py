@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
-from etl.types import kernels
+from etl.types import ColumnType, held, kernels
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -49,34 +49,40 @@ def stack(frame: Frame, names: tuple[str, ...], dtype: np.dtype[Any]) -> npt.NDA
     return tensor
 
 
-def matrix_of(column: ArrowArray, width: int) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]:
-    """A list column as (rows, width), and which rows are a vector of another length or with a null inside.
+def matrix_of(column: ArrowArray, width: int, item: str = "float32") -> tuple[npt.NDArray[Any], npt.NDArray[np.bool_]]:
+    """A list column as (rows, width) of `float32` or `int64`, and which rows are a vector of another length, with a
+    null inside, or with an integer that int64 cannot hold.
 
-    Without a copy where every row is whole. Such a broken row, and a null one, is a row of NaN.
-    """
-    rows = len(column)
+    Without a copy where every row is whole. Such a broken row, and a null one, is a row of NaN, or of zeros.
+    """  # noqa: D205  the faults are one sentence
+    rows, filler = len(column), np.nan if item == "float32" else 0
     if pa.types.is_null(column.type):
-        return np.full((rows, width), np.nan, dtype=np.float32), np.zeros(rows, dtype=bool)
+        return np.full((rows, width), filler, dtype=item), np.zeros(rows, dtype=bool)
     whole = kernels.fill_null(kernels.equal(kernels.list_value_length(column), pa.scalar(width)), False)  # noqa: FBT003  pyarrow's own
     mask: npt.NDArray[np.bool_] = whole.to_numpy(zero_copy_only=False)
     values = (column if mask.all() else column.filter(whole)).flatten()
-    vectors = _flat_float32(values).reshape(-1, width)
+    if item == "int64":
+        values, _ = held(values, ColumnType("int64"))
+    vectors = _flat(values, item).reshape(-1, width)
     if mask.all() and not values.null_count:
         return vectors, np.zeros(rows, dtype=bool)
-    matrix = np.full((rows, width), np.nan, dtype=np.float32)
+    matrix = np.full((rows, width), filler, dtype=item)
     matrix[mask] = vectors
     if values.null_count:
         holed = values.is_null().to_numpy(zero_copy_only=False).reshape(-1, width).any(axis=1)
         mask[mask] = ~holed
-        matrix[~mask] = np.nan
+        matrix[~mask] = filler
     return matrix, ~mask & column.is_valid().to_numpy(zero_copy_only=False)
 
 
-def _flat_float32(values: ArrowArray) -> npt.NDArray[np.float32]:
+def _flat(values: ArrowArray, item: str) -> npt.NDArray[Any]:
+    if item == "int64":
+        whole: npt.NDArray[Any] = (values.fill_null(0) if values.null_count else values).to_numpy()
+        return whole
     if pa.types.is_null(values.type):
         values = values.cast(pa.float32())
     with np.errstate(over="ignore"):
-        flat: npt.NDArray[np.float32] = values.to_numpy(zero_copy_only=False).astype(np.float32, copy=False)
+        flat: npt.NDArray[Any] = values.to_numpy(zero_copy_only=False).astype(np.float32, copy=False)
     return flat
 
 

@@ -11,6 +11,8 @@ import pyarrow.compute
 from pydantic_core import CoreSchema, core_schema
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import numpy.typing as npt
     from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
 
@@ -24,8 +26,12 @@ __all__ = [
     "canonical",
     "held",
     "is_readable",
+    "joined",
     "kernels",
     "one_chunk",
+    "parts_of",
+    "rows_with",
+    "unread_subfields",
 ]
 
 ArrowArray: TypeAlias = Any
@@ -56,6 +62,12 @@ _FORMS = ("float32[width]", "int64[width]", "list<scalar>", "struct<name: scalar
 _DAY_MILLISECONDS = 86_400_000
 _MICROSECONDS = {"s": 1_000_000, "ms": 1000}
 """In a unit that is coarser than they are."""
+_DECIMAL_BITS = 128
+_INT64_DIGITS = 18
+"""So many decimal digits fit int64 whatever they are."""
+_EXACT_INTEGERS = 2**53
+_EXACT_POWER = 22
+"""float64 holds powers of ten exactly up to this one."""
 
 
 class ColumnType(NamedTuple):
@@ -164,22 +176,25 @@ Schema = dict[str, ColumnType]
 def is_readable(found: pa.DataType, wanted: ColumnType) -> bool:
     """Whether every value of the found type is one of the wanted type, or is checked value by value on entry.
 
-    Checked by value: unsigned, negative or wide integers, lists of another length, timestamps far from today.
+    Checked by value: unsigned, negative or wide integers, decimals with a fraction, lists of another length, timestamps
+    far from today.
     """
     if isinstance(found, pa.DictionaryType):
-        return wanted.kind != "vector" and is_readable(found.value_type, wanted)
+        return wanted.is_scalar and is_readable(found.value_type, wanted)
     if pa.types.is_null(found):
         return True
+    if wanted.kind == "struct":
+        return isinstance(found, pa.StructType) and not unread_subfields(found, wanted)
     if isinstance(found, pa.ListType | pa.LargeListType | pa.FixedSizeListType):
-        inner = found.value_type
-        return wanted.kind == "vector" and (pa.types.is_floating(inner) or pa.types.is_null(inner))
+        return _holds_elements(found.value_type, wanted)
+    is_decimal = pa.types.is_decimal(found) and found.scale >= 0
     rules: dict[str, bool] = {
         "bool": pa.types.is_boolean(found),
         "int32": found in {pa.int8(), pa.int16(), pa.int32(), pa.uint8(), pa.uint16()},
-        "int64": pa.types.is_integer(found),
+        "int64": pa.types.is_integer(found) or is_decimal,
         "uint64": pa.types.is_integer(found),
         "float32": found in {pa.float16(), pa.float32()},
-        "float64": pa.types.is_floating(found) or pa.types.is_integer(found),
+        "float64": pa.types.is_floating(found) or pa.types.is_integer(found) or is_decimal,
         "string": pa.types.is_string(found) or pa.types.is_large_string(found) or pa.types.is_string_view(found),
         "date": pa.types.is_date(found),
         "timestamp": pa.types.is_timestamp(found),
@@ -187,29 +202,101 @@ def is_readable(found: pa.DataType, wanted: ColumnType) -> bool:
     return rules.get(wanted.kind, False)
 
 
-def canonical(column: ArrowArray, wanted: ColumnType) -> ArrowArray:
-    """A scalar column of a readable type, in the wanted type's own Arrow type and without a copy where it has it.
+def _holds_elements(inner: pa.DataType, wanted: ColumnType) -> bool:
+    """Whether a list with elements of this type is readable."""
+    if wanted.kind == "list":
+        return is_readable(inner, ColumnType(wanted.item))
+    is_number = pa.types.is_integer(inner) if wanted.item == "int64" else pa.types.is_floating(inner)
+    return wanted.kind == "vector" and (is_number or pa.types.is_null(inner))
 
-    A timestamp without a zone is UTC, one with a zone keeps its instant, and units finer than µs are floored.
+
+def unread_subfields(found: pa.StructType, wanted: ColumnType) -> list[str]:
+    """What is wrong with each subfield that a struct of the wanted type needs; others do not matter."""
+    problems = []
+    for name, kind in wanted.fields:
+        there = found.get_all_field_indices(name)
+        if len(there) != 1:
+            problems.append(f"subfield {name!r} is {f'there {len(there)} times' if there else 'not there'}")
+        elif not is_readable(found.field(there[0]).type, ColumnType(kind)):
+            problems.append(f"subfield {name!r} has type {found.field(there[0]).type}, not {kind}")
+    return problems
+
+
+def canonical(column: ArrowArray, wanted: ColumnType) -> ArrowArray:
+    """A column of a readable type, in the wanted type's own Arrow type and without a copy where it has it.
+
+    A timestamp without a zone is UTC, one with a zone keeps its instant, and units finer than µs are floored. A decimal
+    becomes the nearest float64. Vectors are read by `etl.tensors.matrix_of` instead.
 
     Raises:
         pa.ArrowInvalid: a value has no equal in the wanted type.
     """
-    column = one_chunk(column)
-    if isinstance(column.type, pa.DictionaryType):
-        column = column.dictionary_decode()
+    column = _decoded(column)
     if column.type == wanted.arrow:
         return column
-    if wanted.kind == "timestamp" and not pa.types.is_null(column.type):
+    if pa.types.is_null(column.type):
+        return pa.nulls(len(column), wanted.arrow)
+    if not wanted.is_scalar:
+        return joined(column, wanted, [canonical(part, kind) for part, kind in parts_of(column, wanted)])
+    if wanted.kind == "timestamp":
         return _to_utc_microseconds(column)
+    if pa.types.is_decimal(column.type) and wanted.kind == "float64":
+        return _nearest_float64(column)
     return column.cast(wanted.arrow)
 
 
-def held(column: ArrowArray, wanted: ColumnType) -> tuple[ArrowArray, npt.NDArray[np.bool_] | None]:
-    """As `canonical`, with null for what has no equal in the wanted type, and which rows that is, if any."""
+def parts_of(column: ArrowArray, wanted: ColumnType) -> list[tuple[ArrowArray, ColumnType]]:
+    """All elements of a list column one behind the other, or the subfields of a struct column, with their types."""
+    if wanted.kind != "struct":
+        return [(column.flatten(), ColumnType(wanted.item))]
+    subfields = dict(zip([field.name for field in column.type], column.flatten(), strict=True))
+    return [(subfields[name], ColumnType(kind)) for name, kind in wanted.fields]
+
+
+def joined(
+    column: ArrowArray,
+    wanted: ColumnType,
+    parts: Sequence[ArrowArray],
+    *,
+    absent: npt.NDArray[np.bool_] | None = None,
+) -> ArrowArray:
+    """The column with other parts of the same lengths, null where it is null and where `absent` says."""
+    null = column.is_null().to_numpy(zero_copy_only=False)
+    mask: Any = pa.array(null if absent is None else null | absent)
+    if wanted.kind == "struct":
+        return pa.StructArray.from_arrays(parts, fields=list(wanted.arrow), mask=mask)
+    ends = np.cumsum(_lengths(column))
+    offsets: ArrowArray = pa.array(np.concatenate([[0], ends])).cast(pa.int32())
+    return pa.ListArray.from_arrays(offsets, parts[0], mask=mask)
+
+
+def rows_with(column: ArrowArray, wanted: ColumnType, marked: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+    """Which rows of a list or struct column have a marked element or subfield, `marked` being as long as the part."""
+    if wanted.kind == "struct":
+        return marked
+    rows = np.zeros(len(column), dtype=bool)
+    rows[np.repeat(np.arange(len(column)), _lengths(column))[marked]] = True
+    return rows
+
+
+def _lengths(column: ArrowArray) -> npt.NDArray[np.int64]:
+    """Elements of each list, 0 of a null one."""
+    return np.asarray(kernels.list_value_length(column).fill_null(0).to_numpy()).astype(np.int64)
+
+
+def _decoded(column: ArrowArray) -> ArrowArray:
+    """One array, no dictionary, and decimals of 128 or 256 bits: Arrow lacks kernels for narrower ones."""
     column = one_chunk(column)
     if isinstance(column.type, pa.DictionaryType):
         column = column.dictionary_decode()
+    if pa.types.is_decimal(column.type) and column.type.bit_width < _DECIMAL_BITS:
+        column = column.cast(pa.decimal128(column.type.precision, column.type.scale))
+    return column
+
+
+def held(column: ArrowArray, wanted: ColumnType) -> tuple[ArrowArray, npt.NDArray[np.bool_] | None]:
+    """As `canonical` for a scalar, with null for what has no equal in the type; and which rows that is, if any."""
+    column = _decoded(column)
     try:
         return canonical(column, wanted), None
     except pa.ArrowInvalid:
@@ -220,6 +307,11 @@ def held(column: ArrowArray, wanted: ColumnType) -> tuple[ArrowArray, npt.NDArra
 
 def _without_equal(column: ArrowArray, wanted: ColumnType) -> npt.NDArray[np.bool_]:
     """Integers of the other sign or half, instants that are too far away for µs, dates with a time of day."""
+    if pa.types.is_decimal(column.type):
+        # Arrow has no kernel that compares any two decimals.
+        low, high = INTEGER_BOUNDS["int64"]
+        values = column.to_pylist()
+        return np.array([v is not None and (v != v.to_integral_value() or not low <= v <= high) for v in values])
     is_number = pa.types.is_integer(column.type)
     values = (column if is_number else column.view(pa.int64())).fill_null(0).to_numpy()
     if is_number:
@@ -228,6 +320,19 @@ def _without_equal(column: ArrowArray, wanted: ColumnType) -> npt.NDArray[np.boo
         return np.asarray(values % _DAY_MILLISECONDS != 0)
     furthest = INTEGER_BOUNDS["int64"][1] // _MICROSECONDS[column.type.unit]
     return np.asarray((values < -furthest) | (values > furthest))
+
+
+def _nearest_float64(column: ArrowArray) -> ArrowArray:
+    """Decimals as the nearest float64, ties to even. Arrow's own cast may be off by a unit in the last place."""
+    precision, scale = column.type.precision, column.type.scale
+    if column.type.bit_width == _DECIMAL_BITS and precision <= _INT64_DIGITS and scale <= _EXACT_POWER:
+        # The value is in the low half; two numbers that float64 holds exactly have one quotient that is nearest.
+        low = np.frombuffer(column.buffers()[1], dtype="<i8")[2 * column.offset :][: 2 * len(column) : 2]
+        mask = _null_mask(column)
+        whole = low if mask is None else np.where(mask, 0, low)
+        if not whole.size or max(-int(whole.min()), int(whole.max())) <= _EXACT_INTEGERS:
+            return pa.array(whole / np.float64(10**scale), mask=mask)
+    return column.cast(pa.string()).cast(pa.float64())
 
 
 def one_chunk(column: ArrowArray) -> ArrowArray:

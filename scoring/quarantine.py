@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pyarrow as pa
 
+from etl.entry import read
 from etl.read import ROW
-from etl.types import held
+from etl.types import ColumnType
 
 if TYPE_CHECKING:
     from etl.contract import Contract, InputField
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
     from etl.types import ArrowArray
 
 __all__ = ["quarantine_batch", "quarantine_schema"]
+
+_INTEGERS = ColumnType("list", item="int64")
+"""A vector of int64 of any length, as a preview shows a broken one."""
 
 
 def quarantine_schema(contract: Contract) -> pa.Schema:
@@ -86,13 +90,14 @@ def _shown(rows: pa.RecordBatch, field: InputField) -> ArrowArray:
     if field.pii:
         return pa.nulls(rows.num_rows, field.type.arrow)
     column = rows.column(field.name)
-    if pa.types.is_dictionary(column.type):
-        column = column.dictionary_decode()
     if field.type.kind == "string":
-        return pa.array([_text(value) for value in column.cast(pa.binary()).to_pylist()], pa.string())
-    if field.type.kind == "vector" or field.type.is_float:
+        raw = column.dictionary_decode() if pa.types.is_dictionary(column.type) else column
+        return pa.array([_text(value) for value in raw.cast(pa.binary()).to_pylist()], pa.string())
+    if field.type.kind == "vector":
+        if field.type.item == "int64":
+            return read(column, _INTEGERS)[0]
         return column.cast(field.type.arrow, safe=False)
-    return held(column, field.type)[0]
+    return read(column, field.type)[0]
 
 
 def _text(value: bytes | None) -> str | None:
