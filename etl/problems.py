@@ -195,9 +195,11 @@ def _untagged(pointer: str, context: Mapping[str, Any]) -> Problem:
     """A mapping that is told from others by its one key, and has none of those keys."""
     tags = [tag.strip(" '") for tag in str(context.get("expected_tags", "")).split(",")]
     found = str(context.get("tag", ""))
-    message = f"should be a mapping of one of the keys {', '.join(tags)}"
-    hint = nearest(found, tags) if found and found != "None" else ""
-    said = f', found "{found:.{_SHOWN}}".{hint}' if hint else "."
+    message = f"should be a mapping of one of the keys {', '.join(tags)}" if any(tags) else "should be a mapping"
+    if not found or found == "None":
+        return Problem(pointer, f"{message}.", "E-UNKNOWN-KEY")
+    hint = nearest(found, tags)
+    said = f', found "{found:.{_SHOWN}}".{hint if hint.endswith("?") else ""}'
     return Problem(pointer, f"{message}{said}", "E-UNKNOWN-KEY")
 
 

@@ -7,53 +7,45 @@ such as `2024-02-01` or `2024-02-01T00:00:00Z`. NaN, missing or a value, compare
 
 from __future__ import annotations
 
-import math
 from abc import abstractmethod
-from datetime import UTC, date, datetime, timedelta
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
-import pyarrow as pa
-from pydantic import Discriminator, Field, FiniteFloat, Tag
+from pydantic import BeforeValidator, Discriminator, Field, Tag
 
 from etl.documents import Strict
 from etl.ops.base import Name
+from etl.ops.comparing import (
+    Literal_,
+    Operator,
+    compare,
+    compare_columns,
+    comparison_misfit,
+    is_ordered,
+    listing,
+    literal_misfit,
+    positions,
+)
 from etl.patterns import Pattern, matches
 from etl.problems import nearest
-from etl.types import INTEGER_BOUNDS, ColumnType, kernels
+from etl.types import ColumnType, kernels
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Sequence
 
     import numpy.typing as npt
 
     from etl.frame import Frame
     from etl.types import Schema
 
-__all__ = ["AnyCondition", "Condition", "Literal_", "Operator"]
+__all__ = ["AnyCondition", "Condition", "Literal_", "Operator", "need_fitting"]
 
-Literal_ = bool | int | FiniteFloat | str
-"""A value in a condition."""
 
-Operator = Literal["<", "<=", "==", "!=", ">=", ">"]
-
-_COMPARE: dict[str, Callable[[Any, Any], Any]] = {
-    "<": np.less,
-    "<=": np.less_equal,
-    "==": np.equal,
-    "!=": np.not_equal,
-    ">=": np.greater_equal,
-    ">": np.greater,
-}
-_KERNELS = {
-    "<": kernels.less,
-    "<=": kernels.less_equal,
-    "==": kernels.equal,
-    "!=": kernels.not_equal,
-    ">=": kernels.greater_equal,
-    ">": kernels.greater,
-}
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_COMPARISON = BeforeValidator(listing("column", "operator", "value"))
+_COMPARISON_OF_COLUMNS = BeforeValidator(listing("column", "operator", "column"))
+_INTERVAL = BeforeValidator(listing("column", "lowest", "highest"))
+_MEMBERSHIP = BeforeValidator(listing("column", "[values]"))
+_MATCH = BeforeValidator(listing("column", "pattern"))
 
 
 class Condition(Strict):
@@ -70,7 +62,7 @@ class Condition(Strict):
 
     @abstractmethod
     def problems(self, schema: Schema) -> list[str]:
-        """What does not fit the types of the columns; a column that is not there too."""
+        """What does not fit the columns and their types, with its place in the condition where that has parts."""
 
 
 class _OfOne(Condition):
@@ -117,7 +109,7 @@ class All(Condition):
 
     def problems(self, schema: Schema) -> list[str]:
         """Those of the parts."""
-        return [problem for part in self.all for problem in part.problems(schema)]
+        return _problems_within(self.all, "all", schema)
 
 
 class AnyOf(Condition):
@@ -139,7 +131,7 @@ class AnyOf(Condition):
 
     def problems(self, schema: Schema) -> list[str]:
         """Those of the parts."""
-        return [problem for part in self.any for problem in part.problems(schema)]
+        return _problems_within(self.any, "any", schema)
 
 
 class Not(Condition):
@@ -158,13 +150,13 @@ class Not(Condition):
 
     def problems(self, schema: Schema) -> list[str]:
         """Those of the part."""
-        return self.negated.problems(schema)
+        return _problems_within((self.negated,), "not", schema)
 
 
 class Compare(_OfOne):
     """`[column, operator, value]`; false where the column is missing or NaN, for `!=` too."""
 
-    cmp: tuple[Name, Operator, Literal_] = Field(description="Column, operator, value.")
+    cmp: Annotated[tuple[Name, Operator, Literal_], _COMPARISON] = Field(description="Column, operator, value.")
 
     @property
     def column(self) -> str:
@@ -174,20 +166,24 @@ class Compare(_OfOne):
     def misfit(self, found: ColumnType) -> str | None:
         """The value is one of the column's type, and bools and vectors have no order."""
         _, operator, value = self.cmp
-        if problem := super().misfit(found) or _literal_misfit(found, value):
+        if problem := super().misfit(found) or literal_misfit(found, value):
             return problem
         return f"is bool and has no order, found {operator}" if found.kind == "bool" and operator[0] in "<>" else None
 
     def holds(self, frame: Frame) -> npt.NDArray[np.bool_]:
         """By whole columns."""
         name, operator, value = self.cmp
-        return _compared(frame, name, operator, value=value)
+        return compare(frame, name, operator, value=value)
 
 
 class CompareColumns(Condition):
-    """`[column, operator, column]` of numbers; false where either is missing or NaN."""
+    """`[column, operator, column]` of two numbers (a bool is 0 or 1), two texts, or dates and timestamps (a date is its
+    midnight); false where either is missing or NaN, for `!=` too.
+    """  # noqa: D205  the semantics are one sentence
 
-    cmp_columns: tuple[Name, Operator, Name] = Field(description="Column, operator, column.")
+    cmp_columns: Annotated[tuple[Name, Operator, Name], _COMPARISON_OF_COLUMNS] = Field(
+        description="Column, operator, column."
+    )
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -195,22 +191,22 @@ class CompareColumns(Condition):
         return tuple(dict.fromkeys((self.cmp_columns[0], self.cmp_columns[2])))
 
     def holds(self, frame: Frame) -> npt.NDArray[np.bool_]:
-        """As float64."""
+        """By whole columns."""
         left, operator, right = self.cmp_columns
-        values = frame.float64(left), frame.float64(right)
-        return np.asarray(_COMPARE[operator](*values) & ~np.isnan(values[0]) & ~np.isnan(values[1]))
+        return compare_columns(frame, left, operator, right=right)
 
     def problems(self, schema: Schema) -> list[str]:
-        """Both are there and numbers."""
+        """Both are there and of one kind."""
         found = [f"column {name!r} is not there.{nearest(name, schema)}" for name in self.columns if name not in schema]
-        wrong = [name for name in self.columns if name in schema and not schema[name].is_numeric]
-        return found + [f"column {name!r} is {schema[name]}, and cmp_columns takes numbers" for name in wrong]
+        left, _, right = self.cmp_columns
+        misfit = None if found else comparison_misfit(schema[left], schema[right])
+        return [f"cmp_columns {misfit}"] if misfit else found
 
 
 class Between(_OfOne):
     """`[column, lowest, highest]`, both included; false where the column is missing or NaN."""
 
-    between: tuple[Name, Literal_, Literal_] = Field(description="Column, lowest, highest.")
+    between: Annotated[tuple[Name, Literal_, Literal_], _INTERVAL] = Field(description="Column, lowest, highest.")
 
     @property
     def column(self) -> str:
@@ -218,21 +214,24 @@ class Between(_OfOne):
         return self.between[0]
 
     def misfit(self, found: ColumnType) -> str | None:
-        """Both edges are values of the column's type, which has an order."""
+        """Both edges are values of the column's type, which has an order, and not the wrong way round."""
         _, low, high = self.between
-        problem = super().misfit(found) or _literal_misfit(found, low) or _literal_misfit(found, high)
-        return problem or ("is bool and has no order" if found.kind == "bool" else None)
+        if problem := super().misfit(found) or literal_misfit(found, low) or literal_misfit(found, high):
+            return problem
+        if found.kind == "bool":
+            return "is bool and has no order"
+        return None if is_ordered(found, low, high) else f"is never between {low!r:.30} and {high!r:.30}"
 
     def holds(self, frame: Frame) -> npt.NDArray[np.bool_]:
         """Two comparisons."""
         name, low, high = self.between
-        return _compared(frame, name, ">=", value=low) & _compared(frame, name, "<=", value=high)
+        return compare(frame, name, ">=", value=low) & compare(frame, name, "<=", value=high)
 
 
 class In(_OfOne):
     """`[column, [values]]`; false where the column is missing."""
 
-    in_: tuple[Name, tuple[Literal_, ...]] = Field(alias="in", description="Column, values.")
+    in_: Annotated[tuple[Name, tuple[Literal_, ...]], _MEMBERSHIP] = Field(alias="in", description="Column, values.")
 
     @property
     def column(self) -> str:
@@ -241,20 +240,12 @@ class In(_OfOne):
 
     def misfit(self, found: ColumnType) -> str | None:
         """The values are of the column's type."""
-        problems = (_literal_misfit(found, value) for value in self.in_[1])
+        problems = (literal_misfit(found, value) for value in self.in_[1])
         return super().misfit(found) or next((problem for problem in problems if problem), None)
 
     def holds(self, frame: Frame) -> npt.NDArray[np.bool_]:
-        """By a hash table for texts, else value by value."""
-        name, values = self.in_
-        column = frame[name]
-        if isinstance(column, pa.Array) and pa.types.is_string(column.type):
-            found = kernels.is_in(column, value_set=pa.array(values, pa.string()))
-            return np.asarray(found.to_numpy(zero_copy_only=False) & ~frame.missing(name))
-        mask = np.zeros(frame.rows, dtype=bool)
-        for value in values:
-            mask |= _compared(frame, name, "==", value=value)
-        return mask
+        """By a hash table for texts, else by sorting."""
+        return positions(frame, *self.in_) >= 0
 
 
 class IsNull(_OfOne):
@@ -301,7 +292,7 @@ class IsNan(_OfOne):
 class RegexFullMatch(_OfOne):
     """`[column, pattern]`: true where the whole text matches; false where it is missing."""
 
-    regex_full_match: tuple[Name, Pattern] = Field(description="Column, RE2 pattern.")
+    regex_full_match: Annotated[tuple[Name, Pattern], _MATCH] = Field(description="Column, RE2 pattern.")
 
     @property
     def column(self) -> str:
@@ -318,13 +309,36 @@ class RegexFullMatch(_OfOne):
         return matches(frame.arrow(name), pattern)
 
 
-def _key(value: Any) -> str | None:
-    """The one key that says which condition it is; any of several, whose others are then unknown keys."""
-    if isinstance(value, dict):
-        known = [key for key in value if key in _CONDITIONS]
-        return known[0] if known else str(next(iter(value), "nothing"))
-    return next((key for key, kind in _CONDITIONS.items() if isinstance(value, kind)), None)
+def need_fitting(condition: Condition, key: str, schema: Schema) -> None:
+    """Refuse a condition that does not fit the columns and their types; `key` is that of the parameter.
 
+    Raises:
+        ValueError: with every problem.
+    """
+    if problems := _problems_within((condition,), key, schema):
+        message = f"has a condition that does not fit: {'; '.join(problems)}"
+        raise ValueError(message)
+
+
+def _problems_within(parts: Sequence[Condition], key: str, schema: Schema) -> list[str]:
+    """Those of the parts of a condition, each with its place in it."""
+    problems = []
+    for index, part in enumerate(parts):
+        place = f"/{key}/{index}" if key in {"all", "any"} else f"/{key}"
+        problems += [f"{place}{'' if found.startswith('/') else ': '}{found}" for found in part.problems(schema)]
+    return problems
+
+
+def _tag(value: Any) -> str:
+    """Which condition a value is meant to be, by its one key; else what stands in place of it, for the error."""
+    if isinstance(value, dict):
+        keys = " and ".join(value)
+        return f"{keys}{_TAG}" if keys in _CONDITIONS else keys.strip()
+    return next((f"{key}{_TAG}" for key, kind in _CONDITIONS.items() if isinstance(value, kind)), "")
+
+
+_TAG = " "
+"""Behind each key: pydantic puts the tag into the place of an error, where it must not be taken for a key."""
 
 _CONDITIONS: dict[str, type[Condition]] = {
     "all": All,
@@ -340,84 +354,19 @@ _CONDITIONS: dict[str, type[Condition]] = {
 }
 
 AnyCondition = Annotated[
-    Annotated[All, Tag("all")]
-    | Annotated[AnyOf, Tag("any")]
-    | Annotated[Not, Tag("not")]
-    | Annotated[Compare, Tag("cmp")]
-    | Annotated[CompareColumns, Tag("cmp_columns")]
-    | Annotated[Between, Tag("between")]
-    | Annotated[In, Tag("in")]
-    | Annotated[IsNull, Tag("is_null")]
-    | Annotated[IsNan, Tag("is_nan")]
-    | Annotated[RegexFullMatch, Tag("regex_full_match")],
-    Discriminator(_key),
+    Annotated[All, Tag(f"all{_TAG}")]
+    | Annotated[AnyOf, Tag(f"any{_TAG}")]
+    | Annotated[Not, Tag(f"not{_TAG}")]
+    | Annotated[Compare, Tag(f"cmp{_TAG}")]
+    | Annotated[CompareColumns, Tag(f"cmp_columns{_TAG}")]
+    | Annotated[Between, Tag(f"between{_TAG}")]
+    | Annotated[In, Tag(f"in{_TAG}")]
+    | Annotated[IsNull, Tag(f"is_null{_TAG}")]
+    | Annotated[IsNan, Tag(f"is_nan{_TAG}")]
+    | Annotated[RegexFullMatch, Tag(f"regex_full_match{_TAG}")],
+    Discriminator(_tag),
 ]
 """Any condition."""
 
 for _kind in (All, AnyOf, Not):
     _kind.model_rebuild()
-
-
-def _literal_misfit(found: ColumnType, value: Any) -> str | None:
-    """Why a value of a condition is none of a column's type; None where it is one."""
-    if isinstance(value, bool):
-        fits = found.kind == "bool"
-    elif isinstance(value, str):
-        fits = found.kind == "string" or (
-            found.kind in {"date", "timestamp"} and _instant(found.kind, value) is not None
-        )
-    else:
-        fits = found.is_numeric and found.kind != "bool"
-    return None if fits else f"is {found}, and {value!r:.60} is no value of that type"
-
-
-def _instant(kind: str, text: str) -> int | None:
-    """Days or µs since 1970 of an ISO 8601 text; None where it is none. Without a zone it is UTC."""
-    try:
-        if kind == "date":
-            return (date.fromisoformat(text) - _EPOCH.date()).days
-        instant = datetime.fromisoformat(text)
-    except ValueError:
-        return None
-    return ((instant if instant.tzinfo else instant.replace(tzinfo=UTC)) - _EPOCH) // timedelta(microseconds=1)
-
-
-def _compared(frame: Frame, name: str, operator: str, *, value: Any) -> npt.NDArray[np.bool_]:
-    """One comparison with a literal; false where the value is missing or NaN."""
-    column = frame[name]
-    if isinstance(column, np.ndarray) or pa.types.is_floating(column.type):
-        numbers = column if isinstance(column, np.ndarray) and column.dtype.kind == "i" else frame.float64(name)
-    elif pa.types.is_string(column.type):
-        found = _KERNELS[operator](column, pa.scalar(value, pa.string()))
-        return np.asarray(found.fill_null(False).to_numpy(zero_copy_only=False))  # noqa: FBT003  pyarrow's own
-    else:
-        numbers = _integers(column)
-        if isinstance(value, str):
-            value = _instant(frame.kind(name), value)
-    compared = _whole(numbers, operator, value) if numbers.dtype.kind == "i" else _COMPARE[operator](numbers, value)
-    return np.asarray(compared & ~frame.missing(name) & ~_nan(numbers))
-
-
-def _nan(numbers: npt.NDArray[Any]) -> npt.NDArray[np.bool_] | np.bool_:
-    return np.isnan(numbers) if numbers.dtype.kind == "f" else np.False_
-
-
-def _integers(column: Any) -> npt.NDArray[np.int64]:
-    """A bool, integer, date or timestamp column as int64, 0 where it is null."""
-    if pa.types.is_boolean(column.type):
-        column = column.cast(pa.int8())
-    elif not pa.types.is_integer(column.type):
-        column = column.view(pa.int32() if column.type.bit_width == 32 else pa.int64())  # noqa: PLR2004  bits
-    return np.asarray(column.fill_null(0).to_numpy()).astype(np.int64, copy=False)
-
-
-def _whole(numbers: npt.NDArray[Any], operator: str, value: float) -> npt.NDArray[np.bool_]:
-    """Compare integers with any number exactly, where numpy would round them to float64."""
-    if value != math.floor(value):
-        if operator in {"==", "!="}:
-            return np.full(numbers.shape, operator == "!=")
-        value = math.ceil(value) if operator in {"<", ">="} else math.floor(value)
-    low, high = INTEGER_BOUNDS["int64"]
-    if not low <= value <= high:
-        return np.full(numbers.shape, bool(_COMPARE[operator](0.0, float(value))))
-    return np.asarray(_COMPARE[operator](numbers, np.int64(int(value))))

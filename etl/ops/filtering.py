@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
-import numpy as np
 from pydantic import Field
 
 from etl.ops.base import Name, Params, RowStep
-from etl.ops.conditions import AnyCondition
+from etl.ops.conditions import AnyCondition, need_fitting
 
 if TYPE_CHECKING:
     from etl.frame import Column, Frame
-    from etl.types import ColumnType, Schema
+    from etl.types import ColumnType
 
 __all__ = ["Filter", "FilterParams"]
 
@@ -41,13 +40,10 @@ class Filter(RowStep):
 
     def infer(self, types: tuple[ColumnType, ...]) -> tuple[ColumnType, ...]:
         """Nothing is made; the condition must fit its columns."""
-        schema: Schema = dict(zip(self.reads, types, strict=True))
-        for problem in self.params.keep.problems(schema):
-            message = f"has a condition that does not fit: {problem}"
-            raise ValueError(message)
+        need_fitting(self.params.keep, "params/keep", dict(zip(self.reads, types, strict=True)))
         return ()
 
     def apply(self, frame: Frame, pointer: str) -> tuple[Column, ...]:  # noqa: ARG002  rejects no row
         """Rows stay in the frame until its end."""
-        frame.leave_out(np.logical_not(self.params.keep.holds(frame)))
+        frame.leave_out(~self.params.keep.holds(frame))
         return ()

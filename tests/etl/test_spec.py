@@ -99,7 +99,7 @@ def changed(*path, to):
             "the format is scorespec/2, this release reads up to scorespec/1. Use a newer batchscore.",
         ),
         (changed("format", to=None), "/format", 'key "format" is required.'),
-        (changed("steps", 0, "op", to="clop"), "/steps/0/op", 'unknown op "clop". Did you mean "clip"?'),
+        (changed("steps", 0, "op", to="clipp"), "/steps/0/op", 'unknown op "clipp". Did you mean "clip"?'),
         (changed("steps", 0, "op", to=None), "/steps/0/op", 'key "op" is required.'),
         (changed("steps", 0, "in", to=["xx"]), "/steps/0/in/0", "column 'xx' is not there at step 'c'. Did you mean"),
         (changed("steps", 0, "in", to=["x", "x"]), "/steps/0/in", "op clip takes 1 here, found 2."),
