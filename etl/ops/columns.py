@@ -1,24 +1,164 @@
-"""Ops on columns as such: their type, and their being side by side."""
+"""Ops on columns as such: their names, their type, and their being side by side."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import numpy as np
-from pydantic import Field, field_validator
+import pyarrow as pa
+from pydantic import Field, field_validator, model_validator
 
-from etl.errors import TransformError
-from etl.ops.base import Params, RowStep
+from etl.ops.base import Name, Params, RowStep
 from etl.ops.casting import CASTS
+from etl.ops.comparing import Literal_, scalar_of, value_misfit
+from etl.ops.failures import OnError, treat_failures
 from etl.tensors import stack
-from etl.types import ColumnType, TypeName
+from etl.types import ColumnType, TypeName, kernels
 
 if TYPE_CHECKING:
-    import numpy.typing as npt
-
     from etl.frame import Column, Frame
 
-__all__ = ["Assemble", "Cast", "CastParams", "ColumnStep"]
+__all__ = [
+    "Assemble",
+    "Cast",
+    "CastParams",
+    "ColumnStep",
+    "Constant",
+    "ConstantParams",
+    "Copy",
+    "Drop",
+    "Rename",
+    "StructGet",
+    "StructGetParams",
+]
+
+
+class Copy(RowStep):
+    """The same columns once more, each under the name that stands in its place in `out`: same types, same values. NaN
+    of a field with `nan_is_value` stays a value.
+    """  # noqa: D205  the semantics are one sentence
+
+    op: Literal["copy"]
+    arity = (None, None)
+
+    def infer(self, types: tuple[ColumnType, ...]) -> tuple[ColumnType, ...]:
+        """Any types, and as many columns out as in."""
+        return _one_for_one(self, types)
+
+    def apply(self, frame: Frame, pointer: str) -> tuple[Column, ...]:  # noqa: ARG002  rejects no row
+        """The columns themselves, since none is ever changed."""
+        return _under_new_names(self, frame)
+
+
+class Rename(RowStep):
+    """The same columns, each under the name that stands in its place in `out`; no later step, tensor or passthrough can
+    have them by their old names. NaN of a field with `nan_is_value` stays a value.
+    """  # noqa: D205  the semantics are one sentence
+
+    op: Literal["rename"]
+    arity = (None, None)
+
+    @property
+    def dropped(self) -> tuple[str, ...]:
+        """The old names."""
+        return self.inputs
+
+    def infer(self, types: tuple[ColumnType, ...]) -> tuple[ColumnType, ...]:
+        """Any types, and as many columns out as in."""
+        return _one_for_one(self, types)
+
+    def apply(self, frame: Frame, pointer: str) -> tuple[Column, ...]:  # noqa: ARG002  rejects no row
+        """The columns themselves."""
+        return _under_new_names(self, frame)
+
+
+class Drop(RowStep):
+    """No later step, tensor or passthrough can have the columns. To keep some and drop the rest, name the rest; what no
+    tensor and no passthrough names is not handed on anyway.
+    """  # noqa: D205  the semantics are one sentence
+
+    op: Literal["drop"]
+    outputs: tuple[Name, ...] = Field(default=(), alias="out", max_length=0, description="Empty: no column is made.")
+    arity = (None, 0)
+
+    @property
+    def dropped(self) -> tuple[str, ...]:
+        """All that it reads."""
+        return self.inputs
+
+    def infer(self, types: tuple[ColumnType, ...]) -> tuple[ColumnType, ...]:  # noqa: ARG002  any types
+        """Nothing is made."""
+        return ()
+
+    def apply(self, frame: Frame, pointer: str) -> tuple[Column, ...]:  # noqa: ARG002  rejects no row
+        """The columns leave the frame behind the step."""
+        return ()
+
+
+class ConstantParams(Params):
+    """A value and its type."""
+
+    value: Literal_ = Field(
+        description="A number, a text, true or false; a date such as 2024-02-29, a timestamp such as "
+        "2024-02-29T23:59:58Z (without a zone: UTC)."
+    )
+    type: TypeName = Field(description="A scalar type that can hold the value; a float32 is the nearest to it.")
+
+    @model_validator(mode="after")
+    def _value_is_of_the_type(self) -> ConstantParams:
+        if problem := value_misfit(self.type, self.value):
+            message = f"type {problem}"
+            raise ValueError(message)
+        return self
+
+
+class Constant(RowStep):
+    """The same value in every row."""
+
+    op: Literal["constant"]
+    inputs: tuple[Name, ...] = Field(default=(), alias="in", max_length=0, description="Empty: no column is read.")
+    params: ConstantParams
+    arity = (0, 1)
+
+    def infer(self, types: tuple[ColumnType, ...]) -> tuple[ColumnType, ...]:  # noqa: ARG002  there are none
+        """Nothing in, the type that is named out."""
+        return (self.params.type,)
+
+    def apply(self, frame: Frame, pointer: str) -> tuple[Column, ...]:  # noqa: ARG002  rejects no row
+        """As ops keep a column that is never missing."""
+        kind, value = self.params.type.kind, self.params.value
+        if kind in {"float32", "float64", "int64"}:
+            return (np.full(frame.rows, value, dtype=kind),)
+        return (pa.repeat(scalar_of(kind, value), frame.rows),)
+
+
+class StructGetParams(Params):
+    """Which part of a struct."""
+
+    field: Name = Field(description="Name of the field.")
+
+
+class StructGet(RowStep):
+    """One field of a struct, in its own type: missing where the struct is or the field is, NaN of a float too."""
+
+    op: Literal["struct_get"]
+    params: StructGetParams
+
+    def infer(self, types: tuple[ColumnType, ...]) -> tuple[ColumnType, ...]:
+        """A struct in, the scalar of its field out."""
+        fields = dict(types[0].fields)
+        if types[0].kind != "struct":
+            message = f"takes a struct, found {types[0]}"
+            raise ValueError(message)
+        if self.params.field not in fields:
+            message = f"takes a struct with a field {self.params.field!r:.60}, found {types[0]}"
+            raise ValueError(message)
+        return (ColumnType(fields[self.params.field]),)
+
+    def apply(self, frame: Frame, pointer: str) -> tuple[Column, ...]:  # noqa: ARG002  rejects no row
+        """By Arrow, which knows where a struct is null."""
+        column = frame.arrow(self.inputs[0])
+        return (kernels.struct_field(column, column.type.get_field_index(self.params.field)),)
 
 
 class Assemble(RowStep):
@@ -46,15 +186,13 @@ class CastParams(Params):
     """To which type, and what happens to a value that is none of it."""
 
     to: TypeName = Field(description="A scalar type.")
-    on_error: Literal["as_missing", "reject", "fail"] = Field(
-        default="reject", description="Missing, the row is quarantined, or the run fails."
-    )
+    on_error: OnError = Field(default="reject", description="Missing, the row is quarantined, or the run fails.")
 
     @field_validator("to")
     @classmethod
     def _is_a_scalar(cls, to: ColumnType) -> ColumnType:
-        if to.kind == "vector":
-            message = "is a scalar type; vectors are made by assemble"
+        if not to.is_scalar:
+            message = "is a scalar type; vectors are made by assemble and list_pad"
             raise ValueError(message)
         return to
 
@@ -90,19 +228,33 @@ class Cast(RowStep):
         name = self.inputs[0]
         column, failed = CASTS[frame.kind(name), self.params.to.kind](frame, name)
         if failed.any():
-            self._treat(frame, failed, f"{pointer}/params/on_error")
+            treat_failures(
+                self,
+                frame,
+                failed,
+                on_error=self.params.on_error,
+                code="NOT_CASTABLE",
+                pointer=f"{pointer}/params/on_error",
+                message=f"{name} has a value that is no {self.params.to}",
+            )
         return (column,)
 
-    def _treat(self, frame: Frame, failed: npt.NDArray[np.bool_], pointer: str) -> None:
-        message = f"{self.inputs[0]} has a value that is no {self.params.to}"
-        if self.params.on_error == "reject":
-            frame.reject(failed, code="NOT_CASTABLE", pointer=pointer, column=self.inputs[0], message=message)
-        elif self.params.on_error == "fail":
-            rows = failed & ~frame.gone
-            if rows.any():
-                found: Any = f"in {rows.sum()} rows of the batch, the first at {np.argmax(rows)}"
-                message = f"{pointer}: step {self.id!r}: column {message} {found}; the spec says fail."
-                raise TransformError(message)
+
+def _one_for_one(step: RowStep, types: tuple[ColumnType, ...]) -> tuple[ColumnType, ...]:
+    if len(step.outputs) != len(types):
+        message = f"takes as many columns in `out` as in `in`, found {len(step.outputs)} and {len(types)}"
+        raise ValueError(message)
+    return types
 
 
-ColumnStep: TypeAlias = Assemble | Cast
+def _under_new_names(step: RowStep, frame: Frame) -> tuple[Column, ...]:
+    """The columns, with what the frame knows of them."""
+    for name, new in zip(step.inputs, step.outputs, strict=True):
+        if name in frame.nan_is_value:
+            frame.nan_is_value |= {new}
+        if name in frame.absent:
+            frame.absent[new] = frame.absent[name]
+    return tuple(frame[name] for name in step.inputs)
+
+
+ColumnStep: TypeAlias = Assemble | Cast | Constant | Copy | Drop | Rename | StructGet

@@ -154,7 +154,7 @@ def test_what_impute_learns_of_text(cuts):
 )
 def test_a_value_that_cannot_fill_is_not_learned(strategy, values):
     """±inf and nothing at all are no filling value, and the message names the column."""
-    with pytest.raises(ValueError, match="column 'x' has"):
+    with pytest.raises(ValueError, match="column 'x' (has no value|.*holds ±inf)"):
         learned("impute", values, params={"strategy": strategy})
 
 
