@@ -11,7 +11,7 @@ export PYSPARK_PYTHON := $(CURDIR)/$(PY)
 export PYSPARK_DRIVER_PYTHON := $(CURDIR)/$(PY)
 export TZ := UTC
 
-.PHONY: help env check test demo train bench format format-check lint types imports docstrings shell lock lock-check java clean
+.PHONY: help env check test demo docs train bench bench-etl format format-check lint types imports docstrings shell lock lock-check java clean
 
 ##@ Start here
 help: ## Say what each target does
@@ -59,6 +59,9 @@ java: ## Java is there and is 17 or newer
 	@requirements/check-java.sh
 
 ##@ Now and then
+docs: env ## Make docs/ETL-OPS.md from the ops' own classes
+	@.venv/bin/batchscore etl ops > docs/ETL-OPS.md
+
 lock: ## Compile the locks; ARGS=--upgrade takes the newest versions
 	@requirements/make-env.sh tools && .tools/bin/python requirements/lock.py $(ARGS)
 
@@ -69,6 +72,12 @@ bench: java ## Measure us and our peers side by side
 	@requirements/make-env.sh bench && \
 	  PYSPARK_PYTHON=$(CURDIR)/.venv-bench/bin/python PYSPARK_DRIVER_PYTHON=$(CURDIR)/.venv-bench/bin/python \
 	  .venv-bench/bin/python tests/bench/run.py $(ARGS)
+	@$(if $(ARGS),,$(MAKE) bench-etl ARGS=--page)
+
+bench-etl: java ## The part of bench about ETL specs; ARGS=--page writes docs/BENCHMARKS-ETL.md
+	@requirements/make-env.sh bench && \
+	  PYSPARK_PYTHON=$(CURDIR)/.venv-bench/bin/python PYSPARK_DRIVER_PYTHON=$(CURDIR)/.venv-bench/bin/python \
+	  .venv-bench/bin/python -m tests.bench.etl.run $(ARGS)
 
 clean: ## Remove what was made here, the environments included
 	@rm -rf .venv .venv-* .tools .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache \

@@ -1,0 +1,78 @@
+"""What docs/ETL.md shows is what happens."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from etl.op_reference import ops_page
+
+REPOSITORY = Path(__file__).parents[2]
+PAGE = (REPOSITORY / "docs" / "ETL.md").read_text(encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def reader(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a reader who did everything that the page shows, block by block."""
+    folder = tmp_path_factory.mktemp("reader")
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    program = ""
+    for language, block in re.findall(r"^```(yaml|python|sh)\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL):
+        if language == "yaml" and block.startswith("# "):
+            (folder / block.splitlines()[0].removeprefix("# ")).write_text(block)
+        elif language == "python":
+            # A notebook remembers what earlier cells made.
+            program += block
+            _run([sys.executable, "-c", program], folder, path)
+        elif language == "sh":
+            for line in block.splitlines():
+                _run(["bash", "-c", line], folder, path)
+    return folder
+
+
+def _run(command: list[str], folder: Path, path: str) -> None:
+    environment = {**os.environ, "PATH": path, "COLUMNS": "100"}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=folder, env=environment)
+    assert done.returncode == 0, f"{command[-1]}\n{done.stdout}{done.stderr}"
+
+
+def test_every_block_of_the_page_runs(reader: Path) -> None:
+    """Each recipe, program and command of the page works, in their order, and leaves what it says."""
+    assert {"people.yaml", "people.parquet", "people.json", "people.md"} <= {file.name for file in reader.iterdir()}
+    assert (reader / "people.md").read_text().startswith("# people\n")
+
+
+def test_the_mistakes_of_the_page_are_told_as_it_shows(reader: Path) -> None:
+    """The messages that the page shows are what `validate` prints for those mistakes."""
+    text = (reader / "people.yaml").read_text()
+    text = text.replace("op: missing_flag", "op: missing_flg").replace("impute, in: [income]", "impute, in: [incom]")
+    shown = re.search(r"^```\n(people\.yaml:.*?)```", PAGE, re.MULTILINE | re.DOTALL)
+    assert shown is not None
+    (reader / "broken").mkdir()
+    (reader / "broken" / "people.yaml").write_text(text.replace("op: missing_flg", "op: missing_flag"))
+    found = []
+    for broken in (text, text.replace("op: missing_flg", "op: missing_flag")):
+        (reader / "broken" / "people.yaml").write_text(broken)
+        command = [str(Path(sys.executable).parent / "batchscore"), "etl", "validate", "people.yaml"]
+        done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=reader / "broken")
+        assert done.returncode == 2
+        found += done.stderr.removeprefix("error: ").splitlines()
+    assert set(shown[1].splitlines()) <= set(found)
+
+
+def test_the_reference_of_ops_is_the_one_of_the_code() -> None:
+    """docs/ETL-OPS.md is what `make docs` makes of the ops as they are now."""
+    assert (REPOSITORY / "docs" / "ETL-OPS.md").read_text(encoding="utf-8") == ops_page()
+
+
+def test_every_code_is_explained() -> None:
+    """Each error code that the code raises for a spec is in the page's table."""
+    sources = [path.read_text(encoding="utf-8") for path in (REPOSITORY / "etl").rglob("*.py")]
+    raised = {code for text in sources for code in re.findall(r'"(E-[A-Z-]+)"', text)}
+    assert raised
+    assert raised <= set(re.findall(r"E-[A-Z-]+", PAGE))
