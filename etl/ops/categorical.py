@@ -1,26 +1,30 @@
-"""Ops on categories."""
+"""Categories as ids, and as vectors of zeros and ones."""
 
 from __future__ import annotations
 
 import functools
-from collections import Counter
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import numpy as np
-from pydantic import Field, model_validator
+import pyarrow as pa
+from pydantic import Field
 
-from etl.ops.base import Accumulator, FittedStep, Params, State, need_string
-from etl.ops.codes import TextCodes, count_texts
-from etl.types import ColumnType
+from etl.ops.base import FittedStep, Params, need_list, need_string
+from etl.ops.vocabulary import MOST_CATEGORIES, Gap, VocabularyAccumulator, VocabularyState
+from etl.types import ColumnType, kernels
+from etl.xxh64 import buckets_of, hash_texts
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
     from etl.frame import Column, Frame
+    from etl.types import ArrowArray
 
 __all__ = [
     "CategoricalStep",
     "IndexLayout",
+    "MultiHot",
+    "MultiHotParams",
     "OneHot",
     "OneHotParams",
     "StringIndex",
@@ -30,48 +34,39 @@ __all__ = [
 ]
 
 
-class VocabularyState(State):
-    """The categories of a column, most frequent first, ties by UTF-8 bytes."""
-
-    vocab: tuple[str, ...] = Field(min_length=1, description="The categories; their order is the order of codes.")
-    counts: tuple[int, ...] = Field(description="Rows of each category at fit.")
-
-    @model_validator(mode="after")
-    def _entries_match(self) -> VocabularyState:
-        if len(self.vocab) != len(self.counts) or len(set(self.vocab)) != len(self.vocab):
-            message = "vocab and counts have equal length, and no category stands twice"
-            raise ValueError(message)
-        return self
-
-    @functools.cached_property
-    def codes(self) -> TextCodes:
-        """The look-up, made once."""
-        return TextCodes(self.vocab)
-
-
 class OneHotParams(Params):
     """What happens to categories that were not seen at fit, and how many are kept."""
 
     unknown: Literal["zeros", "bucket", "reject"] = Field(
         default="zeros", description="All zeros, a column of its own after the vocabulary, or the row is quarantined."
     )
-    missing: Literal["zeros", "reject"] = Field(default="zeros", description="All zeros, or the row is quarantined.")
+    missing: Literal["zeros", "bucket", "reject"] = Field(
+        default="zeros", description="All zeros, a column of its own behind all others, or the row is quarantined."
+    )
     min_count: int = Field(default=1, ge=1, description="Categories with fewer rows at fit are unknown.")
     max_categories: int = Field(default=1000, ge=1, le=1000, description="Most frequent categories kept.")
 
+    @property
+    def buckets(self) -> int:
+        """Columns that stand for no category."""
+        return (self.unknown == "bucket") + (self.missing == "bucket")
+
 
 class OneHot(FittedStep[VocabularyState]):
-    """One column of 0/1 for each category in vocabulary order, and one more for unknown ones with `unknown: bucket`."""
+    """A vector of float32 zeros with a 1 at the category: one column for each category of the vocabulary, in its order.
+
+    With `unknown: bucket` a column follows that is 1 where the category was not learned, and with `missing: bucket` a
+    last one that is 1 where there is none; without, such a row is all zeros, or rejected. Empty text is a category.
+    """
 
     op: Literal["one_hot"]
     params: OneHotParams = OneHotParams()
     state: VocabularyState | None = Field(default=None, description="Categories; absent in a recipe.")
 
     def infer(self, types: tuple[ColumnType, ...]) -> tuple[ColumnType, ...]:
-        """String in, vector out. A recipe's width is not known before the fit, so it counts as 1."""
+        """String in, vector out. A recipe's width is not known before the fit: it counts as one category."""
         need_string(types)
-        width = len(self.state.vocab) if self.state else 1
-        return (ColumnType("vector", width + (self.params.unknown == "bucket")),)
+        return (_vector(self.state, self.params),)
 
     def apply(self, frame: Frame, pointer: str) -> tuple[Column, ...]:
         """A look-up for the whole batch, then a copy of each row's line of the table."""
@@ -79,16 +74,14 @@ class OneHot(FittedStep[VocabularyState]):
         codes, missing = known.codes.codes(frame.arrow(name)), frame.missing(name)
         unknown = (codes < 0) & ~missing
         if self.params.unknown == "reject":
-            rule, message = f"{pointer}/params/unknown", f"{name} is a category that was not seen at fit"
-            frame.reject(unknown, code="UNKNOWN_CATEGORY", pointer=rule, column=name, message=message)
+            Gap.unknown(unknown, name, pointer).reject(frame)
         if self.params.missing == "reject":
-            rule, message = f"{pointer}/params/missing", f"{name} has no value"
-            frame.reject(missing, code="MISSING", pointer=rule, column=name, message=message)
+            Gap.missing(missing, name, pointer).reject(frame)
         return (self._lines.of(np.where(unknown, np.int32(len(known.vocab)), codes)),)
 
     @functools.cached_property
     def _lines(self) -> _Lines:
-        return _Lines(len(self.learned.vocab), with_bucket=self.params.unknown == "bucket")
+        return _Lines(len(self.learned.vocab), self.params)
 
     def accumulator(self) -> VocabularyAccumulator:
         """Counts by category."""
@@ -101,25 +94,130 @@ class _Lines:
     An object of its own, because an array that is kept in a step makes steps that cannot be compared.
     """
 
-    def __init__(self, categories: int, *, with_bucket: bool) -> None:
-        self._table = np.eye(categories + 2, categories + with_bucket, dtype=np.float32)
+    def __init__(self, categories: int, params: OneHotParams) -> None:
+        self._table = np.zeros((categories + 2, categories + params.buckets), dtype=np.float32)
+        np.fill_diagonal(self._table[:categories], 1.0)
+        if params.unknown == "bucket":
+            self._table[categories, categories] = 1.0
+        if params.missing == "bucket":
+            self._table[-1, -1] = 1.0
 
     def of(self, codes: npt.NDArray[np.int32]) -> npt.NDArray[np.float32]:
         """The line of each row."""
         return self._table[codes]
 
 
+class MultiHotParams(OneHotParams):
+    """What is told of each category, what happens to those that were not seen at fit, and how many are kept."""
+
+    values: Literal["presence", "count"] = Field(
+        default="presence", description="1 where the list has the category, or how many times it has it."
+    )
+    unknown: Literal["zeros", "bucket", "reject"] = Field(
+        default="zeros",
+        description="Elements that are not counted, counted in a column of their own after the vocabulary, or the row "
+        "is quarantined.",
+    )
+    min_count: int = Field(default=1, ge=1, description="Categories that fewer lists have at fit are unknown.")
+
+
+class MultiHot(FittedStep[VocabularyState]):
+    """A vector of float32: for each category of the vocabulary, in its order, 1 where the list has it and 0 where not,
+    or with `values: count` how many times it has it.
+
+    With `unknown: bucket` a column follows for elements that were not learned, and with `missing: bucket` a last one
+    that is 1 where there is no list. A list without elements is all zeros; an element that is null is none. Empty text
+    is a category. What is learned is how many lists have each category.
+    """  # noqa: D205  the first sentence is long
+
+    op: Literal["multi_hot"]
+    params: MultiHotParams = MultiHotParams()
+    state: VocabularyState | None = Field(default=None, description="Categories; absent in a recipe.")
+
+    def infer(self, types: tuple[ColumnType, ...]) -> tuple[ColumnType, ...]:
+        """Lists of strings in, vector out. A recipe's width is not known before the fit: it counts as one category."""
+        need_list(types, "string")
+        return (_vector(self.state, self.params),)
+
+    def apply(self, frame: Frame, pointer: str) -> tuple[Column, ...]:
+        """A look-up for all elements of the batch, each of which then marks its place."""
+        name, known = self.inputs[0], self.learned
+        missing = frame.missing(name)
+        elements, rows = _elements(frame.arrow(name))
+        codes = known.codes.codes(elements).astype(np.int64)
+        is_unknown = codes < 0
+        vectors = np.zeros((frame.rows, len(known.vocab) + self.params.buckets), dtype=np.float32)
+        if self.params.unknown == "bucket":
+            codes[is_unknown] = len(known.vocab)
+        elif is_unknown.any():
+            if self.params.unknown == "reject":
+                unknown = np.zeros(frame.rows, dtype=bool)
+                unknown[rows[is_unknown]] = True
+                Gap.unknown(unknown, name, pointer)._replace(reason=_HAS_UNKNOWN).reject(frame)
+            codes, rows = codes[~is_unknown], rows[~is_unknown]
+        if self.params.values == "count":
+            np.add.at(vectors, (rows, codes), np.float32(1.0))
+        else:
+            vectors[rows, codes] = 1.0
+        if self.params.missing == "bucket":
+            vectors[missing, -1] = 1.0
+        elif self.params.missing == "reject":
+            Gap.missing(missing, name, pointer).reject(frame)
+        return (vectors,)
+
+    def accumulator(self) -> ListAccumulator:
+        """Counts by category."""
+        return ListAccumulator(self.inputs[0], self.params.min_count, self.params.max_categories)
+
+
+_HAS_UNKNOWN = "has a category that was not seen at fit"
+
+
+class ListAccumulator(VocabularyAccumulator):
+    """How many lists have each text."""
+
+    def update(self, frame: Frame) -> None:
+        """Take in one batch; a list that has a text twice has it once."""
+        elements, rows = _elements(frame.arrow(self.column))
+        encoded = elements.dictionary_encode()
+        pairs = rows * max(len(encoded.dictionary), 1) + encoded.indices.to_numpy()
+        _, first = np.unique(pairs, return_index=True)
+        self.counts.update_texts(elements.take(pa.array(first)))
+
+
+def _vector(state: VocabularyState | None, params: OneHotParams) -> ColumnType:
+    return ColumnType("vector", (len(state.vocab) if state else 1) + params.buckets)
+
+
+def _elements(column: ArrowArray) -> tuple[ArrowArray, npt.NDArray[np.int64]]:
+    """The elements of all lists that are not null, and the row of each."""
+    elements = column.flatten()
+    lengths = kernels.list_value_length(column).fill_null(0).to_numpy()
+    rows = np.repeat(np.arange(len(column)), lengths)
+    if elements.null_count:
+        is_there = elements.is_valid()
+        return elements.filter(is_there), rows[is_there.to_numpy(zero_copy_only=False)]
+    return elements, rows
+
+
 class IndexLayout(Params):
-    """Which ids mean what; a spec states it because a model's embedding depends on it. This release has one layout."""
+    """Which ids mean what; a spec states it because a model's embedding depends on it."""
 
     pad: Literal[0] = Field(default=0, description="Id that no row gets: padding.")
     missing: Literal[1] = Field(default=1, description="Id of a missing value.")
-    oov_buckets: Literal[1] = Field(default=1, description="How many ids, from 2, are for unknown categories.")
+    oov_buckets: int = Field(
+        default=1, ge=1, le=1_000_000, description="How many ids, from 2, unknown categories share."
+    )
+
+    @property
+    def unknown(self) -> range:
+        """Ids of unknown categories."""
+        return range(self.missing + 1, self.first)
 
     @property
     def first(self) -> int:
         """Id of the first category of the vocabulary."""
-        return self.missing + self.oov_buckets + 1
+        return self.missing + 1 + self.oov_buckets
 
 
 class StringIndexParams(Params):
@@ -127,13 +225,17 @@ class StringIndexParams(Params):
 
     layout: IndexLayout = Field(default=IndexLayout(), description="Which ids mean what.")
     min_count: int = Field(default=1, ge=1, description="Categories with fewer rows at fit are unknown.")
-    max_size: int = Field(default=1_000_000, ge=1, le=10_000_000, description="Most frequent categories kept.")
+    max_size: int = Field(default=1_000_000, ge=1, le=MOST_CATEGORIES, description="Most frequent categories kept.")
 
 
 class StringIndex(FittedStep[VocabularyState]):
-    """An int64 id: 0 is padding and given to no row, 1 a missing value, 2 an unknown category, and category k of the
-    vocabulary, from 0, is 3 + k; an embedding has 3 + the vocabulary's length rows.
-    """  # noqa: D205  the semantics are one sentence
+    """An int64 id: 0 is padding and given to no row, 1 a missing value, then come the ids of unknown categories,
+    `oov_buckets` of them, then those of the vocabulary in its order. An embedding has 2 + `oov_buckets` + the
+    vocabulary's length rows.
+
+    An unknown category has id 2 + pmod(h, `oov_buckets`), where h is the XXH64 with seed 42 of its UTF-8 bytes, read as
+    a signed number: Spark's `xxhash64`. Empty text is a category.
+    """  # noqa: D205  the semantics are one sentence each
 
     op: Literal["string_index"]
     params: StringIndexParams = StringIndexParams()
@@ -145,48 +247,29 @@ class StringIndex(FittedStep[VocabularyState]):
         return (ColumnType("int64"),)
 
     def apply(self, frame: Frame, pointer: str) -> tuple[Column, ...]:  # noqa: ARG002  rejects no row
-        """A look-up for the whole batch; −1 is one below the vocabulary, where the unknown ones' only id is."""
+        """A look-up for the whole batch; −1 is one below the vocabulary, where the last id of unknown ones is."""
         name, layout = self.inputs[0], self.params.layout
-        ids = self.learned.codes.codes(frame.arrow(name)).astype(np.int64) + layout.first
-        ids[frame.missing(name)] = layout.missing
+        column, missing = frame.arrow(name), frame.missing(name)
+        codes = self.learned.codes.codes(column)
+        ids = codes.astype(np.int64) + layout.first
+        if layout.oov_buckets > 1:
+            unknown = np.flatnonzero((codes < 0) & ~missing)
+            hashes = hash_texts(column.take(pa.array(unknown)))
+            ids[unknown] = buckets_of(hashes, layout.oov_buckets) + layout.unknown.start
+        ids[missing] = layout.missing
         return (ids,)
+
+    def unknown_ids(self, output: str) -> range:  # noqa: ARG002  there is one output
+        """Those of unknown categories."""
+        return self.params.layout.unknown
+
+    def padding_id(self, output: str) -> int:  # noqa: ARG002  there is one output
+        """The layout's; no row has it."""
+        return self.params.layout.pad
 
     def accumulator(self) -> VocabularyAccumulator:
         """Counts by category."""
         return VocabularyAccumulator(self.inputs[0], self.params.min_count, self.params.max_size)
 
 
-class VocabularyAccumulator(Accumulator[VocabularyState]):
-    """Counts by category; addition, so the order of merging does not matter."""
-
-    def __init__(self, column: str, min_count: int, max_categories: int) -> None:
-        """Start empty for one column."""
-        self.column = column
-        self.min_count = min_count
-        self.max_categories = max_categories
-        self.counts: Counter[str] = Counter()
-
-    def fresh(self) -> VocabularyAccumulator:
-        """An empty one that learns the same."""
-        return VocabularyAccumulator(self.column, self.min_count, self.max_categories)
-
-    def update(self, frame: Frame) -> None:
-        """Take in one batch."""
-        self.counts.update(count_texts(frame.arrow(self.column)))
-
-    def merge(self, later: VocabularyAccumulator) -> None:
-        """Take in later rows."""
-        self.counts.update(later.counts)
-
-    def finish(self) -> VocabularyState:
-        """Most frequent first, ties by UTF-8 bytes."""
-        kept = [(text, count) for text, count in self.counts.items() if count >= self.min_count]
-        kept.sort(key=lambda entry: (-entry[1], entry[0].encode()))
-        kept = kept[: self.max_categories]
-        if not kept:
-            message = f"column {self.column!r} has no category with {self.min_count} rows or more"
-            raise ValueError(message)
-        return VocabularyState(vocab=tuple(text for text, _ in kept), counts=tuple(count for _, count in kept))
-
-
-CategoricalStep: TypeAlias = OneHot | StringIndex
+CategoricalStep: TypeAlias = MultiHot | OneHot | StringIndex

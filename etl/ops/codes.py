@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
 
+from etl.partials.counts import count_texts
 from etl.types import kernels
+from etl.xxh64 import hash_texts, repeats
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -21,8 +24,8 @@ __all__ = ["IntegerCodes", "TextCodes", "count_texts"]
 _KERNEL_TEXTS = 2_000
 """Up to so many texts, the hash table that Arrow's kernel builds anew for each batch costs next to nothing."""
 
-_PYTHON_PRICE = 16
-"""What a look-up in a dict costs, in texts that the kernel puts into its table."""
+_KERNEL_SHARE = 2
+"""Up to so many texts for each one that is looked up, it costs less than our own hashes do."""
 
 _SPARSE = 8
 """A table addressed directly may have so many places for each value."""
@@ -37,26 +40,75 @@ class TextCodes:
     def __init__(self, texts: Sequence[str]) -> None:
         """Distinct texts; the code of each is its position."""
         self._texts = pa.array(texts, pa.string())
-        self._code_of = {text: code for code, text in enumerate(texts)} if len(texts) > _KERNEL_TEXTS else None
 
     def codes(self, column: ArrowArray) -> npt.NDArray[np.int32]:
-        """The code of each text of a string column; −1 for null and for a text that has none."""
-        if self._code_of is None:
+        """The code of each text of a column of strings, or of all elements of a column of lists; −1 for null and for a
+        text that has none.
+        """  # noqa: D205  one sentence
+        if len(self._texts) <= max(_KERNEL_TEXTS, len(column) * _KERNEL_SHARE) or self._index.has_twins:
             return self._by_kernel(column)
+        if not repeats(column):
+            return self._index.codes(column)
         encoded = column.dictionary_encode(null_encoding="encode")
-        distinct = encoded.dictionary
-        if len(distinct) * _PYTHON_PRICE > len(self._texts):
-            code_of = self._by_kernel(distinct)
-        else:
-            code_of = np.fromiter(
-                (self._code_of.get(text, -1) for text in distinct.to_pylist()), np.int32, len(distinct)
-            )
         indices: npt.NDArray[np.int32] = encoded.indices.to_numpy()
-        return code_of[indices]
+        return self._index.codes(encoded.dictionary)[indices]
 
     def _by_kernel(self, column: ArrowArray) -> npt.NDArray[np.int32]:
         found = kernels.index_in(column, value_set=self._texts)
         codes: npt.NDArray[np.int32] = (found.fill_null(-1) if found.null_count else found).to_numpy()
+        return codes
+
+    @functools.cached_property
+    def _index(self) -> _HashIndex:
+        return _HashIndex(self._texts)
+
+
+class _HashIndex:
+    """Codes in the order of the hashes of their texts, and where each first bits of a hash begin among them."""
+
+    def __init__(self, texts: ArrowArray) -> None:
+        """Index distinct texts."""
+        hashes = hash_texts(texts)
+        order = np.argsort(hashes, kind="stable")
+        hashes = hashes[order]
+        bits = len(texts).bit_length() + 1
+        firsts = np.arange(2**bits, dtype=np.uint64) << np.uint64(64 - bits)
+        self._texts = texts
+        self._shift = np.uint64(64 - bits)
+        self._first = np.append(np.searchsorted(hashes, firsts), len(texts)).astype(np.int32)
+        # One more of each, where a search behind the last ends.
+        self._hashes = np.append(hashes, np.uint64(0))
+        self._codes = np.append(order, -1).astype(np.int32)
+        self.has_twins = bool((hashes[1:] == hashes[:-1]).any())
+        """Whether two texts have one hash, as good as never: one of them would not be found."""
+
+    def codes(self, column: ArrowArray) -> npt.NDArray[np.int32]:
+        """The code of each text; −1 for null and for a text that has none."""
+        codes = self._by_hash(hash_texts(column))
+        if column.null_count:
+            codes[column.is_null().to_numpy(zero_copy_only=False)] = -1
+        hit = np.flatnonzero(codes >= 0)
+        found = column if hit.size == codes.size else column.take(pa.array(hit))
+        known = self._texts.take(pa.array(codes[hit]))
+        # An unknown text may have the hash of a known one; as good as none ever does, so all are compared at once.
+        if not found.equals(known):
+            codes[hit[~kernels.equal(found, known).to_numpy(zero_copy_only=False)]] = -1
+        return codes
+
+    def _by_hash(self, hashes: npt.NDArray[np.uint64]) -> npt.NDArray[np.int32]:
+        """The code of the text that has each hash; −1 where none has."""
+        prefixes = (hashes >> self._shift).view(np.int64)
+        places, ends = self._first.take(prefixes), self._first.take(prefixes + 1)
+        # Behind the last of an empty range stands a hash of other first bits.
+        is_hit = self._hashes.take(places) == hashes
+        codes: npt.NDArray[np.int32] = np.where(is_hit, self._codes.take(places), np.int32(-1))
+        rows = np.flatnonzero(~is_hit & (places + 1 < ends))
+        places, ends = places[rows] + 1, ends[rows]
+        while rows.size:
+            is_hit = self._hashes[places] == hashes[rows]
+            codes[rows[is_hit]] = self._codes[places[is_hit]]
+            left = ~is_hit & (places + 1 < ends)
+            rows, places, ends = rows[left], places[left] + 1, ends[left]
         return codes
 
 
@@ -90,9 +142,3 @@ class IntegerCodes:
         offsets = np.where(inside, values, self._values[0]) - self._values[0]
         places = offsets // self._step
         return np.where(inside & (places * self._step == offsets), self._table[places], np.int32(-1))
-
-
-def count_texts(column: ArrowArray) -> dict[str, int]:
-    """Rows of each text; null is none."""
-    counts = column.drop_null().value_counts()
-    return dict(zip(counts.field("values").to_pylist(), counts.field("counts").to_pylist(), strict=True))
