@@ -9,9 +9,12 @@ from pydantic import Field
 from etl.ops.arithmetic import ArithmeticStep
 from etl.ops.categorical import CategoricalStep
 from etl.ops.columns import ColumnStep
+from etl.ops.encoding import EncodingStep
 from etl.ops.filtering import Filter
+from etl.ops.hashing import HashingStep
 from etl.ops.missing import MissingStep
 from etl.ops.scaling import ScalingStep
+from etl.ops.target import TargetEncode
 from etl.ops.time import TimeStep
 
 if TYPE_CHECKING:
@@ -20,7 +23,16 @@ if TYPE_CHECKING:
 __all__ = ["FAMILIES", "OPS", "AnyRowStep"]
 
 AnyRowStep = Annotated[
-    ArithmeticStep | CategoricalStep | ColumnStep | Filter | MissingStep | ScalingStep | TimeStep,
+    ArithmeticStep
+    | CategoricalStep
+    | ColumnStep
+    | EncodingStep
+    | Filter
+    | HashingStep
+    | MissingStep
+    | ScalingStep
+    | TargetEncode
+    | TimeStep,
     Field(discriminator="op"),
 ]
 """Any step that maps the rows of a batch one by one."""
