@@ -11,7 +11,7 @@ export PYSPARK_PYTHON := $(CURDIR)/$(PY)
 export PYSPARK_DRIVER_PYTHON := $(CURDIR)/$(PY)
 export TZ := UTC
 
-.PHONY: help env check test demo docs train bench bench-etl format format-check lint types imports docstrings shell lock lock-check java clean
+.PHONY: help env check test test-spark35 demo docs train bench bench-etl format format-check lint types imports docstrings shell lock lock-check java clean
 
 ##@ Start here
 help: ## Say what each target does
@@ -29,6 +29,11 @@ check: lint format-check types imports docstrings shell lock-check ## All that c
 
 test: env java ## Run the tests; ARGS="-k word" chooses
 	@$(PY) -m pytest $(ARGS)
+
+test-spark35: java ## Run what touches Spark's results on Spark 3.5, too
+	@requirements/make-env.sh spark35 && \
+	  PYSPARK_PYTHON=$(CURDIR)/.venv-spark35/bin/python PYSPARK_DRIVER_PYTHON=$(CURDIR)/.venv-spark35/bin/python \
+	  .venv-spark35/bin/python -m pytest -m spark_results -W "ignore::DeprecationWarning:pyspark" $(ARGS)
 
 format: env ## Bring all Python files into form
 	@$(PY) -m ruff check --fix-only --quiet . && $(PY) -m ruff format .

@@ -17,6 +17,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 FOOT = "# current with: sha256:"
 CONSTRAINTS = "requirements/constraints.in"
+OTHER_CONSTRAINTS = {"spark35": "requirements/constraints-spark35.in"}
 OPTIONS = [
     *("--generate-hashes", "--no-header", "--universal"),
     *("--python-version", "3.11"),
@@ -27,6 +28,7 @@ SOURCES = {
     "uv": ["requirements/uv.in"],
     "build": ["requirements/build.in"],
     "dev": ["pyproject.toml", "--extra=cpu", "--extra=spark", "--extra=notebooks", "--extra=sklearn", "--extra=dev"],
+    "spark35": ["pyproject.toml", "--extra=cpu", "--extra=spark", "--extra=sklearn", "--extra=dev"],
     "train": ["pyproject.toml", "--extra=cpu", "requirements/train.in"],
     "bench": ["pyproject.toml", "--extra=cpu", "--extra=spark", "requirements/bench.in"],
 }
@@ -49,7 +51,8 @@ def asked(source: str) -> str:
 
 def foot(name: str, body: str) -> str:
     """Return the last line of a lock with this body."""
-    parts = [json.dumps([SOURCES[name], OPTIONS]), asked(CONSTRAINTS), *map(asked, SOURCES[name]), body]
+    constraints = asked(OTHER_CONSTRAINTS.get(name, CONSTRAINTS))
+    parts = [json.dumps([SOURCES[name], OPTIONS]), constraints, *map(asked, SOURCES[name]), body]
     return FOOT + hashlib.sha256("\0".join(parts).encode()).hexdigest()
 
 
@@ -69,7 +72,8 @@ def compile_lock(name: str, *, upgrade: bool) -> None:
         if lock_of(name).exists():
             output.write_bytes(lock_of(name).read_bytes())
         uv = [str(ROOT / ".tools" / "bin" / "uv"), "pip", "compile", "--quiet"]
-        uv += [*SOURCES[name], "--constraints", CONSTRAINTS, *options, f"--output-file={output}"]
+        constraints = OTHER_CONSTRAINTS.get(name, CONSTRAINTS)
+        uv += [*SOURCES[name], "--constraints", constraints, *options, f"--output-file={output}"]
         subprocess.run([*uv, *(["--upgrade"] if upgrade else [])], cwd=ROOT, check=True)
         body = output.read_text(encoding="utf-8")
     beside = lock_of(name).with_suffix(".new")
