@@ -217,7 +217,7 @@ def make_plan(
     schema = open_parquet(reader, inputs[0]).schema_arrow
     _check_input(config, inputs, schema)
     audited = resolve_model(config.model, schema)
-    audited.spec.input.check_schema(schema, inputs[0].path)
+    audited.spec.input.check_schema(schema, inputs[0].path, config.output.passthrough)
     references = pin_references(audited.spec, config.references)
     splits, row_limits = _limited(reader, cut_splits(inputs, config.splits.target_bytes), limit)
     pinned = {name: reference.sha256 for name, reference in references.items()}
@@ -294,9 +294,12 @@ def _limited(
 
 def _carried(passthrough: tuple[str, ...], spec: Spec, schema: pa.Schema) -> tuple[InputField, ...]:
     """Fields for passthrough columns that the spec does not read, typed as in the first file."""
-    known = {field.name for field in spec.input.fields}
+    known = spec.input.columns()
     carried: list[InputField] = []
     for name in passthrough:
+        if name in known and known[name].kind == "struct":
+            message = f"output.passthrough: column {name!r} is a struct, which cannot be passed through"
+            raise Refused(f"{message}. Leave it out, or make columns of its subfields: `input.sql` can.")
         if name in known:
             continue
         if name not in schema.names:

@@ -154,7 +154,8 @@ class _Job:
         if self.schema is None:
             raise _NotPossible("there is no file to compare with")
         with ThreadPoolExecutor(_THREADS) as threads:
-            faults = [fault for fault in threads.map(partial(_fault, contract), self.files) if fault is not None]
+            look = partial(_fault, contract, others=self.config.output.passthrough)
+            faults = [fault for fault in threads.map(look, self.files) if fault is not None]
         if faults:
             more = f" {len(faults) - 1} more files have faults." if len(faults) > 1 else ""
             raise ContractError(f"{faults[0]}{more}")
@@ -189,11 +190,11 @@ class _Job:
         return self.model
 
 
-def _fault(contract: Contract, file: InputFile) -> str | None:
+def _fault(contract: Contract, file: InputFile, *, others: tuple[str, ...]) -> str | None:
     """What is wrong with a file, as far as its footer tells."""
     storage, _ = storage_for(file.path)
     try:
-        contract.check_schema(open_parquet(storage, file).schema_arrow, file.path)
+        contract.check_schema(open_parquet(storage, file).schema_arrow, file.path, others)
     except BatchscoreError as error:
         return str(error)
     return None

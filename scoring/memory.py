@@ -90,7 +90,7 @@ def _copies(type_: ColumnType) -> int:
 
 
 def _width(type_: ColumnType) -> int:
-    return 4 * type_.width if type_.kind == "vector" else _WIDTHS.get(type_.kind, 8)
+    return _WIDTHS.get(type_.item, 8) * type_.width if type_.kind == "vector" else _WIDTHS.get(type_.kind, 8)
 
 
 def _published_width(audited: AuditedBundle) -> int:

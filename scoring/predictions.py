@@ -29,7 +29,7 @@ STAMP_TYPES: dict[str, pa.DataType] = {
 
 def prediction_schema(order: Order, audited: AuditedBundle) -> pa.Schema:
     """Schema of the published table; a name may come twice, which whoever plans refuses."""
-    types = {field.name: field.type for field in (*audited.spec.input.fields, *order.carried)}
+    types = {**audited.spec.input.columns(), **{field.name: field.type for field in order.carried}}
     passthrough = [pa.field(name, types[name].arrow) for name in order.passthrough]
     stamps = [pa.field(stamp, STAMP_TYPES[stamp]) for stamp in order.stamps]
     return pa.schema([*passthrough, *output_schema(audited.bundle), *stamps])

@@ -108,5 +108,7 @@ def load_scorer(storage: Storage, order: Order) -> Scorer:
         message = f"{folder}: the model's tensors are not the ones that bundle.json declares."
         raise BundleError(message)
     deviation = replay(audited, session, audited.tolerance(order.session.device))
-    spec = audited.spec.model_copy(update={"input": Contract(fields=(*audited.spec.input.fields, *order.carried))})
+    declared = audited.spec.input
+    contract = Contract(fields=(*declared.fields, *order.carried), extra_columns=declared.extra_columns)
+    spec = audited.spec.model_copy(update={"input": contract})
     return Scorer(audited, Pipeline(spec, references), session, deviation)

@@ -20,6 +20,8 @@ from etl.local import LocalStorage
 from etl.spec import read_spec
 from etl.types import is_readable
 from jobs.config import read_config
+from jobs.errors import Refused
+from jobs.history import find_run, quarantined_rows
 from jobs.results import open_results
 from jobs.run import RunRequest, run
 from scoring.create import BundleParts, create_bundle
@@ -32,7 +34,7 @@ if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
 ROWS = 400
-WIDTH = 15
+WIDTH = 19
 CITIES = ["Århus", "Łódź", "東京", "", "x" * 300]
 
 
@@ -56,6 +58,9 @@ SPEC: dict[str, Any] = {
             {"name": "day", "type": "date"},
             {"name": "at", "type": "timestamp"},
             {"name": "vector", "type": "float32[3]"},
+            {"name": "ids", "type": "int64[3]", "on_missing": "reject"},
+            {"name": "tags", "type": "list<string>", "on_missing": {"flag": "untagged"}},
+            {"name": "place", "type": "struct<city: string, zip: int64>"},
         ]
     },
     "steps": [
@@ -78,7 +83,7 @@ SPEC: dict[str, Any] = {
                 "tensor": "X",
                 "from": [
                     "flag_i", "small_i", "big_i", "single_i", "double_i",
-                    "city_missing", "city_hot", "month_i", "hour_i", "vector", "double_i",
+                    "city_missing", "city_hot", "month_i", "hour_i", "vector", "ids", "untagged", "double_i",
                 ],
             }
         ]
@@ -91,16 +96,22 @@ def encoded(*types: pa.DataType) -> list[pa.DataType]:
     return [pa.dictionary(pa.int32(), type_) for type_ in types]
 
 
+def listed(*types: pa.DataType) -> list[pa.DataType]:
+    """Lists of these types, and such of three values."""
+    return [made for type_ in types for made in (pa.list_(type_), pa.large_list(type_), pa.list_(type_, 3))]
+
+
 FLOATS = [pa.float64(), pa.float32(), pa.float16()]
 INTEGERS = [pa.int64(), pa.int32(), pa.int16(), pa.int8(), pa.uint64(), pa.uint32(), pa.uint16(), pa.uint8()]
 TEXTS = [pa.string(), pa.large_string(), pa.string_view()]
+DECIMALS = [pa.decimal128(5, 2), pa.decimal256(5, 2)]
 STAMPS = [pa.timestamp(unit, zone) for unit in ("us", "ns", "ms", "s") for zone in ("UTC", None, "America/New_York")]
 PHYSICAL: dict[str, list[pa.DataType]] = {
     "flag": [pa.bool_(), *encoded(pa.bool_()), pa.null()],
     "small": [pa.int32(), pa.int16(), pa.int8(), pa.uint16(), pa.uint8(), *encoded(pa.int32(), pa.int8()), pa.null()],
-    "big": [*INTEGERS, *encoded(pa.int64(), pa.uint64()), pa.null()],
+    "big": [*INTEGERS, *encoded(pa.int64(), pa.uint64()), pa.null(), *DECIMALS],
     "single": [pa.float32(), pa.float16(), *encoded(pa.float32()), pa.null()],
-    "double": [*FLOATS, *INTEGERS, *encoded(pa.float64(), pa.int16()), pa.null()],
+    "double": [*FLOATS, *INTEGERS, *encoded(pa.float64(), pa.int16()), pa.null(), *DECIMALS],
     "city": [*TEXTS, *encoded(pa.string(), pa.large_string()), pa.dictionary(pa.int8(), pa.string()), pa.null()],
     "day": [pa.date32(), pa.date64(), *encoded(pa.date32()), pa.null()],
     "at": [*STAMPS, *encoded(pa.timestamp("us"), pa.timestamp("ns", "UTC")), pa.null()],
@@ -108,6 +119,14 @@ PHYSICAL: dict[str, list[pa.DataType]] = {
         *(pa.list_(type_) for type_ in (*FLOATS, pa.null())),
         *(pa.large_list(type_) for type_ in (*FLOATS, pa.null())),
         *(pa.list_(type_, 3) for type_ in FLOATS),
+        pa.null(),
+    ],
+    "ids": [*listed(*INTEGERS), pa.list_(pa.null()), pa.large_list(pa.null()), pa.null()],
+    "tags": [*listed(*TEXTS), pa.list_(pa.null()), pa.large_list(pa.null()), pa.null()],
+    "place": [
+        pa.struct([("city", pa.string()), ("zip", pa.int64())]),
+        pa.struct([("zip", pa.uint8()), ("more", pa.int8()), ("city", pa.large_string())]),
+        pa.struct([("zip", pa.null()), ("city", pa.string())]),
         pa.null(),
     ],
 }
@@ -139,6 +158,9 @@ def raw_rows(seed: int) -> list[dict[str, Any]]:
             "day": maybe(date(1999, 12, 28) + timedelta(days=int(rng.integers(0, 400)))),
             "at": maybe(start + timedelta(milliseconds=int(rng.integers(0, 10**10)))),
             "vector": maybe([float(np.float16(value)) for value in rng.normal(size=3)]),
+            "ids": rng.integers(0, 128, 3).tolist(),
+            "tags": maybe([maybe(str(tag)) for tag in rng.choice(CITIES, 3)]),
+            "place": maybe({"city": maybe(str(rng.choice(CITIES))), "zip": maybe(int(rng.integers(0, 256)))}),
         }
         for number in range(ROWS)
     ]
@@ -152,6 +174,8 @@ def held_by(layout: dict[str, pa.DataType], rows: list[dict[str, Any]]) -> list[
         for name, type_ in layout.items():
             if type_ in {pa.null(), pa.list_(pa.null()), pa.large_list(pa.null())}:
                 held[name] = None
+            elif name == "place" and row[name] is not None and type_.field("zip").type == pa.null():
+                held[name] = {**row[name], "zip": None}
             elif type_ in STAMPS and type_.unit == "s" and row[name] is not None:
                 held[name] = row[name].replace(microsecond=0)
         changed.append(held)
@@ -166,7 +190,8 @@ def features_by_hand(row: dict[str, Any]) -> list[float]:
     month = 0.0 if row["day"] is None else float(row["day"].month)
     hour = -1.0 if row["at"] is None else float(row["at"].astimezone(UTC).hour)
     vector = row["vector"] or [math.nan] * 3
-    return [*imputed, float(row["city"] is None), *hot, month, hour, *vector, imputed[4]]
+    untagged = float(row["tags"] is None)
+    return [*imputed, float(row["city"] is None), *hot, month, hour, *vector, *row["ids"], untagged, imputed[4]]
 
 
 def write_file(path: Path, layout: dict[str, pa.DataType], rows: list[dict[str, Any]]) -> None:
@@ -225,8 +250,8 @@ UNIVERSE = [
     pa.null(), pa.bool_(), *INTEGERS, *FLOATS, *TEXTS, pa.date32(), pa.date64(), *STAMPS,
     pa.time32("ms"), pa.time64("us"), pa.duration("us"), pa.binary(), pa.large_binary(), pa.binary_view(),
     pa.binary(3), pa.decimal128(5, 2), pa.decimal256(5, 2), pa.struct([("a", pa.int8())]), pa.map_(pa.int8(), TEXTS[0]),
-    *(made(type_) for type_ in (*FLOATS, pa.null(), pa.int8(), pa.string()) for made in (pa.list_, pa.large_list)),
-    *(pa.list_(type_, 3) for type_ in (*FLOATS, pa.int8())),
+    *listed(*FLOATS, *INTEGERS, *TEXTS, *DECIMALS, pa.bool_()), pa.list_(pa.null()), pa.large_list(pa.null()),
+    pa.struct([("zip", pa.int8()), ("city", pa.string())]), pa.struct([("zip", pa.int8())]),
 ]  # fmt: skip
 
 
@@ -234,6 +259,8 @@ def family(type_: pa.DataType) -> str:
     """What a type is, apart from the type of its values or its indices."""
     if pa.types.is_dictionary(type_):
         return "dictionary"
+    if pa.types.is_struct(type_):
+        return "struct"
     if pa.types.is_nested(type_):
         return f"{type(type_).__name__} of {type_.value_type}"
     return str(type_)
@@ -246,7 +273,7 @@ def test_the_table_has_every_type_that_is_readable() -> None:
     for field in contract.fields:
         there = {family(type_) for type_ in PHYSICAL[field.name]}
         readable = {family(type_) for type_ in UNIVERSE if is_readable(type_, field.type)}
-        if field.type.kind != "vector":
+        if field.type.is_scalar:
             readable.add("dictionary")
         assert there == readable, field.name
 
@@ -265,20 +292,36 @@ def test_every_type_scores_as_plain_onnxruntime_does(spark: SparkSession, tmp_pa
         "name": "types",
         "input": {"files": str(tmp_path / "in")},
         "model": {"bundle": str(bundle)},
-        "output": {"uri": str(tmp_path / "out"), "passthrough": ["id"]},
+        "output": {"uri": str(tmp_path / "out"), "passthrough": ["id", "ids", "tags", "untagged"]},
         "scoring": {"batch_rows": 64},
+        "budgets": {"contract": {"max_ratio": 0.2}},
     }
     (tmp_path / "job.yaml").write_text(yaml.safe_dump(job))
     record = run(RunRequest(config=read_config(str(tmp_path / "job.yaml")), run_id="r"))
-    assert record.account.scored.rows == len(rows) == len(LAYOUTS) * ROWS
+    # Only a vector of integers has no missing value.
+    unscored = [row for row in rows if row["ids"] is None]
+    rows = [row for row in rows if row["ids"] is not None]
+    assert record.account.scored.rows == len(rows)
+    assert record.reasons == {"contract/MISSING": len(unscored)}
+    assert len(rows) + len(unscored) == len(LAYOUTS) * ROWS
 
     features = np.array([features_by_hand(row) for row in rows], dtype=np.float32)
     session = ort.InferenceSession(str(tmp_path / "model.onnx"), providers=["CPUExecutionProvider"])
     scores = session.run(["p"], {"X": features})[0][:, 0]
     found = published_scores(tmp_path / "out" / "run_id=r")
     assert sorted(found) == [row["id"] for row in rows]
-    assert 0 < np.isnan(scores).sum() < len(rows) / 3
+    assert 0 < np.isnan(scores).sum() < len(rows) / 2
     np.testing.assert_allclose([found[row["id"]] for row in rows], scores, rtol=1e-5, atol=1e-6)
+    nested = {row["id"]: {name: row[name] for name in ("ids", "tags", "place")} for row in rows + unscored}
+    published = open_results(str(tmp_path / "out")).arrow().to_pylist()
+    assert [(row["ids"], row["tags"]) for row in published] == [
+        (nested[row["id"]]["ids"], nested[row["id"]]["tags"]) for row in published
+    ]
+    assert all(row["untagged"] == (row["tags"] is None) for row in published)
+    set_aside = quarantined_rows(find_run(str(tmp_path / "job.yaml"), "r")).to_pylist()
+    names = [row["id"] for row in unscored]
+    assert [row["preview"]["tags"] for row in set_aside] == [nested[name]["tags"] for name in names]
+    assert [row["preview"]["place"] for row in set_aside] == [nested[name]["place"] for name in names]
 
 
 def test_a_wide_unsigned_id_is_published_unchanged(spark: SparkSession, tmp_path: Path, bundle: Path) -> None:
@@ -306,3 +349,19 @@ def test_a_wide_unsigned_id_is_published_unchanged(spark: SparkSession, tmp_path
     results = open_results(str(tmp_path / "out"))
     assert sorted(results.arrow().column("key").to_pylist()) == expected
     assert sorted(int(row["key"]) for row in results.spark(spark).collect()) == expected
+
+
+def test_a_struct_is_not_passed_through(tmp_path: Path, bundle: Path) -> None:
+    """A job that would publish a struct is refused before any work, with what to do."""
+    (tmp_path / "in").mkdir()
+    write_file(tmp_path / "in" / "a.parquet", LAYOUTS[0], raw_rows(1)[:5])
+    job = {
+        "api_version": "batchscore/1",
+        "name": "types",
+        "input": {"files": str(tmp_path / "in")},
+        "model": {"bundle": str(bundle)},
+        "output": {"uri": str(tmp_path / "out"), "passthrough": ["place"]},
+    }
+    (tmp_path / "job.yaml").write_text(yaml.safe_dump(job))
+    with pytest.raises(Refused, match="column 'place' is a struct, which cannot be passed through"):
+        run(RunRequest(config=read_config(str(tmp_path / "job.yaml")), run_id="r"))
