@@ -148,6 +148,11 @@ class Contract(Strict):
     """The input columns of a spec. Columns that it does not name are not read."""
 
     fields: tuple[InputField, ...] = Field(min_length=1)
+    labels: tuple[InputField, ...] = Field(
+        default=(),
+        description="Columns that only a fit reads, such as the target of target_encode. No step has one as its input, "
+        "and where rows are scored they need not be there.",
+    )
     extra_columns: Literal["ignore", "error"] = Field(
         default="ignore",
         description="Whether a file with other columns is refused; those that a job hands through are no others.",
@@ -155,12 +160,17 @@ class Contract(Strict):
 
     @model_validator(mode="after")
     def _names_are_unique(self) -> Contract:
-        counts = Counter(name for field in self.fields for name in (field.name, *field.flags))
+        counts = Counter(name for field in (*self.fields, *self.labels) for name in (field.name, *field.flags))
         twice = sorted(name for name, count in counts.items() if count > 1)
         if twice:
             message = f"columns declared twice: {', '.join(twice)}"
             raise ValueError(message)
         return self
+
+    @functools.cached_property
+    def of_training(self) -> Contract:
+        """The contract of the rows that a fit reads, where labels are fields like any other."""
+        return Contract(fields=(*self.fields, *self.labels), extra_columns=self.extra_columns)
 
     @functools.cached_property
     def nan_is_value(self) -> frozenset[str]:
@@ -189,7 +199,7 @@ class Contract(Strict):
             elif not is_readable(schema.field(matches[0]).type, field.type):
                 problems.append(_mistyped(field, schema.field(matches[0]).type))
         if self.extra_columns == "error":
-            known = {*others, *(field.name for field in self.fields)}
+            known = {*others, *(field.name for field in (*self.fields, *self.labels))}
             extra = dict.fromkeys(name for name in schema.names if name not in known)
             problems.extend(f"column {name!r} is not in the contract, and extra_columns is error" for name in extra)
         if problems:

@@ -250,7 +250,7 @@ class _Learner(NamedTuple):
 
     def learn(self, batch: pa.RecordBatch) -> Learned:
         """What the batch teaches: a row that some rule rejects, or a filter leaves out, teaches nothing."""
-        self.work.spec.input.check_schema(batch.schema, self.where)
+        self.work.spec.input.of_training.check_schema(batch.schema, self.where)
         learned = Learned(self.work.templates)
         learned.rows = batch.num_rows
         frame = self._frame(batch)
@@ -269,7 +269,7 @@ class _Learner(NamedTuple):
 
     def _frame(self, batch: pa.RecordBatch) -> Frame:
         """The batch with the columns of every step that can be applied so far."""
-        frame = self.work.spec.input.apply(batch, self.where)
+        frame = self.work.spec.input.of_training.apply(batch, self.where)
         run_relational(self.work.spec, self.tables, frame)
         absent: set[str] = set()
         for index, step in enumerate(self.work.spec.steps):

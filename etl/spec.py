@@ -173,7 +173,8 @@ def _all_problems(spec: Spec, *, fitted: bool) -> list[Problem]:
 def trace(spec: Spec) -> tuple[list[tuple[str, Schema]], list[Problem]]:
     """The schema after every step, and everything that does not fit together."""
     schema: Schema = spec.input.columns()
-    written = set(schema)
+    labels: Schema = {field.name: field.type for field in spec.input.labels}
+    written = set(spec.input.of_training.columns())
     schemas = [("input", dict(schema))]
     problems: list[Problem] = []
     seen: set[str] = set()
@@ -183,6 +184,7 @@ def trace(spec: Spec) -> tuple[list[tuple[str, Schema]], list[Problem]]:
             if step.id in seen:
                 problems.append(Problem(f"{pointer}/id", f"id {step.id!r} is used by an earlier step.", "E-DUP-OUTPUT"))
             seen.add(step.id)
+            problems.extend(_unlabelled(step, pointer, labels))
             problems.extend(_advance(step, pointer, schema, written=written))
             schemas.append((step.id, dict(schema)))
     problems.extend(spec.outputs.problems(schema))
@@ -215,6 +217,20 @@ def _unread(step: Step, pointer: str, schema: Schema) -> list[Problem]:
             place = f"{pointer}/in/{position}" if position < len(step.inputs) else f"{pointer}/params"
             message = f"column {name!r} is not there at step {step.id!r}.{nearest(name, schema)}"
             problems.append(Problem(place, message, "E-NO-COLUMN"))
+    return problems
+
+
+def _unlabelled(step: Step, pointer: str, labels: Schema) -> list[Problem]:
+    problems = []
+    for name in step.learns_from:
+        if name not in labels:
+            message = (
+                f"column {name!r}, which step {step.id!r} learns from, is not in /input/labels.{nearest(name, labels)}"
+            )
+            problems.append(Problem(f"{pointer}/params", message, "E-NO-COLUMN"))
+        elif not labels[name].is_numeric:
+            message = f"op {step.op} learns from numbers, found label {name!r} of type {labels[name]}."
+            problems.append(Problem(f"{pointer}/params", message, "E-TYPE"))
     return problems
 
 

@@ -48,7 +48,7 @@ def fit_files(
     with refusing():
         files = list_inputs(data)
         for file in files:
-            recipe.input.check_schema(_open(file).schema_arrow, file.path)
+            recipe.input.of_training.check_schema(_open(file).schema_arrow, file.path)
         pinned = pin_references(recipe, references)
     tables = {name: arrow_table(table.data) for name, table in pinned.items()}
     pieces = [
@@ -66,6 +66,6 @@ def _open(file: InputFile) -> pq.ParquetFile:
 
 def _batches(recipe: Spec, file: InputFile, group: int, *, on_piece: OnPiece) -> list[pa.RecordBatch]:
     on_piece(file.path)
-    columns = [field.name for field in recipe.input.fields]
+    columns = [field.name for field in recipe.input.of_training.fields]
     batches: list[pa.RecordBatch] = _open(file).read_row_group(group, columns=columns).combine_chunks().to_batches()
     return batches

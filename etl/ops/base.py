@@ -82,6 +82,11 @@ class Step(Strict):
         return self.inputs
 
     @property
+    def learns_from(self) -> tuple[str, ...]:
+        """Labels of the contract, each a number or bool, that a fit of the step reads and nothing else does."""
+        return ()
+
+    @property
     def dropped(self) -> tuple[str, ...]:
         """Columns that no later step can read."""
         return ()

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import math
 from fractions import Fraction
 from typing import Any
@@ -14,8 +15,12 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 from sklearn.preprocessing import TargetEncoder
 
+from etl.errors import ContractError, SpecError
+from etl.fitting import fit
+from etl.pipeline import Pipeline
+from etl.spec import read_spec
 from etl.types import ColumnType
-from tests.etl.nasty import INF, NAN, TEXTS, applied, arrow, frame_of, plain, same_floats, step_of
+from tests.etl.nasty import INF, NAN, TEXTS, applied, arrow, document, frame_of, plain, same_floats, step_of
 from tests.etl.test_categorical_ops import SEEDS
 
 PARAMS: dict[str, Any] = {"target": "y", "leak": "acknowledged", "smoothing": 2.5}
@@ -204,3 +209,62 @@ def test_target_encode_reads_texts_and_needs_no_target():
     assert step.infer((ColumnType("string"),)) == (ColumnType("float64"),)
     with pytest.raises(ValueError, match="takes string, found int64; cast it first"):
         step.infer((ColumnType("int64"),))
+
+
+def recipe(labels, *, extra="ignore", steps=()):
+    """Return a recipe of one field `x` that is encoded by the label `y`, and other labels."""
+    step = {"op": "target_encode", "id": "t", "in": ["x"], "out": ["x_t"], "params": PARAMS}
+    text = document([{"name": "x", "type": "string"}], [step, *steps], columns=["x_t"])
+    text["input"] |= {"labels": labels, "extra_columns": extra}
+    return read_spec(json.dumps(text), "recipe.json", fitted=False)
+
+
+LABEL = {"name": "y", "type": "float64", "range": {"max": 100}}
+TRAIN = pa.table({"x": ["a", "a", "b", "b", None, "c"], "y": [1.0, 2.0, 3.0, None, 8.0, 1000.0], "z": range(6)})
+
+
+def test_a_target_is_read_by_a_fit_alone():
+    """A fit reads the label by its own rules, and the fitted spec scores rows in which it is not."""
+    for data in (TRAIN, lambda: TRAIN.to_batches(max_chunksize=2)):
+        spec = fit(recipe([LABEL]), data)
+        state = {"vocab": ["a", "b"], "counts": [2, 1], "sums": [3.0, 3.0], "prior": 3.5, "n": 4}
+        plain_spec = spec.plain()
+        assert plain_spec["steps"][0]["state"] == state
+        assert (plain_spec["provenance"]["rows"], plain_spec["provenance"]["rejected"]) == (6, 1)
+        assert list(spec.reference) == ["x"]
+        spec = read_spec(spec.to_bytes().decode(), "etl.json")
+        pipeline = Pipeline(spec, {})
+        rows = pa.record_batch({"x": ["a", "nobody"]})
+        spec.input.check_schema(rows.schema, "rows")
+        found = pipeline.transform(pipeline.contract(rows, "rows")).tensors["x"]
+        assert found.tolist() == [[np.float32((3.0 + 2.5 * 3.5) / 4.5)], [3.5]]
+
+
+def test_a_fit_needs_the_target():
+    """Where the label is not in the data, a fit says so; to score, it may be there or not, and is no extra column."""
+    with pytest.raises(ContractError, match="column 'y' is not there"):
+        fit(recipe([LABEL]), TRAIN.select(["x"]))
+    spec = recipe([LABEL], extra="error")
+    for names in (["x"], ["x", "y"]):
+        spec.input.check_schema(TRAIN.select(names).schema, "rows")
+    with pytest.raises(ContractError, match="column 'z' is not in the contract"):
+        fit(spec, TRAIN)
+    assert fit(spec, TRAIN.select(["y", "x"])).is_fitted
+
+
+@pytest.mark.parametrize(
+    ("labels", "steps", "told"),
+    [
+        ([], [], "column 'y', which step 't' learns from, is not in /input/labels"),
+        ([{"name": "yy", "type": "bool"}], [], 'is not in /input/labels. Did you mean "yy"?'),
+        ([{"name": "y", "type": "string"}], [], "op target_encode learns from numbers, found label 'y' of type string"),
+        ([LABEL, {"name": "x", "type": "bool"}], [], "columns declared twice: x"),
+        ([LABEL], [{"op": "neg", "id": "n", "in": ["y"], "out": ["m"]}], "column 'y' is not there at step 'n'"),
+        ([LABEL], [{"op": "neg", "id": "n", "in": ["x_t"], "out": ["y"]}], "column 'y' is already written"),
+    ],
+)
+def test_labels_are_declared_and_are_no_inputs(labels, steps, told):
+    """A target that is no label or no number, and a step that reads or writes a label, are refused in their place."""
+    with pytest.raises(SpecError) as caught:
+        recipe(labels, steps=steps)
+    assert told in str(caught.value)
