@@ -8,10 +8,12 @@ from pydantic import Field
 
 from etl.ops.arithmetic import ArithmeticStep
 from etl.ops.categorical import CategoricalStep
+from etl.ops.choosing import ChoosingStep
 from etl.ops.columns import ColumnStep
 from etl.ops.encoding import EncodingStep
 from etl.ops.filtering import Filter
 from etl.ops.hashing import HashingStep
+from etl.ops.lists import ListStep
 from etl.ops.missing import MissingStep
 from etl.ops.scaling import ScalingStep
 from etl.ops.target import TargetEncode
@@ -25,10 +27,12 @@ __all__ = ["FAMILIES", "OPS", "AnyRowStep"]
 AnyRowStep = Annotated[
     ArithmeticStep
     | CategoricalStep
+    | ChoosingStep
     | ColumnStep
     | EncodingStep
     | Filter
     | HashingStep
+    | ListStep
     | MissingStep
     | ScalingStep
     | TargetEncode
