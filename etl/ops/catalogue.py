@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING, Annotated, get_args
 from pydantic import Field
 
 from etl.ops.arithmetic import ArithmeticStep
+from etl.ops.binning import BinningStep
 from etl.ops.categorical import CategoricalStep
 from etl.ops.choosing import ChoosingStep
 from etl.ops.columns import ColumnStep
 from etl.ops.encoding import EncodingStep
 from etl.ops.filtering import Filter
+from etl.ops.functions import FunctionStep
 from etl.ops.hashing import HashingStep
 from etl.ops.lists import ListStep
 from etl.ops.missing import MissingStep
@@ -26,11 +28,13 @@ __all__ = ["FAMILIES", "OPS", "AnyRowStep"]
 
 AnyRowStep = Annotated[
     ArithmeticStep
+    | BinningStep
     | CategoricalStep
     | ChoosingStep
     | ColumnStep
     | EncodingStep
     | Filter
+    | FunctionStep
     | HashingStep
     | ListStep
     | MissingStep

@@ -126,9 +126,9 @@ def test_a_constant_column_has_no_spread():
         assert (state.mean, state.std) == (value, 0.0)
 
 
-@pytest.mark.parametrize("values", [[], [None, NAN], [1.0, INF], [1e308, -1e308], [INF, INF]])
+@pytest.mark.parametrize("values", [[], [None, NAN], [1.0, INF], [-INF, 1e308], [INF, INF]])
 def test_moments_that_do_not_exist_are_refused(values):
-    """A column without values, with ±inf or with squares beyond float64 cannot be standardized, and says so."""
+    """A column without values or with ±inf cannot be standardized, and says so."""
     with pytest.raises(ValueError, match=r"column 'x' (has no value|holds)"):
         learned("standardize", values)
 
