@@ -117,10 +117,32 @@ class Spec(Document):
 
         return transform(self, data, references)
 
+    def feature_names(self) -> dict[str, tuple[str, ...]]:
+        """What each value of a row is called, by tensor: `column` for a scalar, `column[category]` for an element of a
+        vector whose step says what its elements stand for, `column[i]` for one of another vector.
+
+        Raises:
+            SpecError: the spec is inconsistent.
+        """  # noqa: D205  the forms are one sentence
+        _, last = self.schemas()[-1]
+        labels = {name: step.element_names(name) for step in self.steps for name in step.outputs}
+        return {
+            tensor.tensor: tuple(
+                found for name in tensor.columns for found in _value_names(name, last[name], labels.get(name))
+            )
+            for tensor in self.outputs.tensors
+        }
+
     def widths(self) -> dict[str, int]:
         """Width of each tensor by name."""
         _, last = self.schemas()[-1]
         return {tensor.tensor: sum(last[name].width for name in tensor.columns) for tensor in self.outputs.tensors}
+
+
+def _value_names(column: str, kind: ColumnType, labels: tuple[str, ...] | None) -> list[str]:
+    if kind.kind != "vector":
+        return [column]
+    return [f"{column}[{label}]" for label in labels or map(str, range(kind.width))]
 
 
 def read_spec(text: str, name: str, *, fitted: bool = True, artifacts: ReadArtifact = lambda _: None) -> Spec:
@@ -188,7 +210,7 @@ def trace(spec: Spec) -> tuple[list[tuple[str, Schema]], list[Problem]]:
             problems.extend(_advance(step, pointer, schema, written=written))
             schemas.append((step.id, dict(schema)))
     problems.extend(spec.outputs.problems(schema))
-    problems.extend(expectation_problems(spec.expectations, schema))
+    problems.extend(expectation_problems(spec.expectations, schema, spec.steps))
     return schemas, problems
 
 

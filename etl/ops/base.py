@@ -126,6 +126,10 @@ class RowStep(Step):
         """  # noqa: D205  one sentence
         return None
 
+    def element_names(self, output: str) -> tuple[str, ...] | None:  # noqa: ARG002  as above
+        """What each value of a vector stands for, such as a category; None where an output has no such names."""
+        return None
+
     def run(self, frame: Frame, pointer: str) -> None:
         """Write the step's columns into the frame, and forget those that it drops."""
         for name, column in zip(self.outputs, self.apply(frame, pointer), strict=True):

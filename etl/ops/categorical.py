@@ -83,6 +83,10 @@ class OneHot(FittedStep[VocabularyState]):
     def _lines(self) -> _Lines:
         return _Lines(len(self.learned.vocab), self.params)
 
+    def element_names(self, output: str) -> tuple[str, ...] | None:  # noqa: ARG002  there is one output
+        """Categories, and buckets in brackets."""
+        return _element_names(self.state, self.params)
+
     def accumulator(self) -> VocabularyAccumulator:
         """Counts by category."""
         return VocabularyAccumulator(self.inputs[0], self.params.min_count, self.params.max_categories)
@@ -165,6 +169,10 @@ class MultiHot(FittedStep[VocabularyState]):
             Gap.missing(missing, name, pointer).reject(frame)
         return (vectors,)
 
+    def element_names(self, output: str) -> tuple[str, ...] | None:  # noqa: ARG002  there is one output
+        """Categories, and buckets in brackets."""
+        return _element_names(self.state, self.params)
+
     def accumulator(self) -> ListAccumulator:
         """Counts by category."""
         return ListAccumulator(self.inputs[0], self.params.min_count, self.params.max_categories)
@@ -187,6 +195,13 @@ class ListAccumulator(VocabularyAccumulator):
 
 def _vector(state: VocabularyState | None, params: OneHotParams) -> ColumnType:
     return ColumnType("vector", (len(state.vocab) if state else 1) + params.buckets)
+
+
+def _element_names(state: VocabularyState | None, params: OneHotParams) -> tuple[str, ...] | None:
+    if state is None:
+        return None
+    buckets = {"(unknown)": params.unknown, "(missing)": params.missing}
+    return (*state.vocab, *(name for name, treatment in buckets.items() if treatment == "bucket"))
 
 
 def _elements(column: ArrowArray) -> tuple[ArrowArray, npt.NDArray[np.int64]]:
