@@ -38,6 +38,8 @@ import org.datavec.api.transform.condition.column.TrivialColumnCondition;
 import org.datavec.api.transform.condition.string.StringRegexColumnCondition;
 import org.datavec.api.transform.filter.FilterInvalidValues;
 import org.datavec.api.transform.filter.InvalidNumColumns;
+import org.datavec.api.transform.metadata.ColumnMetaData;
+import org.datavec.api.transform.metadata.DoubleMetaData;
 import org.datavec.api.transform.ops.IAggregableReduceOp;
 import org.datavec.api.transform.reduce.Reducer;
 import org.datavec.api.transform.schema.Schema;
@@ -93,6 +95,7 @@ public final class MakeFixtures {
         -9007199254740992L, 9007199254740985L, 9007199254740993L, Long.MAX_VALUE, Long.MIN_VALUE, 94906267L, 1234567890123L};
     private static final Object[] TEXTS = {"", " ", "a", "A b", "B", "a\tb\nc\u00a0d\u2003e\u000bf\rg", "\u00df", "\u0130stanbul",
         "e\u0301", "\u6f22\u5b57", "\ud83d\ude00", " 1 ", "NaN", "null", "\u0149", "\u03a3\u03b1\u03c3", "\u01c6", "\uff21", "\u212a", "AbC-12", "  x  "};
+    private static final Object[] BESIDE = {0.5, -3.0};
     private static final String[] PATTERNS = {"\\d+", "[^\\w]+", "ab|a|b", "(a)(b)?", ".", "x{2,3}?", "[\\s,;]+", "\\.", "[a\\-z]", "\\u00e9",
         "^a", "[.$^]", "(?:ab)+c?", "\\S+", "[\\D]", "b{1}", "a+?b*", "[A-Za-z_][\\w.]*", "\\x41", "\\t|\\n|\\r", "[\\]\\[]", "(a|(b))+", "[ -/]"};
     private static final Object[] SAMPLES = {"aabbabc", "a.b,c;d e", "xxxx x xx", "A1_b2.C3-4", "line\none\r\ntwo\u2028three\u0085", "\u00e9\u00e8e\u0301",
@@ -186,7 +189,7 @@ public final class MakeFixtures {
             Object[][] rows = withNull(zip(entry.getValue()));
             save("double_of_" + name, start(type).convertToDouble("x").build(), rows);
             save("integer_of_" + name, start(type).convertToInteger("x").build(), rows);
-            save("string_of_" + name, start(type).convertToString("x").build(), rows);
+            save("string_of_" + name, beside(type).convertToString("x").build(), withNull(zip(entry.getValue(), BESIDE)));
             if (type == ColumnType.String || type == ColumnType.Long || type == ColumnType.Double) {
                 save("float_of_" + name, start(type).transform(new ConvertToFloat("x")).build(), rows);
             }
@@ -298,8 +301,8 @@ public final class MakeFixtures {
         save("string_to_categorical", new TransformProcess.Builder(schema).stringToCategorical("s", List.of("B", "a", "A b"))
             .categoricalToInteger("s").build(), rows);
         Object[] small = {0, 1, 2, 3, -1, 2147483647};
-        save("integer_to_categorical", start(ColumnType.Integer)
-            .integerToCategorical("x", List.of("zero", "one", "two")).build(), zip(small));
+        save("integer_to_categorical", beside(ColumnType.Integer)
+            .integerToCategorical("x", List.of("zero", "one", "two")).build(), zip(small, BESIDE));
         Map<Integer, String> names = new LinkedHashMap<>();
         names.put(3, "three");
         names.put(-1, "minus");
@@ -323,17 +326,32 @@ public final class MakeFixtures {
         text("replace_string", builder -> builder.replaceStringTransform("x", regexes));
         text("replace_string_classes", builder -> builder.replaceStringTransform("x", Map.of("\\s+", "_")));
         text("replace_string_lookahead", builder -> builder.replaceStringTransform("x", Map.of("a(?= )", "_")));
-        TransformProcess.Builder many = start(ColumnType.String);
+        TransformProcess.Builder many = beside(ColumnType.String);
         for (int index = 0; index < PATTERNS.length; index++) {
             many.duplicateColumn("x", "p" + index).replaceStringTransform("p" + index, Map.of(PATTERNS[index], "<$0>"));
         }
-        save("replace_string_patterns", many.build(), zip(SAMPLES));
+        save("replace_string_patterns", many.build(), zip(SAMPLES, BESIDE));
         text("replace_string_end", step -> step.replaceStringTransform("x", Map.of("[ \\t]+$|g$", "")));
         text("replace_empty_string", builder -> builder.transform(new ReplaceEmptyStringTransform("x", "none")));
         text("lower_case", builder -> builder.transform(
             new ChangeCaseStringTransform("x", ChangeCaseStringTransform.CaseType.LOWER)));
         text("upper_case", builder -> builder.transform(
             new ChangeCaseStringTransform("x", ChangeCaseStringTransform.CaseType.UPPER)));
+        int[][] ranges = {{0, 0x17f}, {0x300, 0x36f}, {0x384, 0x3ce}, {0x400, 0x530}, {0x590, 0x5ff}, {0x3040, 0x30ff}, {0xff00, 0xffef}};
+        List<Object> letters = new ArrayList<>();
+        for (int[] range : ranges) {
+            for (int first = range[0]; first <= range[1]; first += 8) {
+                StringBuilder row = new StringBuilder();
+                for (int sign = first; sign < first + 8 && sign <= range[1]; sign++) {
+                    row.appendCodePoint(sign);
+                }
+                letters.add(row.toString());
+            }
+        }
+        for (ChangeCaseStringTransform.CaseType to : ChangeCaseStringTransform.CaseType.values()) {
+            save(to.name().toLowerCase(Locale.ROOT) + "_case_letters", beside(ColumnType.String)
+                .transform(new ChangeCaseStringTransform("x", to)).build(), zip(letters.toArray(), BESIDE));
+        }
         text("append_string", builder -> builder.appendStringColumnTransform("x", "-\u00e9"));
         text("remove_white_space", builder -> builder.stringRemoveWhitespaceTransform("x"));
         text("map_all_except", builder -> builder.transform(
@@ -345,8 +363,7 @@ public final class MakeFixtures {
         Schema number = new Schema.Builder().addColumnDouble("a").addColumnString("b").build();
         save("concatenate_double", new TransformProcess.Builder(number)
             .transform(new ConcatenateStringColumns("ab", "", List.of("a", "b"))).build(), zip(DOUBLES, TEXTS));
-        save("append_to_integer", start(ColumnType.Integer)
-            .appendStringColumnTransform("x", "%").build(), zip(INTEGERS));
+        save("append_to_integer", beside(ColumnType.Integer).appendStringColumnTransform("x", "%").build(), zip(INTEGERS, BESIDE));
     }
 
     private void replacements() throws Exception {
@@ -390,19 +407,23 @@ public final class MakeFixtures {
             {"2024-02-29", "2023-02-29", "2024-2-9", "2024-02-29 00:00"}, {"29/02/2024 13:45", "9/2/2024 1:5", "29/13/2024 00:00"},
             {"29 Feb 2024", "1 January 1999", "32 Feb 2024"}, {"20240229", "2024022", "202402290"}};
         for (int index = 0; index < formats.length; index++) {
-            save("string_to_time_" + index, start(ColumnType.String)
-                .stringToTimeTransform("x", formats[index], DateTimeZone.UTC).build(), zip(examples[index]));
+            save("string_to_time_" + index, beside(ColumnType.String)
+                .stringToTimeTransform("x", formats[index], DateTimeZone.UTC).build(), zip(examples[index], BESIDE));
         }
         save("string_to_time_zone", start(ColumnType.String).stringToTimeTransform("x",
             "yyyy-MM-dd HH:mm:ss", DateTimeZone.forID("Europe/Berlin")).build(), zip(stamps));
-        save("string_to_time_guessed", start(ColumnType.String)
-            .transform(new StringToTimeTransform("x", null, DateTimeZone.UTC)).build(), zip(stamps));
+        Object[] guessed = {"2024-02-29T01:02:03.250", "2024-02-29T01:02:03Z", "2024-02-29T01:02:03.5Z", "2024-02-29T01:02:03+0530",
+            "02/29/2024 13:45:01", "02/29/2024 13:45", "02/29/2024T13:45:01", "02/29/2024T13:45:01-0100", "2024:02:29 13:45:01",
+            "20240229", "02/29/2024T13:45:01.125Z", "13:45", "29.02.2024", "2024-02-29'T'01:02:03"};
+        save("string_to_time_guessed", beside(ColumnType.String).transform(new StringToTimeTransform("x", null, DateTimeZone.UTC))
+            .build(), zip(java.util.stream.Stream.concat(Arrays.stream(stamps), Arrays.stream(guessed)).toArray(), BESIDE));
         save("derive_parts", derived(DateTimeFieldType.year(), DateTimeFieldType.monthOfYear(), DateTimeFieldType.dayOfMonth(),
             DateTimeFieldType.hourOfDay(), DateTimeFieldType.minuteOfHour(), DateTimeFieldType.dayOfWeek(),
-            DateTimeFieldType.dayOfYear(), DateTimeFieldType.weekOfWeekyear()), zip(INSTANTS));
-        save("derive_other_parts", derived(DateTimeFieldType.secondOfMinute(), DateTimeFieldType.weekyear(),
-            DateTimeFieldType.millisOfSecond(), DateTimeFieldType.millisOfDay(), DateTimeFieldType.minuteOfDay(),
-            DateTimeFieldType.secondOfDay(), DateTimeFieldType.hourOfHalfday(), DateTimeFieldType.clockhourOfDay(),
+            DateTimeFieldType.dayOfYear(), DateTimeFieldType.weekOfWeekyear(), DateTimeFieldType.secondOfMinute(),
+            DateTimeFieldType.weekyear(), DateTimeFieldType.millisOfSecond(), DateTimeFieldType.minuteOfDay(),
+            DateTimeFieldType.secondOfDay()), zip(INSTANTS));
+        save("derive_other_parts", derived(DateTimeFieldType.millisOfDay(), DateTimeFieldType.hourOfHalfday(),
+            DateTimeFieldType.clockhourOfDay(),
             DateTimeFieldType.clockhourOfHalfday(), DateTimeFieldType.halfdayOfDay(), DateTimeFieldType.era(),
             DateTimeFieldType.yearOfEra(), DateTimeFieldType.yearOfCentury(), DateTimeFieldType.centuryOfEra(),
             DateTimeFieldType.weekyearOfCentury()), zip(INSTANTS));
@@ -654,7 +675,7 @@ public final class MakeFixtures {
     // ------------------------------------------------------------------------------------------------ how they are made
 
     private void text(String name, UnaryOperator<TransformProcess.Builder> step) throws Exception {
-        save(name, step.apply(start(ColumnType.String)).build(), zip(TEXTS));
+        save(name, step.apply(beside(ColumnType.String)).build(), zip(TEXTS, BESIDE));
     }
 
     /** One column of 0 or 1 for each condition. */
@@ -703,6 +724,13 @@ public final class MakeFixtures {
 
     private static Object[] without(Object[] values, Object unwanted) {
         return Arrays.stream(values).filter(value -> !value.equals(unwanted)).toArray();
+    }
+
+    /** With a second column, of numbers: what a model takes. */
+    private static TransformProcess.Builder beside(ColumnType type) {
+        List<ColumnMetaData> columns = new ArrayList<>(one(type).getColumnMetaData());
+        columns.add(new DoubleMetaData("n"));
+        return new TransformProcess.Builder(new Schema(columns));
     }
 
     private static TransformProcess.Builder start(ColumnType type) {
