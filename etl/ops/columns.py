@@ -50,18 +50,29 @@ class Copy(RowStep):
         return _under_new_names(self, frame)
 
 
-class Rename(RowStep):
+class _Forgetting(RowStep):
+    """A step behind which the columns that it reads are no part of the schema."""
+
+    @property
+    def dropped(self) -> tuple[str, ...]:
+        """All that it reads."""
+        return self.inputs
+
+    def run(self, frame: Frame, pointer: str) -> None:
+        """Write the step's columns, and leave the old ones where no step of a checked spec can read them: a fit learns
+        behind the last step, from columns that a step before this one reads.
+        """  # noqa: D205  one sentence
+        for name, column in zip(self.outputs, self.apply(frame, pointer), strict=True):
+            frame[name] = column
+
+
+class Rename(_Forgetting):
     """The same columns, each under the name that stands in its place in `out`; no later step, tensor or passthrough can
     have them by their old names. NaN of a field with `nan_is_value` stays a value.
     """  # noqa: D205  the semantics are one sentence
 
     op: Literal["rename"]
     arity = (None, None)
-
-    @property
-    def dropped(self) -> tuple[str, ...]:
-        """The old names."""
-        return self.inputs
 
     def infer(self, types: tuple[ColumnType, ...]) -> tuple[ColumnType, ...]:
         """Any types, and as many columns out as in."""
@@ -72,7 +83,7 @@ class Rename(RowStep):
         return _under_new_names(self, frame)
 
 
-class Drop(RowStep):
+class Drop(_Forgetting):
     """No later step, tensor or passthrough can have the columns. To keep some and drop the rest, name the rest; what no
     tensor and no passthrough names is not handed on anyway.
     """  # noqa: D205  the semantics are one sentence
@@ -81,17 +92,12 @@ class Drop(RowStep):
     outputs: tuple[Name, ...] = Field(default=(), alias="out", max_length=0, description="Empty: no column is made.")
     arity = (None, 0)
 
-    @property
-    def dropped(self) -> tuple[str, ...]:
-        """All that it reads."""
-        return self.inputs
-
     def infer(self, types: tuple[ColumnType, ...]) -> tuple[ColumnType, ...]:  # noqa: ARG002  any types
         """Nothing is made."""
         return ()
 
     def apply(self, frame: Frame, pointer: str) -> tuple[Column, ...]:  # noqa: ARG002  rejects no row
-        """The columns leave the frame behind the step."""
+        """No column; which are dropped is known from the schema."""
         return ()
 
 
