@@ -1,26 +1,49 @@
-"""What must hold of rows, and of shares over all rows of a run; with what happens where it does not."""
+"""What must hold of rows, and of shares over all rows of a run; with what happens where it does not.
+
+A share is hits ÷ rows, rounded once, and compared with its bound as a number. Over no rows at all every bound holds.
+"""
 
 from __future__ import annotations
 
+import functools
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import Discriminator, Field, FiniteFloat, Tag
+from pydantic import BeforeValidator, Discriminator, Field, FiniteFloat, Tag
 
 from etl.documents import Strict
 from etl.ops.base import Name, StepId
-from etl.ops.conditions import AnyCondition, Operator
+from etl.ops.comparing import Operator, listing
+from etl.ops.conditions import AnyCondition, Condition, In
 from etl.problems import Problem, nearest
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
+    from etl.ops.base import RowStep
     from etl.types import Schema
 
-__all__ = ["AnyExpectation", "BatchExpectation", "RowExpectation", "expectation_problems"]
+__all__ = [
+    "AnyExpectation",
+    "BatchExpectation",
+    "InSetShare",
+    "NullShare",
+    "OovShare",
+    "RowExpectation",
+    "RowShare",
+    "TruncatedShare",
+    "Unique",
+    "expectation_problems",
+    "maker_of",
+]
+
+_SHARE = BeforeValidator(listing("column", "operator", "bound"))
+_SHARE_OF_SET = BeforeValidator(listing("column", "[values]", "operator", "bound"))
 
 
 class RowExpectation(Strict):
-    """A condition on each row."""
+    """A condition on each row behind the last step. Rows that are rejected or filtered already are not looked at, and a
+    fit looks at none.
+    """  # noqa: D205  one sentence each
 
     id: StepId = Field(description="Name, unique among the expectations.")
     row: AnyCondition = Field(description="What must be true.")
@@ -42,13 +65,18 @@ class BatchExpectation(Strict):
 class NullShare(Strict):
     """`[column, operator, bound]`: rows in which the column is missing."""
 
-    null_share: tuple[Name, Operator, FiniteFloat]
+    null_share: Annotated[tuple[Name, Operator, FiniteFloat], _SHARE]
 
 
 class InSetShare(Strict):
-    """`[column, [values], operator, bound]`: rows whose value is one of these."""
+    """`[column, [values], operator, bound]`: rows whose value is one of these; a missing value is none."""
 
-    in_set_share: tuple[Name, tuple[str | int, ...], Operator, FiniteFloat]
+    in_set_share: Annotated[tuple[Name, tuple[str | int, ...], Operator, FiniteFloat], _SHARE_OF_SET]
+
+    @functools.cached_property
+    def condition(self) -> Condition:
+        """What is true of a row that counts."""
+        return In.model_validate({"in": self.in_set_share[:2]})
 
 
 class RowShare(Strict):
@@ -56,21 +84,28 @@ class RowShare(Strict):
 
     row_share: tuple[AnyCondition, Operator, FiniteFloat]
 
+    @property
+    def condition(self) -> Condition:
+        """What is true of a row that counts."""
+        return self.row_share[0]
+
 
 class OovShare(Strict):
     """`[column, operator, bound]`: ids, padding left out, that stand for unknown categories or tokens."""
 
-    oov_share: tuple[Name, Operator, FiniteFloat]
+    oov_share: Annotated[tuple[Name, Operator, FiniteFloat], _SHARE]
 
 
 class TruncatedShare(Strict):
     """`[column, operator, bound]`: rows of token ids that had more tokens than fit."""
 
-    truncated_share: tuple[Name, Operator, FiniteFloat]
+    truncated_share: Annotated[tuple[Name, Operator, FiniteFloat], _SHARE]
 
 
 class Unique(Strict):
-    """No two rows have the same values in these columns."""
+    """No two rows have the same values in these columns; two missing values are the same. A table can be checked for
+    it, a job cannot, because no worker sees all rows.
+    """  # noqa: D205  one sentence each
 
     unique: tuple[Name, ...] = Field(min_length=1)
 
@@ -88,17 +123,20 @@ _SHARES: dict[str, type[Strict]] = {
 def _key(value: Any) -> str | None:
     if isinstance(value, dict):
         known = [key for key in value if key in _SHARES]
-        return known[0] if known else str(next(iter(value), "nothing"))
-    return next((key for key, kind in _SHARES.items() if isinstance(value, kind)), None)
+        return f"{known[0]}{_TAG}" if known else str(next(iter(value), "nothing"))
+    return next((f"{key}{_TAG}" for key, kind in _SHARES.items() if isinstance(value, kind)), None)
 
+
+_TAG = " "
+"""Behind each key: pydantic puts the tag into the place of an error, where it must not be taken for a key."""
 
 AnyShare = Annotated[
-    Annotated[NullShare, Tag("null_share")]
-    | Annotated[InSetShare, Tag("in_set_share")]
-    | Annotated[RowShare, Tag("row_share")]
-    | Annotated[OovShare, Tag("oov_share")]
-    | Annotated[TruncatedShare, Tag("truncated_share")]
-    | Annotated[Unique, Tag("unique")],
+    Annotated[NullShare, Tag(f"null_share{_TAG}")]
+    | Annotated[InSetShare, Tag(f"in_set_share{_TAG}")]
+    | Annotated[RowShare, Tag(f"row_share{_TAG}")]
+    | Annotated[OovShare, Tag(f"oov_share{_TAG}")]
+    | Annotated[TruncatedShare, Tag(f"truncated_share{_TAG}")]
+    | Annotated[Unique, Tag(f"unique{_TAG}")],
     Discriminator(_key),
 ]
 """Any share."""
@@ -106,39 +144,84 @@ AnyShare = Annotated[
 
 def _form(value: Any) -> str:
     has_row = "row" in value if isinstance(value, dict) else isinstance(value, RowExpectation)
-    return "row" if has_row else "batch"
+    return f"row{_TAG}" if has_row else f"batch{_TAG}"
 
 
 BatchExpectation.model_rebuild()
 AnyExpectation = Annotated[
-    Annotated[RowExpectation, Tag("row")] | Annotated[BatchExpectation, Tag("batch")], Discriminator(_form)
+    Annotated[RowExpectation, Tag(f"row{_TAG}")] | Annotated[BatchExpectation, Tag(f"batch{_TAG}")],
+    Discriminator(_form),
 ]
 """Any expectation."""
 
 
-def expectation_problems(expectations: Sequence[AnyExpectation], schema: Schema) -> list[Problem]:
-    """Everything that does not fit the columns that there are behind the last step."""
+def maker_of(column: str, steps: Sequence[RowStep]) -> RowStep | None:
+    """The step that makes a column; None for a column of the input, or of a relational step."""
+    return next((step for step in steps if column in step.outputs), None)
+
+
+def expectation_problems(
+    expectations: Sequence[AnyExpectation], schema: Schema, steps: Sequence[RowStep] = ()
+) -> list[Problem]:
+    """Everything that does not fit the columns that there are behind the last step, or the steps that made them."""
     problems: list[Problem] = []
     for index, expectation in enumerate(expectations):
         pointer = f"/expectations/{index}"
         if any(expectation.id == earlier.id for earlier in expectations[:index]):
             problems.append(Problem(f"{pointer}/id", f"id {expectation.id!r} is used before.", "E-DUP-OUTPUT"))
         if isinstance(expectation, RowExpectation):
-            found = expectation.row.problems(schema)
-            problems.extend(Problem(f"{pointer}/row", f"{problem}.", "E-NO-COLUMN") for problem in found)
-            continue
-        for name in _columns(expectation):
-            if name not in schema:
-                message = f"column {name!r} is made by no step.{nearest(name, schema)}"
-                problems.append(Problem(f"{pointer}/batch", message, "E-NO-COLUMN"))
+            problems.extend(_condition_problems(expectation.row, f"{pointer}/row", schema))
+        elif isinstance(expectation.batch, Unique):
+            problems.extend(_unique_problems(expectation.batch, f"{pointer}/batch/unique", schema))
+        else:
+            problems.extend(_share_problems(expectation.batch, f"{pointer}/batch", schema, steps=steps))
     return problems
 
 
-def _columns(expectation: BatchExpectation) -> tuple[str, ...]:
-    share = expectation.batch
-    if isinstance(share, Unique):
-        return share.unique
+def _condition_problems(condition: Condition, place: str, schema: Schema) -> Iterator[Problem]:
+    is_unknown = any(name not in schema for name in condition.columns)
+    for problem in condition.problems(schema):
+        # A part of the condition says where it is, below the condition's own key.
+        yield Problem(place, f"{problem.rstrip('.')}.", "E-NO-COLUMN" if is_unknown else "E-TYPE")
+
+
+def _unique_problems(share: Unique, place: str, schema: Schema) -> Iterator[Problem]:
+    for position, name in enumerate(share.unique):
+        if name not in schema:
+            yield _absent(name, f"{place}/{position}", schema)
+        elif not schema[name].is_scalar:
+            yield Problem(f"{place}/{position}", f"column {name!r} is {schema[name]}, unique takes scalars.")
+
+
+def _share_problems(share: Any, place: str, schema: Schema, *, steps: Sequence[RowStep]) -> Iterator[Problem]:
+    """The column is there and of a type that fits, and the bound is a share."""
+    key, (first, *_, bound) = next((key, getattr(share, key)) for key, kind in _SHARES.items() if type(share) is kind)
+    place = f"{place}/{key}"
     if isinstance(share, RowShare):
-        return share.row_share[0].columns
-    (first, *_) = next(iter(share.model_dump().values()))
-    return (str(first),)
+        yield from _condition_problems(share.condition, f"{place}/0", schema)
+    elif first not in schema:
+        yield _absent(first, f"{place}/0", schema)
+    elif isinstance(share, InSetShare):
+        yield from _condition_problems(share.condition, f"{place}/1", schema)
+    elif isinstance(share, OovShare) and (ids := maker_of(first, steps)) is not None:
+        if ids.unknown_ids(first) is None:
+            yield Problem(f"{place}/0", f"step {ids.id!r} ({ids.op}) makes no ids of unknown values in {first!r}.")
+    elif isinstance(share, TruncatedShare) and (cut := maker_of(first, steps)) is not None:
+        yield from _truncation_problems(first, cut, f"{place}/0", schema=schema)
+    elif isinstance(share, OovShare | TruncatedShare):
+        yield Problem(f"{place}/0", f"column {first!r} is made by no step of ids, such as token_ids.")
+    if not 0 <= bound <= 1:
+        yield Problem(f"{place}/{len(getattr(share, key)) - 1}", f"a share is between 0 and 1, found {bound!r}.")
+
+
+def _truncation_problems(column: str, step: RowStep, place: str, *, schema: Schema) -> Iterator[Problem]:
+    found = step.truncation(column)
+    if found is None:
+        message = f"step {step.id!r} ({step.op}) does not say how many tokens {column!r} had; name an output for that."
+        yield Problem(place, message)
+    elif found[0] not in schema:
+        yield Problem(place, f"column {found[0]!r}, the number of tokens, is dropped before the end.", "E-NO-COLUMN")
+
+
+def _absent(name: str, place: str, schema: Schema) -> Problem:
+    return Problem(place, f"column {name!r} is made by no step.{nearest(name, schema)}", "E-NO-COLUMN")

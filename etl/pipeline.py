@@ -10,6 +10,7 @@ from etl.errors import SpecError
 from etl.frame import once
 from etl.golden import replay
 from etl.ops.lookup import LookupJoin, ReferenceTable
+from etl.tallies import tally
 from etl.tensors import tensor_of
 
 if TYPE_CHECKING:
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from etl.frame import Frame, Rejection
+    from etl.receipt import Tally
     from etl.spec import Spec
 
 __all__ = ["Features", "Pipeline", "index_references", "run_relational"]
@@ -32,10 +34,12 @@ class Features(NamedTuple):
     kept: npt.NDArray[np.int64] | None
     """Positions in the batch that the tensors' rows stand for; None when every row was kept."""
     rejections: list[Rejection]
-    """Rows that the contract (pointers below `/input`) or a step sent to quarantine, each under the first rule that it
-    broke."""
+    """Rows that the contract (pointers below `/input`), a step or an expectation sent to quarantine, each under the
+    first rule that it broke."""
     filtered: npt.NDArray[np.int64]
     """Positions that a filter left out: kept rows, rejected ones and these add up to the batch."""
+    tallies: dict[str, Tally]
+    """Counts of the spec's expectations, by their ids; see `etl.tallies`."""
 
 
 class Pipeline:
@@ -60,22 +64,23 @@ class Pipeline:
         return self.spec.input.apply(batch, where)
 
     def transform(self, frame: Frame) -> Features:
-        """Every step in order, then the tensors of the rows that no rule rejected.
+        """Every step in order, then the tensors of the rows that no rule and no expectation rejected.
 
         Raises:
-            TransformError: a value breaks a step whose spec says `fail`.
+            TransformError: a value breaks a step, or a row an expectation, that says `fail`.
         """
         self.run_steps(frame)
         tensors = {
             output.model_input: tensor_of(frame, output, f"/outputs/tensors/{index}")
             for index, output in enumerate(self.spec.outputs.tensors)
         }
+        tallies = tally(self.spec.expectations, self.spec.steps, frame)
         if not frame.rejections and frame.filtered is None:
-            return Features(tensors, None, [], _NO_ROWS)
+            return Features(tensors, None, [], _NO_ROWS, tallies)
         kept = np.flatnonzero(~frame.gone)
         filtered = _NO_ROWS if frame.filtered is None else np.flatnonzero(frame.filtered)
         rejections = once(frame.rejections, frame.rows)
-        return Features({name: tensor[kept] for name, tensor in tensors.items()}, kept, rejections, filtered)
+        return Features({name: tensor[kept] for name, tensor in tensors.items()}, kept, rejections, filtered, tallies)
 
     def run_steps(self, frame: Frame) -> None:
         """Write every step's columns into the frame."""

@@ -10,7 +10,7 @@ from etl.digest import digest_of
 from etl.documents import Document, Strict
 from etl.storage import Pending
 
-__all__ = ["EMPTY", "Receipt", "RowTally", "SplitAccount", "WorkerFacts", "Written"]
+__all__ = ["EMPTY", "Receipt", "RowTally", "SplitAccount", "Tally", "WorkerFacts", "Written"]
 
 _MASK = (1 << 64) - 1
 
@@ -65,6 +65,17 @@ class SplitAccount(Strict):
         )
 
 
+class Tally(Strict):
+    """How often something was found in rows. Tallies of disjoint sets of rows add up."""
+
+    hits: int = Field(default=0, ge=0, description="How often it was found.")
+    rows: int = Field(default=0, ge=0, description="Rows that were looked at; of `oov_share`, ids.")
+
+    def __add__(self, other: Tally) -> Tally:
+        """Tally of two disjoint sets together."""
+        return Tally(hits=self.hits + other.hits, rows=self.rows + other.rows)
+
+
 class Written(Strict):
     """A file that an attempt wrote."""
 
@@ -102,6 +113,9 @@ class Receipt(Document):
     predictions: Written | None = Field(description="None when no row was scored.")
     quarantine: Written | None = Field(description="None when no row was quarantined.")
     reasons: dict[str, int] = Field(description="Quarantined rows by `stage/CODE`; a row counts once.")
+    expectations: dict[str, Tally] = Field(
+        default_factory=dict, description="By id: rows that break a row expectation, or count in a batch expectation."
+    )
     seconds: dict[str, float] = Field(description="Worker-seconds by phase.")
     bytes_read: int = Field(ge=0, description="Compressed bytes of the column chunks that were read.")
     started_at: AwareDatetime

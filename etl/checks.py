@@ -1,0 +1,135 @@
+"""What became of a spec's expectations: over a table, or over the tallies of a job's workers."""
+
+from __future__ import annotations
+
+import operator
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import pyarrow as pa
+from pydantic import Field
+
+from etl.documents import Strict
+from etl.expectations import BatchExpectation, RowExpectation, RowShare, Unique
+from etl.pipeline import Pipeline
+from etl.receipt import Tally
+from etl.transforming import as_table
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from etl.expectations import AnyExpectation
+    from etl.frame import Frame
+    from etl.spec import Spec
+    from etl.types import ArrowArray
+
+__all__ = ["Checked", "check", "checked"]
+
+_COMPARE = {
+    "<": operator.lt,
+    "<=": operator.le,
+    "==": operator.eq,
+    "!=": operator.ne,
+    ">=": operator.ge,
+    ">": operator.gt,
+}
+
+
+class Checked(Strict):
+    """One expectation, and what was found."""
+
+    id: str = Field(description="Name of the expectation.")
+    what: str = Field(description="What was counted, in words: `null_share of income`, `rows do not meet it`.")
+    severity: Literal["warn", "quarantine", "fail"]
+    hits: int = Field(ge=0, description="Rows that break a row expectation; what counts in a share, for a share.")
+    rows: int = Field(ge=0, description="Rows that were looked at; of oov_share, ids.")
+    share: float | None = Field(description="hits ÷ rows; None of no rows.")
+    bound: str = Field(description="What hits or share should be: `0 rows`, `<= 0.2`.")
+    holds: bool = Field(description="Whether it is so; over no rows it always is.")
+
+    def __str__(self) -> str:
+        """One sentence without a full stop."""
+        found = f"{self.hits:,} of {self.rows:,}"
+        if self.bound == _NO_ROWS:
+            return f"expectation {self.id!r}: {found} {self.what}"
+        share = found if self.share is None else f"{self.share:.6g} ({found})"
+        verdict = "as it should be" if self.holds else "not"
+        return f"expectation {self.id!r}: {self.what} is {share}, {verdict} {self.bound}"
+
+
+_NO_ROWS = "0 rows"
+
+
+def check(spec: Spec, data: Any, references: Mapping[str, pa.Table] | None = None) -> tuple[Checked, ...]:
+    """What becomes of every expectation of a fitted spec over an Arrow table or batch, or a pandas frame.
+
+    Nothing fails because an expectation is broken: `holds` tells. Rows that the contract or a step rejects, or that a
+    filter leaves out, count in none, and rows that break one of severity `quarantine` in no later one, as in a job.
+
+    Raises:
+        TypeError: the data is of no kind that is known.
+        SpecError: the spec is a recipe, or does not mean here what it meant where it was fitted.
+        ContractError: the data lacks a column, or a value breaks a rule that says `fail`.
+        TransformError: a value breaks a step that says `fail`.
+    """
+    table = as_table(data)
+    spec.input.check_schema(table.schema, "the table")
+    lenient = spec.model_copy(update={"expectations": tuple(map(_without_failing, spec.expectations))})
+    pipeline = Pipeline(lenient, references or {})
+    frame = pipeline.contract(table, "the table")
+    tallies = pipeline.transform(frame).tallies
+    for expectation in spec.expectations:
+        if isinstance(expectation, BatchExpectation) and isinstance(expectation.batch, Unique):
+            tallies[expectation.id] = _repeats(frame, expectation.batch.unique)
+    return checked(spec.expectations, tallies)
+
+
+def _without_failing(expectation: AnyExpectation) -> AnyExpectation:
+    is_fatal = isinstance(expectation, RowExpectation) and expectation.severity == "fail"
+    return expectation.model_copy(update={"severity": "warn"}) if is_fatal else expectation
+
+
+def checked(expectations: Sequence[AnyExpectation], tallies: Mapping[str, Tally]) -> tuple[Checked, ...]:
+    """Each expectation beside its tally over all rows; one without a tally met no row that could break it."""
+    return tuple(_checked(expectation, tallies.get(expectation.id, Tally())) for expectation in expectations)
+
+
+def _checked(expectation: AnyExpectation, found: Tally) -> Checked:
+    share = found.hits / found.rows if found.rows else None
+    what, bound, holds = "rows do not meet it", _NO_ROWS, found.hits == 0
+    if isinstance(expectation, BatchExpectation) and isinstance(expectation.batch, Unique):
+        what = f"rows repeat {', '.join(expectation.batch.unique)} of another"
+    elif isinstance(expectation, BatchExpectation):
+        key = next(iter(type(expectation.batch).model_fields))
+        first, *_, symbol, limit = getattr(expectation.batch, key)
+        named = "its condition" if isinstance(expectation.batch, RowShare) else first
+        what, bound = f"{key} of {named}", f"{symbol} {limit!r}"
+        holds = share is None or bool(_COMPARE[symbol](share, limit))
+    return Checked(
+        id=expectation.id,
+        what=what,
+        severity=expectation.severity,
+        hits=found.hits,
+        rows=found.rows,
+        share=share,
+        bound=bound,
+        holds=holds,
+    )
+
+
+def _repeats(frame: Frame, names: Sequence[str]) -> Tally:
+    """Rows that repeat an earlier one in these columns, of those that are neither rejected nor filtered."""
+    kept = np.flatnonzero(~frame.gone)
+    keys = pa.table({str(place): _key(frame, name).take(pa.array(kept)) for place, name in enumerate(names)})
+    distinct = keys.group_by(keys.column_names).aggregate([]).num_rows if kept.size else 0
+    return Tally(hits=kept.size - distinct, rows=kept.size)
+
+
+def _key(frame: Frame, name: str) -> ArrowArray:
+    """A column in which equal values have equal bits: one NaN, no −0.0, and null for all that is missing."""
+    column = frame.arrow(name)
+    if not pa.types.is_floating(column.type):
+        return column
+    values = column.to_numpy(zero_copy_only=False) + 0.0
+    values[np.isnan(values)] = np.nan
+    return pa.array(values, mask=frame.missing(name))
