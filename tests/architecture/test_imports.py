@@ -15,6 +15,7 @@ PLACES = {
     "py4j": {"etl.spark", "scoring.spark"},
     "pyspark": {"etl.spark", "scoring.spark", "jobs.session"},
     "rich": {"jobs"},
+    "sklearn": {"etl.estimator", "etl.importing.sklearn_pipeline"},
     "typer": {"jobs"},
 }
 OURS = {"etl", "scoring", "jobs"}
@@ -70,13 +71,19 @@ def test_the_worker_starts_without_spark():
 
 
 def test_tables_and_models_never_load_a_terminal_library(sources):
-    """No module of etl or scoring, Spark's own apart, loads typer, rich, pandas or pyspark when it is imported."""
+    """No module of etl or scoring, but those of Spark and scikit-learn, loads typer, rich, pandas or pyspark."""
+    apart = PLACES["pyspark"] | PLACES["sklearn"]
     modules = [
         source.module
         for source in sources
-        if source.module.partition(".")[0] != "jobs" and source.module not in PLACES["pyspark"]
+        if source.module.partition(".")[0] != "jobs" and source.module not in apart
     ]
     assert not loaded_by(f"import {', '.join(modules)}") & {"jobs", "pandas", "pyspark", "rich", "typer"}
+
+
+def test_tables_do_without_scikit_learn():
+    """Importing etl and its importers loads no scikit-learn."""
+    assert not loaded_by("import etl, etl.importing, etl.transforming") & {"sklearn", "scipy"}
 
 
 def test_importing_the_packages_changes_nothing():
