@@ -293,7 +293,7 @@ def test_a_recipe_with_state_keeps_it():
 @pytest.mark.parametrize(
     ("make", "error", "said"),
     [
-        (lambda: SpecTransformer(recipe_of().plain()).fit(FRAME), TypeError, "etl.read_spec"),  # type: ignore[arg-type]
+        (lambda: SpecTransformer(recipe_of().plain()).fit(FRAME), TypeError, "etl.read_spec"),
         (lambda: SpecTransformer(recipe_of()).fit([[1.0]]), TypeError, "pandas frame"),
         (lambda: SpecTransformer(recipe_of()).set_params(on_rejected="drop").fit(FRAME), ValueError, "on_rejected"),
         (lambda: SpecTransformer(recipe_of()).fit(FRAME[["x"]]), ContractError, "'c'"),
