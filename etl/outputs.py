@@ -89,8 +89,11 @@ class Outputs(Strict):
         default=(), description="Columns handed through beside the tensors, e.g. the id; a job may name others."
     )
 
-    def problems(self, schema: Schema) -> list[Problem]:
-        """Everything that does not fit the columns that there are behind the last step."""
+    def problems(self, schema: Schema, *, fitted: bool) -> list[Problem]:
+        """Everything that does not fit the columns that there are behind the last step.
+
+        Before a fit the width of a vector may not be known, so whether it fills a shape is told behind it.
+        """
         problems: list[Problem] = []
         for index, tensor in enumerate(self.tensors):
             pointer = f"/outputs/tensors/{index}"
@@ -101,7 +104,9 @@ class Outputs(Strict):
             elif any(tensor.model_input == earlier.model_input for earlier in self.tensors[:index]):
                 message = f"model input {tensor.model_input!r} is already fed by another tensor."
                 problems.append(Problem(f"{pointer}/bind", message, "E-MODEL-INPUT"))
-            problems.extend(_tensor_problems(tensor, pointer, schema))
+            found = _column_problems(tensor, pointer, schema)
+            is_known = fitted or all(schema[name].kind != "vector" for name in tensor.columns if name in schema)
+            problems.extend(found or (_shape_problems(tensor, pointer, schema) if is_known else []))
         for position, name in enumerate(self.passthrough):
             if name not in schema:
                 message = f"column {name!r} is made by no step.{nearest(name, schema)}"
@@ -109,7 +114,7 @@ class Outputs(Strict):
         return problems
 
 
-def _tensor_problems(tensor: TensorOutput, pointer: str, schema: Schema) -> list[Problem]:
+def _column_problems(tensor: TensorOutput, pointer: str, schema: Schema) -> list[Problem]:
     problems: list[Problem] = []
     for position, name in enumerate(tensor.columns):
         place = f"{pointer}/from/{position}"
@@ -119,10 +124,13 @@ def _tensor_problems(tensor: TensorOutput, pointer: str, schema: Schema) -> list
         elif not tensor.takes(schema[name]):
             found = f"column {name!r} is {schema[name]}, a tensor of {tensor.dtype} does not take it"
             problems.append(Problem(place, f"{found}; cast it, or derive another column.", "E-TYPE"))
-    width = sum(schema[name].width for name in tensor.columns if name in schema)
-    if not problems and tensor.shape is not None and math.prod(tensor.shape[1:]) != width:
-        message = (
-            f"a row of shape {list(tensor.shape)} has {math.prod(tensor.shape[1:])} values, its columns have {width}."
-        )
-        problems.append(Problem(f"{pointer}/shape", message, "E-TENSOR-DIM"))
     return problems
+
+
+def _shape_problems(tensor: TensorOutput, pointer: str, schema: Schema) -> list[Problem]:
+    width = sum(schema[name].width for name in tensor.columns)
+    if tensor.shape is None or math.prod(tensor.shape[1:]) == width:
+        return []
+    values = math.prod(tensor.shape[1:])
+    message = f"a row of shape {list(tensor.shape)} has {values} values, its columns have {width}."
+    return [Problem(f"{pointer}/shape", message, "E-TENSOR-DIM")]

@@ -209,7 +209,7 @@ def trace(spec: Spec) -> tuple[list[tuple[str, Schema]], list[Problem]]:
             problems.extend(_unlabelled(step, pointer, labels))
             problems.extend(_advance(step, pointer, schema, written=written))
             schemas.append((step.id, dict(schema)))
-    problems.extend(spec.outputs.problems(schema))
+    problems.extend(spec.outputs.problems(schema, fitted=spec.is_fitted))
     problems.extend(expectation_problems(spec.expectations, schema, spec.steps))
     return schemas, problems
 
