@@ -53,6 +53,14 @@ def test_the_demo_and_every_command_of_readme_succeed() -> None:
         assert done.returncode == 0, f"{command}\n{done.stdout}{done.stderr}"
 
 
+def test_the_preprocessing_of_readme_runs() -> None:
+    """The data of the example specs are made as README says, and its Python block makes tensors of them."""
+    assert shell("python examples/specs/data.py demo/specs").returncode == 0
+    done = shell(f"python - <<'END'\n{blocks('python')[1]}\nprint(spec.is_fitted)\nEND")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split()[-1] == "True"
+
+
 def test_the_python_of_readme_runs_on_the_demo() -> None:
     """The Python block opens the demo's results as one whole version."""
     done = shell(f"python - <<'END'\n{blocks('python')[0]}\nprint(results.rows)\nEND")
