@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from etl.fitting import Piece, fit
 from etl.ops import OPS
 from etl.partials import Partial
 from etl.types import ColumnType
@@ -92,6 +94,25 @@ def test_many_values_of_all_magnitudes_give_one_state(name):
     for edges in ((50_000,), sorted(rng.integers(0, 100_000, 7).tolist())):
         assert learned(op, values, edges, **params).model_dump_json() == whole.model_dump_json()
     assert whole.n == 100_000
+
+
+def test_a_recipe_of_all_of_them_is_fitted_to_the_same_bytes():
+    """A recipe with every op that learns from numbers, one behind another, gives the same bytes for any batches."""
+    steps: list[dict[str, Any]] = []
+    for n, (op, params) in enumerate(RECIPES.values()):
+        steps.append({"id": f"s{n}", "op": op, "in": ["x"], "out": [f"y{n}"], **({"params": params} if params else {})})
+    steps.append({"id": "last", "op": "robust_scale", "in": ["y0"], "out": ["z"]})
+    recipe = spec_of([{"name": "x", "type": "float64"}], steps, columns=["z"], fitted=False)
+    values = np.random.default_rng(2).standard_normal(70_000) * 1e3
+    table = pa.table({"x": values})
+    whole = fit(recipe, table)
+    assert whole.is_fitted
+    for edges in ((30_000,), (1, 2, 40_000, 69_999)):
+        cuts = list(itertools.pairwise([0, *edges, values.size]))
+        pieces = [Piece(str(a), lambda a=a, b=b: table.slice(a, b - a).to_batches()) for a, b in cuts]
+        for workers in (1, 2):
+            again = fit(recipe, pieces, workers=workers)
+            assert again.plain()["steps"] == whole.plain()["steps"]
 
 
 def test_ops_with_quantiles_may_take_more_passes():
