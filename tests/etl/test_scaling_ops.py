@@ -109,7 +109,7 @@ def test_a_recipe_of_all_of_them_is_fitted_to_the_same_bytes():
     assert whole.is_fitted
     for edges in ((30_000,), (1, 2, 40_000, 69_999)):
         cuts = list(itertools.pairwise([0, *edges, values.size]))
-        pieces = [Piece(str(a), lambda a=a, b=b: table.slice(a, b - a).to_batches()) for a, b in cuts]
+        pieces = [Piece(str(a), table.slice(a, b - a).to_batches) for a, b in cuts]
         for workers in (1, 2):
             again = fit(recipe, pieces, workers=workers)
             assert again.plain()["steps"] == whole.plain()["steps"]
