@@ -1,4 +1,4 @@
-"""What a person decides on a run that a budget holds back: publish it all the same, or throw it away. Scores nothing.
+"""What a person decides on a run that is held back: publish it all the same, or throw it away. Scores nothing.
 
 The decision is a document, created if absent, so two people cannot decide differently; the same decision again goes on
 where the first was interrupted. What was decided is done from the receipts, so Spark is not needed.

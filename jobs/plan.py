@@ -17,6 +17,7 @@ from pydantic import AwareDatetime, Field
 from etl.contract import InputField
 from etl.documents import Document, Strict, sha256_hex
 from etl.errors import InputMissing
+from etl.expectations import AnyExpectation, BatchExpectation, Unique
 from etl.layout import Layout, model_folder, scratch_root
 from etl.manifest import ColumnEntry, latest_manifest, schema_entries
 from etl.problems import nearest
@@ -99,6 +100,7 @@ class Plan(Document):
     model: ModelFacts
     columns: tuple[ColumnEntry, ...] = Field(description="The published table.")
     filters: bool = Field(default=False, description="Whether the spec leaves rows out; else only a trial may.")
+    expectations: tuple[AnyExpectation, ...] = Field(default=(), description="The spec's own.")
     projected_task_bytes: int = Field(ge=0, description="Peak memory of a worker, from the footer of the largest file.")
     mode: Mode = Field(default="append", description="How the run is published, where a person decides that later.")
     metrics_uri: str | None = Field(default=None, description="Where that decision is told, too.")
@@ -218,6 +220,7 @@ def make_plan(
     _check_input(config, inputs, schema)
     audited = resolve_model(config.model, schema)
     audited.spec.input.check_schema(schema, inputs[0].path, config.output.passthrough)
+    _check_expectations(audited.spec)
     references = pin_references(audited.spec, config.references)
     splits, row_limits = _limited(reader, cut_splits(inputs, config.splits.target_bytes), limit)
     pinned = {name: reference.sha256 for name, reference in references.items()}
@@ -238,6 +241,7 @@ def make_plan(
         model=_model_facts(audited),
         columns=schema_entries(published),
         filters=audited.spec.filters,
+        expectations=audited.spec.expectations,
         projected_task_bytes=projected_task_bytes(largest.metadata, order, audited, references=references),
         mode=config.output.mode,
         metrics_uri=config.metrics.uri if config.metrics is not None and not _is_trial(limit, sample) else None,
@@ -324,6 +328,14 @@ def _column_type(field: pa.Field) -> ColumnType:
     found = f"output.passthrough: column {field.name!r} has type {field.type}"
     message = f"{found}, which cannot be passed through. Leave it out, or cast it: `input.sql` can."
     raise Refused(message)
+
+
+def _check_expectations(spec: Spec) -> None:
+    for index, expectation in enumerate(spec.expectations):
+        if isinstance(expectation, BatchExpectation) and isinstance(expectation.batch, Unique):
+            message = f"expectation {expectation.id!r} at /expectations/{index}: no worker sees all rows of a job"
+            advice = "Use a `dedupe` step, or take it out and check the table with etl.checks.check"
+            raise Refused(f"{message}, so `unique` cannot be checked. {advice}.")
 
 
 def _check_input(config: JobConfig, inputs: tuple[InputFile, ...], schema: pa.Schema) -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from etl.checks import checked
 from etl.layout import model_folder
-from etl.receipt import SplitAccount
+from etl.receipt import SplitAccount, Tally
 from scoring.bundle import audit
 from scoring.predictions import prediction_schema
 from scoring.worker import receipt_of
@@ -42,12 +43,15 @@ def account_of(receipts: Iterable[Receipt]) -> SplitAccount:
     return total
 
 
-def totals_of(receipts: list[Receipt]) -> dict[str, Any]:
-    """The fields of a run record that sum up receipts."""
+def totals_of(receipts: list[Receipt], plan: Plan) -> dict[str, Any]:
+    """The fields of a run record that sum up the receipts of a plan."""
     seconds: Counter[str] = Counter()
     reasons: Counter[str] = Counter()
     loads: dict[tuple[str, int], int] = {}
+    tallies: defaultdict[str, Tally] = defaultdict(Tally)
     for receipt in receipts:
+        for name, tally in receipt.expectations.items():
+            tallies[name] += tally
         seconds.update(receipt.seconds)
         reasons.update(receipt.reasons)
         worker = (receipt.worker.host, receipt.worker.pid)
@@ -55,6 +59,7 @@ def totals_of(receipts: list[Receipt]) -> dict[str, Any]:
     return {
         "account": account_of(receipts),
         "reasons": dict(reasons),
+        "expectations": checked(plan.expectations, tallies),
         "worker_seconds": {phase: round(total, 3) for phase, total in seconds.items()},
         "bytes_read": sum(receipt.bytes_read for receipt in receipts),
         "bytes_written": sum(r.predictions.pending.bytes for r in receipts if r.predictions is not None),

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import AwareDatetime, Field
 
+from etl.checks import Checked
 from etl.documents import Document, Strict
 from etl.errors import BatchscoreError
 from etl.receipt import SplitAccount
@@ -31,7 +32,7 @@ class RunState(StrEnum):
     PARTIALLY_SUCCEEDED = "PARTIALLY_SUCCEEDED"
     """Published, with quarantined rows within the budgets."""
     HELD_BACK = "HELD_BACK"
-    """Scored and not published: over a budget. Waits for `publish` or `discard`."""
+    """Scored and not published: over a budget, or short of an expectation. Waits for `publish` or `discard`."""
     DISCARDED = "DISCARDED"
     """Scored and thrown away by a person."""
     FAILED = "FAILED"
@@ -82,6 +83,7 @@ class RunRecord(Document):
     splits_scored_now: int = Field(default=0, ge=0, description="Splits scored by this try; the others had receipts.")
     account: SplitAccount = SplitAccount()
     reasons: dict[str, int] = Field(default_factory=dict, description="Quarantined rows by `stage/CODE`.")
+    expectations: tuple[Checked, ...] = Field(default=(), description="What became of the spec's expectations.")
     wall_seconds: dict[str, float] = Field(
         default_factory=dict, description="Of the driver, by phase; they add up to the run."
     )
@@ -101,7 +103,7 @@ class RunRecord(Document):
     model_loads: int = Field(default=0, ge=0, description="Times the model was loaded, over all workers.")
     projected_task_bytes: int | None = Field(default=None, description="Peak memory of a worker as planned.")
     peak_task_bytes: int | None = Field(default=None, description="Largest resident size of a worker, measured.")
-    accepted: str | None = Field(default=None, description="Why a person published a run over its budget.")
+    accepted: str | None = Field(default=None, description="Why a person published a run that was held back.")
     versions: dict[str, str] = Field(default_factory=dict)
     machine: dict[str, str] = Field(default_factory=dict)
 

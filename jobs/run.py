@@ -85,7 +85,7 @@ class RunRequest:
 def run(request: RunRequest, on_phase: OnPhase = lambda _: None) -> RunRecord:
     """Score a job's input and publish the predictions; again with the same id goes on where it stopped.
 
-    Returns the record of the run: published, or held back over a budget.
+    Returns the record of the run: published, or held back over a budget or an expectation.
 
     Raises:
         BatchscoreError: it failed or was refused; the record says so too, unless nothing had been claimed.
@@ -231,7 +231,7 @@ class _Run:
         """
         with self.phase("settle"):
             receipts = receipts_of(self.target, plan)
-            self._note(**totals_of(receipts))
+            self._note(**totals_of(receipts, plan))
             if self._committed() is not None:
                 return receipts, account_of(receipts)
             account = settle(self.target.storage, plan.splits, receipts)
@@ -241,10 +241,11 @@ class _Run:
         return receipts, account
 
     def publish(self, plan: Plan, receipts: list[Receipt], account: SplitAccount) -> None:
-        """Publish, unless a budget holds the run back."""
-        over = over_budget(self.request.config, self.record.reasons, account)
-        if over and self._committed() is None:
-            self._note(state=RunState.HELD_BACK, error=ErrorFacts(kind="HeldBack", message="; ".join(over)))
+        """Publish, unless a budget or an expectation holds the run back."""
+        broken = [str(found) for found in self.record.expectations if found.severity == "fail" and not found.holds]
+        reasons = [*over_budget(self.request.config, self.record.reasons, account), *broken]
+        if reasons and self._committed() is None:
+            self._note(state=RunState.HELD_BACK, error=ErrorFacts(kind="HeldBack", message="; ".join(reasons)))
             return
         with self.phase("publish"):
             manifest = publish(
@@ -274,7 +275,7 @@ class _Run:
         try:
             self._store()
         except (BatchscoreError, OSError) as error:
-            done = "was published" if self.record.state.is_published else "is held back over its budget"
+            done = "was published" if self.record.state.is_published else "is held back"
             message = (
                 f"run {self.request.run_id} {done}, but its record cannot be stored: {error} Run the same id again."
             )
@@ -288,7 +289,7 @@ class _Run:
         self._note(state=state, error=ErrorFacts(kind=type(cause).__name__, message=str(error)))
         try:
             if self._plan is not None:
-                self._note(**totals_of(receipts_of(self.target, self._plan)))
+                self._note(**totals_of(receipts_of(self.target, self._plan), self._plan))
             manifest = self._committed()
             if manifest is not None:
                 # What came between the commit and its marks changes nothing of what readers see.

@@ -176,6 +176,7 @@ def record_facts(record: RunRecord, decision: Decision | None = None) -> Facts:
         facts.append(("rows", _account(record)))
     if record.reasons:
         facts.append(("quarantined", ", ".join(f"{n:,} {reason}" for reason, n in _most_first(record.reasons))))
+    facts += _expectation_facts(record)
     if record.model is not None:
         model = record.model
         facts.append(
@@ -322,6 +323,18 @@ def fit_facts(recipe: Spec, fitted: Spec) -> Facts:
     told = fitted.provenance or Provenance()
     rows = f"{told.rows:,}, of which {told.rejected:,} rejected and {told.filtered:,} filtered"
     return [*(learned or [("passes", "none; nothing is to be learned")]), ("rows", rows), ("spec", fitted.digest[:12])]
+
+
+def _expectation_facts(record: RunRecord) -> Facts:
+    """How many are met, and each that is not."""
+    if not record.expectations:
+        return []
+    broken = [found for found in record.expectations if not found.holds]
+    met = len(record.expectations) - len(broken)
+    return [
+        ("expectations", f"{met:,} of {len(record.expectations):,} are met"),
+        *((f"not met, {found.severity}", str(found)) for found in broken),
+    ]
 
 
 def _told(error: Any) -> str:

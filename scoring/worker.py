@@ -19,10 +19,10 @@ import numpy as np
 import pyarrow as pa
 
 from etl.digest import file_seed, row_hashes
-from etl.errors import PendingLost, StorageError
+from etl.errors import PendingLost, StorageError, TransformError
 from etl.layout import Layout
 from etl.read import ROW, SplitReader
-from etl.receipt import Receipt, RowTally, SplitAccount, WorkerFacts
+from etl.receipt import Receipt, RowTally, SplitAccount, Tally, WorkerFacts
 from etl.storage import storage_for
 from etl.write import ArrowWriter, ParquetWriter
 from scoring.batching import rebatch
@@ -35,7 +35,8 @@ from scoring.scorer import Scorer, loads_so_far, resident_scorer
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
 
-    from etl.frame import Rejection
+    from etl.frame import Frame, Rejection
+    from etl.pipeline import Features
     from etl.splits import Split
     from etl.storage import Storage
     from scoring.order import Order
@@ -78,6 +79,7 @@ class _Attempt:
         self.started_at = datetime.now(UTC)
         self.seconds: defaultdict[str, float] = defaultdict(float)
         self.reasons: Counter[str] = Counter()
+        self.expectations: defaultdict[str, Tally] = defaultdict(Tally)
         self.account = SplitAccount()
         self.bytes_read = 0
         self.seed = file_seed(split.file.path)
@@ -154,7 +156,9 @@ class _Attempt:
         """Some model batches, from contract to buffered output."""
         with self._clock("transform"):
             frame = scorer.pipeline.contract(batch, self.split.file.path)
-            features = scorer.pipeline.transform(frame)
+            features = self._transform(scorer, batch, frame)
+            for name, tally in features.tallies.items():
+                self.expectations[name] += tally
         with self._clock("infer"):
             rows = features.kept if features.kept is not None else np.arange(batch.num_rows)
             outputs, rows, failed = infer(scorer, Fed(features.tensors, rows), self.order.batch_rows)
@@ -168,6 +172,13 @@ class _Attempt:
                 self.predictions.write(scored)
                 index = batch.column(ROW).to_numpy()
                 self._add(scored=self._tally(index if rows.size == index.size else index[rows]))
+
+    def _transform(self, scorer: Scorer, batch: pa.RecordBatch, frame: Frame) -> Features:
+        try:
+            return scorer.pipeline.transform(frame)
+        except TransformError as error:
+            place = f"{self.split.file.path}, in the batch that begins at row {batch.column(ROW)[0]}"
+            raise TransformError(f"{place}: {error}") from error
 
     def _quarantine(self, scorer: Scorer, batch: pa.RecordBatch, rejections: list[Rejection]) -> None:
         """Set rows aside, each once, under the first rule that rejected it."""
@@ -192,6 +203,7 @@ class _Attempt:
             predictions=predictions,
             quarantine=quarantine,
             reasons=dict(self.reasons),
+            expectations=dict(self.expectations),
             seconds={phase: round(seconds, 6) for phase, seconds in self.seconds.items()},
             bytes_read=self.bytes_read,
             started_at=self.started_at,
