@@ -115,9 +115,8 @@ class _Words(NamedTuple):
         low >>= bits
         places += 1
         high = self.words.take(places)
-        # Shifted by 64 − bits in two steps, because a shift by 64 is none.
-        high <<= np.uint64(1)
-        high <<= np.uint64(63) - bits
+        # A shift by all 64 bits leaves nothing, in numpy.
+        high <<= np.uint64(64) - bits
         low |= high
         return low
 
@@ -127,8 +126,7 @@ class _Words(NamedTuple):
         bits = ((positions & 7) << 3).view(np.uint64)
         words = aligned[:-1] >> bits
         high = aligned[1:]
-        high <<= np.uint64(1)
-        high <<= np.uint64(63) - bits
+        high <<= np.uint64(64) - bits
         words |= high
         return words.reshape(count, 4, positions.size)
 

@@ -268,7 +268,7 @@ class StringIndex(FittedStep[VocabularyState]):
         codes = self.learned.codes.codes(column)
         ids = codes.astype(np.int64) + layout.first
         if layout.oov_buckets > 1:
-            unknown = np.flatnonzero((codes < 0) & ~missing)
+            unknown = np.flatnonzero(codes < 0)
             hashes = hash_texts(column.take(pa.array(unknown)))
             ids[unknown] = buckets_of(hashes, layout.oov_buckets) + layout.unknown.start
         ids[missing] = layout.missing

@@ -9,6 +9,7 @@ from typing import Any
 import duckdb
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -20,6 +21,8 @@ from etl.fitting import fit
 from etl.pipeline import Pipeline
 from etl.spec import read_spec
 from etl.types import ColumnType
+from jobs.errors import Refused
+from jobs.fitting import fit_files
 from tests.etl.nasty import INF, NAN, TEXTS, applied, arrow, document, frame_of, plain, same_floats, step_of
 from tests.etl.test_categorical_ops import SEEDS
 
@@ -252,6 +255,15 @@ def test_a_fit_needs_the_target():
     assert fit(spec, TRAIN.select(["y", "x"])).is_fitted
 
 
+def test_a_fit_to_files_reads_the_target(tmp_path):
+    """A fit to Parquet files learns from the label in them, and refuses a file without."""
+    pq.write_table(TRAIN, tmp_path / "a.parquet", row_group_size=2)
+    assert fit_files(recipe([LABEL]), (str(tmp_path),), {}).steps == fit(recipe([LABEL]), TRAIN).steps
+    pq.write_table(TRAIN.select(["x"]), tmp_path / "b.parquet")
+    with pytest.raises(Refused, match=r"b\.parquet: breaks the input contract: column 'y' is not there"):
+        fit_files(recipe([LABEL]), (str(tmp_path),), {})
+
+
 @pytest.mark.parametrize(
     ("labels", "steps", "told"),
     [
@@ -259,8 +271,8 @@ def test_a_fit_needs_the_target():
         ([{"name": "yy", "type": "bool"}], [], 'is not in /input/labels. Did you mean "yy"?'),
         ([{"name": "y", "type": "string"}], [], "op target_encode learns from numbers, found label 'y' of type string"),
         ([LABEL, {"name": "x", "type": "bool"}], [], "columns declared twice: x"),
-        ([LABEL], [{"op": "neg", "id": "n", "in": ["y"], "out": ["m"]}], "column 'y' is not there at step 'n'"),
-        ([LABEL], [{"op": "neg", "id": "n", "in": ["x_t"], "out": ["y"]}], "column 'y' is already written"),
+        ([LABEL], [{"op": "missing_flag", "id": "n", "in": ["y"], "out": ["m"]}], "column 'y' is not there at step"),
+        ([LABEL], [{"op": "missing_flag", "id": "n", "in": ["x_t"], "out": ["y"]}], "column 'y' is already written"),
     ],
 )
 def test_labels_are_declared_and_are_no_inputs(labels, steps, told):
