@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
+import functools
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
 import pyarrow as pa
@@ -31,57 +32,57 @@ __all__ = [
 _NUMBERS = ("bool", "int32", "int64", "float32", "float64")
 
 
-class _Lists(NamedTuple):
-    """A list column taken apart."""
+class _Lists:
+    """A list column taken apart; what is derived of it is made once."""
 
-    elements: ArrowArray
-    """All elements, one list behind the other."""
-    lengths: npt.NDArray[np.int64]
-    """Elements of each list; 0 where there is none."""
-    missing: npt.NDArray[np.bool_]
-    """Which rows have no list."""
-
-    @classmethod
-    def of(cls, column: ArrowArray) -> _Lists:
+    def __init__(self, column: ArrowArray) -> None:
         """Take a list column apart, whatever lies behind its nulls."""
-        lengths = kernels.list_value_length(column).fill_null(0).to_numpy().astype(np.int64)
-        return cls(column.flatten(), lengths, column.is_null().to_numpy(zero_copy_only=False))
+        self.elements: ArrowArray = column.flatten()
+        """All elements, one list behind the other."""
+        self.lengths: npt.NDArray[np.int64] = kernels.list_value_length(column).fill_null(0).to_numpy().astype(np.int64)
+        """Elements of each list; 0 where there is none."""
+        self.missing: npt.NDArray[np.bool_] = column.is_null().to_numpy(zero_copy_only=False)
+        """Which rows have no list."""
 
-    @property
+    @functools.cached_property
     def rows(self) -> npt.NDArray[np.int64]:
         """The row of each element."""
         return np.repeat(np.arange(self.lengths.size), self.lengths)
 
-    @property
+    @functools.cached_property
     def places(self) -> npt.NDArray[np.int64]:
         """The place of each element in its list, from 0."""
         starts = np.cumsum(self.lengths) - self.lengths
         return np.arange(len(self.elements)) - np.repeat(starts, self.lengths)
 
+    @functools.cached_property
     def numbers(self) -> npt.NDArray[Any]:
-        """The elements as int64 (0 where one is missing) or as floats (NaN)."""
+        """The elements as int64 (0 where one is missing) or as floats (NaN). Not to be written to."""
         elements = self.elements
         if pa.types.is_floating(elements.type):
             return np.asarray(elements.to_numpy(zero_copy_only=False))
         whole = elements.cast(pa.int64()).fill_null(0)
         return np.asarray(whole.to_numpy())
 
-    @property
+    @functools.cached_property
     def absent(self) -> npt.NDArray[np.bool_]:
         """Which elements are missing: null, or NaN."""
         if pa.types.is_floating(self.elements.type):
-            return np.asarray(np.isnan(self.numbers()))
+            return np.asarray(np.isnan(self.numbers))
         return np.asarray(self.elements.is_null().to_numpy(zero_copy_only=False))
 
-    @property
+    @functools.cached_property
     def counts(self) -> npt.NDArray[np.int64]:
         """Elements of each list that are not missing."""
+        if not self.absent.any():
+            return self.lengths
         return np.bincount(self.rows[~self.absent], minlength=self.lengths.size).astype(np.int64)
 
     def with_any(self, elements: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
         """Rows that have one of the elements where the mask is true."""
         rows = np.zeros(self.lengths.size, dtype=bool)
-        rows[self.rows[elements]] = True
+        if elements.any():
+            rows[self.rows[elements]] = True
         return rows
 
 
@@ -159,9 +160,9 @@ class ListPad(RowStep):
     def apply(self, frame: Frame, pointer: str) -> tuple[Column, ...]:
         """All elements at once: those that stay are in the order of the places that they take."""
         params, name = self.params, self.inputs[0]
-        lists = _Lists.of(frame.arrow(name))
+        lists = _Lists(frame.arrow(name))
         self._reject(frame, lists, f"{pointer}/params")
-        elements = lists.numbers()
+        elements = lists.numbers
         if isinstance(params.on_missing_element, AsNumber):
             elements = np.where(lists.absent, elements.dtype.type(params.on_missing_element.as_value), elements)
         is_taken = self._taken(lists.lengths)
@@ -248,7 +249,7 @@ class ListSlice(RowStep):
 
     def apply(self, frame: Frame, pointer: str) -> tuple[Column, ...]:  # noqa: ARG002  rejects no row
         """One mask over all elements."""
-        lists = _Lists.of(frame.arrow(self.inputs[0]))
+        lists = _Lists(frame.arrow(self.inputs[0]))
         first = self._bound(lists.lengths, self.params.start)
         last = lists.lengths if self.params.stop is None else self._bound(lists.lengths, self.params.stop)
         lengths, places = np.maximum(last - first, 0), lists.places
@@ -291,7 +292,7 @@ class ListStat(RowStep):
     def apply(self, frame: Frame, pointer: str) -> tuple[Column, ...]:
         """By sums and reductions over all elements at once."""
         name, rule = self.inputs[0], self.params.missing_elements
-        lists = _Lists.of(frame.arrow(name))
+        lists = _Lists(frame.arrow(name))
         holed = lists.with_any(lists.absent)
         if rule == "reject":
             place, message = f"{pointer}/params/missing_elements", f"{name} has a list with a missing element"
@@ -306,7 +307,7 @@ class ListStat(RowStep):
         return (result,)
 
     def _reject_inexact(self, frame: Frame, lists: _Lists) -> None:
-        numbers = lists.numbers()
+        numbers = lists.numbers
         if numbers.dtype.kind == "i":
             beyond = (numbers < -EXACT_INTEGERS) | (numbers > EXACT_INTEGERS)
             name = self.inputs[0]
@@ -317,11 +318,12 @@ class ListStat(RowStep):
 
 def _stat(lists: _Lists, stat: str) -> npt.NDArray[np.float64]:
     """Of the elements that are there; missing where there is none."""
-    there = ~lists.absent
-    values, counts = lists.numbers().astype(np.float64)[there], lists.counts
+    values, counts, rows = lists.numbers.astype(np.float64, copy=False), lists.counts, lists.rows
+    if lists.absent.any():
+        values, rows = values[~lists.absent], rows[~lists.absent]
     if stat in {"sum", "mean"}:
         # It adds one by one, so that no vector unit and no neighbour changes a bit.
-        result = np.bincount(lists.rows[there], values, counts.size).astype(np.float64)
+        result = np.bincount(rows, values, counts.size).astype(np.float64)
         with np.errstate(all="ignore"):
             return result / counts if stat == "mean" else result
     result = np.full(counts.size, np.nan)
