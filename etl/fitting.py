@@ -20,11 +20,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 import numpy as np
 import pyarrow as pa
 
+from etl.arrivals import check_entry, entered
 from etl.errors import SpecError
 from etl.golden import golden_rows
 from etl.ops.base import Accumulator, FittedStep
+from etl.ops.relations import on_table
 from etl.pipeline import index_references, run_relational
 from etl.profiling import ProfileAccumulator
+from etl.relational import prepare
 from etl.spec import Spec, trace
 from etl.training import Provenance
 
@@ -109,12 +112,16 @@ RunPass: TypeAlias = Callable[[Pass], Learned]
 def fit(recipe: Spec, data: Any, references: Mapping[str, pa.Table] | None = None, *, workers: int = 1) -> Spec:
     """The recipe with what its steps learn from data, which may be anything that `pieces_of` takes.
 
-    `workers` threads learn pieces side by side; the result is the same to the byte for any number of them.
+    `workers` threads learn pieces side by side; the result is the same to the byte for any number of them. Where the
+    recipe has relational steps that run on the whole table, all data is held in memory for them.
 
     Raises:
         TypeError: the data is of no kind that is known.
         SpecError, ContractError, TransformError: as `fit_by` says.
     """
+    if on_table(recipe.relational):
+        batches = [batch for piece in pieces_of(data) for batch in piece.batches()]
+        data = prepare(pa.Table.from_batches(batches), recipe, references).table
     pieces = pieces_of(data)
     tables = index_references(recipe, references or {})
 
@@ -133,7 +140,7 @@ def fit(recipe: Spec, data: Any, references: Mapping[str, pa.Table] | None = Non
 
 def with_golden(spec: Spec, tables: Mapping[str, ReferenceTable], batch: pa.RecordBatch) -> Spec:
     """The fitted spec with golden rows out of a batch, the first one of its data, and sealed."""
-    frame = spec.input.apply(batch, "golden rows")
+    frame = entered(spec, batch, "golden rows")
     run_relational(spec, tables, frame)
     for index, step in enumerate(spec.steps):
         step.run(frame, f"/steps/{index}")
@@ -250,7 +257,8 @@ class _Learner(NamedTuple):
 
     def learn(self, batch: pa.RecordBatch) -> Learned:
         """What the batch teaches: a row that some rule rejects, or a filter leaves out, teaches nothing."""
-        self.work.spec.input.of_training.check_schema(batch.schema, self.where)
+        spec = self.work.spec
+        check_entry(spec, batch.schema, self.where, contract=spec.input.of_training)
         learned = Learned(self.work.templates)
         learned.rows = batch.num_rows
         frame = self._frame(batch)
@@ -269,7 +277,8 @@ class _Learner(NamedTuple):
 
     def _frame(self, batch: pa.RecordBatch) -> Frame:
         """The batch with the columns of every step that can be applied so far."""
-        frame = self.work.spec.input.of_training.apply(batch, self.where)
+        spec = self.work.spec
+        frame = entered(spec, batch, self.where, contract=spec.input.of_training)
         run_relational(self.work.spec, self.tables, frame)
         absent: set[str] = set()
         for index, step in enumerate(self.work.spec.steps):

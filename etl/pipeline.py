@@ -1,4 +1,7 @@
-"""Run a fitted spec over batches: contract, relational steps, row steps, tensors."""
+"""Run a fitted spec over batches: contract, relational steps, row steps, tensors.
+
+Relational steps that run on the whole table are not run here: what they made arrives with the batch.
+"""
 
 from __future__ import annotations
 
@@ -6,10 +9,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from etl.arrivals import arrivals, entered
 from etl.errors import SpecError
 from etl.frame import once
 from etl.golden import replay
+from etl.ops.filtering import Filter
 from etl.ops.lookup import LookupJoin, ReferenceTable
+from etl.ops.relations import on_table
 from etl.tallies import tally
 from etl.tensors import tensor_of
 
@@ -59,9 +65,14 @@ class Pipeline:
         self.spec = spec
         self._tables = index_references(spec, references)
 
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """What a batch must have: the fields of the contract, and what steps on the table made."""
+        return (*(field.name for field in self.spec.input.fields), *arrivals(self.spec))
+
     def contract(self, batch: pa.RecordBatch | pa.Table, where: str) -> Frame:
-        """Check the input contract; see `Contract.apply`."""
-        return self.spec.input.apply(batch, where)
+        """Check the input contract; see `etl.arrivals.entered`."""
+        return entered(self.spec, batch, where)
 
     def transform(self, frame: Frame) -> Features:
         """Every step in order, then the tensors of the rows that no rule and no expectation rejected.
@@ -92,16 +103,19 @@ class Pipeline:
 _NO_ROWS = np.empty(0, dtype=np.int64)
 
 
-def index_references(spec: Spec, references: Mapping[str, pa.Table]) -> dict[str, ReferenceTable]:
-    """The table of each `lookup_join`, by the step's id.
+def index_references(
+    spec: Spec, references: Mapping[str, pa.Table], *, of_table: bool = False
+) -> dict[str, ReferenceTable]:
+    """The table of each `lookup_join` of the worker, or with `of_table` of each that runs on the table, by its id.
 
     Raises:
         SpecError: a reference is not given.
         ContractError: a reference table is not as the spec declares it.
     """
     tables: dict[str, ReferenceTable] = {}
+    part = on_table(spec.relational)
     for index, step in enumerate(spec.relational):
-        if not isinstance(step, LookupJoin):
+        if not isinstance(step, LookupJoin) or (index < part) != of_table:
             continue
         name = step.params.reference
         if name not in references:
@@ -113,11 +127,12 @@ def index_references(spec: Spec, references: Mapping[str, pa.Table]) -> dict[str
 
 
 def run_relational(spec: Spec, tables: Mapping[str, ReferenceTable], frame: Frame) -> None:
-    """Join the reference tables, and filter, in the order of the steps."""
-    for index, step in enumerate(spec.relational):
+    """Join the reference tables of the worker, and filter, in the order of the steps."""
+    part = on_table(spec.relational)
+    for index, step in enumerate(spec.relational[part:], part):
         pointer = f"/relational/{index}"
         if isinstance(step, LookupJoin):
             for name, column in zip(step.outputs, step.join(frame, tables[step.id], pointer), strict=True):
                 frame[name] = column
-        else:
+        elif isinstance(step, Filter):
             step.run(frame, pointer)

@@ -15,7 +15,7 @@ from etl.migrations import migrated
 from etl.ops import AnyRowStep
 from etl.ops.base import StepId
 from etl.ops.filtering import Filter
-from etl.ops.relations import AnyRelationalStep
+from etl.ops.relations import AnyRelationalStep, table_problems
 from etl.outputs import Outputs, TensorOutput
 from etl.problems import Problem, Source, nearest, parse, problem_lines
 from etl.training import FieldProfile, GoldenRow, Integrity, Provenance
@@ -209,6 +209,7 @@ def trace(spec: Spec) -> tuple[list[tuple[str, Schema]], list[Problem]]:
             problems.extend(_unlabelled(step, pointer, labels))
             problems.extend(_advance(step, pointer, schema, written=written))
             schemas.append((step.id, dict(schema)))
+    problems.extend(table_problems(spec.relational, [name for field in spec.input.fields for name in field.flags]))
     problems.extend(spec.outputs.problems(schema, fitted=spec.is_fitted))
     problems.extend(expectation_problems(spec.expectations, schema, spec.steps))
     return schemas, problems

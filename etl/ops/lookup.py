@@ -2,34 +2,35 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
 import pyarrow as pa
-from pydantic import Field
+from pydantic import Field, FiniteFloat
 
 from etl.documents import Strict
 from etl.errors import ContractError
 from etl.ops.base import Name, Step, StepId
 from etl.ops.codes import IntegerCodes, TextCodes
+from etl.ops.groups import KEY_KINDS, sort_keys
 from etl.ops.time import integers_of
 from etl.problems import listed, nearest
 from etl.tensors import matrix_of
-from etl.types import ColumnType, TypeName, canonical, is_readable, one_chunk
+from etl.treatments import fits
+from etl.types import ColumnType, TypeName, canonical, is_readable, kernels, one_chunk
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     import numpy.typing as npt
 
     from etl.frame import Column, Frame
     from etl.types import ArrowArray
 
-__all__ = ["LookupJoin", "LookupParams", "ReferenceColumn", "ReferenceTable"]
+__all__ = ["AsValues", "LookupJoin", "LookupParams", "ReferenceColumn", "ReferenceTable"]
 
 Codes: TypeAlias = "npt.NDArray[np.integer[Any]]"
-
-_KEY_KINDS = ("bool", "int32", "int64", "string", "date", "timestamp")
 
 
 class ReferenceColumn(Strict):
@@ -37,6 +38,25 @@ class ReferenceColumn(Strict):
 
     name: Name = Field(description="Its name in the reference table.")
     type: TypeName = Field(description="Its type; the table may hold it in any form that a contract would read as it.")
+
+
+class AsValues(Strict):
+    """What the columns taken are in a row without a match."""
+
+    as_value: bool | int | FiniteFloat | str | dict[Name, bool | int | FiniteFloat | str] = Field(
+        description="One value for all of them, or one for each by its name in `out`."
+    )
+
+    def of(self, name: str) -> Any:
+        """The value of one column."""
+        return self.as_value[name] if isinstance(self.as_value, dict) else self.as_value
+
+    def problem(self, outputs: Mapping[str, ColumnType]) -> str | None:
+        """What does not go with the columns taken."""
+        if isinstance(self.as_value, dict) and self.as_value.keys() != outputs.keys():
+            return f"takes an as_value for each of {', '.join(outputs)}, found {', '.join(self.as_value)}"
+        wrong = [f"{name} {kind}" for name, kind in outputs.items() if not fits(self.of(name), kind)]
+        return f"has an as_value that is no value of {', '.join(wrong)}" if wrong else None
 
 
 class LookupParams(Strict):
@@ -47,13 +67,28 @@ class LookupParams(Strict):
         min_length=1, description="Key columns of the table, in the order of `in`. No key is null, none stands twice."
     )
     columns: tuple[ReferenceColumn, ...] = Field(min_length=1, description="Columns taken, in the order of `out`.")
-    on_no_match: Literal["as_missing", "reject"] = Field(
-        default="as_missing", description="The columns taken are missing, or the row is quarantined."
+    on_no_match: Literal["as_missing", "reject"] | AsValues = Field(
+        default="as_missing", description="The columns taken are missing, the row is quarantined, or they have values."
+    )
+    version: str | None = Field(
+        default=None,
+        min_length=1,
+        description="Which version of the table it must be: what its Parquet metadata says under `version`.",
+    )
+    sha256: str | None = Field(
+        default=None,
+        pattern="^[0-9a-f]{64}$",
+        description="SHA-256 that the content of its key columns and columns taken must have, whatever the order of "
+        "rows and however it is stored; a wrong one is answered with the right one.",
     )
 
 
 class LookupJoin(Step):
-    """Left join to a table whose keys are unique. A row with a missing key has no match."""
+    """Left join to a table whose keys are unique. A row with a missing key has no match.
+
+    Columns taken have the value of the matching row, missing where that is; in a row without a match they are missing,
+    or, with `on_no_match: {as_value: …}`, that value. A missing value of a matching row stays missing.
+    """
 
     op: Literal["lookup_join"]
     params: LookupParams
@@ -66,12 +101,25 @@ class LookupJoin(Step):
             message = f"takes {len(keys)} in and {len(columns)} out, as its keys and columns, found {len(types)} and "
             raise ValueError(f"{message}{len(self.outputs)}")
         for name, found, key in zip(self.inputs, types, keys, strict=True):
-            if key.type.kind not in _KEY_KINDS:
-                message = f"takes keys of type {', '.join(_KEY_KINDS)}, found {key.name} {key.type}"
+            if key.type.kind not in KEY_KINDS:
+                message = f"takes keys of type {', '.join(KEY_KINDS)}, found {key.name} {key.type}"
                 raise ValueError(message)
             if found != key.type and not (found.is_integer and key.type.is_integer):
                 message = f"takes {name} as its key {key.name} is, {key.type}, found {found}"
                 raise ValueError(message)
+        on_no_match = self.params.on_no_match
+        whole = [column.name for column in columns if column.type.kind == "vector" and column.type.item == "int64"]
+        if whole and on_no_match != "reject":
+            message = (
+                f"takes an int64 vector, which cannot be missing, only with on_no_match: reject; {whole[0]} is one"
+            )
+            raise ValueError(message)
+        if isinstance(on_no_match, AsValues):
+            problem = on_no_match.problem(
+                {name: column.type for name, column in zip(self.outputs, columns, strict=True)}
+            )
+            if problem is not None:
+                raise ValueError(problem)
         return tuple(column.type for column in columns)
 
     def join(self, frame: Frame, table: ReferenceTable, pointer: str) -> tuple[Column, ...]:
@@ -81,7 +129,16 @@ class LookupJoin(Step):
             message = f"{', '.join(self.inputs)} has no match in {self.params.reference}"
             rule = f"{pointer}/params/on_no_match"
             frame.reject(rows < 0, code="NO_MATCH", pointer=rule, column=self.inputs[0], message=message)
-        return table.take(rows)
+        taken = table.take(rows)
+        if isinstance(self.params.on_no_match, AsValues) and (rows < 0).any():
+            return tuple(map(self._filled, self.outputs, taken, [pa.array(rows < 0)] * len(taken)))
+        return taken
+
+    def _filled(self, name: str, column: ArrowArray, rows: ArrowArray) -> Column:
+        """With the value that is for rows without a match."""
+        assert isinstance(self.params.on_no_match, AsValues)  # noqa: S101  else nothing is filled
+        filled: Column = kernels.if_else(rows, pa.scalar(self.params.on_no_match.of(name), column.type), column)
+        return filled
 
 
 class ReferenceTable:
@@ -115,6 +172,7 @@ class ReferenceTable:
             more = f", and {others} other keys stand more than once" if others else ""
             message = f"{where}: keys ({names}) must be unique; ({shown}) stands {times} times{more}."
             raise ContractError(message)
+        _check_pin(step, table, keys, where=where)
         return cls(index, [_taken(table, column, where) for column in step.params.columns])
 
     def rows_of(self, keys: Sequence[ArrowArray]) -> Codes:
@@ -131,8 +189,8 @@ class ReferenceTable:
             if not isinstance(column, np.ndarray):
                 taken.append(column.take(indices))
                 continue
-            matrix = column[rows] if len(column) else np.empty((len(rows), column.shape[1]), np.float32)
-            matrix[absent] = np.nan
+            matrix = column[rows] if len(column) else np.empty((len(rows), column.shape[1]), column.dtype)
+            matrix[absent] = np.nan if column.dtype.kind == "f" else 0
             taken.append(matrix)
         return tuple(taken)
 
@@ -152,6 +210,53 @@ def _check_schema(step: LookupJoin, schema: pa.Schema, where: str) -> None:
         raise ContractError(message)
 
 
+def _check_pin(step: LookupJoin, table: pa.Table, keys: Sequence[ArrowArray], *, where: str) -> None:
+    """Refuse a table that is not of the version, or has not the content, that the step names."""
+    params = step.params
+    told = (table.schema.metadata or {}).get(b"version", b"none").decode(errors="replace")
+    if params.version not in {None, told}:
+        message = f"{where}: step {step.id!r} joins version {params.version!r}, the table's metadata says {told!r:.80}."
+        raise ContractError(message)
+    if params.sha256 is not None:
+        found = _content_sha256(step, table, keys, where=where)
+        if found != params.sha256:
+            message = f"{where}: its content has SHA-256 {found}, step {step.id!r} joins {params.sha256}."
+            raise ContractError(message)
+
+
+def _content_sha256(step: LookupJoin, table: pa.Table, keys: Sequence[ArrowArray], *, where: str) -> str:
+    """Of name, type, presence and values of each column, rows in the order of their keys; however it is stored."""
+    sorts = [part for key in keys for part in sort_keys(key)]
+    rows = np.lexsort(sorts[::-1])
+    total = hashlib.sha256()
+    for column in (*step.params.keys, *step.params.columns):
+        total.update(f"{column.name}\0{column.type}\0{rows.size}\0".encode())
+        taken = _taken(table, column, where)
+        if isinstance(taken, np.ndarray):
+            total.update(np.ascontiguousarray(taken[rows]).tobytes())
+            continue
+        array: ArrowArray = taken.take(pa.array(rows))
+        total.update(array.is_null().to_numpy(zero_copy_only=False).tobytes())
+        total.update(_value_bytes(array))
+    return total.hexdigest()
+
+
+def _value_bytes(array: ArrowArray) -> bytes:
+    """The values of a column one behind the other: numbers little-endian, else each as text behind its length."""
+    if pa.types.is_boolean(array.type):
+        array = array.cast(pa.uint8())
+    if pa.types.is_primitive(array.type):
+        numbers = array.view(_INTEGERS[array.type.bit_width]).fill_null(0).to_numpy()
+        return np.asarray(numbers, dtype=numbers.dtype.newbyteorder("<")).tobytes()
+    texts = array.to_pylist()
+    data = [(text if isinstance(text, str) else repr(text)).encode() for text in texts if text is not None]
+    return b"".join(len(text).to_bytes(8, "little") + text for text in data)
+
+
+_INTEGERS = {8: pa.uint8(), 32: pa.int32(), 64: pa.int64()}
+"""By bits; a float's bits are its value."""
+
+
 def _read(table: pa.Table, column: ReferenceColumn, where: str) -> ArrowArray:
     try:
         return canonical(table.column(column.name), column.type)
@@ -164,7 +269,10 @@ def _taken(table: pa.Table, column: ReferenceColumn, where: str) -> Column:
     if column.type.kind != "vector":
         taken: pa.Array[Any] = _read(table, column, where)
         return taken
-    matrix, broken = matrix_of(one_chunk(table.column(column.name)), column.type.width)
+    given = one_chunk(table.column(column.name))
+    matrix, broken = matrix_of(given, column.type.width, column.type.item)
+    if column.type.item == "int64":
+        broken = broken | given.is_null().to_numpy(zero_copy_only=False)
     if broken.any():
         message = f"{where}: column {column.name!r} has {broken.sum()} rows without {column.type.width} values."
         raise ContractError(message)

@@ -1,0 +1,204 @@
+"""Relational steps on a table in memory, and what it means where a step runs.
+
+A spec's relational steps have two places, and one list tells both: everything up to the last step that needs other
+rows (`dedupe`, `group_aggregate`, `window_lag`, `window_rolling`) runs **on the table**, what stands behind it
+(`lookup_join`, `filter`) runs **in the worker**, behind the contract.
+
+On the table, a step sees the columns of the contract's fields as they are stored, cast to the contract's types and
+before any of its treatments: no value is replaced, no row is set aside, and a value that its type cannot hold is
+missing. Behind the steps, the table has its columns as they were, and those that the steps made. In a job this table is
+what is frozen and scored: the contract then treats the stored columns, and the made ones are taken as they are.
+
+Rows that a `filter` or `dedupe` on the table leaves out are gone and counted; steps before it have seen them, steps
+behind it have not. A row that a `lookup_join` on the table rejects stays whatever later steps leave out, is seen by
+them, and is set aside by the worker under the rule that rejected it: the column `__batchscore_rejected` carries the
+reason.
+
+`prepare` is the one way to do this in memory, for notebooks, tests and small data; `etl.spark.prepare` does it in Spark
+by the same code, group by group, and gives the same rows to the bit.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+
+from etl.arrivals import REJECTED, arrivals, reject_again, take_in
+from etl.entry import read
+from etl.errors import ContractError
+from etl.frame import Frame, once
+from etl.ops.dedupe import Dedupe
+from etl.ops.groups import sort_keys
+from etl.ops.lookup import LookupJoin
+from etl.ops.relations import on_table
+from etl.ops.tables import TableStep
+from etl.pipeline import index_references
+from etl.transforming import as_table
+from etl.types import kernels, one_chunk
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    import numpy.typing as npt
+
+    from etl.ops.groups import Integers, Ties
+    from etl.ops.relations import AnyRelationalStep
+    from etl.spec import Spec
+    from etl.types import Schema
+
+__all__ = ["Counts", "Prepared", "TablePart", "check_new_names", "prepare"]
+
+
+class Counts(NamedTuple):
+    """What became of the rows of a table."""
+
+    rows_in: int
+    """Rows of the table as it was given."""
+    filtered: int
+    """Rows that a filter on the table left out."""
+    deduplicated: int
+    """Rows that were copies of others."""
+
+    @property
+    def rows_out(self) -> int:
+        """Rows that are left."""
+        return self.rows_in - self.filtered - self.deduplicated
+
+
+class Prepared(NamedTuple):
+    """A table behind the relational steps that run on it."""
+
+    table: pa.Table
+    """The columns as they were given, then those that the steps made."""
+    counts: Counts
+    """What became of its rows."""
+
+
+def prepare(data: Any, spec: Spec, references: Mapping[str, pa.Table] | None = None) -> Prepared:
+    """The relational steps of a spec or recipe that run on the table, carried out in memory.
+
+    `data` is an Arrow table or batch, or a pandas frame, with all its rows; a spec without such steps gives it back.
+
+    Raises:
+        TypeError: the data is none of these.
+        SpecError: the spec is inconsistent, or a reference is not given.
+        ContractError: the data lacks a column, has one of another type or one that a step makes; or a reference table
+            is not as the spec declares it.
+    """
+    table, part = as_table(data), TablePart(spec, references or {})
+    spec.input.check_schema(table.schema, "the table", [label.name for label in spec.input.labels])
+    check_new_names(spec, table.column_names, "the table")
+    made, left_out = part.run(table, range(part.size))
+    return Prepared(made, Counts(table.num_rows, **left_out))
+
+
+def check_new_names(spec: Spec, names: Iterable[str], where: str) -> None:
+    """Refuse a table that has a column which a step on the table makes.
+
+    Raises:
+        ContractError: naming one.
+    """
+    folded = {name.casefold(): name for name in names}
+    for name in arrivals(spec):
+        if name.casefold() in folded:
+            found = folded[name.casefold()]
+            message = f"{where}: has a column {found!r}, which the spec's steps make. Rename it, or leave it out."
+            raise ContractError(message)
+
+
+class TablePart:
+    """The relational steps of a spec that run on the table, bound to their reference tables."""
+
+    def __init__(self, spec: Spec, references: Mapping[str, pa.Table]) -> None:
+        """Index the reference tables.
+
+        Raises:
+            SpecError: the spec is inconsistent, or a reference is not given.
+            ContractError: a reference table is not as the spec declares it.
+        """
+        self.spec = spec
+        self.size = on_table(spec.relational)
+        self.arrivals = arrivals(spec)
+        self._schemas = [schema for _, schema in spec.schemas()]
+        self._tables = index_references(spec, references, of_table=True)
+
+    def run(self, table: pa.Table, steps: Iterable[int]) -> tuple[pa.Table, dict[str, int]]:
+        """Some of the steps, by their index, on a table that holds whole groups of each; and how many rows were left
+        out as `filtered` and `deduplicated`.
+        """  # noqa: D205  one sentence
+        left_out = {"filtered": 0, "deduplicated": 0}
+        if REJECTED in self.arrivals and REJECTED not in table.column_names:
+            table = table.append_column(REJECTED, pa.nulls(table.num_rows, pa.string()))
+        for index in steps:
+            step = self.spec.relational[index]
+            before = table.num_rows
+            table = self._step(table, step, index)
+            left_out["deduplicated" if isinstance(step, Dedupe) else "filtered"] += before - table.num_rows
+        return table, left_out
+
+    def _step(self, table: pa.Table, step: AnyRelationalStep, index: int) -> pa.Table:
+        pointer, schema = f"/relational/{index}", self._schemas[index]
+        # To a step that looks at other rows, NaN is missing whatever the contract says.
+        nan_is_value = frozenset[str]() if isinstance(step, TableStep) else self.spec.input.nan_is_value
+        frame = self._frame(table, step.reads, schema, nan_is_value=nan_is_value)
+        if REJECTED in self.arrivals:
+            # So that no later step leaves out what is to be set aside.
+            reject_again(frame, one_chunk(table.column(REJECTED)))
+        if isinstance(step, TableStep):
+            step.run(frame, self._ties(table, schema))
+        elif isinstance(step, LookupJoin):
+            for name, column in zip(step.outputs, step.join(frame, self._tables[step.id], pointer), strict=True):
+                frame[name] = column
+        else:
+            step.run(frame, pointer)
+        for name in step.outputs:
+            table = table.append_column(name, frame.arrow(name).cast(self._schemas[index + 1][name].arrow))
+        if frame.rejections:
+            table = _with_reasons(table, frame)
+        return table if frame.filtered is None else table.filter(pa.array(~frame.filtered))
+
+    def _frame(self, table: pa.Table, names: Iterable[str], schema: Schema, *, nan_is_value: frozenset[str]) -> Frame:
+        """Columns as they are stored, in the contract's types."""
+        frame = Frame(table.num_rows, {}, nan_is_value=nan_is_value)
+        for name in names:
+            column = table.column(name)
+            if name in self.arrivals or schema[name].kind == "vector":
+                take_in(frame, name, column, kind=schema[name])
+            else:
+                frame[name] = read(column, schema[name])[0]
+        return frame
+
+    def _ties(self, table: pa.Table, schema: Schema) -> Ties:
+        """By every column that a row has."""
+        known = [name for name in schema if name in table.column_names]
+        others = sorted(set(table.column_names) - {*known, REJECTED})
+
+        def ties(rows: Integers) -> list[npt.NDArray[Any]]:
+            chosen = table.take(pa.array(rows))
+            frame = self._frame(chosen, known, schema, nan_is_value=frozenset())
+            columns = [frame[name] for name in known]
+            columns += [_plain(chosen.column(name)) for name in others]
+            return [key for column in columns for key in sort_keys(column, zeros_differ=True)]
+
+        return ties
+
+
+def _plain(column: Any) -> Any:
+    """A column of no contract, without the forms in which Arrow may hold the same values."""
+    column = one_chunk(column)
+    return column.dictionary_decode() if isinstance(column.type, pa.DictionaryType) else column
+
+
+def _with_reasons(table: pa.Table, frame: Frame) -> pa.Table:
+    """Write why rows were rejected; a row that has a reason keeps it."""
+    given = one_chunk(table.column(REJECTED))
+    which = np.full(frame.rows, -1, dtype=np.int64)
+    rejections = once(frame.rejections, frame.rows)
+    for number, rejection in enumerate(rejections):
+        which[rejection.rows] = number
+    told = pa.array([json.dumps([r.code, r.pointer, r.column, r.message]) for r in rejections], pa.string())
+    reasons = kernels.coalesce(given, told.take(pa.array(which, mask=which < 0)))
+    return table.set_column(table.column_names.index(REJECTED), REJECTED, reasons)
