@@ -108,7 +108,13 @@ def load_scorer(storage: Storage, order: Order) -> Scorer:
         message = f"{folder}: the model's tensors are not the ones that bundle.json declares."
         raise BundleError(message)
     deviation = replay(audited, session, audited.tolerance(order.session.device))
-    declared = audited.spec.input
-    contract = Contract(fields=(*declared.fields, *order.carried), extra_columns=declared.extra_columns)
-    spec = audited.spec.model_copy(update={"input": contract})
+    spec = audited.spec.model_copy(update={"input": _carrying(audited.spec.input, order)})
     return Scorer(audited, Pipeline(spec, references), session, deviation)
+
+
+def _carrying(declared: Contract, order: Order) -> Contract:
+    """The contract with the columns that are published and not read by the spec; a label may be one of them."""
+    carried = {field.name for field in order.carried}
+    labels = tuple(label for label in declared.labels if label.name not in carried)
+    fields = (*declared.fields, *order.carried)
+    return Contract(fields=fields, labels=labels, extra_columns=declared.extra_columns)
