@@ -187,65 +187,98 @@ def fit_by(recipe: Spec, run: RunPass) -> Spec:
     """
     recipe.schemas()
     spec, count = recipe, 0
-    waiting: dict[str, Accumulator[Any]] = _profiles(recipe) if passes(recipe) else {}
-    while templates := {**waiting, **_ready(spec, waiting)}:
-        learned = run(Pass(spec, templates))
-        count += 1
-        spec, waiting = _settle(spec, learned)
+    templates = {**_profiles(recipe), **_ready(recipe)} if passes(recipe) else {}
+    while templates:
+        states, learned, taken = _learn_level(spec, templates, run)
+        count += taken
         facts = {"rows": learned.rows, "rejected": learned.rejected, "filtered": learned.filtered, "passes": count}
         before = recipe.provenance or Provenance()
-        spec = spec.model_copy(update={"provenance": before.model_copy(update=facts)})
+        spec = _settle(spec, states).model_copy(update={"provenance": before.model_copy(update=facts)})
+        templates = _ready(spec)
     _, problems = trace(spec)
     if problems:
         raise SpecError("\n".join(f"{problem.pointer}: {problem.message}" for problem in problems))
     return spec
 
 
+def _learn_level(
+    spec: Spec, templates: Mapping[str, Accumulator[Any]], run: RunPass
+) -> tuple[dict[str, Accumulator[Any]], Learned, int]:
+    """What can be learned without anything that is not learned yet, from how many rows, and in how many passes.
+
+    Exact quantiles may take several passes, and all of them must see the same rows. So no step that was learned
+    meanwhile is applied before the last of them: it might reject some.
+    """
+    done: dict[str, Accumulator[Any]] = {}
+    count = 0
+    while True:
+        learned = run(Pass(spec, dict(templates)))
+        count += 1
+        templates = {}
+        problems = []
+        for name, state in learned.states.items():
+            try:
+                more = state.narrow()
+            except ValueError as error:
+                problems.append(f"{name.removeprefix(_PROFILE)!r} cannot be learned: its column {error}.")
+                continue
+            if more is None:
+                done[name] = state
+            else:
+                templates[name] = more
+        if problems:
+            raise SpecError("\n".join(problems))
+        if not templates:
+            return done, learned, count
+
+
 _PROFILE = "reference "
 """Before the name of a field, where no step's id can be the same."""
 
 
+def _profiled(spec: Spec) -> dict[str, str]:
+    """The fields by the names of their profiles, in their order."""
+    return {f"{_PROFILE}{field.name}": field.name for field in spec.input.fields}
+
+
 def _profiles(recipe: Spec) -> dict[str, Accumulator[Any]]:
-    return {f"{_PROFILE}{field.name}": ProfileAccumulator.of(field) for field in recipe.input.fields}
+    fields = {field.name: field for field in recipe.input.fields}
+    return {key: ProfileAccumulator.of(fields[name]) for key, name in _profiled(recipe).items()}
 
 
-def _ready(spec: Spec, waiting: Mapping[str, Accumulator[Any]]) -> dict[str, Accumulator[Any]]:
-    """An accumulator for each step that can be learned now and has not begun."""
+def _ready(spec: Spec) -> dict[str, Accumulator[Any]]:
+    """An accumulator for each step that can be learned now."""
     unknown: set[str] = set()
     found: dict[str, Accumulator[Any]] = {}
     for step in spec.steps:
         is_reachable = unknown.isdisjoint(step.reads)
-        if isinstance(step, FittedStep) and not step.is_fitted and is_reachable and step.id not in waiting:
+        if isinstance(step, FittedStep) and not step.is_fitted and is_reachable:
             found[step.id] = step.accumulator()
         if not step.is_fitted or not is_reachable:
             unknown.update(step.outputs)
     return found
 
 
-def _settle(spec: Spec, learned: Learned) -> tuple[Spec, dict[str, Accumulator[Any]]]:
-    """The spec with what the pass told, and what is to be learned in one more."""
-    waiting = {name: more for name, state in learned.states.items() if (more := state.narrow()) is not None}
+def _settle(spec: Spec, states: Mapping[str, Accumulator[Any]]) -> Spec:
+    """The spec with what was learned."""
     problems: list[str] = []
     steps: list[RowStep] = []
     for index, step in enumerate(spec.steps):
-        if step.id not in learned.states or step.id in waiting:
-            steps.append(step)
-            continue
         try:
-            steps.append(step.model_copy(update={"state": learned.states[step.id].finish()}))
+            update = {"state": states[step.id].finish()} if step.id in states else {}
         except ValueError as error:
             problems.append(f"/steps/{index}: step {step.id!r} ({step.op}) cannot be fitted: {error}.")
+            continue
+        steps.append(step.model_copy(update=update))
+    profiles = {}
+    for key, name in _profiled(spec).items():
+        try:
+            profiles.update({name: states[key].finish()} if key in states else {})
+        except ValueError as error:
+            problems.append(f"/reference: field {name!r} {error}.")
     if problems:
         raise SpecError("\n".join(problems))
-    profiles = {
-        name.removeprefix(_PROFILE): state.finish()
-        for name, state in learned.states.items()
-        if name.startswith(_PROFILE) and name not in waiting
-    }
-    order = [field.name for field in spec.input.fields]
-    known = {**spec.reference, **profiles}
-    reference = {name: known[name] for name in order if name in known}
-    return spec.model_copy(update={"steps": tuple(steps), "reference": reference}), waiting
+    return spec.model_copy(update={"steps": tuple(steps), "reference": {**spec.reference, **profiles}})
 
 
 class _Learner(NamedTuple):

@@ -199,3 +199,28 @@ def test_every_op_is_fitted_together():
         k: v for k, v in states(pieces).items() if k != "f_z"
     }
     assert states(whole)["f_z"].n == states(pieces)["f_z"].n
+
+
+def test_quantiles_see_the_same_rows_in_all_their_passes():
+    """A step that is learned in the first pass and rejects rows does not take them from a quantile's second pass."""
+    rng = np.random.default_rng(4)
+    x = rng.standard_normal(200_000)
+    s = pa.array(rng.choice(["a", "b"], x.size), mask=rng.random(x.size) < 0.01)
+    steps = [
+        {"id": "o", "op": "one_hot", "in": ["s"], "out": ["so"], "params": {"missing": "reject"}},
+        {"id": "m", "op": "impute", "in": ["x"], "out": ["xm"], "params": {"strategy": "median"}},
+    ]
+    fields = [{"name": "x", "type": "float64"}, {"name": "s", "type": "string"}]
+    spec = fit(spec_of(fields, steps, columns=["xm"], fitted=False), pa.table({"x": x, "s": s}))
+    assert spec.provenance is not None
+    assert spec.provenance.passes == 2
+    assert states(spec)["m"].value == np.quantile(x, 0.5, method="inverted_cdf")
+
+
+def test_data_that_changes_between_passes_is_refused():
+    """Rows that are others in the second pass are not learned from, and the step says so."""
+    tables = iter([pa.table({"x": np.random.default_rng(seed).standard_normal(200_000)}) for seed in range(3)])
+    step = {"id": "m", "op": "impute", "in": ["x"], "out": ["xm"], "params": {"strategy": "median"}}
+    spec = spec_of([{"name": "x", "type": "float64"}], [step], fitted=False)
+    with pytest.raises(SpecError, match=r"cannot be fitted: column 'x' is not what it was in the pass before; fit"):
+        fit(spec, lambda: next(tables).to_batches())
