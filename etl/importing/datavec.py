@@ -212,18 +212,25 @@ def _field(field: Column, draft: Writer) -> dict[str, Any]:
     return found
 
 
+_FIELD_NOTES = {
+    "Long": "A row with a number beyond ±2^53 is set aside where a feature or a step needs it as a float.",
+    "Time": "DataVec's milliseconds since 1970 are a timestamp here.",
+}
+"""What differs by the type of a column."""
+
+
 def _fields_report(root: Node, draft: Writer) -> list[Mapped]:
     _, schema = identify(root.member("initialSchema"))
     report: list[Mapped] = []
     for field, element in zip(draft.fields, schema.elements("columns"), strict=True):
         kind, body = identify(element)
-        became = f"field {field.name}: {field.kind}"
-        note = None
         if field.name not in draft.used:
-            became = "nothing: no action and no output needs it"
-        elif field.name in draft.required:
-            note = "A row without a value, on which DataVec fails, is set aside."
-        report.append(Mapped(body.pointer, f"{kind} {field.name}", became, note))
+            report.append(Mapped(body.pointer, f"{kind} {field.name}", "nothing: no action and no output needs it"))
+            continue
+        notes = [_FIELD_NOTES[field.meta.type]] if field.meta.type in _FIELD_NOTES else []
+        notes += ["A row without a value is set aside."] if field.name in draft.required else []
+        became = f"field {field.name}: {field.kind}"
+        report.append(Mapped(body.pointer, f"{kind} {field.name}", became, " ".join(notes) or None))
     return report
 
 

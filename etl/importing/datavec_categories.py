@@ -37,7 +37,7 @@ def _to_integer(body: Node, draft: Writer) -> None:
     column = _categories(body, draft)
     ours = draft.codes(column.ours, column.meta.states, column.name)
     meta = Meta("Integer", 0, len(column.meta.states) - 1)
-    draft.replace(column.name, ours, kind="int64", meta=meta)
+    draft.replace(column.name, ours, kind="float64", meta=meta)
 
 
 def _to_one_hot(body: Node, draft: Writer) -> None:
@@ -88,8 +88,7 @@ def _of_integer(body: Node, draft: Writer) -> None:
     if len(texts) > _MOST:
         refuse(body.place("map"), f"has {len(texts)} entries; up to {_MOST} are imported.")
     column = draft.read(body.text("columnName"), body.place("columnName"), types=("Integer",))
-    draft.guard({"in": [column.ours, numbers]}, "DataVec fails on an integer that its map does not have.")
-    ours = draft.texts_of(column.ours, list(zip(numbers, texts, strict=True)), column.name)
+    ours = draft.texts_of(column.ours, dict(zip(map(str, numbers), texts, strict=True)), column.name)
     draft.replace(column.name, ours, kind="string", meta=Meta("Categorical", states=tuple(texts)))
 
 

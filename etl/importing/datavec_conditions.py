@@ -12,10 +12,13 @@ import sys
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
+from pydantic import TypeAdapter, ValidationError
+
 from etl.importing.datavec_conversions import saturated
 from etl.importing.datavec_schema import Meta, identify, only, single
 from etl.importing.java_regex import LINE_END, translated
 from etl.importing.nodes import Node, collecting, give_up, refuse
+from etl.patterns import Pattern
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -23,7 +26,17 @@ if TYPE_CHECKING:
     from etl.importing.draft import Column
     from etl.importing.steps import Writer
 
-__all__ = ["ALWAYS", "NEVER", "condition", "instant", "invalid", "negated", "pattern_of"]
+__all__ = [
+    "ALWAYS",
+    "NEVER",
+    "check_pattern",
+    "condition",
+    "instant",
+    "invalid",
+    "negated",
+    "pattern_of",
+    "takes_no_missing",
+]
 
 ALWAYS: dict[str, Any] = {"all": []}
 """True for every row."""
@@ -57,7 +70,7 @@ def invalid(column: Column, draft: Writer) -> dict[str, Any]:
     """Whether a value breaks the column's metadata; a missing one does, except where any text is valid."""
     meta, ours = column.meta, column.ours
     parts: list[dict[str, Any]] = []
-    if column.may_be_null and not _takes_any_text(meta):
+    if column.may_be_null and takes_no_missing(meta):
         parts.append({"is_null": ours})
     for edge, operator in ((meta.low, "<"), (meta.high, ">")):
         if edge is not None and not math.isnan(edge):
@@ -70,9 +83,10 @@ def invalid(column: Column, draft: Writer) -> dict[str, Any]:
     return parts[0] if len(parts) == 1 else {"any": parts}
 
 
-def _takes_any_text(meta: Meta) -> bool:
+def takes_no_missing(meta: Meta) -> bool:
+    """Whether a value that is missing is invalid: not where any text is valid, as DataVec has a missing one as text."""
     is_free = not meta.shortest and meta.longest is None and meta.regex is None
-    return meta.type == "Boolean" or (meta.type == "String" and is_free)
+    return meta.type != "Boolean" and not (meta.type == "String" and is_free)
 
 
 def negated(inner: dict[str, Any]) -> dict[str, Any]:
@@ -90,10 +104,19 @@ def pattern_of(node: Node, ours: str, draft: Writer) -> str:
         found = translated(regex)
     except ValueError as error:
         refuse(node.pointer, f"regex {error}.")
+    check_pattern(found.pattern, node.pointer)
     if found.has_end:
         why = "A $ of Java also stands before a line end that ends the text, and here does not."
         draft.guard(negated({"regex_full_match": [ours, rf"(?s).*{LINE_END}"]}), why)
     return found.pattern or "(?:)"
+
+
+def check_pattern(pattern: str, pointer: str) -> None:
+    """Refuse a pattern that a spec may not have, such as one that is too long."""
+    try:
+        TypeAdapter(Pattern).validate_python(pattern or "(?:)")
+    except ValidationError as error:
+        refuse(pointer, f"the regex, {pattern:.60} for RE2, is refused: {error.errors()[0]['msg']}.")
 
 
 def instant(milliseconds: int, pointer: str) -> str:
@@ -135,6 +158,9 @@ def _on_numbers(kind: str, literal: Callable[[Node], float], types: tuple[str, .
         column = _reads(body, draft, unread)
         if kind == "Integer" and column.meta.type in {"Double", "Float"}:
             column = column._replace(ours=saturated(draft, column), meta=Meta("Integer"))
+        if kind == "Double" and column.meta.type == "Long":
+            reach = {"between": [column.ours, -(2**53), 2**53]}
+            draft.guard(reach, "Java rounds a long beyond ±2^53 before it compares.")
         if column.meta.type not in types:
             message = f"compares {column.meta.type} column {column.name!r:.80} after a conversion without counterpart"
             refuse(body.place("columnName"), f"{message}; it takes {' or '.join(types)}.")
@@ -153,10 +179,12 @@ def _any(parts: list[dict[str, Any]]) -> dict[str, Any]:
 def _boxed_equal(column: Column, value: float, draft: Writer, *, place: str) -> dict[str, Any]:
     """As a set of Java's finds it: there NaN equals itself, and −0.0 is not 0.0."""
     if math.isnan(value):
-        return {"is_nan": column.ours}
+        return _is_nan(column)
     equal = _compared(column, "==", value, pointer=place)
-    if value != 0 or column.meta.type not in {"Double", "Float"}:
+    if value != 0:
         return equal
+    if column.meta.type not in {"Double", "Float"}:
+        return equal if math.copysign(1, value) > 0 else NEVER
     # 1 ÷ 0 has the sign of the zero.
     reciprocal = draft.calculated("div", (1.0, column.ours), f"{column.ours}_reciprocal", on_zero="as_is")
     return {"all": [equal, {"cmp": [reciprocal, ">" if math.copysign(1, value) > 0 else "<", 0.0]}]}
@@ -172,19 +200,20 @@ def _compared(column: Column, operator: str, value: float, *, pointer: str = "")
     if math.isnan(value):
         return NEVER
     if math.isinf(value):
-        return _compared_with_infinity(ours, operator, value)
+        return _compared_with_infinity(column, operator, value)
     return {"cmp": [ours, operator, value]}
 
 
-def _compared_with_infinity(ours: str, operator: str, value: float) -> dict[str, Any]:
+def _compared_with_infinity(column: Column, operator: str, value: float) -> dict[str, Any]:
     """By the largest number: literals here are finite."""
     edge = math.copysign(_LARGEST, value)
-    is_it = {"cmp": [ours, ">" if value > 0 else "<", edge]}
+    is_it = {"cmp": [column.ours, ">" if value > 0 else "<", edge]}
+    is_number = negated(_is_nan(column))
     if operator == "==":
         return is_it
     if operator[0] == ("<" if value < 0 else ">"):
         return is_it if operator.endswith("=") else NEVER
-    return negated({"is_nan": ours}) if operator.endswith("=") else {"all": [negated({"is_nan": ours}), negated(is_it)]}
+    return is_number if operator.endswith("=") else {"all": [is_number, negated(is_it)]}
 
 
 def _compared_times(ours: str, operator: str, millisecond: tuple[str, str]) -> dict[str, Any]:
@@ -238,6 +267,10 @@ def _on_nan(body: Node, draft: Writer, unread: frozenset[str]) -> dict[str, Any]
     only(body, "columnName")
     column = _reads(body, draft, unread)
     _need_number(column, body)
+    return _is_nan(column)
+
+
+def _is_nan(column: Column) -> dict[str, Any]:
     return {"is_nan": column.ours} if column.meta.type in {"Double", "Float"} else NEVER
 
 
@@ -301,7 +334,7 @@ _LONG = ("Long", "Integer", "Time")
 _CONDITIONS: dict[str, Callable[[Node, Writer, frozenset[str]], dict[str, Any]]] = {
     "BooleanCondition": _boolean,
     "CategoricalColumnCondition": _on_texts,
-    "DoubleColumnCondition": _on_numbers("Double", Node.as_number, ("Double", "Float", "Integer")),
+    "DoubleColumnCondition": _on_numbers("Double", Node.as_number, ("Double", "Float", "Integer", "Long")),
     "FloatColumnCondition": _on_numbers("Float", lambda node: single(node.as_number()), ("Float",)),
     "InfiniteColumnCondition": _on_infinite,
     "IntegerColumnCondition": _on_numbers("Integer", Node.as_integer, ("Integer",)),

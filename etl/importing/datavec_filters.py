@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from etl.importing.datavec_conditions import NEVER, condition, invalid, negated
+from etl.importing.datavec_conditions import NEVER, condition, invalid, negated, takes_no_missing
 from etl.importing.datavec_schema import only
 from etl.importing.nodes import collecting, give_up, refuse
 
@@ -35,12 +35,12 @@ def _invalid_values(body: Node, draft: Writer) -> None:
             columns.append(draft.peek(name, pointer))
     if len(columns) < len(places):
         give_up()
-    parts = [found for column in columns if (found := invalid(column, draft)) != NEVER]
+    parts = {column.name: found for column in columns if (found := invalid(column, draft)) != NEVER}
     if not parts:
         draft.note("No row is invalid by the schema.")
         return
-    draft.filter(negated(parts[0] if len(parts) == 1 else {"any": parts}))
-    draft.has_values(*(column.name for column in columns if column.may_be_null and invalid(column, draft) != NEVER))
+    draft.filter(negated({"any": list(parts.values())} if len(parts) > 1 else parts.popitem()[1]))
+    draft.has_values(*(column.name for column in columns if takes_no_missing(column.meta)))
 
 
 def _number_of_columns(_body: Node, draft: Writer) -> None:

@@ -221,15 +221,15 @@ def _function(kind: str, *types: str) -> Callable[[Node, Writer], None]:
         if function not in FUNCTIONS:
             refuse(body.place("mathFunction"), f"function {function:.60} has no counterpart here.")
         # Of a column of another type DataVec makes one of the function's own.
-        column = draft.read(name, body.place("columnName"), types=(kind, *types))
+        column = _rounded(draft, draft.read(name, body.place("columnName"), types=(kind, *types)))
         meta = column.meta if column.meta.type == kind else Meta(kind)
         draft.replace(name, draft.function(function.lower(), column.ours, name), kind="float64", meta=meta)
 
     return write
 
 
-_READABLE = ("Double", "Float", "Integer", "Boolean")
-"""Types that every normalizer takes as doubles, exactly."""
+_NUMBERS = ("Double", "Float", "Integer", "Boolean", "Long")
+"""Types that are read as doubles."""
 
 
 def _standardize(body: Node, draft: Writer) -> None:
@@ -286,9 +286,16 @@ def _put_zero_for_nan(draft: Writer, column: Column, result: str, *, meta: Meta)
     draft.replace(column.name, result, kind="float64", meta=meta)
 
 
+def _rounded(draft: Writer, column: Column) -> Column:
+    """A column that is read as double."""
+    if column.meta.type == "Long":
+        draft.note("A row whose long is beyond ±2^53, which Java rounds, is set aside here.")
+    return column
+
+
 def _normalized(body: Node, draft: Writer) -> tuple[Column, str]:
     name = body.text("columnName")
-    return draft.read(name, body.place("columnName"), types=_READABLE), name
+    return _rounded(draft, draft.read(name, body.place("columnName"), types=_NUMBERS)), name
 
 
 def _finite(body: Node, key: str) -> float:
@@ -298,11 +305,9 @@ def _finite(body: Node, key: str) -> float:
     return value
 
 
-_NUMBERS = ("Double", "Float", "Integer", "Boolean", "Long")
-
 TRANSFORMS: dict[str, Callable[[Node, Writer], None]] = {
     "DoubleColumnsMathOpTransform": _columns_math("Double", _NUMBERS),
-    "DoubleMathFunctionTransform": _function("Double", "Float", "Integer", "Boolean"),
+    "DoubleMathFunctionTransform": _function("Double", *_NUMBERS),
     "DoubleMathOpTransform": _math("Double", Node.as_number),
     "FloatColumnsMathOpTransform": _columns_math("Float", ("Float",)),
     "FloatMathFunctionTransform": _function("Float"),

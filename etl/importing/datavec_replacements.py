@@ -32,6 +32,9 @@ _WIDER = {
 """Pairs of types of which the first holds each value of the second as the same number or text."""
 
 
+_HANDED_ON = "DataVec hands a missing one on, which behind a step cannot be told from NaN."
+
+
 def writable(node: Node, kind: str) -> Lit:
     """A value of DataVec's as a literal of a column of a type."""
     name, body = identify(node)
@@ -91,8 +94,7 @@ def _put(body: Node, draft: Writer, value: Lit | Column) -> None:
     column = draft.peek(name, pointer) if treats_missing else draft.take(name, pointer)
     is_handed_on = column.may_be_null and not treats_missing
     if is_handed_on and column.kind in {"float64", "float32"}:
-        # A missing value and NaN are told apart in fields, and not behind a step.
-        draft.need_values(column)
+        draft.need_values(column, _HANDED_ON)
         is_handed_on = False
     _choose(draft, column, holds, values=(value, column))
     if is_handed_on:
@@ -140,7 +142,9 @@ def _copy(body: Node, draft: Writer) -> None:
     found = draft.find(source, body.place("sourceColumn")).meta.type
     if found != column.meta.type and (column.meta.type, found) not in _WIDER:
         refuse(body.place("sourceColumn"), f"{source!r:.80} is {found}, whose values are none of {column.meta.type}.")
-    _put(body, draft, draft.read(source, body.place("sourceColumn")))
+    copied = draft.take(source, body.place("sourceColumn"))
+    draft.need_values(copied, _HANDED_ON)
+    _put(body, draft, copied)
 
 
 def _replace_empty_integer(body: Node, draft: Writer) -> None:

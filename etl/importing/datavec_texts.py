@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from etl.importing.datavec_conditions import negated
+from etl.importing.datavec_conditions import check_pattern, negated
 from etl.importing.datavec_conversions import as_text
 from etl.importing.datavec_schema import Meta, only
 from etl.importing.draft import Column
@@ -106,6 +106,9 @@ def _replacement(regex: str, node: Node) -> tuple[str, str, bool]:
         by = replacement(node.as_text(), found.groups)
     except ValueError as error:
         refuse(node.pointer, f"the regex or its replacement {error}.")
+    check_pattern(found.pattern, node.pointer)
+    if len(by) > 1000:  # noqa: PLR2004  the most that regex_replace takes
+        refuse(node.pointer, "the replacement has more than 1000 characters.")
     if found.can_be_empty:
         refuse(node.pointer, "the regex can match nothing, which engines replace in different ways.")
     return found.pattern, by, found.has_end

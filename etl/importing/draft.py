@@ -156,7 +156,7 @@ class Draft:
         self.used.update({column.ours} & self._field_names)
         return column.ours if column.part is None else self._own(column).ours
 
-    def need_values(self, column: Column) -> None:
+    def need_values(self, column: Column, why: str = "DataVec fails there.") -> None:
         """Set rows aside where the column has no value."""
         if column.ours in self._field_names:
             self.used.add(column.ours)
@@ -167,7 +167,7 @@ class Draft:
             self.required.add(column.ours)
         elif column.ours not in self.required:
             self._guarded.add(column.ours)
-            self.guard({"not": {"is_null": column.ours}}, f"DataVec fails where {column.name!r:.80} has no value.")
+            self.guard({"not": {"is_null": column.ours}}, f"{column.name!r:.80} should have a value: {why}")
 
     def has_values(self, *names: str) -> None:
         """Of these columns no row is left that has no value."""
@@ -217,11 +217,11 @@ class Draft:
         """Set rows aside for which a condition is false."""
         identifier = f"{self._prefix}_guard_{len(self.guards)}"
         self.guards.append({"id": identifier, "row": condition, "severity": "quarantine", "doc": why})
-        self.note(f"{why} Such a row is set aside here.")
+        self.note(f"{why} Such a row is set aside here, unless a later filter leaves it out.")
 
     def fresh(self, base: str) -> str:
         """A name that no column of ours has had."""
-        base = base[:240]
+        base = base[:240] or "column"
         number, name = 1, base
         while name in self._names:
             number += 1

@@ -153,8 +153,8 @@ class Node(NamedTuple):
 
     def allow(self, keys: Collection[str]) -> None:
         """Refuse members of other names: DataVec reads past them, so that a misspelt one is 0 or null to it."""
-        for key in self.mapping():
-            if key not in keys:
+        for key, value in self.mapping().items():
+            if key not in keys and value is not None:
                 refuse(self.place(key), f'unknown key "{key:.{_SHOWN}}", which DataVec reads past.{nearest(key, keys)}')
 
 

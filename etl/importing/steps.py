@@ -118,7 +118,8 @@ class Writer(Draft):
             return column
         return self.step("replace", [column], base, params={"mapping": texts})
 
-    def texts_of(self, column: str, entries: list[tuple[int, str]], base: str) -> str:
-        """Texts for whole numbers."""
+    def texts_of(self, column: str, texts: dict[str, str], base: str) -> str:
+        """Texts by whole numbers in digits; a row whose number has none is set aside."""
         digits = self.cast(column, "string", base)
-        return self.renamed_texts(digits, {str(number): text for number, text in entries}, base)
+        self.codes(digits, tuple(texts), f"{base}_code")
+        return self.renamed_texts(digits, texts, base)

@@ -133,6 +133,7 @@ public final class MakeFixtures {
         fixtures.family("filters").filters();
         fixtures.family("reducers").reducers();
         fixtures.family("whole").whole();
+        fixtures.family("chains").chains();
         fixtures.family("unsupported").unsupported();
     }
 
@@ -564,7 +565,12 @@ public final class MakeFixtures {
         flags("condition_nan_float", one(ColumnType.Float), List.of(new NaNColumnCondition("x")), zip(FLOATS));
         flags("condition_infinite", one(ColumnType.Double), List.of(new InfiniteColumnCondition("x")), zip(DOUBLES));
         flags("condition_double_of_integer", one(ColumnType.Integer),
-            List.of(new DoubleColumnCondition("x", ConditionOp.LessThan, 2.5)), zip(INTEGERS));
+            List.of(new DoubleColumnCondition("x", ConditionOp.LessThan, 2.5),
+                new DoubleColumnCondition("x", ConditionOp.LessThan, Double.POSITIVE_INFINITY),
+                new DoubleColumnCondition("x", ConditionOp.GreaterOrEqual, Double.NEGATIVE_INFINITY),
+                new DoubleColumnCondition("x", ConditionOp.NotEqual, Double.NaN),
+                new DoubleColumnCondition("x", ConditionOp.InSet, setOf(Double.NaN, 7.0, -0.0)), new NaNColumnCondition("x"),
+                new InfiniteColumnCondition("x")), zip(INTEGERS));
         flags("condition_integer_of_double", one(ColumnType.Double),
             List.of(new IntegerColumnCondition("x", ConditionOp.Equal, 2)), zip(DOUBLES));
         Schema valid = new Schema.Builder().addColumnInteger("x", 0, 100).addColumnDouble("y", -1.0, 2.5)
@@ -647,6 +653,68 @@ public final class MakeFixtures {
             .transform(new StandardizeNormalizer("x", 0.3, 0.7)).categoricalToInteger("c").build();
         save("conditional_legacy", conditional, JsonMappers.getLegacyMapper().writeValueAsString(conditional),
             zip(DOUBLES, new Object[] {"A", "B"}));
+    }
+
+    private void chains() throws Exception {
+        Schema ranged = new Schema.Builder().addColumnInteger("x", 0, 100).addColumnDouble("y", -1.0, 2.5).build();
+        Object[][] rows = withNull(zip(INTEGERS, DOUBLES));
+        Object[][] swapped = Arrays.stream(withNull(zip(DOUBLES, INTEGERS)))
+            .map(row -> new Object[] {row[1], row[0]}).toArray(Object[][]::new);
+        save("missing_replaced_by_condition", new TransformProcess.Builder(ranged)
+            .conditionalReplaceValueTransform("x", new IntWritable(4), new InvalidValueColumnCondition("x"))
+            .integerMathOp("x", MathOp.Add, 5).build(), rows);
+        save("missing_double_replaced", new TransformProcess.Builder(ranged)
+            .conditionalReplaceValueTransform("y", new DoubleWritable(0.5), BooleanCondition.OR(
+                new InvalidValueColumnCondition("y"), new DoubleColumnCondition("y", ConditionOp.Equal, 1.0)))
+            .transform(new StandardizeNormalizer("y", 0.3, 0.7)).build(), swapped);
+        Condition small = new IntegerColumnCondition("x", ConditionOp.LessThan, 5);
+        Condition invalid = new InvalidValueColumnCondition("x");
+        flags("missing_not_reached", ranged, List.of(BooleanCondition.AND(BooleanCondition.NOT(invalid), small),
+            BooleanCondition.OR(invalid, small), BooleanCondition.NOT(BooleanCondition.OR(invalid, small))), rows);
+        flags("missing_reached", ranged, List.of(BooleanCondition.AND(invalid, small)), rows);
+        save("missing_examined_then_read", new TransformProcess.Builder(ranged).addConstantIntegerColumn("bad", 0)
+            .conditionalReplaceValueTransform("bad", new IntWritable(1), invalid)
+            .integerMathOp("x", MathOp.Modulus, 7).build(), rows);
+        Object[][] both = {{1, -0.5}, {null, -0.5}, {null, 0.5}, {2, null}, {null, null}};
+        save("missing_behind_filter", new TransformProcess.Builder(ranged)
+            .filter(new DoubleColumnCondition("y", ConditionOp.LessThan, 0.0)).integerMathOp("x", MathOp.Add, 1).build(), both);
+        save("missing_handed_on", new TransformProcess.Builder(ranged)
+            .conditionalReplaceValueTransform("x", new IntWritable(9), new DoubleColumnCondition("y", ConditionOp.LessThan, 0.0))
+            .build(), new Object[][] {{1, -0.5}, {null, -0.5}, {null, 0.5}, {2, 0.5}});
+        Schema mixed = new Schema.Builder().addColumnCategorical("c", "p", "q", "r").addColumnFloat("f").addColumnInteger("i")
+            .addColumnLong("n").addColumnTime("t", DateTimeZone.UTC).addColumnString("s").addColumnDouble("d").build();
+        Object[][] many = zip(new Object[] {"r", "p", "q"}, FLOATS, new Object[] {0, 1, 2, -1, 50}, new Object[] {5L, -7L, 0L, 4503599627370497L},
+            INSTANTS, TEXTS, DOUBLES);
+        save("codes_in_arithmetic", new TransformProcess.Builder(mixed).categoricalToInteger("c")
+            .integerMathOp("c", MathOp.Multiply, 2).duplicateColumn("c", "c2").integerToOneHot("c", 0, 4)
+            .integerColumnsMathOp("sum", MathOp.Add, "c[4]", "c2", "i").renameColumn("c2", "c").build(), many);
+        save("parts_of_time_one_hot", new TransformProcess.Builder(mixed).transform(
+            new DeriveColumnsFromTimeTransform.Builder("t").addIntegerDerivedColumn("month", DateTimeFieldType.monthOfYear())
+                .addIntegerDerivedColumn("weekday", DateTimeFieldType.dayOfWeek()).build())
+            .integerToOneHot("weekday", 1, 7).integerMathOp("month", MathOp.Subtract, 1).convertToString("month")
+            .appendStringColumnTransform("month", "/12").removeColumns("weekday[3]", "t").build(), many);
+        save("longs_as_doubles", new TransformProcess.Builder(mixed).duplicateColumns(List.of("n"), List.of("root"))
+            .transform(new StandardizeNormalizer("n", 3.5, 0.7)).doubleMathFunction("root", MathFunction.SQRT).build(), many);
+        save("floats_as_doubles", new TransformProcess.Builder(mixed).floatMathOp("f", MathOp.Multiply, 0.1f)
+            .doubleColumnsMathOp("product", MathOp.Multiply, "f", "i", "d").doubleMathFunction("f", MathFunction.TANH)
+            .convertToInteger("d").build(), many);
+        save("texts_to_categories", new TransformProcess.Builder(mixed).transform(
+            new ChangeCaseStringTransform("s", ChangeCaseStringTransform.CaseType.UPPER))
+            .replaceStringTransform("s", Map.of("[^A-Z]+", "")).transform(new ReplaceEmptyStringTransform("s", "?"))
+            .transform(new MapAllStringsExceptListTransform("s", "other", List.of("A", "AB", "?")))
+            .stringToCategorical("s", List.of("?", "A", "AB", "other")).categoricalToOneHot("s").build(), many);
+        save("times_replaced", new TransformProcess.Builder(mixed).duplicateColumn("t", "u")
+            .conditionalReplaceValueTransform("t", new LongWritable(86400000L), new TimeColumnCondition("t", ConditionOp.LessThan, 0L))
+            .timeMathOp("t", MathOp.Add, 90, TimeUnit.MINUTES)
+            .conditionalReplaceValueTransformWithDefault("u", new LongWritable(1L), new LongWritable(-1L),
+                new TimeColumnCondition("u", ConditionOp.GreaterOrEqual, 951827228123L))
+            .convertToDouble("u").convertToString("t").build(), many);
+        save("copied_wider", new TransformProcess.Builder(mixed)
+            .conditionalCopyValueTransform("d", "i", new DoubleColumnCondition("d", ConditionOp.GreaterThan, 1.0))
+            .conditionalCopyValueTransform("s", "c", new StringColumnCondition("s", ConditionOp.Equal, ""))
+            .conditionalCopyValueTransform("n", "i", new LongColumnCondition("n", ConditionOp.LessThan, 0L)).build(), many);
+        flags("condition_double_of_long", one(ColumnType.Long), List.of(new DoubleColumnCondition("x", ConditionOp.LessThan, 7.5),
+            new DoubleColumnCondition("x", ConditionOp.Equal, 9007199254740992.0)), zip(LONGS));
     }
 
     private void unsupported() throws Exception {
