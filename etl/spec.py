@@ -33,6 +33,9 @@ __all__ = ["FORMAT", "Outputs", "Semantics", "Spec", "TensorOutput", "read_spec"
 
 FORMAT = "scorespec/1"
 
+_LONGEST = 16 * 2**20
+"""Characters of a spec; vocabularies of more than 1,000 entries lie beside it."""
+
 
 class Semantics(Strict):
     """The frozen meaning of all ops. There is one profile; a spec names it so that a later one cannot change it."""
@@ -153,6 +156,9 @@ def read_spec(text: str, name: str, *, fitted: bool = True, artifacts: ReadArtif
     Raises:
         SpecError: with every problem, one a line, by file, line, column and JSON pointer.
     """
+    if len(text) > _LONGEST:
+        message = f"{name}: has {len(text):,} characters, and a spec at most {_LONGEST:,}. Large state lies beside it."
+        raise SpecError(f"{message} [E-SIZE]")
     try:
         source = Source.read(text, name)
     except ValueError as error:
@@ -199,6 +205,7 @@ def trace(spec: Spec) -> tuple[list[tuple[str, Schema]], list[Problem]]:
     written = set(spec.input.of_training.columns())
     schemas = [("input", dict(schema))]
     problems: list[Problem] = []
+    makers = {name: step.id for step in (*spec.relational, *spec.steps) for name in step.outputs if name not in schema}
     seen: set[str] = set()
     for section, steps in (("relational", spec.relational), ("steps", spec.steps)):
         for index, step in enumerate(steps):
@@ -207,17 +214,25 @@ def trace(spec: Spec) -> tuple[list[tuple[str, Schema]], list[Problem]]:
                 problems.append(Problem(f"{pointer}/id", f"id {step.id!r} is used by an earlier step.", "E-DUP-OUTPUT"))
             seen.add(step.id)
             problems.extend(_unlabelled(step, pointer, labels))
-            problems.extend(_advance(step, pointer, schema, written=written))
+            problems.extend(_advance(step, pointer, schema, written=written, makers=makers))
             schemas.append((step.id, dict(schema)))
+            for name in step.outputs:
+                makers.pop(name, None)
     problems.extend(table_problems(spec.relational, [name for field in spec.input.fields for name in field.flags]))
     problems.extend(spec.outputs.problems(schema, fitted=spec.is_fitted))
     problems.extend(expectation_problems(spec.expectations, schema, spec.steps))
     return schemas, problems
 
 
-def _advance(step: Step, pointer: str, schema: Schema, *, written: set[str]) -> list[Problem]:
+def _advance(
+    step: Step, pointer: str, schema: Schema, *, written: set[str], makers: Mapping[str, str]
+) -> list[Problem]:
     """Bring the schema behind the step; unknown types become float64 so that later steps are still checked."""
-    problems = [*_unread(step, pointer, schema), *_miscounted(step, pointer), *_rewritten(step, pointer, written)]
+    problems = [
+        *_unread(step, pointer, schema, makers=makers),
+        *_miscounted(step, pointer),
+        *_rewritten(step, pointer, written),
+    ]
     types: tuple[ColumnType, ...] = ()
     if not problems:
         try:
@@ -232,14 +247,19 @@ def _advance(step: Step, pointer: str, schema: Schema, *, written: set[str]) -> 
     return problems
 
 
-def _unread(step: Step, pointer: str, schema: Schema) -> list[Problem]:
+def _unread(step: Step, pointer: str, schema: Schema, *, makers: Mapping[str, str]) -> list[Problem]:
+    """Columns that are read and not there; one that only a later step makes would need a cycle, or another order."""
     problems = []
     for position, name in enumerate(step.reads):
         if name not in schema:
             # What a step reads begins with its inputs; the columns of a condition follow.
             place = f"{pointer}/in/{position}" if position < len(step.inputs) else f"{pointer}/params"
-            message = f"column {name!r} is not there at step {step.id!r}.{nearest(name, schema)}"
-            problems.append(Problem(place, message, "E-NO-COLUMN"))
+            message, code = f"column {name!r} is not there at step {step.id!r}.{nearest(name, schema)}", "E-NO-COLUMN"
+            if name in makers:
+                by = "itself" if makers[name] == step.id else f"the later step {makers[name]!r}"
+                message = f"column {name!r}, which step {step.id!r} reads, is made by {by}; steps run in their order."
+                code = "E-CYCLE"
+            problems.append(Problem(place, message, code))
     return problems
 
 

@@ -383,3 +383,24 @@ def test_any_text_is_refused(text):
     for name in ("spec.json", "spec.yaml"):
         with pytest.raises(SpecError):
             read_spec(text, name)
+
+
+def test_a_step_cannot_read_what_comes_later():
+    """A column that only a later step makes, or the step itself, is named with the step that makes it."""
+    steps = [
+        {**CLIP, "id": "a", "in": ["q"], "out": ["p"]},
+        {**CLIP, "id": "b", "in": ["p"], "out": ["q"]},
+        {**CLIP, "id": "c", "in": ["r"], "out": ["r"]},
+    ]
+    found = {pointer: message for _, _, pointer, message in problems(document([X], steps))}
+    assert (
+        found["/steps/0/in/0"]
+        == "column 'q', which step 'a' reads, is made by the later step 'b'; steps run in their order."
+    )
+    assert found["/steps/2/in/0"] == "column 'r', which step 'c' reads, is made by itself; steps run in their order."
+
+
+def test_a_spec_that_is_too_long_is_not_parsed():
+    """A text of more than 16 million characters is refused before it is read."""
+    with pytest.raises(SpecError, match=r"^spec\.json: has 16,777,217 characters, and a spec at most 16,777,216\."):
+        read_spec("{" + " " * 2**24, "spec.json")
