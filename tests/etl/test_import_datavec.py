@@ -465,3 +465,33 @@ def test_a_field_that_nothing_needs_is_not_read():
     assert [mapped.became for mapped in report if mapped.source.endswith(("MetaData b", "MetaData d"))] == [
         "nothing: no action and no output needs it"
     ] * 2
+
+
+@pytest.mark.parametrize(
+    ("regex", "by"),
+    [
+        *((regex, "_") for regex in (r"a(?=b)", r"(?<!a)b", r"(a)\1", "a++", "a*+", "(?i)a", "(?<n>a)", r"\bword\b")),
+        *(
+            (regex, "_")
+            for regex in (r"\p{L}+", "[a[b]]", "[a&&b]", "a{1001}", "(a|b*)+", "(a", "a)", "[a", "a\\", "*a")
+        ),
+        *((regex, "_") for regex in ("a**", r"\Qa.b\E", r"\x{110000}", r"\uD800", "a*", "x?", "|a", "^", "$", "a|")),
+        *(("(a)b", by) for by in ("$2", "$", "${n}", "\\", "$x")),
+    ],
+)
+def test_a_regex_that_re2_may_read_otherwise_is_refused(regex, by):
+    """What RE2 lacks, or reads or replaces in another way than Java, is refused at the regex's place."""
+    document = json.loads(Example("replace_string_lookahead").text)
+    document["actionList"][0]["transform"]["map"] = {regex: by}
+    with pytest.raises(SpecError, match=r"x\.json:1:[0-9]+: /actionList/0/transform/map/.*E-UNSUPPORTED-IMPORT"):
+        import_datavec(json.dumps(document), "x.json")
+
+
+@pytest.mark.parametrize(
+    "form", ["yy-MM-dd", "EEE yyyy", "yyyy-MM-dd 'at", "HH:mm", "yyyy yyyy", "dd yyyy", "yyyy h", "QQQ yyyy"]
+)
+def test_a_format_of_times_without_counterpart_is_refused(form):
+    """A format with letters or parts that have no counterpart is refused at its place."""
+    text = Example("string_to_time_0").text.replace("YYYY-MM-dd HH:mm:ss", form)
+    with pytest.raises(SpecError, match=r"/actionList/0/transform/timeFormat: the format .*E-UNSUPPORTED-IMPORT"):
+        import_datavec(text, "x.json")
