@@ -16,7 +16,7 @@ from etl.tensors import matrix_of
 from etl.types import ColumnType, canonical, one_chunk
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     import pyarrow as pa
 
@@ -44,13 +44,17 @@ def arrivals(spec: Spec) -> Schema:
     return {**made, REJECTED: _TEXT} if rejects else made
 
 
-def check_entry(spec: Spec, schema: pa.Schema, where: str, *, contract: Contract | None = None) -> None:
+def check_entry(
+    spec: Spec, schema: pa.Schema, where: str, *, others: Iterable[str] = (), contract: Contract | None = None
+) -> None:
     """Refuse a file or table that lacks a column or has one of another type; by the spec's contract, or another.
+
+    `others` are columns that it may have although the contract says that there are no others.
 
     Raises:
         ContractError: with every violation.
     """
-    (contract or spec.input).check_schema(schema, where, arrivals(spec))
+    (contract or spec.input).check_schema(schema, where, [*others, *arrivals(spec)])
     _need_arrivals(spec, schema.names, where)
 
 

@@ -31,7 +31,7 @@ from etl.entry import read
 from etl.errors import ContractError
 from etl.frame import Frame, once
 from etl.ops.dedupe import Dedupe
-from etl.ops.groups import sort_keys
+from etl.ops.groups import group_codes, sort_keys
 from etl.ops.lookup import LookupJoin
 from etl.ops.relations import on_table
 from etl.ops.tables import TableStep
@@ -40,7 +40,7 @@ from etl.transforming import as_table
 from etl.types import kernels, one_chunk
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
     import numpy.typing as npt
 
@@ -49,7 +49,7 @@ if TYPE_CHECKING:
     from etl.spec import Spec
     from etl.types import Schema
 
-__all__ = ["Counts", "Prepared", "TablePart", "check_new_names", "prepare"]
+__all__ = ["Counts", "Prepared", "TablePart", "check_new_names", "prepare", "used_references"]
 
 
 class Counts(NamedTuple):
@@ -109,6 +109,17 @@ def check_new_names(spec: Spec, names: Iterable[str], where: str) -> None:
             raise ContractError(message)
 
 
+def used_references(spec: Spec, references: Mapping[str, pa.Table], *, of_table: bool) -> dict[str, pa.Table]:
+    """Of each reference table that is joined on the table, or else in the worker, the columns that are used."""
+    part = on_table(spec.relational)
+    wanted: dict[str, dict[str, None]] = {}
+    for index, step in enumerate(spec.relational):
+        if isinstance(step, LookupJoin) and (index < part) == of_table:
+            columns = (*step.params.keys, *step.params.columns)
+            wanted.setdefault(step.params.reference, {}).update(dict.fromkeys(column.name for column in columns))
+    return {name: references[name].select(list(columns)) for name, columns in wanted.items()}
+
+
 class TablePart:
     """The relational steps of a spec that run on the table, bound to their reference tables."""
 
@@ -138,6 +149,10 @@ class TablePart:
             table = self._step(table, step, index)
             left_out["deduplicated" if isinstance(step, Dedupe) else "filtered"] += before - table.num_rows
         return table, left_out
+
+    def group_codes(self, table: pa.Table, keys: Sequence[str], index: int) -> Integers:
+        """A number for each row that is equal for rows of one group, −1 for one that is in none, as a step sees it."""
+        return group_codes(self._frame(table, keys, self._schemas[index], nan_is_value=frozenset()), keys)
 
     def _step(self, table: pa.Table, step: AnyRelationalStep, index: int) -> pa.Table:
         pointer, schema = f"/relational/{index}", self._schemas[index]

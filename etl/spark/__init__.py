@@ -6,6 +6,7 @@ nothing else of `etl` imports it.
 
 from __future__ import annotations
 
-from etl.spark.transform import transform
+from etl.spark.preparing import prepare
+from etl.spark.transforming import transform
 
-__all__ = ["transform"]
+__all__ = ["prepare", "transform"]

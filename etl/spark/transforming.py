@@ -4,7 +4,8 @@ What comes out beside the columns handed through is one column a tensor, by the 
 where the tensor's shape is [-1], else an array of the row's values in row-major order. Types are the tensor's own, but
 for those that Spark has not: float16 comes as float, uint8 as smallint.
 
-Rows that a filter leaves out are not there. A row that a rule rejects is never dropped: it fails the query
+Relational steps that run on the whole table come first, by `etl.spark.prepare`. Rows that a filter leaves out are not
+there. A row that a rule rejects is never dropped: it fails the query
 (`on_rejected="fail"`), or stays with null in every tensor and its reason in the column `rejection`, a struct of `code`,
 `pointer`, `column` and `message` which is null for all other rows (`on_rejected="keep"`). To drop such rows, count them
 by `rejection`, then filter by it.
@@ -18,11 +19,13 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 import numpy as np
 import pyarrow as pa
 
+from etl.arrivals import arrivals, check_entry
 from etl.errors import SpecError, TransformError
-from etl.ops.lookup import LookupJoin
 from etl.pipeline import Pipeline
 from etl.problems import nearest
+from etl.relational import used_references
 from etl.spark.batches import map_batches
+from etl.spark.preparing import WHERE, prepare
 from etl.spark.schema import arrow_schema, arrow_type, as_declared
 from etl.types import one_chunk
 
@@ -42,9 +45,6 @@ __all__ = ["OnRejected", "transform"]
 
 OnRejected = Literal["fail", "keep"]
 """What happens to a row that a rule of the spec rejects."""
-
-WHERE = "the DataFrame"
-"""How errors call what is transformed."""
 
 REJECTION = "rejection"
 """The column that says why a row has no features."""
@@ -87,29 +87,20 @@ def transform(
     if on_rejected not in {"fail", "keep"}:
         message = f"on_rejected is 'fail' or 'keep', found {on_rejected!r:.40}"
         raise ValueError(message)
-    pipeline = Pipeline(spec, references or {})
-    spec.input.check_schema(arrow_schema(df.schema), WHERE)
+    Pipeline(spec, references or {})
     names = tuple(spec.outputs.passthrough if passthrough is None else passthrough)
+    df = prepare(df, spec, references, others=names)
+    check_entry(spec, arrow_schema(df.schema), WHERE, others=names)
     work = _Work(
         spec=spec,
-        references=_joined(pipeline.spec, references or {}),
+        references=used_references(spec, references or {}, of_table=False),
         passthrough=names,
         on_rejected=on_rejected,
         declared=_declared(df, spec, names, on_rejected=on_rejected),
     )
     carried = [name for name in names if name in df.columns]
-    read = list(dict.fromkeys([*(field.name for field in spec.input.fields), *carried]))
+    read = list(dict.fromkeys([*(field.name for field in spec.input.fields), *arrivals(spec), *carried]))
     return map_batches(df, read, functools.partial(_run, work=work), declared=work.declared)
-
-
-def _joined(spec: Spec, references: Mapping[str, pa.Table]) -> dict[str, pa.Table]:
-    """Of each reference table that the spec joins, the columns that it takes."""
-    wanted: dict[str, dict[str, None]] = {}
-    for step in spec.relational:
-        if isinstance(step, LookupJoin):
-            columns = (*step.params.keys, *step.params.columns)
-            wanted.setdefault(step.params.reference, {}).update(dict.fromkeys(column.name for column in columns))
-    return {name: references[name].select(list(columns)) for name, columns in wanted.items()}
 
 
 def _declared(df: DataFrame, spec: Spec, names: tuple[str, ...], *, on_rejected: OnRejected) -> pa.Schema:
@@ -154,7 +145,6 @@ def _run(batches: Iterable[pa.RecordBatch], *, work: _Work) -> Iterator[pa.Recor
     """Runs on a worker."""
     pipeline = Pipeline(work.spec, work.references)
     for batch in batches:
-        work.spec.input.check_schema(batch.schema, WHERE)
         frame = pipeline.contract(batch, WHERE)
         features = pipeline.transform(frame)
         if features.rejections and work.on_rejected == "fail":

@@ -1,0 +1,204 @@
+"""`prepare`: the relational steps of a spec that run on the whole table, carried out in Spark.
+
+Spark brings the rows of a group together (a shuffle by the keys, sorted within partitions, so that it spills to disk
+where it must); each group is then worked on by the code that `etl.relational.prepare` runs in memory. So the two give
+the same rows to the bit, and neither the session's time zone nor its ANSI mode can change one. Steps with the same keys
+share a shuffle. A task holds the groups that it works on in memory, at least one whole group; rows with a missing key
+are in no group, and held in no number.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+
+from etl.arrivals import REJECTED
+from etl.errors import ContractError
+from etl.ops.relations import on_table
+from etl.ops.tables import TableStep
+from etl.relational import TablePart, check_new_names, used_references
+from etl.spark.batches import map_batches
+from etl.spark.schema import arrow_schema, arrow_type, as_declared, column
+from etl.types import one_chunk
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+    from pyspark.sql import DataFrame
+
+    from etl.spec import Spec
+
+__all__ = ["LEFT_OUT", "marked", "prepare"]
+
+WHERE = "the DataFrame"
+"""How errors call what is prepared."""
+
+LEFT_OUT = "__batchscore_left_out"
+"""The column that says of a row that is left out by what: it is there to be counted, and all else in it is null."""
+
+_ROWS = 1 << 17
+"""Rows that a task gathers before it works on the groups that are complete."""
+
+
+def prepare(
+    df: DataFrame, spec: Spec, references: Mapping[str, pa.Table] | None = None, *, others: Sequence[str] = ()
+) -> DataFrame:
+    """The DataFrame behind the relational steps that run on the table: its columns, then those that the steps made.
+
+    Lazy, as Spark is. What the steps mean, and how it goes on, is said at `etl.relational`. A spec without such steps
+    gives the DataFrame back. `others` are columns that it may have although the contract says that there are no others.
+
+    Raises:
+        SpecError: the spec is inconsistent, or a reference is not given.
+        ContractError: the DataFrame lacks a column, has one of another type, one that a step makes, or one of a type
+            that cannot go through; or a reference table is not as the spec declares it.
+    """
+    if not on_table(spec.relational):
+        return df
+    made = marked(df, spec, references, others=others)
+    return made.filter(column(LEFT_OUT).isNull()).drop(LEFT_OUT)
+
+
+def marked(
+    df: DataFrame, spec: Spec, references: Mapping[str, pa.Table] | None = None, *, others: Sequence[str] = ()
+) -> DataFrame:
+    """As `prepare`, with a row that holds nothing but `LEFT_OUT` (`filtered` or `deduplicated`) for each row left out.
+
+    Errors are those of `prepare`.
+    """
+    part = TablePart(spec, references or {})
+    spec.input.check_schema(arrow_schema(df.schema), WHERE, [*others, *(label.name for label in spec.input.labels)])
+    check_new_names(spec, df.columns, WHERE)
+    declared = _declared(df)
+    tables = used_references(spec, references or {}, of_table=True)
+    for stage in _stages(spec):
+        declared = _behind(part, stage, declared)
+        work = _Work(spec, tables, stage, declared)
+        rows = df if stage.keys is None else _together(df, stage.keys)
+        df = map_batches(rows, df.columns, functools.partial(_run, work=work), declared=declared)
+    return df
+
+
+class _Stage(NamedTuple):
+    """Steps that run between two shuffles."""
+
+    keys: tuple[str, ...] | None
+    """Columns by which rows must be together; None where they need not be."""
+    steps: range
+    """By their index among the relational steps."""
+
+
+class _Work(NamedTuple):
+    """What a task is told."""
+
+    spec: Spec
+    references: dict[str, pa.Table]
+    stage: _Stage
+    declared: pa.Schema
+    """Of the batches that it gives."""
+
+
+def _stages(spec: Spec) -> list[_Stage]:
+    """Steps with the same keys together, and with them those that look at no other row."""
+    stages: list[_Stage] = []
+    keys: tuple[str, ...] | None = None
+    made: set[str] = set()
+    first = 0
+    for index, step in enumerate(spec.relational[: on_table(spec.relational)]):
+        if isinstance(step, TableStep):
+            wanted = tuple(sorted(set(step.keys)))
+            # Rows cannot be brought together by what is made only behind the shuffle.
+            if (keys is not None and keys != wanted) or not made.isdisjoint(wanted):
+                stages.append(_Stage(keys, range(first, index)))
+                first, made = index, set()
+            keys = wanted
+        made.update(step.outputs)
+    return [*stages, _Stage(keys, range(first, on_table(spec.relational)))]
+
+
+def _together(df: DataFrame, keys: Sequence[str]) -> DataFrame:
+    """The rows of a group in one partition, and there one behind the other.
+
+    As plain strings: a collation would let other texts come between.
+    """
+    from pyspark.sql.types import StringType  # noqa: PLC0415  only who has a DataFrame needs Spark
+
+    kinds = {name: df.schema[name].dataType for name in keys}
+    by = [column(name).cast("string") if isinstance(kinds[name], StringType) else column(name) for name in keys]
+    return df.repartition(*by).sortWithinPartitions(*by)
+
+
+def _declared(df: DataFrame) -> pa.Schema:
+    """The columns as a task hands them on.
+
+    Raises:
+        ContractError: one has a type that Arrow batches do not carry.
+    """
+    fields = []
+    for field in df.schema.fields:
+        kind = arrow_type(field.dataType)
+        if kind is None:
+            found = f"column {field.name!r} is {field.dataType.simpleString()}"
+            message = f"{WHERE}: {found}, which cannot go through relational steps. Leave it out, or cast it."
+            raise ContractError(message)
+        fields.append(pa.field(field.name, kind))
+    return pa.schema(fields)
+
+
+def _behind(part: TablePart, stage: _Stage, schema: pa.Schema) -> pa.Schema:
+    """The schema behind a stage: what its steps made, and at the first stage what the steps say of rows."""
+    made = [name for index in stage.steps for name in part.spec.relational[index].outputs]
+    fields = [*schema, *(pa.field(name, part.arrivals[name].arrow) for name in made)]
+    names = {field.name for field in fields}
+    if REJECTED in part.arrivals and REJECTED not in names:
+        fields.append(pa.field(REJECTED, pa.string()))
+    if LEFT_OUT not in names:
+        fields.append(pa.field(LEFT_OUT, pa.string()))
+    return pa.schema(fields)
+
+
+def _run(batches: Iterable[pa.RecordBatch], *, work: _Work) -> Iterator[pa.RecordBatch]:
+    """Runs on a worker: gathers batches until groups are complete."""
+    part = TablePart(work.spec, work.references)
+    waiting: list[pa.Table] = []
+    wanted = _ROWS
+    for batch in batches:
+        waiting.append(pa.Table.from_batches([batch]))
+        if sum(table.num_rows for table in waiting) >= wanted:
+            table = pa.concat_tables(waiting)
+            complete = _complete(part, work.stage, table)
+            # A group that is larger than what was gathered: gather twice as much, so as not to look at it too often.
+            wanted = _ROWS if complete else 2 * table.num_rows
+            waiting = [table.slice(complete)]
+            if complete:
+                yield from _worked(part, work, table.slice(0, complete))
+    if any(table.num_rows for table in waiting):
+        yield from _worked(part, work, pa.concat_tables(waiting))
+
+
+def _complete(part: TablePart, stage: _Stage, table: pa.Table) -> int:
+    """How many rows come before the last group, of which more may follow. Rows of no group need not wait."""
+    if stage.keys is None:
+        return int(table.num_rows)
+    codes = part.group_codes(table, stage.keys, stage.steps[0])
+    others = np.flatnonzero((codes != codes[-1]) | (codes < 0))
+    return int(others[-1]) + 1 if others.size else 0
+
+
+def _worked(part: TablePart, work: _Work, table: pa.Table) -> Iterator[pa.RecordBatch]:
+    """Whole groups behind the stage's steps; with a row of nulls for each row that is left out."""
+    gone = pa.nulls(0, pa.string())
+    if LEFT_OUT in table.column_names:
+        reasons = one_chunk(table.column(LEFT_OUT))
+        table, gone = table.filter(reasons.is_null()).drop_columns([LEFT_OUT]), reasons.drop_null()
+    made, left_out = part.run(table, work.stage.steps)
+    marks = pa.concat_arrays([gone, *(pa.array([why] * count, pa.string()) for why, count in left_out.items())])
+    columns = {name: one_chunk(made.column(name)) for name in made.column_names}
+    columns[LEFT_OUT] = pa.nulls(made.num_rows, pa.string())
+    yield as_declared(columns, work.declared)
+    if len(marks):
+        empty = {field.name: pa.nulls(len(marks), field.type) for field in work.declared}
+        yield as_declared({**empty, LEFT_OUT: marks}, work.declared)

@@ -1,0 +1,163 @@
+"""Relational steps in Spark give the rows that they give in memory, to the bit, whatever the session's settings."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from etl.arrivals import REJECTED
+from etl.errors import ContractError
+from etl.pipeline import Pipeline
+from etl.relational import Counts, TablePart, prepare
+from etl.spark import preparing as in_spark
+from etl.spark import transform
+from etl.spec import read_spec
+from tests.etl.nasty import bits, document
+from tests.etl.test_relational import FIELDS, LEAK, POINT, REFERENCE, look_up, rows_of, step_of, table_of
+from tests.spark.test_etl_spark import settings
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame, SparkSession
+
+STEPS = [
+    step_of("filter", [], [], keep={"not": {"cmp": ["n", "==", 0]}}),
+    look_up(on_no_match="reject"),
+    step_of("dedupe", [], [], keys=["k", "k2", "n"], **POINT),
+    step_of("window_lag", ["x", "s", "t"], ["x_1", "s_1", "t_1"], partition_by=["k"], offset=2, **POINT),
+    step_of(
+        "group_aggregate",
+        ["x", "x", "s"],
+        ["gs", "gd", "gl"],
+        keys=["region", "b"],
+        aggregates=["sum", "std", "last"],
+        order_by=["t"],
+        **LEAK,
+    ),
+    step_of(
+        "window_rolling",
+        ["x_1", "d"],
+        ["rm", "rc"],
+        partition_by=["k"],
+        aggregates=["mean", "count"],
+        window={"seconds": 9},
+        **POINT,
+    ),
+]
+SPEC = json.dumps(
+    document(
+        FIELDS,
+        [{"id": "c", "op": "clip", "in": ["rm"], "out": ["rc_c"], "params": {"upper": 1e6}}],
+        relational=[{**step, "id": f"r{n}"} for n, step in enumerate(STEPS)],
+        columns=["rc_c", "rc"],
+        dtype="float64",
+    )
+)
+REFERENCES = {"ref": REFERENCE.set_column(2, "limit", pa.array([9, 1]))}
+ROWS = 900
+
+
+@pytest.fixture(scope="module")
+def table() -> pa.Table:
+    """Rows of nasty values that Spark can hold, with a column of no contract."""
+    rows = [row for row in rows_of(21, ROWS) if row["d"] is None or row["d"].year >= 1900]
+    return table_of(rows).append_column("more", pa.array([[str(n)] for n in range(len(rows))]))
+
+
+@pytest.fixture(scope="module")
+def frame(spark: SparkSession, table: pa.Table, tmp_path_factory: pytest.TempPathFactory) -> DataFrame:
+    """The same rows as Spark reads them, in several partitions."""
+    folder = tmp_path_factory.mktemp("rows")
+    for part in range(3):
+        pq.write_table(table.slice(part * 130, 130), folder / f"{part}.parquet")
+    return spark.read.parquet(str(folder))
+
+
+def by_id(table: pa.Table) -> dict[int, str]:
+    """Each row as text that tells its bits, by its id; instants in UTC."""
+    columns = {}
+    for name in table.column_names:
+        column = table.column(name).combine_chunks()
+        if pa.types.is_timestamp(column.type):
+            column = column.cast(pa.int64())
+        values = column.to_pylist()
+        if pa.types.is_floating(column.type):
+            values = bits(np.array([np.nan if value is None else value for value in values]))
+        columns[name] = values
+    rows = [{name: values[n] for name, values in columns.items()} for n in range(table.num_rows)]
+    return {row["id"]: repr(row) for row in rows}
+
+
+@pytest.mark.parametrize(("zone", "ansi"), [("UTC", "true"), ("America/New_York", "false")])
+def test_spark_prepares_the_rows_that_memory_does(
+    spark: SparkSession, frame: DataFrame, table: pa.Table, zone: str, ansi: str
+) -> None:
+    """Filter, join, dedupe, lag, aggregate and window over three sets of keys give the same rows to the bit in Spark
+    as in memory, in any session time zone and ANSI mode, and leave out as many."""  # noqa: D205, D209  one sentence
+    spec = read_spec(SPEC, "spec")
+    wanted, counts = prepare(table, spec, REFERENCES)
+    with settings(spark, zone=zone, ansi=ansi):
+        found = in_spark.marked(frame, spec, REFERENCES).toArrow()
+    left_out = found.column(in_spark.LEFT_OUT)
+    kept = found.filter(left_out.is_null()).drop_columns([in_spark.LEFT_OUT])
+    assert sorted(kept.schema.names) == sorted(wanted.schema.names)
+    assert by_id(kept.select(wanted.schema.names)) == by_id(wanted)
+    reasons = left_out.drop_null().to_pylist()
+    found_counts = Counts(found.num_rows, reasons.count("filtered"), reasons.count("deduplicated"))
+    assert found_counts == counts
+    assert counts.filtered > 10
+    assert counts.deduplicated > 10
+    assert 10 < kept.column(REJECTED).null_count < kept.num_rows - 10
+
+
+def test_a_transform_prepares_first(frame: DataFrame, table: pa.Table) -> None:
+    """Over a spec with steps on the table, transform gives the features of the prepared table; rejected rows stay, and
+    those that were left out are gone."""  # noqa: D205, D209  one sentence
+    spec = read_spec(SPEC, "spec")
+    made = prepare(table, spec, REFERENCES).table
+    pipeline = Pipeline(spec, {})
+    features = pipeline.transform(pipeline.contract(made, "table"))
+    ids = made.column("id").to_pylist()
+    kept = range(len(ids)) if features.kept is None else features.kept
+    wanted = dict(zip((ids[row] for row in kept), bits(features.tensors["x"]), strict=True))
+    rows = transform(frame, spec, REFERENCES, passthrough=["id", "more"], on_rejected="keep").collect()
+    assert sorted(row["id"] for row in rows) == sorted(ids)
+    found = {row["id"]: bits(np.array(row["x"])) for row in rows if row["rejection"] is None}
+    assert found == wanted
+    assert {row["rejection"]["code"] for row in rows if row["rejection"]} >= {"NO_MATCH"}
+    more = dict(zip(table.column("id").to_pylist(), table.column("more").to_pylist(), strict=True))
+    assert all(row["more"] == more[row["id"]] for row in rows)
+
+
+def test_what_cannot_go_through_is_refused(spark: SparkSession, frame: DataFrame) -> None:
+    """A column of a type that batches do not carry, and one that a step makes, are refused by the driver."""
+    spec = read_spec(SPEC, "spec")
+    with pytest.raises(ContractError, match="column 'wait' is interval day to second, which cannot go through"):
+        in_spark.prepare(frame.selectExpr("*", "make_dt_interval(1) as wait"), spec, REFERENCES)
+    with pytest.raises(ContractError, match="the DataFrame: has a column 'X_1', which the spec's steps make"):
+        in_spark.prepare(frame.selectExpr("*", "1 as X_1"), spec, REFERENCES)
+    plain = spec.model_copy(update={"relational": ()})
+    assert in_spark.prepare(frame, plain) is frame
+
+
+@pytest.mark.parametrize("gathered", [1, 7, 50])
+def test_groups_are_whole_wherever_batches_end(table: pa.Table, gathered: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A task that gathers few rows at a time works on whole groups all the same, be a group larger than that or not."""
+    monkeypatch.setattr(in_spark, "_ROWS", gathered)
+    spec = read_spec(SPEC, "spec")
+    schema, rows = table.schema, table
+    for stage in in_spark._stages(spec):
+        part = TablePart(spec, REFERENCES)
+        schema = in_spark._behind(part, stage, schema)
+        if stage.keys is not None:
+            rows = rows.sort_by([(key, "ascending") for key in stage.keys])
+        work = in_spark._Work(spec, REFERENCES, stage, schema)
+        rows = pa.Table.from_batches(in_spark._run(rows.to_batches(max_chunksize=11), work=work), schema)
+    assert len(in_spark._stages(spec)) == 4
+    kept = rows.filter(rows.column(in_spark.LEFT_OUT).is_null())
+    wanted = prepare(table, spec, REFERENCES).table
+    assert by_id(kept.select(wanted.schema.names)) == by_id(wanted)
