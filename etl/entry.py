@@ -217,10 +217,10 @@ def _misfitting_lengths(column: ArrowArray, field: InputField) -> Iterator[Viola
     if sizes["min"] >= sure and sizes["max"] <= most:
         return
     lengths = kernels.utf8_length(column) if is_text else kernels.list_value_length(column)
-    # A null breaks no rule.
+    # A null breaks no rule: `least` is within them.
     numbers = lengths.fill_null(least).to_numpy()
     yield Violation(numbers < least, "WRONG_LENGTH", "min_length", f"has fewer than {least} {what}")
-    yield Violation(_present(column, numbers > most), "TOO_LONG", "max_length", f"has more than {most} {what}")
+    yield Violation(numbers > most, "TOO_LONG", "max_length", f"has more than {most} {what}")
 
 
 def _beyond(column: ArrowArray, valid: Range) -> Iterator[tuple[npt.NDArray[np.bool_], float, str]]:

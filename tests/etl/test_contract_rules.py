@@ -349,7 +349,7 @@ def by_contract(
     ]
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(a_batch(), st.integers(0, 12))
 def test_every_rule_means_what_it_says_row_by_row(batch: Any, cut: int) -> None:
     """Random contracts keep, change, flag and reject what a row-by-row reading does, however the batch is cut."""
@@ -489,6 +489,8 @@ def test_lengths_count_code_points_and_elements() -> None:
         ("WRONG_LENGTH", "min_length", "x has fewer than 2 characters"),
         ("TOO_LONG", "max_length", "x has more than 4 characters"),
     }
+    wide = applied("string", pa.array(["😀", "漢字", "abc"]), min_length=3)
+    assert wide.rejected.tolist() == [True, True, False]
     frame = applied("list<int64>", pa.array([[], [1], [None, 2], None, [1, 2, 3]]), min_length=1, max_length=2)
     assert [(r.rows.tolist(), r.code, r.message) for r in frame.rejections] == [
         ([0], "WRONG_LENGTH", "x has fewer than 1 elements"),
