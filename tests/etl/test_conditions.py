@@ -60,7 +60,7 @@ WRITTEN = {
     "timestamp": [
         *("1970-01-01", "2000-02-29T06:07:08Z", "2000-02-29 06:07:08", "2000-02-29T06:07", "2000-02-29T07:07:08+01:00"),
         *("1969-12-31T23:59:59.999999Z", "2021-01-01T05:30:00+05:30", "0001-01-01T00:00:00-14:59"),
-        *("9999-12-31T23:59:59.9999999Z", "1899-12-31T12:30:00.000001"),
+        *("9999-12-31T23:59:59.9999999Z", "1899-12-31T12:30:00.000001", "1900-02-28 23:59:59.000001Z"),
     ],
 }
 
@@ -475,16 +475,31 @@ def test_deep_nesting_is_refused_as_a_fault():
         read_spec(text, "spec.json")
 
 
+ZONES = [UTC, timezone(timedelta(hours=14)), timezone(-timedelta(hours=9, minutes=30))]
+
+
 @settings(max_examples=50, deadline=None)
-@given(
-    st.datetimes(
-        timezones=st.sampled_from([UTC, timezone(timedelta(hours=14)), timezone(-timedelta(hours=9, minutes=30))])
-    )
-)
-def test_a_literal_is_the_instant_that_it_names(when):
+@given(st.datetimes(timezones=st.sampled_from(ZONES)), st.sampled_from(["auto", "milliseconds", "seconds", "minutes"]))
+def test_a_literal_is_the_instant_that_it_names(when, precision):
     """An instant written in any zone equals the same instant in UTC and no other, to the microsecond."""
-    micros = (when - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1)
+    text = when.isoformat(timespec=precision)
+    micros = (datetime.fromisoformat(text) - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1)
     column = pa.array([micros - 1, micros, micros + 1, None], pa.int64()).view(pa.timestamp("us", "UTC"))
     frame = Frame(4, {"t": column})
-    assert holds(frame, {"cmp": ["t", "==", when.isoformat()]}) == [False, True, False, False]
-    assert holds(frame, {"cmp": ["t", "<", when.isoformat()]}) == [True, False, False, False]
+    assert holds(frame, {"cmp": ["t", "==", text]}) == [False, True, False, False]
+    assert holds(frame, {"cmp": ["t", "<", text]}) == [True, False, False, False]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("", "2024", "2024-02", "20240229", "2024-W09-4", "2024-060", "2024-02-30", "0000-01-01", "2024-02-29T"),
+        *("2024-02-29T24:00", "2024-02-29T23:60", "2024-02-29T23:59:60", "2024-02-29T23", "2024-02-29T23:59:58."),
+        *("2024-02-29T23:59+0200", "2024-02-29T23:59+15:00", "2024-02-29T23:59z", " 2024-02-29", "2024-02-29\n"),
+        *("\uff12024-02-29", "2024-02-29Z", "2024-02-29t23:59", "10000-01-01"),
+    ],
+)
+def test_other_forms_are_no_instants(text):
+    """Forms of ISO 8601 that `cast` does not read, and times that no day has, are no values of a timestamp."""
+    (problem,) = CONDITION.validate_python({"cmp": ["t", "<", text]}).problems({"t": ColumnType("timestamp")})
+    assert "is no value of that type, such as 2024-02-29T23:59:58Z" in problem
