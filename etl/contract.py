@@ -38,7 +38,10 @@ class InputField(Strict):
     """One input column and its rules."""
 
     name: Name
-    type: TypeName
+    type: TypeName = Field(
+        description="What a value is. Files may hold it in any type of Arrow whose values it has, or that are checked "
+        "one by one: dictionaries, large lists, unsigned integers; decimals as the nearest float64, or as int64."
+    )
     nullable: bool = Field(default=True, description="Whether a missing value is legal.")
     role: Literal["feature", "id", "event_time"] = "feature"
     units: str | None = Field(default=None, description="What the numbers count, for the reader of the spec.")

@@ -76,7 +76,7 @@ class ContractError(EtlError):
 
 
 class TransformError(EtlError):
-    """A step of the spec cannot be applied to a value, and the spec says `fail`."""
+    """A step of the spec cannot be applied to a value, or a row breaks an expectation, and the spec says `fail`."""
 
 
 class StorageError(EtlError):

@@ -101,6 +101,7 @@ def _unknown(share: OovShare, steps: Sequence[RowStep], frame: Frame, *, kept: n
         ids = column if kept.all() else column[kept]
     padding = None if maker is None else maker.padding_id(name)
     unknown = None if maker is None else maker.unknown_ids(name)
-    counted = np.ones(ids.shape, dtype=bool) if padding is None else ids != padding
-    hits = 0 if unknown is None else np.count_nonzero(counted & (ids >= unknown.start) & (ids < unknown.stop))
-    return Tally(hits=int(hits), rows=int(np.count_nonzero(counted)))
+    # No step has an id that is both.
+    hits = 0 if unknown is None else np.count_nonzero((ids >= unknown.start) & (ids < unknown.stop))
+    padded = 0 if padding is None else int(np.count_nonzero(ids == padding))
+    return Tally(hits=int(hits), rows=ids.size - padded)
