@@ -16,6 +16,7 @@ from pydantic import BeforeValidator, FiniteFloat
 
 from etl.frame import EXACT_INTEGERS
 from etl.ops.instants import days_of, micros_of
+from etl.ops.time import DAY_MICROSECONDS, integers_of
 from etl.types import INTEGER_BOUNDS, SCALARS, ColumnType, kernels
 
 if TYPE_CHECKING:
@@ -38,7 +39,6 @@ __all__ = [
     "positions",
     "scalar_of",
     "value_misfit",
-    "whole_numbers",
 ]
 
 Operator = Literal["<", "<=", "==", "!=", ">=", ">"]
@@ -60,8 +60,6 @@ _KERNELS = {
     ">": kernels.greater,
 }
 _MIRRORED = {"<": ">", "<=": ">=", "==": "==", "!=": "!=", ">=": "<=", ">": "<"}
-_DAY = 86_400_000_000
-"""Microseconds."""
 
 
 def _is_literal(value: Any) -> Any:
@@ -188,15 +186,6 @@ def compare_columns(frame: Frame, left: str, operator: str, *, right: str) -> np
     return order.holds(operator) & ~frame.missing(left) & ~frame.missing(right)
 
 
-def whole_numbers(column: ArrowArray) -> npt.NDArray[np.int64]:
-    """A bool, integer, date or timestamp column as int64 (days, µs since 1970), 0 where it is null."""
-    if pa.types.is_boolean(column.type):
-        column = column.cast(pa.int8())
-    elif not pa.types.is_integer(column.type):
-        column = column.view(pa.int32() if column.type.bit_width == 32 else pa.int64())  # noqa: PLR2004  bits
-    return np.asarray(column.fill_null(0).to_numpy()).astype(np.int64, copy=False)
-
-
 class _Order(NamedTuple):
     """How the values of two columns lie, row by row; neither is true where one is NaN."""
 
@@ -235,11 +224,11 @@ def _order_of_numbers(left: npt.NDArray[Any], right: npt.NDArray[Any]) -> _Order
 
 def _clock(frame: Frame, name: str) -> tuple[npt.NDArray[np.int64], Any]:
     """Day since 1970 and µs of the day."""
-    values = whole_numbers(frame.arrow(name))
+    values = integers_of(frame.arrow(name))
     if frame.kind(name) == "date":
         return values, np.int64(0)
-    days = values // _DAY
-    return days, values - days * _DAY
+    days = values // DAY_MICROSECONDS
+    return days, values - days * DAY_MICROSECONDS
 
 
 def _order_of_instants(left: tuple[Any, Any], right: tuple[Any, Any]) -> _Order:
@@ -257,7 +246,9 @@ def _numbers(frame: Frame, name: str) -> npt.NDArray[Any]:
     column = frame[name]
     if isinstance(column, np.ndarray):
         return column if column.dtype.kind == "i" else frame.float64(name)
-    return frame.float64(name) if pa.types.is_floating(column.type) else whole_numbers(column)
+    if pa.types.is_floating(column.type):
+        return frame.float64(name)
+    return integers_of(column.cast(pa.int8()).cast(pa.int64()) if pa.types.is_boolean(column.type) else column)
 
 
 def _instant(kind: str, text: str) -> int | None:
