@@ -162,11 +162,6 @@ class Frame:
         if fresh.any():
             self.filtered = fresh if self.filtered is None else self.filtered | fresh
 
-    def drop(self, name: str) -> None:
-        """Forget a column that no later step reads."""
-        del self._columns[name]
-        self._float64.pop(name, None)
-
     def reject(
         self, rows: npt.NDArray[np.bool_], *, code: RejectionCode, pointer: str, column: str, message: str
     ) -> None:

@@ -51,14 +51,14 @@ def golden_rows(spec: Spec, batch: pa.RecordBatch, frame: Frame) -> tuple[Golden
     joined = [name for step in spec.relational for name in step.outputs]
     given.update({name: plain_values(_taken(frame[name], rows)) for name in joined})
     if not pii:
-        return tuple(_rows(given, {name: _taken(frame[name], rows) for name in _made(spec, frame)}))
+        return tuple(_rows(given, {name: _taken(frame[name], rows) for name in _made(spec)}))
     # What the steps make of the rows is another thing without the personal data.
     again = frame_of(spec, [GoldenRow.model_validate({"in": row, "out": {}}) for row in _by_row(given)])
     for index, step in enumerate(spec.steps):
         step.run(again, f"/steps/{index}")
     kept = np.flatnonzero(~again.gone)
     given = {name: [values[row] for row in kept] for name, values in given.items()}
-    return tuple(_rows(given, {name: _taken(again[name], kept) for name in _made(spec, again)}))
+    return tuple(_rows(given, {name: _taken(again[name], kept) for name in _made(spec)}))
 
 
 def replay(spec: Spec) -> None:
@@ -115,9 +115,9 @@ def _chosen(raw: dict[str, ArrowArray], kept: np.ndarray) -> np.ndarray:
     return kept[sorted(list(chosen)[:MOST_ROWS])]
 
 
-def _made(spec: Spec, frame: Frame) -> list[str]:
-    """Columns that the row steps made and that no step dropped."""
-    return [name for step in spec.steps for name in step.outputs if name in frame]
+def _made(spec: Spec) -> list[str]:
+    """Columns that the row steps make."""
+    return [name for step in spec.steps for name in step.outputs]
 
 
 def _taken(column: Column, rows: np.ndarray) -> Column:
@@ -160,9 +160,9 @@ def frame_of(spec: Spec, rows: Iterable[GoldenRow]) -> Frame:
 
 
 def _first_difference(found: Column, name: str, rows: tuple[GoldenRow, ...], *, allowed: int) -> int | None:
-    """The first row that has another value in a column. A column that a later step drops is in no golden row."""
+    """The first row that has another value in a column, or none."""
     for number, (value, row) in enumerate(zip(_written(found), rows, strict=True)):
-        if name in row.made and not _same(value, row.made[name], allowed):
+        if name not in row.made or not _same(value, row.made[name], allowed):
             return number
     return None
 

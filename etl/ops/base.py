@@ -131,11 +131,13 @@ class RowStep(Step):
         return None
 
     def run(self, frame: Frame, pointer: str) -> None:
-        """Write the step's columns into the frame, and forget those that it drops."""
+        """Write the step's columns into the frame.
+
+        Those that it drops stay in the frame, where no step of a checked spec can read them: a fit learns behind the
+        last step, from columns that a step before this one reads.
+        """
         for name, column in zip(self.outputs, self.apply(frame, pointer), strict=True):
             frame[name] = column
-        for name in self.dropped:
-            frame.drop(name)
 
 
 class Accumulator(ABC, Generic[StateT_co]):

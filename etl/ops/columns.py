@@ -58,13 +58,6 @@ class _Forgetting(RowStep):
         """All that it reads."""
         return self.inputs
 
-    def run(self, frame: Frame, pointer: str) -> None:
-        """Write the step's columns, and leave the old ones where no step of a checked spec can read them: a fit learns
-        behind the last step, from columns that a step before this one reads.
-        """  # noqa: D205  one sentence
-        for name, column in zip(self.outputs, self.apply(frame, pointer), strict=True):
-            frame[name] = column
-
 
 class Rename(_Forgetting):
     """The same columns, each under the name that stands in its place in `out`; no later step, tensor or passthrough can
