@@ -17,9 +17,12 @@ from etl.ops.functions import FunctionStep
 from etl.ops.hashing import HashingStep
 from etl.ops.lists import ListStep
 from etl.ops.missing import MissingStep
+from etl.ops.regexes import RegexStep
 from etl.ops.scaling import ScalingStep
+from etl.ops.strings import StringStep
 from etl.ops.target import TargetEncode
 from etl.ops.time import TimeStep
+from etl.ops.tokens import TokenStep
 
 if TYPE_CHECKING:
     from etl.ops.base import RowStep
@@ -38,9 +41,12 @@ AnyRowStep = Annotated[
     | HashingStep
     | ListStep
     | MissingStep
+    | RegexStep
     | ScalingStep
+    | StringStep
     | TargetEncode
-    | TimeStep,
+    | TimeStep
+    | TokenStep,
     Field(discriminator="op"),
 ]
 """Any step that maps the rows of a batch one by one."""
