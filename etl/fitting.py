@@ -110,15 +110,20 @@ RunPass: TypeAlias = Callable[[Pass], Learned]
 
 
 def fit(recipe: Spec, data: Any, references: Mapping[str, pa.Table] | None = None, *, workers: int = 1) -> Spec:
-    """The recipe with what its steps learn from data, which may be anything that `pieces_of` takes.
+    """The recipe with what its steps learn from data: anything that `pieces_of` takes, or a Spark DataFrame.
 
     `workers` threads learn pieces side by side; the result is the same to the byte for any number of them. Where the
-    recipe has relational steps that run on the whole table, all data is held in memory for them.
+    recipe has relational steps that run on the whole table, all data is held in memory for them. A DataFrame is learned
+    from by `etl.spark.fit`, in Spark tasks.
 
     Raises:
         TypeError: the data is of no kind that is known.
         SpecError, ContractError, TransformError: as `fit_by` says.
     """
+    if type(data).__module__.startswith("pyspark.sql."):
+        from etl.spark.fitting import fit as fit_in_spark  # noqa: PLC0415  a worker needs no Spark
+
+        return fit_in_spark(data, recipe, references)
     if on_table(recipe.relational):
         batches = [batch for piece in pieces_of(data) for batch in piece.batches()]
         data = prepare(pa.Table.from_batches(batches), recipe, references).table

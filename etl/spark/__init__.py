@@ -6,7 +6,8 @@ nothing else of `etl` imports it.
 
 from __future__ import annotations
 
+from etl.spark.fitting import fit
 from etl.spark.preparing import prepare
 from etl.spark.transforming import transform
 
-__all__ = ["prepare", "transform"]
+__all__ = ["fit", "prepare", "transform"]

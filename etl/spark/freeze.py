@@ -17,13 +17,15 @@ if TYPE_CHECKING:
 
     from pyspark.sql import SparkSession
 
-__all__ = ["cause_of", "freeze"]
+__all__ = ["cause_of", "freeze", "storing"]
 
 _SETTINGS = {
     # INT96, the default of older releases, cannot hold the year 9999 once it is read as nanoseconds.
     "spark.sql.parquet.outputTimestampType": "TIMESTAMP_MICROS",
     # The hour of an instant, and the instant that a text names, must not depend on where the driver stands.
     "spark.sql.session.timeZone": "UTC",
+    # Dates before 1900 are what they are; Spark 3.5 would refuse to write them.
+    "spark.sql.parquet.datetimeRebaseModeInWrite": "CORRECTED",
 }
 
 _BY_PY4J = "An error occurred while calling "
@@ -36,19 +38,31 @@ def freeze(spark: SparkSession, *, table: str | None, sql: str | None, folder: s
         InputMissing: Spark cannot resolve the table or query.
         ReadError: Spark cannot give or write its rows. Either message has Spark's own cause.
     """
-    from py4j.protocol import Py4JError  # noqa: PLC0415  only jobs over tables need Spark
-    from pyspark.errors import AnalysisException, ParseException, PySparkException  # noqa: PLC0415
-
     what = f"table {table!r}" if table is not None else "the query of `input.sql`"
+    with storing(spark, what, folder) as uri:
+        rows = spark.table(table) if table is not None else spark.sql(sql or "")
+        rows = rows if limit is None else rows.limit(limit)
+        rows.write.mode("errorifexists").parquet(uri)
+
+
+@contextlib.contextmanager
+def storing(spark: SparkSession, what: str, folder: str) -> Generator[str]:
+    """The settings under which rows are stored, the folder as Spark is to be told it, and Spark's failures as ours.
+
+    Raises:
+        InputMissing: Spark cannot resolve what it is to store.
+        ReadError: Spark cannot give or write its rows. Either message has Spark's own cause.
+    """
+    from py4j.protocol import Py4JError  # noqa: PLC0415  only jobs over tables need Spark
+    from pyspark.errors import AnalysisException, ParseException, PySparkException  # noqa: PLC0415  as above
+
     # Without a scheme Spark would write to the file system that the cluster has for its default.
     uri = folder if "://" in folder else f"file://{folder}"
     with _set(spark, _SETTINGS), _unlogged():
         try:
-            rows = spark.table(table) if table is not None else spark.sql(sql or "")
-            rows = rows if limit is None else rows.limit(limit)
-            rows.write.mode("errorifexists").parquet(uri)
+            yield uri
         except (AnalysisException, ParseException) as error:
-            # Spark Connect resolves a query when it is executed, so this may come from either line.
+            # Spark Connect resolves a query when it is executed, so this may come from any line.
             message = f"{what} cannot be opened by Spark: {cause_of(str(error))}."
             raise InputMissing(message) from error
         except (PySparkException, Py4JError) as error:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
+from collections import Counter
 from datetime import UTC, datetime
+from fractions import Fraction
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
@@ -13,8 +16,11 @@ import pyarrow.parquet as pq
 import pytest
 from pyspark.errors import PySparkException
 
-from etl.errors import ContractError, EtlError, SpecError, TransformError
-from etl.spark import transform
+import etl
+from etl.errors import ContractError, EtlError, InputMissing, SpecError, TransformError
+from etl.fitting import Piece
+from etl.fitting import fit as fit_here
+from etl.spark import fit, transform
 from etl.spark.batches import check_code
 from etl.spark.freeze import cause_of
 from etl.spark.schema import arrow_schema, as_declared, spark_schema
@@ -23,8 +29,11 @@ from tests.etl.nasty import FLOATS, INSTANTS, NAN, TEXTS, bits, same_floats
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from pyspark.sql import DataFrame, SparkSession
+
+    from etl.spec import Spec
 
 ROWS = 120
 SPEC: dict[str, Any] = {
@@ -229,3 +238,114 @@ def test_a_worker_with_other_code_refuses_to_work() -> None:
     """A task whose code is not the driver's says both digests."""
     with pytest.raises(EtlError, match="the driver runs 0123456789abcdef"):
         check_code("0123456789abcdef")
+
+
+STEPS = [
+    {"id": "z", "op": "standardize", "in": ["x"], "out": ["x_z"]},
+    {"id": "m", "op": "impute", "in": ["x"], "out": ["x_i"], "params": {"strategy": "median"}},
+    {"id": "b", "op": "standardize", "in": ["x_i"], "out": ["x_iz"]},
+    {"id": "s", "op": "string_index", "in": ["s"], "out": ["s_id"]},
+]
+RECIPE = {
+    "format": "scorespec/1",
+    "spec_id": "fit",
+    "input": {
+        "fields": [
+            {"name": "x", "type": "float64"},
+            {"name": "s", "type": "string", "on_missing": "reject"},
+            {"name": "k", "type": "int64"},
+        ]
+    },
+    "steps": STEPS,
+    "outputs": {"tensors": [{"tensor": "x", "from": ["x_z", "x_i", "x_iz"]}]},
+}
+FIT_ROWS = 90_000
+
+
+@pytest.fixture(scope="module")
+def training(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> tuple[DataFrame, pa.Table]:
+    """More different numbers than one pass can tell the median of, in two files of several row groups."""
+    rng = np.random.default_rng(8)
+    x = rng.normal(size=FIT_ROWS) * 10.0 ** rng.integers(-300, 300, FIT_ROWS)
+    words = np.array(["a", "b", "ß", "c"])[rng.integers(0, 4, FIT_ROWS)]
+    table = pa.table(
+        {
+            "x": pa.array(x, mask=rng.random(FIT_ROWS) < 0.1),
+            "s": pa.array(words, mask=rng.random(FIT_ROWS) < 0.1),
+            "k": rng.integers(0, 100, FIT_ROWS),
+            "unread": pa.array([None] * FIT_ROWS, pa.binary()),
+        }
+    )
+    folder = tmp_path_factory.mktemp("training")
+    for part in range(2):
+        pq.write_table(table.slice(part * 30_000, 30_000 + part * 30_000), folder / f"{part}.parquet")
+    return spark.read.parquet(str(folder)), table
+
+
+def state(spec: Spec, step: str) -> dict[str, Any]:
+    """The state of a step as JSON has it."""
+    return next(part["state"] for part in spec.plain()["steps"] if part["id"] == step)
+
+
+def test_a_fit_in_spark_tasks_is_the_fit_of_one_machine(training: tuple[DataFrame, pa.Table], tmp_path: Path) -> None:
+    """A DataFrame gives the state that numpy computes, by several passes of Spark tasks, and the frozen files give the
+    same spec to the byte on one machine with one thread and with eight."""  # noqa: D205, D209  one sentence
+    df, table = training
+    recipe = read_spec(json.dumps(RECIPE), "recipe", fitted=False)
+    fitted = fit(df, recipe, scratch=str(tmp_path))
+    rows = table.filter(table.column("s").is_valid())
+    values = np.sort(rows.column("x").drop_null().to_numpy())
+    assert state(fitted, "m") == {"value": values[(len(values) - 1) // 2], "n": len(values)}
+    fractions = [Fraction(value) for value in values.tolist()]
+    assert state(fitted, "z")["mean"] == float(sum(fractions) / len(fractions))
+    counts = Counter(rows.column("s").to_pylist()).most_common()
+    assert list(zip(state(fitted, "s")["vocab"], state(fitted, "s")["counts"], strict=True)) == counts
+    assert fitted.provenance is not None
+    assert (fitted.provenance.rows, fitted.provenance.rejected) == (FIT_ROWS, FIT_ROWS - rows.num_rows)
+    assert fitted.provenance.passes >= 3
+    (folder,) = tmp_path.iterdir()
+    assert [path.name for path in folder.iterdir()] == ["rows"], "partial states are gone"
+    pieces = [
+        Piece(f"{path} {group}", functools.partial(read_group, path, group))
+        for path in sorted((folder / "rows").glob("*.parquet"))
+        for group in range(pq.ParquetFile(path).num_row_groups)
+    ]
+    assert len(pieces) > 1
+    for workers in (1, 8):
+        assert fit_here(recipe, pieces, workers=workers).to_bytes() == fitted.to_bytes()
+
+
+def read_group(path: Path, group: int) -> list[pa.RecordBatch]:
+    """The batches of a row group."""
+    return pq.ParquetFile(path).read_row_group(group).combine_chunks().to_batches()
+
+
+def test_the_fit_of_a_dataframe_runs_its_relational_steps_first(training: tuple[DataFrame, pa.Table]) -> None:
+    """`etl.fit` takes a DataFrame, and what a step learns of a group's mean is what it learns of it in memory."""
+    df, table = training
+    group = {
+        "id": "g",
+        "op": "group_aggregate",
+        "in": ["x"],
+        "out": ["x_k"],
+        "params": {"keys": ["k"], "aggregates": ["max"], "leak": "acknowledged"},
+    }
+    step = {"id": "r", "op": "minmax", "in": ["x_k"], "out": ["x_kz"]}
+    outputs = {"tensors": [{"tensor": "x", "from": ["x_kz"]}]}
+    document = {**RECIPE, "relational": [group], "steps": [step], "outputs": outputs}
+    recipe = read_spec(json.dumps(document), "recipe", fitted=False)
+    fitted, wanted = (etl.fit(recipe, data) for data in (df, table))
+    assert state(fitted, "r") == state(wanted, "r")
+    assert fitted.reference == wanted.reference
+    assert fitted.golden
+
+
+def test_the_error_of_a_task_is_the_error_of_the_fit(training: tuple[DataFrame, pa.Table]) -> None:
+    """What the data breaks on a worker is raised by the driver under its own class, and a DataFrame that lacks a column
+    before any task."""  # noqa: D205, D209  one sentence
+    fields = [{"name": "s", "type": "string", "on_missing": "fail"}, *RECIPE["input"]["fields"][::2]]  # type: ignore[index]
+    recipe = read_spec(json.dumps({**RECIPE, "input": {"fields": fields}}), "recipe", fitted=False)
+    with pytest.raises(ContractError, match=r"row group 0: column 's' has no value in \d+ rows of the batch"):
+        fit(training[0], recipe)
+    with pytest.raises(InputMissing, match="UNRESOLVED_COLUMN"):
+        fit(training[0].drop("x"), recipe)

@@ -1,0 +1,227 @@
+"""`fit`: learn the state of a recipe's steps from a Spark DataFrame, in Spark tasks.
+
+The DataFrame is frozen as Parquet first, because each pass must see the same rows, and the files are pinned. A task
+then learns some row groups that stand beside each other, writes its partial states beside the frozen rows, as data
+(`etl.partials.transport`), and returns counts alone. The driver merges the states in the order of (file, row group).
+Sums and all else are exact, so the same files give the same spec to the byte as `etl.fit` does on one machine.
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import shutil
+import tempfile
+import uuid
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import pyarrow as pa
+
+import etl.errors
+from etl.arrivals import arrivals
+from etl.code import digest_of_packages
+from etl.errors import BatchscoreError, EtlError, ReadError, SpecError
+from etl.fitting import Learned, Pass, Piece, fit_by, learn_piece, with_golden
+from etl.partials.transport import dump, load
+from etl.pipeline import index_references
+from etl.read import open_parquet
+from etl.relational import used_references
+from etl.spark.batches import check_code
+from etl.spark.freeze import cause_of, storing
+from etl.spark.preparing import prepare
+from etl.spark.schema import column
+from etl.storage import storage_for
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+    from pyspark.sql import DataFrame, SparkSession
+
+    from etl.spec import Spec
+    from etl.splits import InputFile
+
+__all__ = ["fit", "fit_files"]
+
+_ANSWER = "task int, rows bigint, rejected bigint, filtered bigint, kind string, message string"
+"""What a task says: how many rows it saw, or the class and text of its error."""
+
+
+def fit(
+    df: DataFrame, recipe: Spec, references: Mapping[str, pa.Table] | None = None, *, scratch: str | None = None
+) -> Spec:
+    """The recipe with what its steps learn from a DataFrame; relational steps that run on the table are run first.
+
+    `scratch` is a folder that the driver and all workers reach, in which a new one is made for the frozen rows; they
+    stay there, for they are what the spec was learned from. Without it, on one machine, a temporary folder is used and
+    removed.
+
+    Raises:
+        SpecError: the recipe is inconsistent, a reference or `scratch` is not given, or a step finds nothing to learn.
+        ContractError: the DataFrame or a reference table is not as the recipe declares it.
+        TransformError: a value breaks a step whose spec says `fail`.
+        InputMissing, ReadError: Spark cannot give or store the rows, or gave up on a task.
+    """
+    recipe.schemas()
+    spark = df.sparkSession
+    temporary = None
+    if scratch is None:
+        if not str(spark.conf.get("spark.master", "")).startswith("local"):
+            message = "a fit on a cluster needs scratch, a folder that the driver and all workers reach."
+            raise SpecError(message)
+        scratch = temporary = tempfile.mkdtemp(prefix="batchscore-fit-")
+    try:
+        _, folder = storage_for(f"{scratch.rstrip('/')}/fit-{uuid.uuid4().hex[:12]}")
+        names = [field.name for field in recipe.input.of_training.fields]
+        with storing(spark, "the DataFrame", f"{folder}/rows") as uri:
+            rows = prepare(df, recipe, references).select(*map(column, [*names, *arrivals(recipe)]))
+            rows.write.mode("errorifexists").parquet(uri)
+        storage, _ = storage_for(folder)
+        files = list(storage.list_files(f"{folder}/rows"))
+        return fit_files(spark, recipe, files, references=references, folder=folder)
+    finally:
+        if temporary is not None:
+            shutil.rmtree(temporary, ignore_errors=True)
+
+
+def fit_files(
+    spark: SparkSession,
+    recipe: Spec,
+    files: Sequence[InputFile],
+    *,
+    references: Mapping[str, pa.Table] | None = None,
+    folder: str,
+) -> Spec:
+    """As `fit`, from pinned files of rows that are prepared already; partial states pass through `folder`."""
+    tables = index_references(recipe, references or {})
+    names = (*(field.name for field in recipe.input.of_training.fields), *arrivals(recipe))
+    pieces = [_RowGroup(file, group) for file in files for group in range(_open(file).metadata.num_row_groups)]
+    work = _Work(
+        references=used_references(recipe, references or {}, of_table=False),
+        shares=_shares(pieces, _parallelism(spark)),
+        names=names,
+        folder=folder,
+        code=digest_of_packages("etl"),
+    )
+    fitted = fit_by(recipe, functools.partial(_run_pass, spark, work))
+    if fitted is recipe:
+        return recipe
+    first = next((batch for piece in pieces for batch in piece.batches(names) if batch.num_rows), None)
+    return fitted if first is None else with_golden(fitted, tables, first)
+
+
+class _RowGroup(NamedTuple):
+    """What is learned together."""
+
+    file: InputFile
+    number: int
+
+    def batches(self, names: Sequence[str]) -> list[pa.RecordBatch]:
+        """Its rows."""
+        group = _open(self.file).read_row_group(self.number, columns=list(names))
+        batches: list[pa.RecordBatch] = group.combine_chunks().to_batches()
+        return batches
+
+
+class _Work(NamedTuple):
+    """What every task of every pass is told."""
+
+    references: dict[str, pa.Table]
+    shares: list[list[_RowGroup]]
+    """The row groups of each task, in canonical order."""
+    names: tuple[str, ...]
+    folder: str
+    code: str
+
+
+def _open(file: InputFile) -> Any:
+    storage, _ = storage_for(file.path)
+    return open_parquet(storage, file)
+
+
+def _shares(pieces: Sequence[_RowGroup], tasks: int) -> list[list[_RowGroup]]:
+    """Neighbours together, as many for each task."""
+    tasks = max(1, min(tasks, len(pieces)))
+    borders = [len(pieces) * task // tasks for task in range(tasks + 1)]
+    return [list(pieces[begin:end]) for begin, end in itertools.pairwise(borders)]
+
+
+def _parallelism(spark: SparkSession) -> int:
+    """Tasks that run at once; over Spark Connect, which does not tell, as many as a shuffle has."""
+    from pyspark.errors import PySparkException  # noqa: PLC0415  only who has a session needs Spark
+
+    try:
+        return int(spark.sparkContext.defaultParallelism)
+    except (PySparkException, AttributeError):
+        return int(spark.conf.get("spark.sql.shuffle.partitions", "200") or 200)
+
+
+def _run_pass(spark: SparkSession, work: _Work, what: Pass) -> Learned:
+    """Every task's share, merged in canonical order.
+
+    Raises:
+        BatchscoreError: the first error of a task, which trying again would not mend.
+        ReadError: Spark gave up on a task.
+    """
+    from py4j.protocol import Py4JError  # noqa: PLC0415  as above
+    from pyspark.errors import PySparkException  # noqa: PLC0415  as above
+
+    name = uuid.uuid4().hex[:12]
+    count = len(work.shares)
+    task = functools.partial(_learn, work=work, what=what, name=name)
+    try:
+        answers = spark.range(0, count, 1, count).mapInArrow(task, _ANSWER).collect()
+    except (PySparkException, Py4JError) as error:
+        message = f"Spark gave up on a pass of the fit: {cause_of(str(error))}. The whole trace is in Spark's log."
+        raise ReadError(message) from error
+    total = Learned(what.templates)
+    storage, _ = storage_for(work.folder)
+    try:
+        for answer in sorted(answers, key=lambda answer: answer["task"]):
+            if answer["kind"] is not None:
+                raise _error(answer["kind"], answer["message"])
+            part = Learned(what.templates)
+            part.states = load(what.templates, storage.read_bytes(_states(work, name, answer["task"])) or b"")
+            part.rows, part.rejected, part.filtered = answer["rows"], answer["rejected"], answer["filtered"]
+            total.merge(part)
+    finally:
+        for number in range(count):
+            storage.delete(_states(work, name, number))
+    return total
+
+
+def _error(kind: str, message: str) -> EtlError:
+    """A task's error as the driver raises it."""
+    found = getattr(etl.errors, kind, EtlError)
+    error = found(message)
+    return error if isinstance(error, EtlError) else EtlError(message)
+
+
+def _states(work: _Work, name: str, task: int) -> str:
+    return f"{work.folder}/states-{name}-{task}"
+
+
+def _learn(batches: Iterable[pa.RecordBatch], *, work: _Work, what: Pass, name: str) -> Iterator[pa.RecordBatch]:
+    """Runs on a worker. Errors that a retry would repeat go back as data; any other one lets Spark retry the task."""
+    fields = [("task", pa.int32()), ("rows", pa.int64()), ("rejected", pa.int64()), ("filtered", pa.int64())]
+    schema = pa.schema([*fields, ("kind", pa.string()), ("message", pa.string())])
+    for batch in batches:
+        for task in batch.column("id").to_pylist():
+            answer: dict[str, Any] = {"task": task}
+            try:
+                check_code(work.code)
+                answer |= _learn_share(work, what, _states(work, name, task), task=task)
+            except BatchscoreError as error:
+                answer |= {"kind": type(error).__name__, "message": str(error)}
+            yield pa.RecordBatch.from_pylist([answer], schema=schema)
+
+
+def _learn_share(work: _Work, what: Pass, path: str, *, task: int) -> dict[str, int]:
+    """Learn a task's row groups and store what they teach; how many rows that were."""
+    tables = index_references(what.spec, work.references)
+    total = Learned(what.templates)
+    for group in work.shares[task]:
+        piece = Piece(f"{group.file.path} row group {group.number}", functools.partial(group.batches, work.names))
+        total.merge(learn_piece(what, tables, piece))
+    storage, _ = storage_for(path)
+    storage.replace(path, dump(total.states))
+    return {"rows": total.rows, "rejected": total.rejected, "filtered": total.filtered}
