@@ -21,8 +21,11 @@ from etl.ops.regexes import RegexStep
 from etl.ops.scaling import ScalingStep
 from etl.ops.strings import StringStep
 from etl.ops.target import TargetEncode
+from etl.ops.tfidf import TfIdf
 from etl.ops.time import TimeStep
+from etl.ops.token_ids import TokenIds
 from etl.ops.tokens import TokenStep
+from etl.ops.wordpiece import WordPiece
 
 if TYPE_CHECKING:
     from etl.ops.base import RowStep
@@ -45,8 +48,11 @@ AnyRowStep = Annotated[
     | ScalingStep
     | StringStep
     | TargetEncode
+    | TfIdf
     | TimeStep
-    | TokenStep,
+    | TokenIds
+    | TokenStep
+    | WordPiece,
     Field(discriminator="op"),
 ]
 """Any step that maps the rows of a batch one by one."""
