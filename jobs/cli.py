@@ -208,9 +208,12 @@ def fit(
     reference: Annotated[
         list[str] | None, typer.Option(metavar="NAME=URI", help="A reference table that the recipe joins. Repeatable.")
     ] = None,
-    out: Annotated[str, typer.Option(metavar="FILE", help="Where the fitted spec goes.")],
+    out: Annotated[str, typer.Option(metavar="FILE", help="Where the fitted spec goes; large state lies beside it.")],
+    workers: Annotated[
+        int, typer.Option(min=1, max=64, metavar="N", help="Threads that read row groups side by side.")
+    ] = 1,
 ) -> None:
-    """Learn what an ETL recipe's steps learn; writes the fitted spec."""
+    """Learn what an ETL recipe's steps learn; writes the fitted spec, the same bytes for any number of workers."""
     references = named_uris(reference)
     spec = read_spec_file(recipe)
     console = Console(stderr=True)
@@ -220,6 +223,7 @@ def fit(
             tuple(data),
             references,
             on_piece=lambda path: status.update(f"reading {path}"),
+            workers=workers,
         )
     written = write_spec_file(fitted, out)
     screen = _screen()
