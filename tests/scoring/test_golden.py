@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from etl.ulp import ulp_distance
 from etl.errors import ContractError
+from etl.ulp import ulp_distance
 from scoring.bundle import AuditedBundle, Tolerance, audit
 from scoring.create import create_bundle
 from scoring.errors import BundleError, GoldenError
