@@ -149,8 +149,11 @@ def rows(count: int = 400, seed: int = 0) -> pa.Table:
         return pa.array([values[place] for place in rng.integers(0, len(values), count)], kind)
 
     def lists(values: tuple[Any, ...], kind: pa.DataType) -> pa.Array:
-        made = [[values[place] for place in rng.integers(0, len(values), rng.integers(0, 7))] for _ in range(count)]
-        made[::17] = [None] * len(made[::17])
+        made: list[list[Any] | None] = [
+            [values[place] for place in rng.integers(0, len(values), rng.integers(0, 7))] for _ in range(count)
+        ]
+        for place in range(0, count, 17):
+            made[place] = None
         return pa.array(made, pa.list_(kind))
 
     magnitudes = np.exp(rng.uniform(-690, 690, count)) * rng.choice([-1, 1], count)

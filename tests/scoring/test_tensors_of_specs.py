@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnxruntime as ort
@@ -107,7 +107,7 @@ def test_several_inputs_of_any_rank_are_fed(tmp_path: Path) -> None:
     assert found["id"].to_pylist() == [row for row in range(400) if row != 3]
     assert sum(receipt.account.filtered.rows for receipt in receipts) == 1
     assert all(receipt.account.adds_up for receipt in receipts)
-    steps = {step.id: step for step in work.audited.spec.steps}
+    steps: dict[str, Any] = {step.id: step for step in work.audited.spec.steps}
     vocabulary = {word: 2 + n for n, word in enumerate(steps["ids"].state.vocab)}
     cities = {city: 3 + n for n, city in enumerate(steps["city"].state.vocab)}
     kept = [row for row in table.to_pylist() if row["id"] != 3]
