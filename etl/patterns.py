@@ -30,7 +30,13 @@ from etl.types import ArrowArray, kernels
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-__all__ = ["NonEmptyPattern", "Parsed", "Pattern", "matches", "parsed"]
+__all__ = ["PATTERN_RULES", "NonEmptyPattern", "Parsed", "Pattern", "matches", "parsed"]
+
+PATTERN_RULES = (
+    r"RE2, and in it what Java reads alike: explicit classes for `\d \s \w`, `\z` for `$`, `[^\n]` for `.`, or `(?s)` "
+    r"first; no other flags, no `\b`, `\p`, lookaround or backreferences"
+)
+"""What a pattern may have, for the description of a parameter."""
 
 _MOST_REPEATS = 1000
 """The most that RE2 allows."""

@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 
 from etl.ops.base import Params
 from etl.ops.strings import TextStep
-from etl.patterns import NonEmptyPattern, Pattern, parsed
+from etl.patterns import PATTERN_RULES, NonEmptyPattern, Pattern, parsed
 from etl.types import kernels
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ __all__ = ["RegexExtract", "RegexExtractParams", "RegexReplace", "RegexReplacePa
 class RegexReplaceParams(Params):
     """What is replaced, and by what."""
 
-    pattern: NonEmptyPattern = Field(description="RE2 pattern that cannot match the empty text.")
+    pattern: NonEmptyPattern = Field(description=f"{PATTERN_RULES}; it cannot match the empty text.")
     replacement: str = Field(
         max_length=1000, description="`\\1` to `\\9` are the match's groups, `\\0` the match, `\\\\` a backslash."
     )
@@ -61,7 +61,7 @@ class RegexReplace(TextStep):
 class RegexExtractParams(Params):
     """What is looked for, and which part of it is wanted."""
 
-    pattern: Pattern = Field(description="RE2 pattern.")
+    pattern: Pattern = Field(description=f"{PATTERN_RULES}.")
     group: int = Field(default=0, ge=0, description="Number of the group, from 1; 0 is the whole match.")
 
     @model_validator(mode="after")

@@ -232,9 +232,7 @@ class ParseNumberParams(Params):
         default=None,
         description="What may stand between groups of three digits before the fraction; nothing if not said.",
     )
-    on_error: OnError = Field(
-        default="reject", description="Missing, the row is quarantined, or the run fails; the same for any text."
-    )
+    on_error: OnError = Field(default="reject", description="Missing, the row is quarantined, or the run fails.")
 
     @field_validator("grouping")
     @classmethod

@@ -82,8 +82,10 @@ def first_of_each(lengths: npt.NDArray[np.int64], counts: npt.NDArray[np.int64])
 class TokenizeParams(Params):
     """Either what stands between tokens, or what a token is."""
 
-    split: NonEmptyPattern | None = Field(default=None, description="RE2 pattern of what stands between tokens.")
-    match: NonEmptyPattern | None = Field(default=None, description="RE2 pattern of a token.")
+    split: NonEmptyPattern | None = Field(
+        default=None, description="What stands between tokens: a pattern as in `regex_replace`."
+    )
+    match: NonEmptyPattern | None = Field(default=None, description="A token: a pattern as in `regex_replace`.")
     drop_empty: bool = Field(
         default=False, description="With `split`: whether the empty texts between two separators, or at an end, go."
     )

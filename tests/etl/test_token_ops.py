@@ -17,6 +17,7 @@ from pydantic import ValidationError
 from sklearn.feature_extraction.text import TfidfVectorizer
 
 from etl.ops import FAMILIES
+from etl.partials.transport import dump, load
 from etl.pipeline import Pipeline
 from etl.spec import read_spec
 from etl.types import ColumnType
@@ -311,7 +312,8 @@ def learned(op, lists, *, cuts=(), order=1, **params):
         parts[-1].update(frame_of(x=("list<string>", lists[start:stop])))
     total = step.accumulator().fresh()
     for part in parts[::order]:
-        total.merge(part)
+        # As it comes from a worker.
+        total.merge(load({"x": step.accumulator()}, dump({"x": part}))["x"])
     return total.finish()
 
 
