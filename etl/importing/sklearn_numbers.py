@@ -172,7 +172,7 @@ def _centred_and_scaled(value: Value, leaf: Leaf, *, centre: Any, scale: Any) ->
     """(x - centre) / scale; of a sparse array scikit-learn takes x * (1 / scale)."""
     if centre is not None:
         value = leaf.computed(value, "sub", centre)
-    if False:
+    if scale is not None and leaf.is_given_sparse:
         return leaf.computed(value, "mul", 1 / scale)
     return value if scale is None else leaf.computed(value, "div", scale)
 
