@@ -102,7 +102,9 @@ def _imputed(leaf: Leaf, value: Value, filler: Any) -> Value:
         ours = leaf.draft.step("impute", [leaf.labels(value)], f"{value.name}_impute", params=params)
         return value._replace(ours=ours, is_present=True)
     if value.dtype != MIXED:
-        filler = leaf.estimator._fill_dtype.type(filler).item()  # noqa: SLF001  transform goes by it too
+        # As transform does, which makes 2 of 2.5 where it was fitted to integers.
+        fit_dtype = getattr(leaf.estimator, "_fill_dtype", leaf.estimator._fit_dtype)  # noqa: SLF001  as above
+        filler = fit_dtype.type(filler).item()
     filler = leaf.finite(filler, value)
     found = leaf.made(value, "impute", params={"strategy": "constant", "value": filler})
     return found._replace(is_rounded=True, is_finite=value.is_finite, is_present=True)

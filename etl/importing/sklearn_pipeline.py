@@ -120,11 +120,22 @@ def import_sklearn(estimator: Any, schema: Any, *, spec_id: str = "sklearn") -> 
 
 def _given(estimator: Any, draft: SklearnDraft) -> Block:
     """The frame that it was fitted to, by the names that it knows; else all columns as an array."""
-    names = getattr(estimator, "feature_names_in_", None)
+    names = _names(estimator)
     if names is not None:
         return Block(tuple(draft.input(str(name)) for name in names), is_frame=True)
     values = [draft.input(name) for name in draft.inputs]
     return Block.array(values, common_type(values))
+
+
+def _names(estimator: Any) -> Any:
+    """Names of the columns that an estimator was fitted to; None where it was an array without."""
+    if type(estimator) is Pipeline:
+        real = [step for _, step in estimator.steps if step is not None and not isinstance(step, str)]
+        return _names(real[0]) if real else None
+    if type(estimator) is FeatureUnion:
+        found = (_names(part) for _, part in estimator.transformer_list if not isinstance(part, str))
+        return next((names for names in found if names is not None), None)
+    return getattr(estimator, "feature_names_in_", None)
 
 
 class _Reader:
@@ -310,7 +321,7 @@ def _field(draft: SklearnDraft, name: str) -> dict[str, Any]:
 
 def _fields_report(draft: SklearnDraft, estimator: Any) -> list[Mapped]:
     """What each column became that the estimator knows."""
-    names = getattr(estimator, "feature_names_in_", None)
+    names = _names(estimator)
     known = list(draft.inputs) if names is None else [str(name) for name in names]
     return [
         Mapped(

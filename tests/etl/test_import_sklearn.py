@@ -257,6 +257,20 @@ EXACT: dict[str, tuple[Any, list[str]]] = {
         make_pipeline(ColumnTransformer([("a", "passthrough", ["b", "f"])]), StandardScaler()),
         ["b", "f"],
     ),
+    "columns twice": (
+        ColumnTransformer([("a", "passthrough", ["y"]), ("b", StandardScaler(), ["y"]), ("c", "passthrough", ["y"])]),
+        ["y"],
+    ),
+    "texts and numbers in one array between": (
+        make_pipeline(
+            "passthrough",
+            ColumnTransformer(
+                [("a", SimpleImputer(strategy="most_frequent"), ["c", "d"]), ("b", SimpleImputer(), ["f", "i"])]
+            ),
+            ColumnTransformer([("c", OneHotEncoder(**SPLIT), [0, 3]), ("d", StandardScaler(), [2])]),
+        ),
+        ["c", "d", "f", "i"],
+    ),
     "columns by place": (
         ColumnTransformer(
             [("a", StandardScaler(), [1, -1]), ("b", MinMaxScaler(), slice(0, 1))], remainder="passthrough"
@@ -594,6 +608,28 @@ def test_none_and_nan_are_one_missing_value():
     assert outcome(estimator, given).tolist() == [[0, 0, 0], [0, 0, 1], [0, 1, 0]]
     assert [row.tolist() for row in ours(found.document, given).values()] == [[0, 0, 1], [0, 0, 1], [0, 1, 0]]
     assert "None and NaN" in str(found.report[1].note)
+
+
+@pytest.mark.parametrize("keys", [{}, {"keep_empty_features": True}, {"strategy": "constant", "fill_value": 2}])
+def test_a_column_without_values_is_left_out_unless_it_is_kept(keys):
+    """A column that had no value at fit is no column of the result, or is filled with 0, as the imputer says."""
+    frame = pd.DataFrame({"x": [NAN, NAN], "i": [1, 4], "y": [1.0, NAN]})
+    estimator = fitted(SimpleImputer(**keys), ["x", "i", "y"], frame)
+    document = import_sklearn(estimator, frame).document
+    wanted = outcomes(estimator, NASTY[["x", "i", "y"]], list(range(len(NASTY))))
+    assert differing(ours(document, NASTY), wanted) == []
+
+
+def test_a_filling_value_is_of_the_type_that_was_seen_at_fit():
+    """The mean of integers fills as scikit-learn lets it, which cuts its fraction off where it was fitted to them."""
+    frame = pd.DataFrame({"i": [1, 4]})
+    estimator = fitted(SimpleImputer(strategy="most_frequent"), ["i"], frame)
+    estimator.statistics_ = np.array([2.5])
+    document = import_sklearn(estimator, frame).document
+    gap = pd.DataFrame({"i": [NAN, 3.0]})
+    table = pa.table({"i": pa.array([None, 3], pa.int64())})
+    assert differing(ours(document, table), outcomes(estimator, gap, [0, 1])) == []
+    assert ours(document, table)[0].tolist() == [2.0]
 
 
 NUMBER = st.floats(width=64, allow_infinity=False)
