@@ -33,7 +33,7 @@ test: env java ## Run the tests; ARGS="-k word" chooses
 test-spark35: java ## Run what touches Spark's results on Spark 3.5, too
 	@requirements/make-env.sh spark35 && \
 	  PYSPARK_PYTHON=$(CURDIR)/.venv-spark35/bin/python PYSPARK_DRIVER_PYTHON=$(CURDIR)/.venv-spark35/bin/python \
-	  .venv-spark35/bin/python -m pytest -m spark_results -W "ignore::DeprecationWarning:pyspark" $(ARGS)
+	  .venv-spark35/bin/python -m pytest -m spark_results -W "ignore:The distutils package:DeprecationWarning" -W "ignore::DeprecationWarning:pyspark" $(ARGS)
 
 format: env ## Bring all Python files into form
 	@$(PY) -m ruff check --fix-only --quiet . && $(PY) -m ruff format .

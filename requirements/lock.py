@@ -28,7 +28,14 @@ SOURCES = {
     "uv": ["requirements/uv.in"],
     "build": ["requirements/build.in"],
     "dev": ["pyproject.toml", "--extra=cpu", "--extra=spark", "--extra=notebooks", "--extra=sklearn", "--extra=dev"],
-    "spark35": ["pyproject.toml", "--extra=cpu", "--extra=spark", "--extra=sklearn", "--extra=dev"],
+    "spark35": [
+        "pyproject.toml",
+        "--extra=cpu",
+        "--extra=spark",
+        "--extra=notebooks",
+        "--extra=sklearn",
+        "--extra=dev",
+    ],
     "train": ["pyproject.toml", "--extra=cpu", "requirements/train.in"],
     "bench": ["pyproject.toml", "--extra=cpu", "--extra=spark", "requirements/bench.in"],
 }

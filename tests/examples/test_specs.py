@@ -23,6 +23,7 @@ import etl
 from etl.checks import check
 from etl.spec import Spec, read_spec
 from jobs import cli
+from tests.spark.frames import arrow_of
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -151,6 +152,7 @@ def flights() -> tuple[Spec, pa.Table, dict[str, pa.Table]]:
     return read_spec((bundle / "etl.json").read_text(encoding="utf-8"), "etl.json"), tables["rows"], references
 
 
+@pytest.mark.spark_results
 def test_spark_makes_what_a_notebook_makes(spark: SparkSession, credit: Spec, tickets: Spec, data: Path) -> None:
     """The three specs give the same tensors to the bit by Spark and by a notebook, for the same kept rows."""
     from etl.spark import transform
@@ -170,7 +172,7 @@ def test_spark_makes_what_a_notebook_makes(spark: SparkSession, credit: Spec, ti
         folder.mkdir()
         pq.write_table(rows, folder / "rows.parquet", row_group_size=max(1, rows.num_rows // 3))
         frame = transform(spark.read.parquet(f"file://{folder}"), spec, references, on_rejected="keep")
-        everything = frame.toArrow().sort_by(key)
+        everything = arrow_of(frame).sort_by(key)
         assert everything.num_rows == rows.num_rows
         there = everything.filter(everything["rejection"].is_null())
         keys = here.table[key]

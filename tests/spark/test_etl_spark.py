@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 
     from etl.spec import Spec
 
+pytestmark = pytest.mark.spark_results
+
 ROWS = 120
 SPEC: dict[str, Any] = {
     "format": "scorespec/1",

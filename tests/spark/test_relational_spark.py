@@ -19,10 +19,13 @@ from etl.spark import transform
 from etl.spec import read_spec
 from tests.etl.nasty import bits, document
 from tests.etl.test_relational import FIELDS, LEAK, POINT, REFERENCE, look_up, rows_of, step_of, table_of
+from tests.spark.frames import arrow_of
 from tests.spark.test_etl_spark import settings
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
+
+pytestmark = pytest.mark.spark_results
 
 STEPS = [
     step_of("filter", [], [], keep={"not": {"cmp": ["n", "==", 0]}}),
@@ -101,7 +104,7 @@ def test_spark_prepares_the_rows_that_memory_does(
     spec = read_spec(SPEC, "spec")
     wanted, counts = prepare(table, spec, REFERENCES)
     with settings(spark, zone=zone, ansi=ansi):
-        found = in_spark.marked(frame, spec, REFERENCES).toArrow()
+        found = arrow_of(in_spark.marked(frame, spec, REFERENCES))
     left_out = found.column(in_spark.LEFT_OUT)
     kept = found.filter(left_out.is_null()).drop_columns([in_spark.LEFT_OUT])
     assert sorted(kept.schema.names) == sorted(wanted.schema.names)

@@ -1,0 +1,19 @@
+"""DataFrames as Arrow tables, on every Spark."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame
+
+
+def arrow_of(frame: DataFrame) -> pa.Table:
+    """Return the rows of a DataFrame as Arrow."""
+    if hasattr(frame, "toArrow"):
+        return frame.toArrow()
+    # Spark 3.5 has it under a name of its own, as `toPandas` uses it.
+    batches: Any = frame._collect_as_arrow()
+    return pa.Table.from_batches(batches) if batches else pa.table({})
