@@ -14,9 +14,10 @@ from etl.golden import replay
 from etl.op_reference import op_names, op_page, ops_page
 from etl.page import page_of
 from etl.problems import nearest
+from etl.spec import read_spec
 from jobs import spec_summary
 from jobs.errors import ExitCode, Refused, refusing
-from jobs.specs import read_spec_file, sample_spec
+from jobs.specs import import_datavec_file, read_spec_file, sample_spec, write_spec_file
 from jobs.summary import Screen
 
 if TYPE_CHECKING:
@@ -31,7 +32,13 @@ VERDICT_CODES: dict[Verdict, int] = {
 }
 """What `diff` ends with."""
 
-specs = typer.Typer(no_args_is_help=True, help="Check, explain, compare and try ETL specs.")
+specs = typer.Typer(no_args_is_help=True, help="Check, explain, compare, try and import ETL specs.")
+imports = typer.Typer(
+    no_args_is_help=True,
+    help="Make a spec of what another system wrote. A scikit-learn pipeline is imported from Python, by "
+    "etl.importing.sklearn_pipeline.import_sklearn: on disk it is a pickle, which runs code, and no pickle is loaded.",
+)
+specs.add_typer(imports, name="import")
 
 _Spec = Annotated[
     str, typer.Argument(metavar="SPEC", help="A spec or recipe, YAML or JSON; or the folder of a bundle.")
@@ -153,6 +160,30 @@ def ops(name: Annotated[str | None, typer.Argument(metavar="OP", help="One op; w
         typer.echo(op_page(name), nl=False)
     except KeyError:
         raise Refused(f"no op {name!r}.{nearest(name, op_names())}") from None
+
+
+@imports.command()
+def datavec(
+    file: Annotated[str, typer.Argument(metavar="FILE", help="A TransformProcess of DataVec, as its toJson wrote it.")],
+    *,
+    out: Annotated[str, typer.Option(metavar="SPEC", help="Where the spec goes.")],
+    as_json: _Json = False,
+) -> None:
+    """Make a spec of a DataVec process that makes the same of rows, and tell what each action became.
+
+    What cannot be expressed exactly is refused, all of it at once, and nothing is written.
+    """
+    found = import_datavec_file(file)
+    with refusing():
+        spec = read_spec(json.dumps(found.document), out)
+    written = write_spec_file(spec, out)
+    if as_json:
+        typer.echo(json.dumps({"report": [part._asdict() for part in found.report], "written": written}))
+        return
+    screen = _screen()
+    screen.sheet(spec_summary.imported_sheet(found))
+    screen.line()
+    screen.facts([("spec", spec.spec_id), ("written", ", ".join(written))])
 
 
 def _plain(value: Any) -> Any:

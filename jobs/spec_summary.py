@@ -12,11 +12,12 @@ if TYPE_CHECKING:
 
     from etl.diff import Change, Difference
     from etl.explain import ExplainedStep
+    from etl.importing import Imported
     from etl.spec import Spec
     from etl.types import ColumnType
     from jobs.specs import Sample
 
-__all__ = ["difference_sheet", "explained_facts", "explained_sheet", "sample_sheet", "spec_facts"]
+__all__ = ["difference_sheet", "explained_facts", "explained_sheet", "imported_sheet", "sample_sheet", "spec_facts"]
 
 _CELL = 36
 _FEW = 4
@@ -111,6 +112,13 @@ def difference_sheet(found: Difference) -> Sheet:
     )
     rows = [(part, change.where, change.what) for part, changes in parts for change in changes]
     return Sheet((Column("part"), Column("where", rank=1), Column("change", "fold")), rows)
+
+
+def imported_sheet(found: Imported) -> Sheet:
+    """A line a part of the source: its place, what it became, and where the meaning differs."""
+    columns = (Column("place"), Column("source", "fold", 1), Column("became", "fold"), Column("note", "fold"))
+    rows = [(part.pointer or "/", part.source, part.became, part.note or "") for part in found.report]
+    return Sheet(columns, rows)
 
 
 def sample_sheet(sample: Sample) -> Sheet:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import pyarrow as pa
 
 from etl.artifacts import stored
+from etl.importing import import_datavec
 from etl.pipeline import Pipeline
 from etl.plain import plain_values
 from etl.read import open_parquet
@@ -23,9 +24,10 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from etl.frame import Frame
+    from etl.importing import Imported
     from etl.types import ColumnType
 
-__all__ = ["Sample", "SampledColumn", "read_spec_file", "sample_spec", "write_spec_file"]
+__all__ = ["Sample", "SampledColumn", "import_datavec_file", "read_spec_file", "sample_spec", "write_spec_file"]
 
 
 def read_spec_file(path: str, *, fitted: bool = False) -> Spec:
@@ -52,6 +54,16 @@ def write_spec_file(spec: Spec, uri: str) -> tuple[str, ...]:
         storage.replace(f"{folder}/{name}", data)
     storage.replace(path, files.text)
     return (*written, path)
+
+
+def import_datavec_file(path: str) -> Imported:
+    """What a file with a DataVec `TransformProcess` becomes.
+
+    Raises:
+        Refused: it cannot be read, or with everything that has no counterpart.
+    """
+    with refusing():
+        return import_datavec(_text_of(Path(path), "process"), path)
 
 
 class SampledColumn(NamedTuple):
@@ -99,12 +111,12 @@ def sample_spec(spec: Spec, data: tuple[str, ...], rows: int, *, references: Map
     return Sample(tuple(columns), _outcomes(frame))
 
 
-def _text_of(file: Path) -> str:
+def _text_of(file: Path, what: str = "spec") -> str:
     try:
         return file.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
-        raise Refused(f"{file}: the spec cannot be read: {reason}.") from error
+        raise Refused(f"{file}: the {what} cannot be read: {reason}.") from error
 
 
 def _beside(file: Path) -> Any:
