@@ -211,6 +211,13 @@ class SklearnDraft(Draft):
 
     # ----------------------------------------------------------------------------------------------------- what is made
 
+    def guard(self, condition: dict[str, Any], why: str) -> None:
+        """Set rows aside for which a condition is false; no filter stands behind it."""
+        notes = list(self.notes)
+        super().guard(condition, why)
+        self.notes = notes
+        self.note(f"{why} Such a row is set aside here.")
+
     def infinity(self) -> str:
         """Our column with -inf in every row."""
         zero = functools.partial(self.step, "constant", [], "zero", params={"value": 0.0, "type": "float64"})

@@ -599,6 +599,16 @@ def test_rows_that_cannot_be_equal_are_set_aside_and_said():
     assert "beyond ±2^53" in notes
 
 
+def test_a_row_that_fails_between_is_set_aside_and_said():
+    """Where a transformer fails on what another made, an expectation sets the row aside, and the report says so."""
+    frame = pd.DataFrame({"x": [1.0, 1.5, 2.0]})
+    found = import_sklearn(make_pipeline(MinMaxScaler((0, 1e150)), StandardScaler()).fit(frame), frame)
+    assert [rule["severity"] for rule in found.document["expectations"]] == ["quarantine"]
+    assert list(ours(found.document, pd.DataFrame({"x": [1.0, 1e200, NAN]}))) == [0, 2]
+    said = "scikit-learn fails where 'x' is ±inf here. Such a row is set aside here."
+    assert found.report[2]._replace(became="") == ("/steps/1", "StandardScaler of x", "", said)
+
+
 def test_none_and_nan_are_one_missing_value():
     """Where scikit-learn learned NaN, None is the same missing value here, as the report says."""
     frame = pd.DataFrame({"c": ["a", NAN, "b"]})
