@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import copy
 import functools
 import re
-from typing import TYPE_CHECKING, Literal, Self, TypeAlias
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import numpy as np
 import pyarrow as pa
 from pydantic import Field, FiniteFloat
 
-from etl.ops.base import Accumulator, AsNumber, FittedStep, Params, RowStep, need_string
+from etl.ops.base import AsNumber, FittedStep, Params, RowStep, need_string
 from etl.ops.codes import IntegerCodes, TextCodes
 from etl.ops.time import integers_of
-from etl.ops.vocabulary import MOST_CATEGORIES, Gap, Instead, VocabularyAccumulator, VocabularyState
-from etl.partials.counts import Counts
+from etl.ops.vocabulary import MOST_CATEGORIES, Gap, Instead, TextCounter, VocabularyAccumulator, VocabularyState
 from etl.types import INTEGER_BOUNDS, ColumnType, kernels
 
 if TYPE_CHECKING:
@@ -174,28 +172,13 @@ class FrequencyEncode(FittedStep[FrequencyState]):
         return FrequencyAccumulator(self.inputs[0], self.params.max_size)
 
 
-class FrequencyAccumulator(Accumulator[FrequencyState]):
-    """Rows of each category."""
+class FrequencyAccumulator(TextCounter[FrequencyState]):
+    """The categories of a column of texts with their rows."""
 
     def __init__(self, column: str, max_size: int) -> None:
         """Start empty for one column."""
-        self.column = column
+        super().__init__(column)
         self.max_size = max_size
-        self.counts = Counts()
-
-    def fresh(self) -> Self:
-        """An empty one that learns the same."""
-        other = copy.copy(self)
-        other.counts = self.counts.fresh()
-        return other
-
-    def update(self, frame: Frame) -> None:
-        """Take in one batch."""
-        self.counts.update_texts(frame.arrow(self.column))
-
-    def merge(self, later: Self) -> None:
-        """Take in later rows."""
-        self.counts.merge(later.counts)
 
     def finish(self) -> FrequencyState:
         """Most frequent first, ties by UTF-8 bytes."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import functools
 import math
-from typing import TYPE_CHECKING, Literal, NamedTuple, Self, TypeAlias
+from typing import TYPE_CHECKING, Generic, Literal, NamedTuple, Self, TypeAlias, TypeVar
 
 from pydantic import Field, model_validator
 
@@ -19,7 +19,9 @@ if TYPE_CHECKING:
 
     from etl.frame import Frame, RejectionCode
 
-__all__ = ["MOST_CATEGORIES", "Gap", "Instead", "VocabularyAccumulator", "VocabularyState"]
+__all__ = ["MOST_CATEGORIES", "Gap", "Instead", "TextCounter", "VocabularyAccumulator", "VocabularyState"]
+
+StateT = TypeVar("StateT", bound=State)
 
 MOST_CATEGORIES = 10_000_000
 """Categories that a state may have."""
@@ -47,15 +49,12 @@ class VocabularyState(State):
         return TextCodes(self.vocab)
 
 
-class VocabularyAccumulator(Accumulator[VocabularyState]):
-    """Rows of each category of a column of texts; addition, so the order of merging does not matter."""
+class TextCounter(Accumulator[StateT], Generic[StateT]):
+    """Rows of each text of a column; addition, so the order of merging does not matter."""
 
-    def __init__(self, column: str, min_count: int, max_categories: int, *, min_share: float = 0.0) -> None:
-        """Start empty for one column; `min_share` is of the rows that have a category."""
+    def __init__(self, column: str) -> None:
+        """Start empty for one column."""
         self.column = column
-        self.min_count = min_count
-        self.max_categories = max_categories
-        self.min_share = min_share
         self.counts = Counts()
 
     def fresh(self) -> Self:
@@ -71,6 +70,17 @@ class VocabularyAccumulator(Accumulator[VocabularyState]):
     def merge(self, later: Self) -> None:
         """Take in later rows."""
         self.counts.merge(later.counts)
+
+
+class VocabularyAccumulator(TextCounter[VocabularyState]):
+    """The categories of a column of texts that have rows enough."""
+
+    def __init__(self, column: str, min_count: int, max_categories: int, *, min_share: float = 0.0) -> None:
+        """Start empty for one column; `min_share` is of the rows that have a category."""
+        super().__init__(column)
+        self.min_count = min_count
+        self.max_categories = max_categories
+        self.min_share = min_share
 
     def finish(self) -> VocabularyState:
         """Most frequent first, ties by UTF-8 bytes."""
