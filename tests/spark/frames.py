@@ -12,8 +12,9 @@ if TYPE_CHECKING:
 
 def arrow_of(frame: DataFrame) -> pa.Table:
     """Return the rows of a DataFrame as Arrow."""
-    if hasattr(frame, "toArrow"):
-        return frame.toArrow()
+    any_frame: Any = frame
+    if hasattr(any_frame, "toArrow"):
+        return any_frame.toArrow()
     # Spark 3.5 has it under a name of its own, as `toPandas` uses it.
-    batches: Any = frame._collect_as_arrow()
+    batches = any_frame._collect_as_arrow()
     return pa.Table.from_batches(batches) if batches else pa.table({})
