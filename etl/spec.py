@@ -14,6 +14,7 @@ from etl.expectations import AnyExpectation, expectation_problems
 from etl.migrations import migrated
 from etl.ops import AnyRowStep
 from etl.ops.base import StepId
+from etl.ops.columns import Copy, Rename
 from etl.ops.filtering import Filter
 from etl.ops.relations import AnyRelationalStep, table_problems
 from etl.outputs import Outputs, TensorOutput
@@ -128,7 +129,11 @@ class Spec(Document):
             SpecError: the spec is inconsistent.
         """  # noqa: D205  the forms are one sentence
         _, last = self.schemas()[-1]
-        labels = {name: step.element_names(name) for step in self.steps for name in step.outputs}
+        labels: dict[str, tuple[str, ...] | None] = {}
+        for step in self.steps:
+            for place, name in enumerate(step.outputs):
+                is_same = isinstance(step, Copy | Rename)
+                labels[name] = labels.get(step.inputs[place]) if is_same else step.element_names(name)
         return {
             tensor.tensor: tuple(
                 found for name in tensor.columns for found in _value_names(name, last[name], labels.get(name))

@@ -94,6 +94,10 @@ class TfIdf(FittedStep[TfIdfState]):
     def _idf(self) -> _Idf:
         return _Idf(self.learned, is_smooth=self.params.smooth_idf)
 
+    def element_names(self, output: str) -> tuple[str, ...] | None:  # noqa: ARG002  there is one output
+        """The terms."""
+        return self.state.vocab if self.state else None
+
     def accumulator(self) -> TfIdfAccumulator:
         """Lists that have each term."""
         return TfIdfAccumulator(self.inputs[0], self.params.min_count, self.params.max_size)

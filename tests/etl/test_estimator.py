@@ -141,6 +141,27 @@ def test_values_have_names():
         transformer.get_feature_names_out(["c", "x"])
 
 
+def test_a_vector_of_another_name_keeps_those_of_its_elements():
+    """Behind copy and rename the elements of a one_hot are called by their categories still."""
+    steps = [
+        STEPS[2],
+        {"id": "again", "op": "copy", "in": ["c_hot"], "out": ["twin"]},
+        {"id": "name", "op": "rename", "in": ["c_hot"], "out": ["city"]},
+    ]
+    names = SpecTransformer(recipe_of(steps, ("twin", "city"))).fit(FRAME).get_feature_names_out()
+    assert names.tolist() == [f"{name}[{label}]" for name in ("twin", "city") for label in ("b", "a", "(missing)")]
+
+
+def test_terms_of_tfidf_are_names():
+    """An element of a tfidf is called by its term; of a recipe, by its place."""
+    fields = [{"name": "words", "type": "list<string>"}]
+    steps = [{"id": "weigh", "op": "tfidf", "in": ["words"], "out": ["terms"]}]
+    recipe = recipe_of(steps, ("terms",), input={"fields": fields})
+    assert recipe.feature_names() == {"features": ("terms[0]",)}
+    table = pa.table({"words": [["red", "car"], ["red"]]})
+    assert SpecTransformer(recipe).fit(table).get_feature_names_out().tolist() == ["terms[red]", "terms[car]"]
+
+
 def test_elements_of_multi_hot_have_names():
     """An element of a multi_hot is called by its category; of a recipe, by its place."""
     fields = [{"name": "tags", "type": "list<string>"}]
