@@ -74,9 +74,7 @@ def test_tables_and_models_never_load_a_terminal_library(sources):
     """No module of etl or scoring, but those of Spark and scikit-learn, loads typer, rich, pandas or pyspark."""
     apart = PLACES["pyspark"] | PLACES["sklearn"]
     modules = [
-        source.module
-        for source in sources
-        if source.module.partition(".")[0] != "jobs" and source.module not in apart
+        source.module for source in sources if source.module.partition(".")[0] != "jobs" and source.module not in apart
     ]
     assert not loaded_by(f"import {', '.join(modules)}") & {"jobs", "pandas", "pyspark", "rich", "typer"}
 
