@@ -68,7 +68,7 @@ class Pipeline:
     @property
     def columns(self) -> tuple[str, ...]:
         """What a batch must have: the fields of the contract, and what steps on the table made."""
-        return (*(field.name for field in self.spec.input.fields), *arrivals(self.spec))
+        return tuple(dict.fromkeys((*(field.name for field in self.spec.input.fields), *arrivals(self.spec))))
 
     def contract(self, batch: pa.RecordBatch | pa.Table, where: str) -> Frame:
         """Check the input contract; see `etl.arrivals.entered`."""

@@ -49,7 +49,7 @@ if TYPE_CHECKING:
     from etl.spec import Spec
     from etl.types import Schema
 
-__all__ = ["Counts", "Prepared", "TablePart", "check_new_names", "prepare", "used_references"]
+__all__ = ["Counts", "Prepared", "TablePart", "check_new_names", "joined_in_worker", "prepare", "used_references"]
 
 
 class Counts(NamedTuple):
@@ -107,6 +107,12 @@ def check_new_names(spec: Spec, names: Iterable[str], where: str) -> None:
             found = folded[name.casefold()]
             message = f"{where}: has a column {found!r}, which the spec's steps make. Rename it, or leave it out."
             raise ContractError(message)
+
+
+def joined_in_worker(spec: Spec) -> set[str]:
+    """Names of the reference tables that the worker joins."""
+    steps = spec.relational[on_table(spec.relational) :]
+    return {step.params.reference for step in steps if isinstance(step, LookupJoin)}
 
 
 def used_references(spec: Spec, references: Mapping[str, pa.Table], *, of_table: bool) -> dict[str, pa.Table]:

@@ -9,11 +9,12 @@ from __future__ import annotations
 import fnmatch
 from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import pyarrow as pa
 from pydantic import AwareDatetime, Field
 
+from etl.arrivals import check_entry
 from etl.contract import InputField
 from etl.documents import Document, Strict, sha256_hex
 from etl.errors import InputMissing
@@ -24,12 +25,14 @@ from etl.problems import nearest
 from etl.publish import Mode
 from etl.read import SplitReader, open_parquet
 from etl.references import pin_references
+from etl.relational import joined_in_worker
 from etl.splits import InputFile, Split, cut_splits
 from etl.storage import Storage, storage_for
 from etl.types import ColumnType
 from jobs.errors import Refused, refusing
 from jobs.identity import whoami
 from jobs.model import resolve_model
+from jobs.preparation import Preparation
 from scoring.bundle import AuditedBundle, copy_bundle
 from scoring.memory import projected_task_bytes
 from scoring.order import Order
@@ -37,8 +40,12 @@ from scoring.predictions import prediction_schema
 from scoring.session import SessionOptions
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from etl.references import PinnedReference
     from etl.spec import Spec
     from jobs.config import JobConfig
+    from jobs.preparation import PreparedInput
 
 __all__ = [
     "Claim",
@@ -47,6 +54,7 @@ __all__ = [
     "Resolved",
     "Target",
     "check_asked",
+    "check_input",
     "claim_run",
     "list_inputs",
     "load_plan",
@@ -104,6 +112,9 @@ class Plan(Document):
     projected_task_bytes: int = Field(ge=0, description="Peak memory of a worker, from the footer of the largest file.")
     mode: Mode = Field(default="append", description="How the run is published, where a person decides that later.")
     metrics_uri: str | None = Field(default=None, description="Where that decision is told, too.")
+    prepared: Preparation | None = Field(
+        default=None, description="Where the inputs come from, if Spark ran relational steps to make them."
+    )
 
     @property
     def bytes_in(self) -> int:
@@ -208,28 +219,27 @@ class Resolved(NamedTuple):
 
 
 def make_plan(
-    target: Target, config: JobConfig, inputs: tuple[InputFile, ...], *, limit: int | None, sample: float | None
+    target: Target,
+    config: JobConfig,
+    inputs: tuple[InputFile, ...],
+    *,
+    limit: int | None,
+    sample: float | None,
+    prepared: PreparedInput | None = None,
 ) -> Resolved:
-    """Resolve a config over pinned inputs. Nothing is stored.
+    """Resolve a config over pinned inputs, which are the prepared rows where there are any. Nothing is stored.
 
     Raises:
         BatchscoreError: anything that can be known to fail before work starts.
     """
     reader, _ = storage_for(inputs[0].path)
     schema = open_parquet(reader, inputs[0]).schema_arrow
-    _check_input(config, inputs, schema)
-    audited = resolve_model(config.model, schema)
-    audited.spec.input.check_schema(schema, inputs[0].path, config.output.passthrough)
-    _check_expectations(audited.spec)
-    references = pin_references(audited.spec, config.references)
+    audited = _audited(config, inputs, schema)
+    references = prepared.references if prepared else pin_references(audited.spec, config.references)
     splits, row_limits = _limited(reader, cut_splits(inputs, config.splits.target_bytes), limit)
-    pinned = {name: reference.sha256 for name, reference in references.items()}
-    carried = _carried(config.output.passthrough, audited.spec, schema)
-    found_in_input = {"references": pinned, "carried": carried, "row_limits": row_limits, "sample": sample}
-    order = _order(target, config, audited).model_copy(update=found_in_input)
-    published = prediction_schema(order, audited)
-    _check_target(target, config, published)
-    largest = open_parquet(reader, max(inputs, key=lambda file: file.bytes))
+    found = _found(config, audited, schema, references=references)
+    order = _order(target, config, audited).model_copy(update={**found, "row_limits": row_limits, "sample": sample})
+    _check_target(target, config, published := prediction_schema(order, audited))
     plan = Plan(
         run_id=target.layout.run_id,
         job=config.name,
@@ -242,15 +252,41 @@ def make_plan(
         columns=schema_entries(published),
         filters=audited.spec.filters,
         expectations=audited.spec.expectations,
-        projected_task_bytes=projected_task_bytes(largest.metadata, order, audited, references=references),
+        projected_task_bytes=_projected(inputs, order, audited, references=references),
         mode=config.output.mode,
-        metrics_uri=config.metrics.uri if config.metrics is not None and not _is_trial(limit, sample) else None,
+        metrics_uri=config.metrics.uri if config.metrics is not None and limit is None and sample is None else None,
+        prepared=prepared.preparation if prepared else None,
     )
     return Resolved(plan, audited, {name: pinned.data for name, pinned in references.items()})
 
 
-def _is_trial(limit: int | None, sample: float | None) -> bool:
-    return limit is not None or sample is not None
+def _audited(config: JobConfig, inputs: tuple[InputFile, ...], schema: pa.Schema) -> AuditedBundle:
+    """The audited bundle, with which the input goes."""
+    check_input(config, inputs)
+    audited = resolve_model(config.model, schema)
+    check_entry(audited.spec, schema, inputs[0].path, others=config.output.passthrough)
+    _check_expectations(audited.spec)
+    return audited
+
+
+def _projected(
+    inputs: tuple[InputFile, ...], order: Order, audited: AuditedBundle, *, references: Mapping[str, PinnedReference]
+) -> int:
+    """Peak memory of a worker on the largest file, with the reference tables that it joins."""
+    largest = max(inputs, key=lambda file: file.bytes)
+    footer = open_parquet(storage_for(largest.path)[0], largest).metadata
+    held = {name: references[name] for name in order.references}
+    return projected_task_bytes(footer, order, audited, references=held)
+
+
+def _found(
+    config: JobConfig, audited: AuditedBundle, schema: pa.Schema, *, references: Mapping[str, PinnedReference]
+) -> dict[str, Any]:
+    """What the order has of the input and the reference tables that the worker joins."""
+    return {
+        "references": {name: references[name].sha256 for name in joined_in_worker(audited.spec)},
+        "carried": _carried(config.output.passthrough, audited.spec, schema),
+    }
 
 
 def _order(target: Target, config: JobConfig, audited: AuditedBundle) -> Order:
@@ -338,7 +374,7 @@ def _check_expectations(spec: Spec) -> None:
             raise Refused(f"{message}, so `unique` cannot be checked. {advice}.")
 
 
-def _check_input(config: JobConfig, inputs: tuple[InputFile, ...], schema: pa.Schema) -> None:
+def check_input(config: JobConfig, inputs: tuple[InputFile, ...]) -> None:
     """Refuse an output that is, or with the next run would be, input; and columns that cannot be told apart."""
     _, root = storage_for(config.output.uri)
     inside = next((file.path for file in inputs if file.path.startswith(f"{root}/")), None)
@@ -347,9 +383,12 @@ def _check_input(config: JobConfig, inputs: tuple[InputFile, ...], schema: pa.Sc
     for pattern in config.input.patterns:
         if _reads(storage_for(pattern)[1], root):
             raise Refused(f"output.uri {root} lies where input.files {pattern} would read it. Use another output.uri.")
-    twice = sorted({name for name in schema.names if schema.names.count(name) > 1})
+    if not inputs:
+        return
+    path = inputs[0].path
+    names = open_parquet(storage_for(path)[0], inputs[0]).schema_arrow.names
+    twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
-        path = inputs[0].path
         raise Refused(f"{path}: has columns of equal names: {', '.join(twice)}. Write it with a name for each column.")
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 import pyarrow as pa
 
 from etl.errors import BatchscoreError, ContractError
+from etl.ops.relations import on_table
 from etl.read import open_parquet
 from etl.references import pin_references
 from etl.splits import group_splits
@@ -21,6 +22,7 @@ from jobs.history import RunView, look_at
 from jobs.identity import new_run_id
 from jobs.model import bare_signature, resolve_model
 from jobs.plan import Plan, check_asked, list_inputs, make_plan, target_of
+from jobs.preparation import spec_on_table
 from jobs.run import RunRequest
 from scoring.errors import DeviceError
 from scoring.golden import replay
@@ -37,6 +39,8 @@ if TYPE_CHECKING:
 __all__ = ["Check", "Preview", "preview", "validate"]
 
 _THREADS = 16
+
+_ON_TABLE = "the spec's relational steps run in Spark on the whole table when a run begins; before, there is no plan."
 
 
 class Preview(NamedTuple):
@@ -180,6 +184,8 @@ class _Job:
     def plan(self) -> str:
         if not self.files or self.schema is None or self.model is None:
             raise _NotPossible("the checks above come first")
+        if on_table(self.model.spec.relational):
+            raise _NotPossible(_ON_TABLE)
         plan = preview(RunRequest(config=self.config, run_id=new_run_id(self.config.name))).plan
         return f"{len(plan.splits)} splits, {len(plan.columns)} output columns"
 
@@ -203,6 +209,8 @@ def _fault(contract: Contract, file: InputFile, *, others: tuple[str, ...]) -> s
 def _patterns(config: JobConfig) -> tuple[str, ...]:
     if not config.input.patterns:
         raise Refused("the input is a table or a query: Spark freezes it when a run begins; before, there is no plan.")
+    if spec_on_table(config) is not None:
+        raise Refused(_ON_TABLE)
     return config.input.patterns
 
 

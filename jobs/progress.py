@@ -33,6 +33,7 @@ PHASES = {
     "plan": "resolving model and splits",
     "start_spark": "starting Spark",
     "freeze": "freezing the table as Parquet",
+    "prepare": "running the relational steps and freezing their table",
     "score": "scoring",
     "settle": "checking the row account",
     "publish": "publishing",

@@ -17,6 +17,7 @@ from etl.errors import BatchscoreError
 from etl.receipt import SplitAccount
 from etl.storage import storage_for
 from jobs.plan import ModelFacts
+from jobs.preparation import RowCounts
 
 if TYPE_CHECKING:
     from etl.storage import Storage
@@ -92,6 +93,9 @@ class RunRecord(Document):
     )
     bytes_read: int = Field(default=0, ge=0, description="Compressed column chunks that were read.")
     bytes_written: int = Field(default=0, ge=0, description="Prediction files.")
+    relational: RowCounts | None = Field(
+        default=None, description="Rows of the table before relational steps in Spark, and those that they left out."
+    )
     golden_features_ulp: int | None = Field(
         default=None, ge=0, description="Largest deviation of a golden feature on any worker, units in the last place."
     )

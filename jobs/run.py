@@ -23,7 +23,19 @@ from jobs.config import Budget
 from jobs.decisions import check_not_discarded
 from jobs.errors import Cancelled, InputUnfit, Refused, SplitsFailed, refusing
 from jobs.identity import check_run_id, whoami
-from jobs.plan import Plan, Target, check_asked, claim_run, list_inputs, load_plan, make_plan, store_plan, target_of
+from jobs.plan import (
+    Plan,
+    Target,
+    check_asked,
+    check_input,
+    claim_run,
+    list_inputs,
+    load_plan,
+    make_plan,
+    store_plan,
+    target_of,
+)
+from jobs.preparation import PreparedInput, prepare_input, spec_on_table
 from jobs.receipts import account_of, published_schema, receipts_of, totals_of
 from jobs.record import ErrorFacts, RunRecord, RunState, Snapshot, collect_record, load_record, machine, versions
 from jobs.session import parallelism, start_session
@@ -37,6 +49,7 @@ if TYPE_CHECKING:
 
     from etl.manifest import Manifest
     from etl.receipt import Receipt, SplitAccount
+    from etl.spec import Spec
     from etl.splits import Split
     from jobs.config import JobConfig
 
@@ -168,25 +181,42 @@ class _Run:
             model=plan.model,
             splits=len(plan.splits),
             projected_task_bytes=plan.projected_task_bytes,
+            relational=plan.prepared.counts if plan.prepared else None,
         )
         return plan
 
     def _make_plan(self) -> Plan:
-        request = self.request
-        patterns = request.config.input.patterns or (self._freeze(),)
+        request, config = self.request, self.request.config
+        spec = spec_on_table(config)
+        prepared = self._prepare(spec) if spec is not None else None
+        patterns = (prepared.folder,) if prepared else config.input.patterns or (self._freeze(),)
         with self.phase("list"):
             inputs = list_inputs(patterns)
         with self.phase("plan"):
-            made = make_plan(self.target, request.config, inputs, limit=request.limit, sample=request.sample)
+            made = make_plan(self.target, config, inputs, limit=request.limit, sample=request.sample, prepared=prepared)
             plan = store_plan(self.target, made)
-        check_asked(plan, request.config, limit=request.limit, sample=request.sample)
+        check_asked(plan, config, limit=request.limit, sample=request.sample)
         return plan
 
-    def _freeze(self) -> str:
-        """Write the table or query as Parquet outside the output root, in a folder of this try's own."""
+    def _prepare(self, spec: Spec) -> PreparedInput:
+        """Run the relational steps that need the whole table, and freeze what they give."""
+        config = self.request.config
+        with self.phase("list"):
+            source = list_inputs(config.input.patterns) if config.input.patterns else ()
+            check_input(config, source)
+        folder, spark = self._scratch_folder(), self._spark()
+        with self.phase("prepare"):
+            return prepare_input(spark, config, spec, source=source, folder=folder)
+
+    def _scratch_folder(self) -> str:
+        """A folder of this try's own, outside the output root."""
         config = self.request.config
         _, scratch = storage_for(config.scratch or f"{config.output.uri.rstrip('/')}.scratch")
-        folder = f"{scratch}/run_id={self.request.run_id}/frozen-{secrets.token_hex(4)}"
+        return f"{scratch}/run_id={self.request.run_id}/frozen-{secrets.token_hex(4)}"
+
+    def _freeze(self) -> str:
+        """Write the table or query as Parquet."""
+        config, folder = self.request.config, self._scratch_folder()
         spark = self._spark()
         with self.phase("freeze"):
             source = config.input
@@ -340,7 +370,7 @@ def _begun(request: RunRequest, target: Target) -> RunRecord:
 
 
 def _refuse_other_input(plan: Plan, config: JobConfig) -> None:
-    planned = {file.path: file.etag for file in plan.inputs}
+    planned = {file.path: file.etag for file in (plan.prepared.source if plan.prepared else plan.inputs)}
     now = {file.path: file.etag for file in list_inputs(config.input.patterns)}
     added = [f"{path} is new" for path in sorted(now.keys() - planned.keys())]
     gone = [f"{path} is gone" for path in sorted(planned.keys() - now.keys())]

@@ -172,6 +172,10 @@ def record_facts(record: RunRecord, decision: Decision | None = None) -> Facts:
         )
     if record.state.is_published:
         facts += [("predictions", record.output), ("version", f"{record.manifest} of the output")]
+    if record.relational is not None:
+        counts = record.relational
+        left_out = f"{counts.filtered:,} filtered, {counts.deduplicated:,} deduplicated"
+        facts.append(("prepared", f"{counts.rows_in:,} rows of the table, of which {left_out}"))
     if account.rows_in.rows or record.state.is_published:
         facts.append(("rows", _account(record)))
     if record.reasons:

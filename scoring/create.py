@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import pyarrow as pa
 
+from etl.arrivals import check_entry
 from etl.artifacts import stored
 from etl.documents import canonical_json, sha256_hex
 from etl.pipeline import Pipeline
@@ -83,9 +84,8 @@ def create_bundle(storage: Storage, folder: str, parts: BundleParts) -> AuditedB
 
 def _golden(parts: BundleParts, session: Session) -> tuple[Golden, dict[str, bytes]]:
     pipeline = Pipeline(parts.spec, parts.references)
-    parts.spec.input.check_schema(parts.golden_rows.schema, "golden rows")
-    names = [field.name for field in parts.spec.input.fields]
-    rows = parts.golden_rows.select(names).combine_chunks()
+    check_entry(parts.spec, parts.golden_rows.schema, "golden rows")
+    rows = parts.golden_rows.select(list(pipeline.columns)).combine_chunks()
     features = pipeline.transform(pipeline.contract(rows, "golden rows"))
     if features.filtered.size:
         message = f"golden row {features.filtered[0]} is left out by a filter of the spec. Choose another."

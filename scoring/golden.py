@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from etl.arrivals import check_entry
 from etl.pipeline import Pipeline
 from etl.ulp import ulp_distance
 from scoring.errors import GoldenError
@@ -58,7 +59,7 @@ def replay(audited: AuditedBundle, session: Session, tolerance: Tolerance) -> De
     references = {name: arrow_table(audited.files[file]) for name, file in golden.references.items()}
     pipeline = Pipeline(audited.spec, references)
     rows = arrow_table(audited.files[golden.rows])
-    audited.spec.input.check_schema(rows.schema, golden.rows)
+    check_entry(audited.spec, rows.schema, golden.rows)
     features = pipeline.transform(pipeline.contract(rows, golden.rows))
     if features.filtered.size:
         message = f"golden row {features.filtered[0]} is left out by a filter of the spec."

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pyarrow as pa
 
+from etl.arrivals import check_entry
 from etl.digest import file_seed, row_hashes
 from etl.errors import PendingLost, StorageError, TransformError
 from etl.layout import Layout
@@ -114,8 +115,8 @@ class _Attempt:
         """The split's rows that are to be scored; every row is counted as in, the others as filtered."""
         with self._clock("read"):
             self.reader = SplitReader(self.storage, self.split)
-            scorer.pipeline.spec.input.check_schema(self.reader.schema, self.split.file.path)
-            columns = [field.name for field in scorer.pipeline.spec.input.fields]
+            check_entry(scorer.pipeline.spec, self.reader.schema, self.split.file.path)
+            columns = list(scorer.pipeline.columns)
             self.bytes_read = self.reader.compressed_bytes(columns)
             batches = self.reader.batches(columns, self.order.rows_at_once)
         remaining = self.order.row_limits.get(self.split.index, self.reader.rows)

@@ -19,9 +19,12 @@ from etl.arrivals import REJECTED
 from etl.errors import ContractError
 from etl.ops.relations import on_table
 from etl.ops.tables import TableStep
-from etl.relational import TablePart, check_new_names, used_references
+from etl.read import open_parquet
+from etl.relational import Counts, TablePart, check_new_names, used_references
 from etl.spark.batches import map_batches
+from etl.spark.freeze import storing
 from etl.spark.schema import arrow_schema, arrow_type, as_declared, column
+from etl.storage import storage_for
 from etl.types import one_chunk
 
 if TYPE_CHECKING:
@@ -30,14 +33,20 @@ if TYPE_CHECKING:
     from pyspark.sql import DataFrame
 
     from etl.spec import Spec
+    from etl.splits import InputFile
 
-__all__ = ["LEFT_OUT", "marked", "prepare"]
+__all__ = ["LEFT_OUT", "Frozen", "freeze_prepared", "marked", "prepare"]
 
 WHERE = "the DataFrame"
 """How errors call what is prepared."""
 
 LEFT_OUT = "__batchscore_left_out"
 """The column that says of a row that is left out by what: it is there to be counted, and all else in it is null."""
+
+_OUTCOME = "batchscore_outcome"
+"""The column by which frozen rows are put into folders."""
+
+_KEPT = "kept"
 
 _ROWS = 1 << 17
 """Rows that a task gathers before it works on the groups that are complete."""
@@ -80,6 +89,57 @@ def marked(
         rows = df if stage.keys is None else _together(df, stage.keys)
         df = map_batches(rows, df.columns, functools.partial(_run, work=work), declared=declared)
     return df
+
+
+class Frozen(NamedTuple):
+    """A prepared DataFrame as Parquet files."""
+
+    folder: str
+    """Where its rows are."""
+    counts: Counts
+    """What became of the rows that were given, counted in the footers of what was written."""
+
+
+def freeze_prepared(
+    df: DataFrame,
+    spec: Spec,
+    references: Mapping[str, pa.Table] | None = None,
+    *,
+    folder: str,
+    others: Sequence[str] = (),
+) -> Frozen:
+    """Write the rows of `prepare` as Parquet below a new folder, and count them.
+
+    Rows that are left out are written too, each as a row of nulls, since what was written is the one thing that can be
+    counted for sure: Spark may run a task twice.
+
+    Raises:
+        SpecError, ContractError: as `prepare` does.
+        InputMissing, ReadError: Spark cannot give or write the rows.
+    """
+    from pyspark.sql import functions  # noqa: PLC0415  only who has a DataFrame needs Spark
+
+    rows = marked(df, spec, references, others=others)
+    outcome = functions.coalesce(column(LEFT_OUT), functions.lit(_KEPT))
+    rows = rows.withColumn(_OUTCOME, outcome).drop(LEFT_OUT)
+    kept = f"{folder}/{_OUTCOME}={_KEPT}"
+    with storing(df.sparkSession, "the table behind the relational steps", folder) as uri:
+        rows.write.mode("errorifexists").partitionBy(_OUTCOME).parquet(uri)
+        storage, path = storage_for(folder)
+        if not storage.names(storage_for(kept)[1]):
+            # So that a table without rows has its columns all the same.
+            empty = df.sparkSession.createDataFrame([], rows.drop(_OUTCOME).schema)
+            empty.write.parquet(f"{uri}/{_OUTCOME}={_KEPT}")
+    found = {_KEPT: 0, "filtered": 0, "deduplicated": 0}
+    for file in storage.list_files(path):
+        found[file.path.removeprefix(f"{path}/{_OUTCOME}=").partition("/")[0]] += _rows_of(file)
+    counts = Counts(sum(found.values()), found["filtered"], found["deduplicated"])
+    return Frozen(kept, counts)
+
+
+def _rows_of(file: InputFile) -> int:
+    storage, _ = storage_for(file.path)
+    return int(open_parquet(storage, file).metadata.num_rows)
 
 
 class _Stage(NamedTuple):

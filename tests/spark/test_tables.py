@@ -215,7 +215,7 @@ def refused(job: Path) -> str:
 
 
 @pytest.mark.parametrize(
-    ("expression", "type_"), [("named_struct('a', 1)", "struct<a: int32>"), ("binary('a')", "binary")]
+    ("expression", "type_"), [("named_struct('a', 1)", "struct<a: int32 not null>"), ("binary('a')", "binary")]
 )
 def test_a_type_that_is_not_read_is_named(
     rows: pa.Table, tmp_path: Path, job_file: JobWriter, expression: str, type_: str

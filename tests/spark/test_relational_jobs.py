@@ -1,0 +1,281 @@
+"""Jobs whose spec needs other rows: Spark prepares and freezes the table, and scores are those of DuckDB and numpy."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import duckdb
+import numpy as np
+import pyarrow as pa
+import pyarrow.dataset as ds
+import pyarrow.parquet as pq
+import pytest
+import yaml
+from typer.testing import CliRunner
+
+from etl.local import LocalStorage
+from etl.relational import prepare
+from etl.spec import read_spec
+from jobs import cli
+from jobs.config import read_config
+from jobs.errors import Refused
+from jobs.preparation import RowCounts
+from jobs.record import RunState
+from jobs.run import RunRequest, run
+from scoring.create import BundleParts, create_bundle
+from scoring.outputs import OutputColumn
+from tests.numbers_job import WEIGHTS
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from pyspark.sql import SparkSession
+
+    from jobs.record import RunRecord
+
+ROWS = 1500
+POINT = {"point_in_time": {"event_time": "paid_at"}}
+SPEC: dict[str, Any] = {
+    "format": "scorespec/1",
+    "spec_id": "payments",
+    "input": {
+        "fields": [
+            {"name": "account", "type": "string", "nullable": False},
+            {"name": "paid_at", "type": "timestamp", "role": "event_time"},
+            {"name": "amount", "type": "float64", "range": {"max": 900}},
+            {"name": "code", "type": "int64"},
+        ]
+    },
+    "relational": [
+        {
+            "id": "real",
+            "op": "filter",
+            "in": [],
+            "out": [],
+            "params": {"keep": {"cmp": ["code", "!=", 0]}},
+        },
+        {
+            "id": "once",
+            "op": "dedupe",
+            "in": [],
+            "out": [],
+            "params": {"keys": ["account", "paid_at", "code"], "order_by": ["amount"], "leak": "acknowledged"},
+        },
+        {
+            "id": "recent",
+            "op": "window_rolling",
+            "in": ["amount", "code"],
+            "out": ["spent", "times"],
+            "params": {
+                "partition_by": ["account"],
+                "aggregates": ["sum", "count"],
+                "window": {"seconds": 3600},
+                **POINT,
+            },
+        },
+        {
+            "id": "before",
+            "op": "window_lag",
+            "in": ["amount"],
+            "out": ["last"],
+            "params": {"partition_by": ["account"], **POINT},
+        },
+        {
+            "id": "look",
+            "op": "lookup_join",
+            "in": ["code"],
+            "out": ["risk"],
+            "params": {
+                "reference": "codes",
+                "keys": [{"name": "code", "type": "int64"}],
+                "columns": [{"name": "risk", "type": "float32"}],
+                "on_no_match": "reject",
+            },
+        },
+    ],
+    "steps": [
+        {
+            "id": "s",
+            "op": "impute",
+            "in": ["spent"],
+            "out": ["spent_i"],
+            "params": {"strategy": "constant", "value": 0},
+        },
+        {"id": "l", "op": "impute", "in": ["last"], "out": ["last_i"], "params": {"strategy": "constant", "value": -1}},
+        {"id": "z", "op": "standardize", "in": ["spent_i"], "out": ["z"], "state": {"mean": 100, "std": 300, "n": 9}},
+        {"id": "y", "op": "standardize", "in": ["last_i"], "out": ["y"], "state": {"mean": 50, "std": 100, "n": 9}},
+    ],
+    "outputs": {"tensors": [{"tensor": "X", "from": ["z", "times", "y", "risk"]}]},
+}
+CODES = pa.table({"code": [1, 2, 3], "risk": pa.array([0.5, 0.25, 0.75], pa.float32())})
+
+
+def payments() -> pa.Table:
+    """Payments with doubles, unknown codes, amounts above the range and missing ones, in no order."""
+    rng = np.random.default_rng(5)
+    seconds = rng.integers(0, 40_000, ROWS)
+    amount = np.round(rng.gamma(2.0, 80.0, ROWS), 2)
+    table = pa.table(
+        {
+            "key": pa.array(range(ROWS)),
+            "account": pa.array([f"a{n}" for n in rng.integers(0, 60, ROWS)]),
+            "paid_at": pa.array((1_700_000_000 + seconds) * 1_000_000).view(pa.timestamp("us", "UTC")),
+            "amount": pa.array(amount, mask=rng.random(ROWS) < 0.05),
+            "code": pa.array(rng.choice([0, 1, 2, 3, 7], ROWS, p=[0.05, 0.4, 0.3, 0.23, 0.02])),
+        }
+    )
+    doubles = table.slice(0, 100).set_column(0, "key", pa.array(range(ROWS, ROWS + 100)))
+    return pa.concat_tables([table, doubles]).combine_chunks()
+
+
+def expected(table: pa.Table) -> tuple[dict[int, float], dict[str, int]]:
+    """Score by key of the rows that are neither left out nor rejected, by DuckDB and numpy; and how many are not."""
+    connection = duckdb.connect()
+    connection.register("payments", table)
+    connection.register("codes", CODES)
+    connection.execute("SET TimeZone = 'UTC'")
+    query = """
+        WITH kept AS (SELECT * FROM payments WHERE code <> 0),
+        once AS (
+            SELECT * FROM kept
+            QUALIFY row_number() OVER (PARTITION BY account, paid_at, code ORDER BY amount NULLS FIRST, key) = 1
+        ),
+        told AS (
+            SELECT *, epoch_us(paid_at) AS t,
+                   (SELECT sum(o.amount) FROM once o WHERE o.account = m.account AND o.paid_at < m.paid_at
+                    AND o.paid_at >= m.paid_at - INTERVAL 1 HOUR) AS spent,
+                   (SELECT count(o.code) FROM once o WHERE o.account = m.account AND o.paid_at < m.paid_at
+                    AND o.paid_at >= m.paid_at - INTERVAL 1 HOUR) AS times,
+                   (SELECT o.amount FROM once o WHERE o.account = m.account AND o.paid_at < m.paid_at
+                    ORDER BY o.paid_at DESC, o.amount DESC NULLS LAST, o.code DESC, o.key DESC LIMIT 1) AS last
+            FROM once m
+        )
+        SELECT key, spent, times, last, risk, amount FROM told LEFT JOIN codes USING (code)
+    """
+    rows = connection.execute(query).fetchall()
+    counts = {
+        "filtered": connection.execute("SELECT count(*) FROM payments WHERE code = 0").fetchall()[0][0],
+        "rejected": sum(row[4] is None or (row[5] or 0) > 900 for row in rows),
+    }
+    counts["deduplicated"] = table.num_rows - counts["filtered"] - len(rows)
+    good = [row for row in rows if row[4] is not None and (row[5] or 0) <= 900]
+    features = [
+        [((row[1] or 0) - 100) / 300, row[2], ((-1 if row[3] is None else row[3]) - 50) / 100, row[4]] for row in good
+    ]
+    scores = 1 / (1 + np.exp(-(np.array(features, np.float32) @ WEIGHTS)[:, 0]))
+    return dict(zip((row[0] for row in good), scores.tolist(), strict=True)), counts
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory, logistic_onnx: Path) -> Path:
+    """The payments in two files, one with instants in ns and texts as a dictionary; the codes; and the bundle."""
+    folder = tmp_path_factory.mktemp("payments")
+    table, inside = payments(), folder / "in" / "year=2023 [a]"
+    inside.mkdir(parents=True)
+    pq.write_table(table.slice(0, 900), inside / "a.parquet", row_group_size=200)
+    other = table.slice(900)
+    other = other.set_column(2, "paid_at", other.column("paid_at").cast(pa.timestamp("ns", "UTC")))
+    other = other.set_column(1, "account", other.column("account").cast(pa.large_string()).dictionary_encode())
+    other = other.set_column(4, "code", other.column("code").cast(pa.uint8()))
+    pq.write_table(other, inside / "b.parquet", row_group_size=200)
+    pq.write_table(CODES, folder / "codes.parquet")
+    spec = read_spec(json.dumps(SPEC), "spec")
+    made = prepare(table, spec).table
+    good = made.filter(pa.array([code in {1, 2, 3} for code in made.column("code").to_pylist()]))
+    parts = BundleParts(
+        name="payments",
+        version="1",
+        model=logistic_onnx.read_bytes(),
+        spec=spec,
+        columns=(OutputColumn(column="p", tensor="p", type="float32"),),
+        golden_rows=good.slice(0, 4),
+        references={"codes": CODES},
+        facts={},
+    )
+    create_bundle(LocalStorage(), str(folder / "bundle"), parts)
+    return folder
+
+
+def config_of(folder: Path, out: Path, **sections: Any) -> Path:
+    """The job's config."""
+    job = {
+        "api_version": "batchscore/1",
+        "name": "payments",
+        "input": {"files": str(folder / "in")},
+        "references": {"codes": str(folder / "codes.parquet")},
+        "model": {"bundle": str(folder / "bundle")},
+        "output": {"uri": str(out), "passthrough": ["key"]},
+        "budgets": {"contract": {"max_ratio": 0.1}, "transform": {"max_ratio": 0.1}},
+        "splits": {"target_bytes": 20_000},
+        **sections,
+    }
+    path = out.with_name("job.yaml")
+    path.write_text(yaml.safe_dump(job), encoding="utf-8")
+    return path
+
+
+def check(record: RunRecord, out: Path) -> None:
+    """Check that what was published is what DuckDB computes, and that the record's counts add up."""
+    wanted, counts = expected(payments())
+    published = ds.dataset(out / f"run_id={record.run_id}", format="parquet").to_table()
+    found = dict(zip(published.column("key").to_pylist(), published.column("p").to_pylist(), strict=True))
+    assert len(found) == published.num_rows
+    assert found.keys() == wanted.keys()
+    assert max(abs(found[key] - wanted[key]) for key in wanted) <= 1e-6
+    assert record.relational == RowCounts(
+        rows_in=ROWS + 100, filtered=counts["filtered"], deduplicated=counts["deduplicated"]
+    )
+    assert counts["deduplicated"] >= 90
+    assert record.account.rows_in.rows == ROWS + 100 - counts["filtered"] - counts["deduplicated"]
+    assert record.account.quarantined.rows == counts["rejected"] > 10
+    assert record.account.scored.rows == len(wanted)
+
+
+def test_a_job_is_scored_on_what_its_relational_steps_make(spark: SparkSession, folder: Path, tmp_path: Path) -> None:
+    """Files of any readable form are prepared, frozen and scored as DuckDB and numpy do; the record has the counts; the
+    same id finds the run published, and refuses when a source file is another."""  # noqa: D205, D209  one sentence
+    config = config_of(folder, tmp_path / "out")
+    request = RunRequest(config=read_config(str(config)), run_id="r")
+    record = run(request)
+    assert record.state == RunState.PARTIALLY_SUCCEEDED
+    assert {"prepare", "score"} <= record.wall_seconds.keys()
+    check(record, tmp_path / "out")
+    assert run(request) == record
+    source = next((folder / "in").rglob("b.parquet"))
+    kept = source.read_bytes()
+    try:
+        pq.write_table(pq.read_table(source).slice(1), source)
+        with pytest.raises(Refused, match=r"was published with other input: .*b\.parquet was changed"):
+            run(request)
+    finally:
+        source.write_bytes(kept)
+
+
+def test_a_query_is_prepared_as_files_are(spark: SparkSession, folder: Path, tmp_path: Path) -> None:
+    """A job over a query prepares all its rows, also where only some are scored, and a session in another zone changes
+    nothing."""  # noqa: D205, D209  one sentence
+    spark.createDataFrame(payments().to_pandas()).createOrReplaceTempView("payments")
+    query = {"sql": "select *, amount as unread from payments"}
+    before = spark.conf.get("spark.sql.session.timeZone")
+    config = read_config(str(config_of(folder, tmp_path / "out", input=query)))
+    try:
+        spark.conf.set("spark.sql.session.timeZone", "America/New_York")
+        record = run(RunRequest(config=config, run_id="q"))
+        check(record, tmp_path / "out")
+        trial = run(RunRequest(config=config, run_id="trial", limit=50))
+    finally:
+        spark.conf.set("spark.sql.session.timeZone", str(before))
+        spark.catalog.dropTempView("payments")
+    assert trial.relational == record.relational
+    assert trial.account.scored.rows + trial.account.quarantined.rows == 50
+
+
+def test_what_only_a_run_can_tell_is_not_shown_before(folder: Path, tmp_path: Path) -> None:
+    """A plan of such a job is refused with the reason, and a check of it says what was not looked at."""
+    config = config_of(folder, tmp_path / "out")
+    done = CliRunner().invoke(cli.app, ["plan", str(config)])
+    assert done.exit_code == 2
+    assert "the spec's relational steps run in Spark on the whole table when a run begins" in done.stderr
+    done = CliRunner().invoke(cli.app, ["validate", str(config)])
+    assert done.exit_code == 0, done.output
