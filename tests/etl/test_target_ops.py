@@ -58,7 +58,7 @@ def exactly(texts, targets):
 
 
 numbers = st.one_of(
-    st.none(), st.floats(-1e300, 1e300), st.sampled_from([0.0, -0.0, NAN, 0.1, 1e16, -1e16, 5e-324, 1e-300])
+    st.none(), st.floats(-1e290, 1e290), st.sampled_from([0.0, -0.0, NAN, 0.1, 1e16, -1e16, 5e-324, 1e-300])
 )
 rows_of_target = st.lists(st.tuples(st.sampled_from([None, "", "a", "b", "ß"]), numbers), min_size=1)
 

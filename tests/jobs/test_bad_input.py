@@ -248,13 +248,14 @@ CASES = (
         "unknown op",
         unknown_op,
         2,
-        '{dir}/bundle/etl.json:93:4: /steps/0/op: unknown op "standardise". Did you mean "standardize"?',
+        '{dir}/bundle/etl.json:50:4: /steps/0/op: unknown op "standardise". Did you mean "standardize"? [E-UNKNOWN-OP]',
     ),
     Case(
         "spec not fitted",
         unfitted,
         2,
-        "{dir}/bundle/etl.json:87:3: /steps/0: step 'z' (standardize) is not fitted. Run `batchscore fit` first.",
+        "{dir}/bundle/etl.json:45:3: /steps/0: step 'z' (standardize) is not fitted. Run `batchscore fit` first. "
+        "[E-NOT-FITTED]",
     ),
     Case(
         "bundle with a changed byte",

@@ -49,7 +49,7 @@ def test_folder_and_zip_have_one_digest(copy: Path, tmp_path: Path) -> None:
 def test_any_change_of_code_changes_the_digest(copy: Path, tmp_path: Path) -> None:
     """A changed byte, an added module and a renamed one each change the digest; a file that is no module does not."""
     changes = {
-        "changed": lambda folder: (folder / "etl" / "digest.py").write_text("# other"),
+        "changed": lambda folder: (folder / "jobs" / "main.py").write_text("# other"),
         "added": lambda folder: (folder / "scoring" / "new.py").touch(),
         "renamed": lambda folder: (folder / "jobs" / "cli.py").rename(folder / "jobs" / "cli2.py"),
         "noted": lambda folder: (folder / "etl" / "note.txt").touch(),
