@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple, NoReturn
 import numpy as np
 import pyarrow as pa
 from pydantic import AfterValidator, StringConstraints
+from pydantic_core import PydanticCustomError
 
 from etl.types import ArrowArray, kernels
 
@@ -260,7 +261,10 @@ def _bytes_of(ranges: list[tuple[int, int]], *, is_opposite: bool) -> frozenset[
 
 
 def _checked(pattern: str) -> str:
-    parsed(pattern)
+    try:
+        parsed(pattern)
+    except ValueError as error:
+        raise _refusal(str(error)) from error
     return pattern
 
 
@@ -270,8 +274,13 @@ def _never_empty(pattern: str) -> str:
             "can match the empty text, where engines differ on what is replaced or split; "
             "write + for *, and make what is optional part of something that is not"
         )
-        raise ValueError(message)
+        raise _refusal(message)
     return pattern
+
+
+def _refusal(message: str) -> PydanticCustomError:
+    """A fault of a document with a code of its own."""
+    return PydanticCustomError("E-REGEX", "{message}", {"message": message})
 
 
 Pattern = Annotated[str, StringConstraints(min_length=1, max_length=1000), AfterValidator(_checked)]

@@ -188,7 +188,8 @@ def _problem(detail: ErrorDetails, raw: Any, schema: dict[str, Any]) -> Problem:
         hint = nearest(found, tags)
         return Problem(f"{pointer}/{key}", f'unknown {key} "{found:.{_SHOWN}}".{hint}', f"E-UNKNOWN-{key.upper()}")
     message = _KINDS.get(kind, detail["msg"].removeprefix("Value error, ").removeprefix("Input "))
-    return Problem(pointer, f"{message}{_found(kind, _at(parts, raw))}")
+    code = kind if kind.startswith("E-") else "E-TYPE"
+    return Problem(pointer, f"{message}{_found(kind, _at(parts, raw))}", code)
 
 
 def _untagged(pointer: str, context: Mapping[str, Any]) -> Problem:
