@@ -16,7 +16,7 @@ from etl.tensors import matrix_of
 from etl.types import ColumnType, canonical, one_chunk
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Collection, Iterable, Sequence
 
     import pyarrow as pa
 
@@ -25,60 +25,76 @@ if TYPE_CHECKING:
     from etl.spec import Spec
     from etl.types import ArrowArray, Schema
 
-__all__ = ["REJECTED", "arrivals", "check_entry", "entered", "reject_again", "take_in"]
+__all__ = ["REJECTED", "arrivals", "check_entry", "entered", "need_arrivals", "reject_again", "take_in", "unmatched"]
 
 REJECTED = "__batchscore_rejected"
 """The column with the reasons of rows that a step on the table rejects; the worker sets them aside."""
 
-_TEXT = ColumnType("string")
+_TEXT, _BOOL = ColumnType("string"), ColumnType("bool")
 
 
-def arrivals(spec: Spec) -> Schema:
-    """The columns that steps on the table make, by name; with that of reasons where such a step may reject a row."""
-    steps = spec.relational[: on_table(spec.relational)]
+def unmatched(step: str) -> str:
+    """The column that says, for a join that was moved to the table and rejects, which rows found no match."""
+    return f"__batchscore_unmatched_{step}"
+
+
+def arrivals(spec: Spec, moved: Collection[str] = ()) -> Schema:
+    """The columns that steps on the table make, by name; with that of reasons where such a step may reject a row.
+
+    `moved` are ids of joins that run on the table although they stand behind the last step that needs other rows.
+    """
+    part = on_table(spec.relational)
+    steps = [step for index, step in enumerate(spec.relational) if index < part or step.id in moved]
     if not steps:
         return {}
-    schema = dict(spec.schemas())[steps[-1].id]
+    schema = dict(spec.schemas())[spec.relational[-1].id]
     made = {name: schema[name] for step in steps for name in step.outputs}
-    rejects = any(isinstance(step, LookupJoin) and step.params.on_no_match == "reject" for step in steps)
-    return {**made, REJECTED: _TEXT} if rejects else made
+    rejecting = [step for step in steps if isinstance(step, LookupJoin) and step.params.on_no_match == "reject"]
+    made.update({unmatched(step.id): _BOOL for step in rejecting if step.id in moved})
+    return {**made, REJECTED: _TEXT} if any(step.id not in moved for step in rejecting) else made
 
 
 def check_entry(
-    spec: Spec, schema: pa.Schema, where: str, *, others: Iterable[str] = (), contract: Contract | None = None
+    spec: Spec, schema: pa.Schema, where: str, *, others: Iterable[str] = (), moved: Collection[str] = ()
 ) -> None:
-    """Refuse a file or table that lacks a column or has one of another type; by the spec's contract, or another.
+    """Refuse a file or table of prepared rows that lacks a column or has one of another type.
 
     `others` are columns that it may have although the contract says that there are no others.
 
     Raises:
         ContractError: with every violation.
     """
-    (contract or spec.input).check_schema(schema, where, [*others, *arrivals(spec)])
-    _need_arrivals(spec, schema.names, where)
+    made = arrivals(spec, moved)
+    spec.input.check_schema(schema, where, [*others, *made])
+    need_arrivals(made, schema.names, where)
 
 
-def _need_arrivals(spec: Spec, names: Sequence[str], where: str) -> None:
-    missing = [name for name in arrivals(spec) if name not in names]
+def need_arrivals(made: Schema, names: Sequence[str], where: str) -> None:
+    """Refuse rows that were not prepared.
+
+    Raises:
+        ContractError: a column that steps on the table make is not there.
+    """
+    missing = [name for name in made if name not in names]
     if missing:
         message = (
-            f"{where}: column {missing[0]!r} is not there. Steps of spec {spec.spec_id} make it of the whole table, "
-            "before any row is scored: prepare the table first, by etl.relational.prepare in memory or by "
-            "etl.spark.prepare in Spark; a job does it by itself."
+            f"{where}: column {missing[0]!r} is not there. Relational steps make it of the whole table, before any row "
+            "is scored: prepare the table first, by etl.relational.prepare in memory or by etl.spark.prepare in Spark; "
+            "a job does it by itself."
         )
         raise ContractError(message)
 
 
-def entered(spec: Spec, batch: pa.RecordBatch | pa.Table, where: str, *, contract: Contract | None = None) -> Frame:
-    """The batch behind the spec's contract, or another, with what steps on the table made of it.
+def entered(contract: Contract, made: Schema, batch: pa.RecordBatch | pa.Table, *, where: str) -> Frame:
+    """A batch behind the contract, with what steps on the table made of it.
 
     Raises:
         ContractError: a column that a step on the table makes is not there, or a value breaks a rule whose treatment is
             `fail`.
     """
-    _need_arrivals(spec, batch.schema.names, where)
-    frame = (contract or spec.input).apply(batch, where)
-    for name, kind in arrivals(spec).items():
+    need_arrivals(made, batch.schema.names, where)
+    frame = contract.apply(batch, where)
+    for name, kind in made.items():
         if name == REJECTED:
             reject_again(frame, one_chunk(batch.column(name)))
         else:

@@ -20,11 +20,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 import numpy as np
 import pyarrow as pa
 
-from etl.arrivals import check_entry, entered
+from etl.arrivals import arrivals, entered
 from etl.errors import SpecError
 from etl.golden import golden_rows
 from etl.ops.base import Accumulator, FittedStep
-from etl.ops.relations import on_table
+from etl.ops.relations import joins, on_table
 from etl.pipeline import index_references, run_relational
 from etl.profiling import ProfileAccumulator
 from etl.relational import prepare
@@ -128,7 +128,7 @@ def fit(recipe: Spec, data: Any, references: Mapping[str, pa.Table] | None = Non
         batches = [batch for piece in pieces_of(data) for batch in piece.batches()]
         data = prepare(pa.Table.from_batches(batches), recipe, references).table
     pieces = pieces_of(data)
-    tables = index_references(recipe, references or {})
+    tables = index_references(recipe, joins(recipe.relational)[1], references or {})
 
     def run(work: Pass) -> Learned:
         total = Learned(work.templates)
@@ -145,7 +145,7 @@ def fit(recipe: Spec, data: Any, references: Mapping[str, pa.Table] | None = Non
 
 def with_golden(spec: Spec, tables: Mapping[str, ReferenceTable], batch: pa.RecordBatch) -> Spec:
     """The fitted spec with golden rows out of a batch, the first one of its data, and sealed."""
-    frame = entered(spec, batch, "golden rows")
+    frame = entered(spec.input, arrivals(spec), batch, where="golden rows")
     run_relational(spec, tables, frame)
     for index, step in enumerate(spec.steps):
         step.run(frame, f"/steps/{index}")
@@ -296,7 +296,7 @@ class _Learner(NamedTuple):
     def learn(self, batch: pa.RecordBatch) -> Learned:
         """What the batch teaches: a row that some rule rejects, or a filter leaves out, teaches nothing."""
         spec = self.work.spec
-        check_entry(spec, batch.schema, self.where, contract=spec.input.of_training)
+        spec.input.of_training.check_schema(batch.schema, self.where, arrivals(spec))
         learned = Learned(self.work.templates)
         learned.rows = batch.num_rows
         frame = self._frame(batch)
@@ -316,8 +316,8 @@ class _Learner(NamedTuple):
     def _frame(self, batch: pa.RecordBatch) -> Frame:
         """The batch with the columns of every step that can be applied so far."""
         spec = self.work.spec
-        frame = entered(spec, batch, self.where, contract=spec.input.of_training)
-        run_relational(self.work.spec, self.tables, frame)
+        frame = entered(spec.input.of_training, arrivals(spec), batch, where=self.where)
+        run_relational(spec, self.tables, frame)
         absent: set[str] = set()
         for index, step in enumerate(self.work.spec.steps):
             if step.is_fitted and absent.isdisjoint(step.reads):

@@ -9,18 +9,18 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from etl.arrivals import arrivals, entered
+from etl.arrivals import arrivals, entered, unmatched
 from etl.errors import SpecError
 from etl.frame import once
 from etl.golden import replay
 from etl.ops.filtering import Filter
 from etl.ops.lookup import LookupJoin, ReferenceTable
-from etl.ops.relations import on_table
+from etl.ops.relations import joins, on_table
 from etl.tallies import tally
 from etl.tensors import tensor_of
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
 
     import numpy.typing as npt
     import pyarrow as pa
@@ -51,8 +51,10 @@ class Features(NamedTuple):
 class Pipeline:
     """A fitted spec with its reference tables indexed; made once per worker."""
 
-    def __init__(self, spec: Spec, references: Mapping[str, pa.Table]) -> None:
+    def __init__(self, spec: Spec, references: Mapping[str, pa.Table], *, moved: Collection[str] = ()) -> None:
         """Replay the spec's golden rows, and bind it to its reference tables, by the name each `lookup_join` gives.
+
+        `moved` are ids of joins that were run on the table, because their reference table is too large for a worker.
 
         Raises:
             SpecError: the spec is not fitted, makes something else of its golden rows, or a reference is not given.
@@ -63,16 +65,18 @@ class Pipeline:
             raise SpecError(message)
         replay(spec)
         self.spec = spec
-        self._tables = index_references(spec, references)
+        self.moved = frozenset(moved)
+        self._made = arrivals(spec, moved)
+        self._tables = index_references(spec, joins(spec.relational, moved)[1], references)
 
     @property
     def columns(self) -> tuple[str, ...]:
         """What a batch must have: the fields of the contract, and what steps on the table made."""
-        return tuple(dict.fromkeys((*(field.name for field in self.spec.input.fields), *arrivals(self.spec))))
+        return tuple(dict.fromkeys((*(field.name for field in self.spec.input.fields), *self._made)))
 
     def contract(self, batch: pa.RecordBatch | pa.Table, where: str) -> Frame:
         """Check the input contract; see `etl.arrivals.entered`."""
-        return entered(self.spec, batch, where)
+        return entered(self.spec.input, self._made, batch, where=where)
 
     def transform(self, frame: Frame) -> Features:
         """Every step in order, then the tensors of the rows that no rule and no expectation rejected.
@@ -95,7 +99,7 @@ class Pipeline:
 
     def run_steps(self, frame: Frame) -> None:
         """Write every step's columns into the frame."""
-        run_relational(self.spec, self._tables, frame)
+        run_relational(self.spec, self._tables, frame, moved=self.moved)
         for index, step in enumerate(self.spec.steps):
             step.run(frame, f"/steps/{index}")
 
@@ -104,18 +108,17 @@ _NO_ROWS = np.empty(0, dtype=np.int64)
 
 
 def index_references(
-    spec: Spec, references: Mapping[str, pa.Table], *, of_table: bool = False
+    spec: Spec, which: Collection[str], references: Mapping[str, pa.Table]
 ) -> dict[str, ReferenceTable]:
-    """The table of each `lookup_join` of the worker, or with `of_table` of each that runs on the table, by its id.
+    """The indexed table of some joins, by the step's id.
 
     Raises:
         SpecError: a reference is not given.
         ContractError: a reference table is not as the spec declares it.
     """
     tables: dict[str, ReferenceTable] = {}
-    part = on_table(spec.relational)
     for index, step in enumerate(spec.relational):
-        if not isinstance(step, LookupJoin) or (index < part) != of_table:
+        if not isinstance(step, LookupJoin) or step.id not in which:
             continue
         name = step.params.reference
         if name not in references:
@@ -126,13 +129,17 @@ def index_references(
     return tables
 
 
-def run_relational(spec: Spec, tables: Mapping[str, ReferenceTable], frame: Frame) -> None:
+def run_relational(
+    spec: Spec, tables: Mapping[str, ReferenceTable], frame: Frame, *, moved: Collection[str] = ()
+) -> None:
     """Join the reference tables of the worker, and filter, in the order of the steps."""
     part = on_table(spec.relational)
     for index, step in enumerate(spec.relational[part:], part):
         pointer = f"/relational/{index}"
-        if isinstance(step, LookupJoin):
+        if isinstance(step, Filter):
+            step.run(frame, pointer)
+        elif isinstance(step, LookupJoin) and step.id not in moved:
             for name, column in zip(step.outputs, step.join(frame, tables[step.id], pointer), strict=True):
                 frame[name] = column
-        elif isinstance(step, Filter):
-            step.run(frame, pointer)
+        elif isinstance(step, LookupJoin) and step.params.on_no_match == "reject":
+            step.reject(frame, frame.arrow(unmatched(step.id)).to_numpy(zero_copy_only=False), pointer)

@@ -10,15 +10,17 @@ from etl.documents import sha256_hex
 from etl.errors import ContractError, InputMissing, ReadError
 from etl.ops.lookup import LookupJoin, ReferenceTable
 from etl.problems import nearest
-from etl.read import read_whole
+from etl.read import open_parquet, read_whole
 from etl.storage import storage_for
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
 
     from etl.spec import Spec
+    from etl.splits import InputFile
+    from etl.storage import Storage
 
-__all__ = ["PinnedReference", "pin_references"]
+__all__ = ["PinnedReference", "ReferenceFiles", "pin_references", "reference_files"]
 
 
 class PinnedReference(NamedTuple):
@@ -30,14 +32,55 @@ class PinnedReference(NamedTuple):
     """Of `data`."""
 
 
-def pin_references(spec: Spec, uris: Mapping[str, str]) -> dict[str, PinnedReference]:
-    """Read, check and index every reference table that the spec joins.
+class ReferenceFiles(NamedTuple):
+    """A reference table where it lies."""
+
+    files: tuple[InputFile, ...]
+    """As they are now."""
+    columns: tuple[str, ...]
+    """Those that the spec uses."""
+    bytes: int
+    """Uncompressed size of these columns, as the footers tell it."""
+
+
+def reference_files(spec: Spec, uris: Mapping[str, str]) -> dict[str, ReferenceFiles]:
+    """Every reference table that the spec joins, by name; only footers are read.
+
+    Raises:
+        ContractError: a table is not given, or is given in vain.
+        InputMissing: nothing is at a URI.
+        ReadError: it is no Parquet.
+    """
+    return {name: _described(uris[name], steps) for name, steps in sorted(_wanted(spec, uris).items())}
+
+
+def _described(uri: str, steps: list[LookupJoin]) -> ReferenceFiles:
+    storage, files = _files_of(uri)
+    columns = _columns_of(steps)
+    total = 0
+    for file in files:
+        footer = open_parquet(storage, file).metadata
+        for group in range(footer.num_row_groups):
+            chunks = [footer.row_group(group).column(at) for at in range(footer.num_columns)]
+            total += sum(c.total_uncompressed_size for c in chunks if c.path_in_schema.split(".")[0] in columns)
+    return ReferenceFiles(tuple(files), columns, total)
+
+
+def pin_references(
+    spec: Spec, uris: Mapping[str, str], *, elsewhere: Collection[str] = ()
+) -> dict[str, PinnedReference]:
+    """Read, check and index every reference table that the spec joins, but those that are joined elsewhere.
 
     Raises:
         ContractError: a table is not given, is given in vain, or is not as the spec declares it.
         InputMissing: nothing is at a URI.
         ReadError: it is no Parquet.
     """
+    wanted = _wanted(spec, uris)
+    return {name: _pin(uris[name], steps) for name, steps in sorted(wanted.items()) if name not in elsewhere}
+
+
+def _wanted(spec: Spec, uris: Mapping[str, str]) -> dict[str, list[LookupJoin]]:
     wanted: dict[str, list[LookupJoin]] = {}
     for step in spec.relational:
         if isinstance(step, LookupJoin):
@@ -49,16 +92,25 @@ def pin_references(spec: Spec, uris: Mapping[str, str]) -> dict[str, PinnedRefer
     for name in sorted(uris.keys() - wanted.keys()):
         message = f"reference table {name!r} is given, but the spec joins no such table.{nearest(name, wanted)}"
         raise ContractError(message)
-    return {name: _pin(uris[name], steps) for name, steps in sorted(wanted.items())}
+    return wanted
 
 
-def _pin(uri: str, steps: list[LookupJoin]) -> PinnedReference:
+def _files_of(uri: str) -> tuple[Storage, list[InputFile]]:
     storage, path = storage_for(uri)
     files = list(storage.list_files(path))
     if not files:
         message = f"{uri}: no reference table is there. Check `references`."
         raise InputMissing(message)
-    columns = {column.name for step in steps for column in (*step.params.keys, *step.params.columns)}
+    return storage, files
+
+
+def _columns_of(steps: list[LookupJoin]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(column.name for step in steps for column in (*step.params.keys, *step.params.columns)))
+
+
+def _pin(uri: str, steps: list[LookupJoin]) -> PinnedReference:
+    storage, files = _files_of(uri)
+    columns = _columns_of(steps)
     tables = []
     for file in files:
         table = read_whole(storage, file)

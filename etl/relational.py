@@ -26,21 +26,21 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import pyarrow as pa
 
-from etl.arrivals import REJECTED, arrivals, reject_again, take_in
+from etl.arrivals import REJECTED, arrivals, reject_again, take_in, unmatched
 from etl.entry import read
 from etl.errors import ContractError
 from etl.frame import Frame, once
 from etl.ops.dedupe import Dedupe
 from etl.ops.groups import group_codes, sort_keys
 from etl.ops.lookup import LookupJoin
-from etl.ops.relations import on_table
+from etl.ops.relations import joins, on_table
 from etl.ops.tables import TableStep
 from etl.pipeline import index_references
 from etl.transforming import as_table
 from etl.types import kernels, one_chunk
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Mapping, Sequence
 
     import numpy.typing as npt
 
@@ -49,7 +49,7 @@ if TYPE_CHECKING:
     from etl.spec import Spec
     from etl.types import Schema
 
-__all__ = ["Counts", "Prepared", "TablePart", "check_new_names", "joined_in_worker", "prepare", "used_references"]
+__all__ = ["Counts", "Prepared", "TablePart", "check_new_names", "prepare", "used_references"]
 
 
 class Counts(NamedTuple):
@@ -90,57 +90,59 @@ def prepare(data: Any, spec: Spec, references: Mapping[str, pa.Table] | None = N
     """
     table, part = as_table(data), TablePart(spec, references or {})
     spec.input.check_schema(table.schema, "the table", [label.name for label in spec.input.labels])
-    check_new_names(spec, table.column_names, "the table")
-    made, left_out = part.run(table, range(part.size))
+    check_new_names(part.arrivals, table.column_names, "the table")
+    made, left_out = part.run(table, range(on_table(spec.relational)))
     return Prepared(made, Counts(table.num_rows, **left_out))
 
 
-def check_new_names(spec: Spec, names: Iterable[str], where: str) -> None:
+def check_new_names(made: Iterable[str], names: Iterable[str], where: str) -> None:
     """Refuse a table that has a column which a step on the table makes.
 
     Raises:
         ContractError: naming one.
     """
     folded = {name.casefold(): name for name in names}
-    for name in arrivals(spec):
+    for name in made:
         if name.casefold() in folded:
             found = folded[name.casefold()]
             message = f"{where}: has a column {found!r}, which the spec's steps make. Rename it, or leave it out."
             raise ContractError(message)
 
 
-def joined_in_worker(spec: Spec) -> set[str]:
-    """Names of the reference tables that the worker joins."""
-    steps = spec.relational[on_table(spec.relational) :]
-    return {step.params.reference for step in steps if isinstance(step, LookupJoin)}
-
-
-def used_references(spec: Spec, references: Mapping[str, pa.Table], *, of_table: bool) -> dict[str, pa.Table]:
-    """Of each reference table that is joined on the table, or else in the worker, the columns that are used."""
-    part = on_table(spec.relational)
+def used_references(steps: Mapping[str, LookupJoin], references: Mapping[str, pa.Table]) -> dict[str, pa.Table]:
+    """Of each reference table that is joined, the columns that are used."""
     wanted: dict[str, dict[str, None]] = {}
-    for index, step in enumerate(spec.relational):
-        if isinstance(step, LookupJoin) and (index < part) == of_table:
-            columns = (*step.params.keys, *step.params.columns)
-            wanted.setdefault(step.params.reference, {}).update(dict.fromkeys(column.name for column in columns))
+    for step in steps.values():
+        columns = (*step.params.keys, *step.params.columns)
+        wanted.setdefault(step.params.reference, {}).update(dict.fromkeys(column.name for column in columns))
     return {name: references[name].select(list(columns)) for name, columns in wanted.items()}
 
 
 class TablePart:
     """The relational steps of a spec that run on the table, bound to their reference tables."""
 
-    def __init__(self, spec: Spec, references: Mapping[str, pa.Table]) -> None:
-        """Index the reference tables.
+    def __init__(
+        self,
+        spec: Spec,
+        references: Mapping[str, pa.Table],
+        *,
+        moved: Collection[str] = (),
+        elsewhere: Collection[str] = (),
+    ) -> None:
+        """Index the reference tables but those that are joined elsewhere; `moved` are ids of joins of the worker that
+        run on the table.
 
         Raises:
             SpecError: the spec is inconsistent, or a reference is not given.
             ContractError: a reference table is not as the spec declares it.
-        """
+        """  # noqa: D205  one sentence
         self.spec = spec
-        self.size = on_table(spec.relational)
-        self.arrivals = arrivals(spec)
+        self.moved = frozenset(moved)
+        self.arrivals = arrivals(spec, moved)
         self._schemas = [schema for _, schema in spec.schemas()]
-        self._tables = index_references(spec, references, of_table=True)
+        there, _ = joins(spec.relational, moved)
+        here = {name: step for name, step in there.items() if step.params.reference not in elsewhere}
+        self._tables = index_references(spec, here, references)
 
     def run(self, table: pa.Table, steps: Iterable[int]) -> tuple[pa.Table, dict[str, int]]:
         """Some of the steps, by their index, on a table that holds whole groups of each; and how many rows were left
@@ -165,7 +167,7 @@ class TablePart:
         # To a step that looks at other rows, NaN is missing whatever the contract says.
         nan_is_value = frozenset[str]() if isinstance(step, TableStep) else self.spec.input.nan_is_value
         frame = self._frame(table, step.reads, schema, nan_is_value=nan_is_value)
-        if REJECTED in self.arrivals:
+        if REJECTED in self.arrivals and step.id not in self.moved:
             # So that no later step leaves out what is to be set aside.
             reject_again(frame, one_chunk(table.column(REJECTED)))
         if isinstance(step, TableStep):
@@ -177,7 +179,9 @@ class TablePart:
             step.run(frame, pointer)
         for name in step.outputs:
             table = table.append_column(name, frame.arrow(name).cast(self._schemas[index + 1][name].arrow))
-        if frame.rejections:
+        if step.id in self.moved and isinstance(step, LookupJoin) and step.params.on_no_match == "reject":
+            table = table.append_column(unmatched(step.id), pa.array(frame.rejected))
+        elif frame.rejections:
             table = _with_reasons(table, frame)
         return table if frame.filtered is None else table.filter(pa.array(~frame.filtered))
 

@@ -98,6 +98,12 @@ class Scoring(Strict):
     # Measured on an MLP of 28 → 256 → 256 → 1: activations of 2,048 rows stay in a core's cache (1.75 µs a row), those
     # of 16,384 do not (2.31 µs).
     batch_rows: int = Field(default=2048, ge=1, le=10_000_000, description="Rows of one call of the model.")
+    reference_bytes: ByteSize = Field(
+        default=ByteSize(256 << 20),
+        ge=1,
+        description="Size of a reference table, uncompressed, up to which workers join it; a larger one is joined by "
+        "Spark, before.",
+    )
 
 
 class Splits(Strict):

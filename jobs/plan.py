@@ -21,11 +21,11 @@ from etl.errors import InputMissing
 from etl.expectations import AnyExpectation, BatchExpectation, Unique
 from etl.layout import Layout, model_folder, scratch_root
 from etl.manifest import ColumnEntry, latest_manifest, schema_entries
+from etl.ops.relations import joins
 from etl.problems import nearest
 from etl.publish import Mode
 from etl.read import SplitReader, open_parquet
 from etl.references import pin_references
-from etl.relational import joined_in_worker
 from etl.splits import InputFile, Split, cut_splits
 from etl.storage import Storage, storage_for
 from etl.types import ColumnType
@@ -49,6 +49,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Claim",
+    "Known",
     "ModelFacts",
     "Plan",
     "Resolved",
@@ -218,6 +219,23 @@ class Resolved(NamedTuple):
     references: dict[str, bytes]
 
 
+class Known(NamedTuple):
+    """What was read before the plan is made."""
+
+    audited: AuditedBundle | None = None
+    """The job's bundle."""
+    prepared: PreparedInput | None = None
+    """What Spark made of the input."""
+
+    @property
+    def moved(self) -> tuple[str, ...]:
+        """Ids of joins of the worker that Spark has done."""
+        return self.prepared.moved if self.prepared else ()
+
+
+_NOTHING = Known()
+
+
 def make_plan(
     target: Target,
     config: JobConfig,
@@ -225,19 +243,18 @@ def make_plan(
     *,
     limit: int | None,
     sample: float | None,
-    prepared: PreparedInput | None = None,
+    known: Known = _NOTHING,
 ) -> Resolved:
     """Resolve a config over pinned inputs, which are the prepared rows where there are any. Nothing is stored.
 
     Raises:
         BatchscoreError: anything that can be known to fail before work starts.
     """
-    reader, _ = storage_for(inputs[0].path)
-    schema = open_parquet(reader, inputs[0]).schema_arrow
-    audited = _audited(config, inputs, schema)
+    prepared = known.prepared
+    audited, schema = _opened(config, inputs, known)
     references = prepared.references if prepared else pin_references(audited.spec, config.references)
-    splits, row_limits = _limited(reader, cut_splits(inputs, config.splits.target_bytes), limit)
-    found = _found(config, audited, schema, references=references)
+    splits, row_limits = _limited(cut_splits(inputs, config.splits.target_bytes), limit)
+    found = _found(config, audited, schema, references=references, moved=known.moved)
     order = _order(target, config, audited).model_copy(update={**found, "row_limits": row_limits, "sample": sample})
     _check_target(target, config, published := prediction_schema(order, audited))
     plan = Plan(
@@ -260,13 +277,15 @@ def make_plan(
     return Resolved(plan, audited, {name: pinned.data for name, pinned in references.items()})
 
 
-def _audited(config: JobConfig, inputs: tuple[InputFile, ...], schema: pa.Schema) -> AuditedBundle:
-    """The audited bundle, with which the input goes."""
+def _opened(config: JobConfig, inputs: tuple[InputFile, ...], known: Known) -> tuple[AuditedBundle, pa.Schema]:
+    """The bundle, and the schema of the first file, which goes with the job's output and with the spec."""
+    first = inputs[0]
+    schema = open_parquet(storage_for(first.path)[0], first).schema_arrow
     check_input(config, inputs)
-    audited = resolve_model(config.model, schema)
-    check_entry(audited.spec, schema, inputs[0].path, others=config.output.passthrough)
+    audited = known.audited or resolve_model(config.model, schema)
+    check_entry(audited.spec, schema, first.path, others=config.output.passthrough, moved=known.moved)
     _check_expectations(audited.spec)
-    return audited
+    return audited, schema
 
 
 def _projected(
@@ -280,11 +299,18 @@ def _projected(
 
 
 def _found(
-    config: JobConfig, audited: AuditedBundle, schema: pa.Schema, *, references: Mapping[str, PinnedReference]
+    config: JobConfig,
+    audited: AuditedBundle,
+    schema: pa.Schema,
+    *,
+    references: Mapping[str, PinnedReference],
+    moved: tuple[str, ...],
 ) -> dict[str, Any]:
     """What the order has of the input and the reference tables that the worker joins."""
+    joined = {step.params.reference for step in joins(audited.spec.relational, moved)[1].values()}
     return {
-        "references": {name: references[name].sha256 for name in joined_in_worker(audited.spec)},
+        "references": {name: references[name].sha256 for name in sorted(joined)},
+        "moved": moved,
         "carried": _carried(config.output.passthrough, audited.spec, schema),
     }
 
@@ -315,16 +341,14 @@ def _model_facts(audited: AuditedBundle) -> ModelFacts:
     )
 
 
-def _limited(
-    storage: Storage, splits: tuple[Split, ...], limit: int | None
-) -> tuple[tuple[Split, ...], dict[int, int]]:
+def _limited(splits: tuple[Split, ...], limit: int | None) -> tuple[tuple[Split, ...], dict[int, int]]:
     """The first splits that hold `limit` rows, and how many rows of the last one are scored."""
     if limit is None:
         return splits, {}
     kept: list[Split] = []
     remaining = limit
     for split in splits:
-        rows = SplitReader(storage, split).rows
+        rows = SplitReader(storage_for(split.file.path)[0], split).rows
         kept.append(split)
         if rows >= remaining:
             return tuple(kept), {split.index: remaining}

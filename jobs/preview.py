@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 import pyarrow as pa
 
 from etl.errors import BatchscoreError, ContractError
-from etl.ops.relations import on_table
 from etl.read import open_parquet
 from etl.references import pin_references
 from etl.splits import group_splits
@@ -21,8 +20,8 @@ from jobs.errors import Refused, refusing
 from jobs.history import RunView, look_at
 from jobs.identity import new_run_id
 from jobs.model import bare_signature, resolve_model
-from jobs.plan import Plan, check_asked, list_inputs, make_plan, target_of
-from jobs.preparation import spec_on_table
+from jobs.plan import Known, Plan, check_asked, list_inputs, make_plan, target_of
+from jobs.preparation import TableWork, bundle_of, work_on_table
 from jobs.run import RunRequest
 from scoring.errors import DeviceError
 from scoring.golden import replay
@@ -39,8 +38,6 @@ if TYPE_CHECKING:
 __all__ = ["Check", "Preview", "preview", "validate"]
 
 _THREADS = 16
-
-_ON_TABLE = "the spec's relational steps run in Spark on the whole table when a run begins; before, there is no plan."
 
 
 class Preview(NamedTuple):
@@ -87,7 +84,10 @@ def preview(request: RunRequest) -> Preview:
             plan = view.plan
         else:
             inputs = list_inputs(_patterns(config))
-            plan, _, _ = make_plan(target, config, inputs, limit=request.limit, sample=request.sample)
+            audited = bundle_of(config)
+            _need_no_spark(config, audited)
+            known = Known(audited)
+            plan = make_plan(target, config, inputs, limit=request.limit, sample=request.sample, known=known).plan
     there = set(target.storage.names(target.layout.receipts))
     left = tuple(split for split in plan.splits if f"{split.name}.json" not in there)
     cores = _cores(config.spark)
@@ -166,10 +166,12 @@ class _Job:
         return f"{len(contract.fields)} columns are there with their types, in all {len(self.files)} files"
 
     def read_references(self) -> str:
-        pinned = pin_references(self._model.spec, self.config.references)
-        return (
-            ", ".join(f"{name}, {len(table.data):,} bytes" for name, table in pinned.items()) or "the spec joins none"
-        )
+        work = work_on_table(self.config, self._model)
+        large = work.large if work is not None else {}
+        pinned = pin_references(self._model.spec, self.config.references, elsewhere=large)
+        told = [f"{name}, {len(table.data):,} bytes" for name, table in pinned.items()]
+        told += [f"{name}, {found.bytes:,} bytes, which Spark joins" for name, found in large.items()]
+        return ", ".join(told) or "the spec joins none"
 
     def replay_golden_rows(self) -> str:
         model, scoring = self._model, self.config.scoring
@@ -184,8 +186,9 @@ class _Job:
     def plan(self) -> str:
         if not self.files or self.schema is None or self.model is None:
             raise _NotPossible("the checks above come first")
-        if on_table(self.model.spec.relational):
-            raise _NotPossible(_ON_TABLE)
+        work = work_on_table(self.config, self.model)
+        if work is not None:
+            raise _NotPossible(_before(work))
         plan = preview(RunRequest(config=self.config, run_id=new_run_id(self.config.name))).plan
         return f"{len(plan.splits)} splits, {len(plan.columns)} output columns"
 
@@ -209,9 +212,19 @@ def _fault(contract: Contract, file: InputFile, *, others: tuple[str, ...]) -> s
 def _patterns(config: JobConfig) -> tuple[str, ...]:
     if not config.input.patterns:
         raise Refused("the input is a table or a query: Spark freezes it when a run begins; before, there is no plan.")
-    if spec_on_table(config) is not None:
-        raise Refused(_ON_TABLE)
     return config.input.patterns
+
+
+def _need_no_spark(config: JobConfig, audited: AuditedBundle | None) -> None:
+    """Refuse a job of which only a run can tell what is scored."""
+    work = work_on_table(config, audited)
+    if work is not None:
+        raise Refused(_before(work))
+
+
+def _before(work: TableWork) -> str:
+    """Why there is no plan before a run."""
+    return f"{work.reason}, when a run begins; before, there is no plan."
 
 
 def _cores(spark: Spark) -> int | None:

@@ -24,6 +24,7 @@ from jobs.decisions import check_not_discarded
 from jobs.errors import Cancelled, InputUnfit, Refused, SplitsFailed, refusing
 from jobs.identity import check_run_id, whoami
 from jobs.plan import (
+    Known,
     Plan,
     Target,
     check_asked,
@@ -35,7 +36,7 @@ from jobs.plan import (
     store_plan,
     target_of,
 )
-from jobs.preparation import PreparedInput, prepare_input, spec_on_table
+from jobs.preparation import PreparedInput, TableWork, bundle_of, prepare_input, work_on_table
 from jobs.receipts import account_of, published_schema, receipts_of, totals_of
 from jobs.record import ErrorFacts, RunRecord, RunState, Snapshot, collect_record, load_record, machine, versions
 from jobs.session import parallelism, start_session
@@ -49,8 +50,7 @@ if TYPE_CHECKING:
 
     from etl.manifest import Manifest
     from etl.receipt import Receipt, SplitAccount
-    from etl.spec import Spec
-    from etl.splits import Split
+    from etl.splits import InputFile, Split
     from jobs.config import JobConfig
 
 __all__ = ["OnPhase", "RunRequest", "run"]
@@ -187,26 +187,34 @@ class _Run:
 
     def _make_plan(self) -> Plan:
         request, config = self.request, self.request.config
-        spec = spec_on_table(config)
-        prepared = self._prepare(spec) if spec is not None else None
-        patterns = (prepared.folder,) if prepared else config.input.patterns or (self._freeze(),)
-        with self.phase("list"):
-            inputs = list_inputs(patterns)
+        limit, sample = request.limit, request.sample
+        inputs = self._list(config.input.patterns)
         with self.phase("plan"):
-            made = make_plan(self.target, config, inputs, limit=request.limit, sample=request.sample, prepared=prepared)
-            plan = store_plan(self.target, made)
-        check_asked(plan, config, limit=request.limit, sample=request.sample)
+            audited = bundle_of(config)
+            work = work_on_table(config, audited)
+        prepared = self._prepare(work, inputs) if work is not None else None
+        if prepared is not None or not inputs:
+            inputs = self._list((prepared.folder if prepared else self._freeze(),))
+        with self.phase("plan"):
+            known = Known(audited, prepared)
+            plan = store_plan(
+                self.target, make_plan(self.target, config, inputs, limit=limit, sample=sample, known=known)
+            )
+        check_asked(plan, config, limit=limit, sample=sample)
         return plan
 
-    def _prepare(self, spec: Spec) -> PreparedInput:
+    def _list(self, patterns: tuple[str, ...]) -> tuple[InputFile, ...]:
+        """The files as they are now; none of no patterns."""
+        with self.phase("list"):
+            return list_inputs(patterns)
+
+    def _prepare(self, work: TableWork, source: tuple[InputFile, ...]) -> PreparedInput:
         """Run the relational steps that need the whole table, and freeze what they give."""
         config = self.request.config
-        with self.phase("list"):
-            source = list_inputs(config.input.patterns) if config.input.patterns else ()
-            check_input(config, source)
+        check_input(config, source)
         folder, spark = self._scratch_folder(), self._spark()
         with self.phase("prepare"):
-            return prepare_input(spark, config, spec, source=source, folder=folder)
+            return prepare_input(spark, config, work, source=source, folder=folder)
 
     def _scratch_folder(self) -> str:
         """A folder of this try's own, outside the output root."""

@@ -23,6 +23,9 @@ class Order(Strict):
     root: str = Field(description="The output root, in its store's naming.")
     bundle_sha256: str
     references: dict[str, str] = Field(description="SHA-256 of each pinned reference table, by name.")
+    moved: tuple[str, ...] = Field(
+        default=(), description="Ids of the spec's joins that were done before, whose columns come with the rows."
+    )
     carried: tuple[InputField, ...] = Field(description="Columns that are published but not read by the spec.")
     passthrough: tuple[str, ...] = Field(description="Input columns that are published, in order.")
     stamps: tuple[Stamp, ...]

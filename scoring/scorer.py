@@ -60,6 +60,7 @@ def resident_scorer(storage: Storage, order: Order) -> Scorer:
         canonical_json(order.references).decode(),
         order.session.model_dump_json(),
         ",".join(field.model_dump_json() for field in order.carried),
+        ",".join(order.moved),
     )
     with _lock:
         if key in _resident:
@@ -109,7 +110,7 @@ def load_scorer(storage: Storage, order: Order) -> Scorer:
         raise BundleError(message)
     deviation = replay(audited, session, audited.tolerance(order.session.device))
     spec = audited.spec.model_copy(update={"input": _carrying(audited.spec.input, order)})
-    return Scorer(audited, Pipeline(spec, references), session, deviation)
+    return Scorer(audited, Pipeline(spec, references, moved=order.moved), session, deviation)
 
 
 def _carrying(declared: Contract, order: Order) -> Contract:

@@ -115,8 +115,9 @@ class _Attempt:
         """The split's rows that are to be scored; every row is counted as in, the others as filtered."""
         with self._clock("read"):
             self.reader = SplitReader(self.storage, self.split)
-            check_entry(scorer.pipeline.spec, self.reader.schema, self.split.file.path)
-            columns = list(scorer.pipeline.columns)
+            pipeline = scorer.pipeline
+            check_entry(pipeline.spec, self.reader.schema, self.split.file.path, moved=pipeline.moved)
+            columns = list(pipeline.columns)
             self.bytes_read = self.reader.compressed_bytes(columns)
             batches = self.reader.batches(columns, self.order.rows_at_once)
         remaining = self.order.row_limits.get(self.split.index, self.reader.rows)

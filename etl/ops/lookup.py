@@ -25,10 +25,18 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from etl.frame import Column, Frame
+    from etl.frame import Column, Frame, RejectionCode
     from etl.types import ArrowArray
 
-__all__ = ["AsValues", "LookupJoin", "LookupParams", "ReferenceColumn", "ReferenceTable"]
+__all__ = [
+    "AsValues",
+    "LookupJoin",
+    "LookupParams",
+    "ReferenceColumn",
+    "ReferenceTable",
+    "check_reference",
+    "read_reference",
+]
 
 Codes: TypeAlias = "npt.NDArray[np.integer[Any]]"
 
@@ -126,13 +134,24 @@ class LookupJoin(Step):
         """One look-up for the whole batch."""
         rows = table.rows_of([frame.arrow(name) for name in self.inputs])
         if self.params.on_no_match == "reject":
-            message = f"{', '.join(self.inputs)} has no match in {self.params.reference}"
-            rule = f"{pointer}/params/on_no_match"
-            frame.reject(rows < 0, code="NO_MATCH", pointer=rule, column=self.inputs[0], message=message)
+            self.reject(frame, rows < 0, pointer)
         taken = table.take(rows)
+        for name, column in zip(self.outputs, taken, strict=True):
+            if isinstance(column, np.ndarray):
+                frame.absent[name] = _absent(column)
         if isinstance(self.params.on_no_match, AsValues) and (rows < 0).any():
             return tuple(map(self._filled, self.outputs, taken, [pa.array(rows < 0)] * len(taken)))
         return taken
+
+    def reject(self, frame: Frame, rows: npt.NDArray[np.bool_], pointer: str) -> None:
+        """Set the rows without a match aside."""
+        code, rule, column, message = self.rejection(pointer)
+        frame.reject(rows, code=code, pointer=rule, column=column, message=message)
+
+    def rejection(self, pointer: str) -> tuple[RejectionCode, str, str, str]:
+        """Code, rule, column and message for a row without a match."""
+        message = f"{', '.join(self.inputs)} has no match in {self.params.reference}"
+        return "NO_MATCH", f"{pointer}/params/on_no_match", self.inputs[0], message
 
     def _filled(self, name: str, column: ArrowArray, rows: ArrowArray) -> Column:
         """With the value that is for rows without a match."""
@@ -157,7 +176,7 @@ class ReferenceTable:
             ContractError: the table lacks a column, has another type, a key is null or stands twice (the message shows
                 one).
         """
-        _check_schema(step, table.schema, where)
+        check_reference(step, table.schema, where)
         keys = [_read(table, column, where) for column in step.params.keys]
         names = ", ".join(column.name for column in step.params.keys)
         without = sum(int(key.null_count) for key in keys)
@@ -195,7 +214,12 @@ class ReferenceTable:
         return tuple(taken)
 
 
-def _check_schema(step: LookupJoin, schema: pa.Schema, where: str) -> None:
+def check_reference(step: LookupJoin, schema: pa.Schema, where: str) -> None:
+    """Refuse a table that lacks a column that the step declares, or has one of another type.
+
+    Raises:
+        ContractError: with every such column.
+    """
     problems: list[str] = []
     for column in (*step.params.keys, *step.params.columns):
         count = len(schema.get_all_field_indices(column.name))
@@ -208,6 +232,29 @@ def _check_schema(step: LookupJoin, schema: pa.Schema, where: str) -> None:
     if problems:
         message = f"{where}: is not the table that step {step.id!r} declares: {listed(problems)}"
         raise ContractError(message)
+
+
+def read_reference(step: LookupJoin, table: pa.Table, where: str) -> list[ArrowArray]:
+    """Key columns, then columns taken, in their declared types.
+
+    Raises:
+        ContractError: a value cannot be held.
+    """
+    arrays = [_read(table, column, where) for column in step.params.keys]
+    for column in step.params.columns:
+        taken = _taken(table, column, where)
+        if isinstance(taken, np.ndarray):
+            offsets = pa.array(np.arange(len(taken) + 1, dtype=np.int32) * column.type.width)
+            taken = pa.ListArray.from_arrays(offsets, pa.array(taken.reshape(-1)), mask=pa.array(_absent(taken)))
+        arrays.append(taken)
+    return arrays
+
+
+def _absent(vectors: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
+    """Which rows have no vector: a joined one whose values are all NaN is one that is missing."""
+    return (
+        np.asarray(np.isnan(vectors).all(axis=1)) if vectors.dtype.kind == "f" else np.zeros(len(vectors), dtype=bool)
+    )
 
 
 def _check_pin(step: LookupJoin, table: pa.Table, keys: Sequence[ArrowArray], *, where: str) -> None:

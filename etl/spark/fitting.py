@@ -22,6 +22,7 @@ from etl.arrivals import arrivals
 from etl.code import digest_of_packages
 from etl.errors import BatchscoreError, EtlError, ReadError, SpecError
 from etl.fitting import Learned, Pass, Piece, fit_by, learn_piece, with_golden
+from etl.ops.relations import joins
 from etl.partials.transport import dump, load
 from etl.pipeline import index_references
 from etl.read import open_parquet
@@ -92,11 +93,12 @@ def fit_files(
     folder: str,
 ) -> Spec:
     """As `fit`, from pinned files of rows that are prepared already; partial states pass through `folder`."""
-    tables = index_references(recipe, references or {})
+    joined = joins(recipe.relational)[1]
+    tables = index_references(recipe, joined, references or {})
     names = (*(field.name for field in recipe.input.of_training.fields), *arrivals(recipe))
     pieces = [_RowGroup(file, group) for file in files for group in range(_open(file).metadata.num_row_groups)]
     work = _Work(
-        references=used_references(recipe, references or {}, of_table=False),
+        references=used_references(joined, references or {}),
         shares=_shares(pieces, _parallelism(spark)),
         names=names,
         folder=folder,
@@ -217,7 +219,7 @@ def _learn(batches: Iterable[pa.RecordBatch], *, work: _Work, what: Pass, name: 
 
 def _learn_share(work: _Work, what: Pass, path: str, *, task: int) -> dict[str, int]:
     """Learn a task's row groups and store what they teach; how many rows that were."""
-    tables = index_references(what.spec, work.references)
+    tables = index_references(what.spec, joins(what.spec.relational)[1], work.references)
     total = Learned(what.templates)
     for group in work.shares[task]:
         piece = Piece(f"{group.file.path} row group {group.number}", functools.partial(group.batches, work.names))

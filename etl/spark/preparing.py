@@ -5,37 +5,42 @@ where it must); each group is then worked on by the code that `etl.relational.pr
 the same rows to the bit, and neither the session's time zone nor its ANSI mode can change one. Steps with the same keys
 share a shuffle. A task holds the groups that it works on in memory, at least one whole group; rows with a missing key
 are in no group, and held in no number.
+
+A reference table that is given as a DataFrame is joined by Spark itself (`etl.spark.joining`). Where such a join stands
+behind the last step that needs other rows, it is moved to the table, and with it each join that makes its keys.
 """
 
 from __future__ import annotations
 
 import functools
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import numpy as np
 import pyarrow as pa
 
-from etl.arrivals import REJECTED
-from etl.errors import ContractError
-from etl.ops.relations import on_table
+from etl.arrivals import REJECTED, unmatched
+from etl.errors import ContractError, SpecError
+from etl.ops.lookup import LookupJoin
+from etl.ops.relations import joins, moved_to_table, on_table, unmovable
 from etl.ops.tables import TableStep
 from etl.read import open_parquet
 from etl.relational import Counts, TablePart, check_new_names, used_references
 from etl.spark.batches import map_batches
 from etl.spark.freeze import storing
+from etl.spark.joining import joined, with_nothing
 from etl.spark.schema import arrow_schema, arrow_type, as_declared, column
 from etl.storage import storage_for
 from etl.types import one_chunk
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
     from pyspark.sql import DataFrame
 
     from etl.spec import Spec
     from etl.splits import InputFile
 
-__all__ = ["LEFT_OUT", "Frozen", "freeze_prepared", "marked", "prepare"]
+__all__ = ["LEFT_OUT", "Frozen", "References", "freeze_prepared", "marked", "moved_joins", "prepare"]
 
 WHERE = "the DataFrame"
 """How errors call what is prepared."""
@@ -52,43 +57,70 @@ _ROWS = 1 << 17
 """Rows that a task gathers before it works on the groups that are complete."""
 
 
+References: TypeAlias = "Mapping[str, pa.Table | DataFrame]"
+"""Reference tables by name: a table is joined by workers, a DataFrame by Spark."""
+
+
 def prepare(
-    df: DataFrame, spec: Spec, references: Mapping[str, pa.Table] | None = None, *, others: Sequence[str] = ()
+    df: DataFrame, spec: Spec, references: References | None = None, *, others: Sequence[str] = ()
 ) -> DataFrame:
     """The DataFrame behind the relational steps that run on the table: its columns, then those that the steps made.
 
-    Lazy, as Spark is. What the steps mean, and how it goes on, is said at `etl.relational`. A spec without such steps
-    gives the DataFrame back. `others` are columns that it may have although the contract says that there are no others.
+    Lazy, as Spark is, but that keys of a reference that is a DataFrame are looked at first. What the steps mean, and
+    how it goes on, is said at `etl.relational`. A spec without such steps gives the DataFrame back. `others` are
+    columns that it may have although the contract says that there are no others.
 
     Raises:
-        SpecError: the spec is inconsistent, or a reference is not given.
+        SpecError: the spec is inconsistent, a reference is not given, or one cannot be joined by Spark.
         ContractError: the DataFrame lacks a column, has one of another type, one that a step makes, or one of a type
             that cannot go through; or a reference table is not as the spec declares it.
     """
-    if not on_table(spec.relational):
+    if not on_table(spec.relational) and not moved_joins(spec, references):
         return df
     made = marked(df, spec, references, others=others)
     return made.filter(column(LEFT_OUT).isNull()).drop(LEFT_OUT)
 
 
-def marked(
-    df: DataFrame, spec: Spec, references: Mapping[str, pa.Table] | None = None, *, others: Sequence[str] = ()
-) -> DataFrame:
+def moved_joins(spec: Spec, references: References | None) -> tuple[str, ...]:
+    """Ids of the worker's joins that run on the table, because of a reference that is a DataFrame.
+
+    Raises:
+        SpecError: the contract changes what such a join joins by.
+    """
+    moved = moved_to_table(spec.relational, _frames(references or {}))
+    problem = unmovable(spec.relational, moved, spec.input.fields)
+    if problem is not None:
+        message = f"{problem}. Let the contract keep or reject such values, or give a table that fits a worker."
+        raise SpecError(message)
+    return moved
+
+
+def _frames(references: References) -> dict[str, Any]:
+    """Those that are DataFrames."""
+    return {name: given for name, given in references.items() if type(given).__module__.startswith("pyspark.sql.")}
+
+
+def marked(df: DataFrame, spec: Spec, references: References | None = None, *, others: Sequence[str] = ()) -> DataFrame:
     """As `prepare`, with a row that holds nothing but `LEFT_OUT` (`filtered` or `deduplicated`) for each row left out.
 
     Errors are those of `prepare`.
     """
-    part = TablePart(spec, references or {})
+    given, frames = dict(references or {}), _frames(references or {})
+    moved = moved_joins(spec, given)
+    part = TablePart(spec, given, moved=moved, elsewhere=frames)
     spec.input.check_schema(arrow_schema(df.schema), WHERE, [*others, *(label.name for label in spec.input.labels)])
-    check_new_names(spec, df.columns, WHERE)
-    declared = _declared(df)
-    tables = used_references(spec, references or {}, of_table=True)
-    for stage in _stages(spec):
-        declared = _behind(part, stage, declared)
-        work = _Work(spec, tables, stage, declared)
+    check_new_names(part.arrivals, df.columns, WHERE)
+    there = joins(spec.relational, moved)[0]
+    tables = used_references({i: step for i, step in there.items() if step.params.reference not in frames}, given)
+    for stage in _stages(spec, moved, frames):
+        if isinstance(stage, int):
+            step = there[spec.relational[stage].id]
+            df = joined(df, step, frames[step.params.reference], index=stage, moved=step.id in moved)
+            continue
+        work = _Work(spec, tables, stage, _behind(part, stage, _declared(df)), moved, tuple(frames))
         rows = df if stage.keys is None else _together(df, stage.keys)
-        df = map_batches(rows, df.columns, functools.partial(_run, work=work), declared=declared)
-    return df
+        df = map_batches(rows, df.columns, functools.partial(_run, work=work), declared=work.declared)
+    return df if LEFT_OUT in df.columns else with_nothing(df, LEFT_OUT)
 
 
 class Frozen(NamedTuple):
@@ -103,7 +135,7 @@ class Frozen(NamedTuple):
 def freeze_prepared(
     df: DataFrame,
     spec: Spec,
-    references: Mapping[str, pa.Table] | None = None,
+    references: References | None = None,
     *,
     folder: str,
     others: Sequence[str] = (),
@@ -147,7 +179,7 @@ class _Stage(NamedTuple):
 
     keys: tuple[str, ...] | None
     """Columns by which rows must be together; None where they need not be."""
-    steps: range
+    steps: tuple[int, ...]
     """By their index among the relational steps."""
 
 
@@ -159,24 +191,39 @@ class _Work(NamedTuple):
     stage: _Stage
     declared: pa.Schema
     """Of the batches that it gives."""
+    moved: tuple[str, ...] = ()
+    """Ids of joins of the worker that run on the table."""
+    elsewhere: tuple[str, ...] = ()
+    """Names of the references that Spark joins."""
+
+    def part(self) -> TablePart:
+        """The steps, bound to their reference tables."""
+        return TablePart(self.spec, self.references, moved=self.moved, elsewhere=self.elsewhere)
 
 
-def _stages(spec: Spec) -> list[_Stage]:
-    """Steps with the same keys together, and with them those that look at no other row."""
-    stages: list[_Stage] = []
+def _stages(spec: Spec, moved: Collection[str], frames: Collection[str]) -> list[_Stage | int]:
+    """Steps with the same keys together, with those that look at no other row; a join by Spark as its index."""
+    part = on_table(spec.relational)
+    stages: list[_Stage | int] = []
     keys: tuple[str, ...] | None = None
-    made: set[str] = set()
-    first = 0
-    for index, step in enumerate(spec.relational[: on_table(spec.relational)]):
-        if isinstance(step, TableStep):
-            wanted = tuple(sorted(set(step.keys)))
-            # Rows cannot be brought together by what is made only behind the shuffle.
-            if (keys is not None and keys != wanted) or not made.isdisjoint(wanted):
-                stages.append(_Stage(keys, range(first, index)))
-                first, made = index, set()
-            keys = wanted
-        made.update(step.outputs)
-    return [*stages, _Stage(keys, range(first, on_table(spec.relational)))]
+    steps: list[int] = []
+    for index, step in enumerate(spec.relational):
+        if index >= part and step.id not in moved:
+            continue
+        wanted = tuple(sorted(set(step.keys))) if isinstance(step, TableStep) else None
+        made = {name for before in steps for name in spec.relational[before].outputs}
+        by_spark = isinstance(step, LookupJoin) and step.params.reference in frames
+        # Rows cannot be brought together by what is made only behind the shuffle.
+        is_new = wanted is not None and ((keys is not None and keys != wanted) or not made.isdisjoint(wanted))
+        if steps and (by_spark or is_new):
+            stages.append(_Stage(keys, tuple(steps)))
+            keys, steps = None, []
+        if by_spark:
+            stages.append(index)
+            continue
+        keys = wanted or keys
+        steps.append(index)
+    return [*stages, _Stage(keys, tuple(steps))] if steps else stages
 
 
 def _together(df: DataFrame, keys: Sequence[str]) -> DataFrame:
@@ -210,7 +257,8 @@ def _declared(df: DataFrame) -> pa.Schema:
 
 def _behind(part: TablePart, stage: _Stage, schema: pa.Schema) -> pa.Schema:
     """The schema behind a stage: what its steps made, and at the first stage what the steps say of rows."""
-    made = [name for index in stage.steps for name in part.spec.relational[index].outputs]
+    steps = [part.spec.relational[index] for index in stage.steps]
+    made = [name for step in steps for name in (*step.outputs, unmatched(step.id)) if name in part.arrivals]
     fields = [*schema, *(pa.field(name, part.arrivals[name].arrow) for name in made)]
     names = {field.name for field in fields}
     if REJECTED in part.arrivals and REJECTED not in names:
@@ -222,7 +270,7 @@ def _behind(part: TablePart, stage: _Stage, schema: pa.Schema) -> pa.Schema:
 
 def _run(batches: Iterable[pa.RecordBatch], *, work: _Work) -> Iterator[pa.RecordBatch]:
     """Runs on a worker: gathers batches until groups are complete."""
-    part = TablePart(work.spec, work.references)
+    part = work.part()
     waiting: list[pa.Table] = []
     wanted = _ROWS
     for batch in batches:

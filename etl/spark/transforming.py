@@ -21,16 +21,17 @@ import pyarrow as pa
 
 from etl.arrivals import arrivals, check_entry
 from etl.errors import SpecError, TransformError
+from etl.ops.relations import joins
 from etl.pipeline import Pipeline
 from etl.problems import nearest
 from etl.relational import used_references
 from etl.spark.batches import map_batches
-from etl.spark.preparing import WHERE, prepare
+from etl.spark.preparing import WHERE, moved_joins, prepare
 from etl.spark.schema import arrow_schema, arrow_type, as_declared
 from etl.types import one_chunk
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
     from typing import Any
 
     from pyspark.sql import DataFrame
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from etl.frame import Frame
     from etl.outputs import TensorOutput
     from etl.pipeline import Features
+    from etl.spark.preparing import References
     from etl.spec import Spec
     from etl.types import ArrowArray
 
@@ -60,6 +62,8 @@ class _Work(NamedTuple):
 
     spec: Spec
     references: dict[str, pa.Table]
+    moved: tuple[str, ...]
+    """Ids of joins that were run on the table."""
     passthrough: tuple[str, ...]
     on_rejected: OnRejected
     declared: pa.Schema
@@ -69,7 +73,7 @@ class _Work(NamedTuple):
 def transform(
     df: DataFrame,
     spec: Spec,
-    references: Mapping[str, pa.Table] | None = None,
+    references: References | None = None,
     *,
     passthrough: Sequence[str] | None = None,
     on_rejected: OnRejected = "fail",
@@ -87,19 +91,22 @@ def transform(
     if on_rejected not in {"fail", "keep"}:
         message = f"on_rejected is 'fail' or 'keep', found {on_rejected!r:.40}"
         raise ValueError(message)
-    Pipeline(spec, references or {})
+    moved = moved_joins(spec, references)
+    tables = {name: given for name, given in (references or {}).items() if isinstance(given, pa.Table)}
+    Pipeline(spec, tables, moved=moved)
     names = tuple(spec.outputs.passthrough if passthrough is None else passthrough)
     df = prepare(df, spec, references, others=names)
-    check_entry(spec, arrow_schema(df.schema), WHERE, others=names)
+    check_entry(spec, arrow_schema(df.schema), WHERE, others=names, moved=moved)
     work = _Work(
         spec=spec,
-        references=used_references(spec, references or {}, of_table=False),
+        references=used_references(joins(spec.relational, moved)[1], tables),
+        moved=moved,
         passthrough=names,
         on_rejected=on_rejected,
         declared=_declared(df, spec, names, on_rejected=on_rejected),
     )
     carried = [name for name in names if name in df.columns]
-    read = list(dict.fromkeys([*(field.name for field in spec.input.fields), *arrivals(spec), *carried]))
+    read = list(dict.fromkeys([*(field.name for field in spec.input.fields), *arrivals(spec, moved), *carried]))
     return map_batches(df, read, functools.partial(_run, work=work), declared=work.declared)
 
 
@@ -143,7 +150,7 @@ def _column_type(output: TensorOutput) -> pa.DataType:
 
 def _run(batches: Iterable[pa.RecordBatch], *, work: _Work) -> Iterator[pa.RecordBatch]:
     """Runs on a worker."""
-    pipeline = Pipeline(work.spec, work.references)
+    pipeline = Pipeline(work.spec, work.references, moved=work.moved)
     for batch in batches:
         frame = pipeline.contract(batch, WHERE)
         features = pipeline.transform(frame)

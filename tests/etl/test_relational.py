@@ -355,7 +355,7 @@ def test_what_was_made_on_the_table_arrives_in_the_worker():
         if row["k"] != "b"
     ]
     assert bits(features.tensors["x"]) == bits(np.array(wanted))
-    with pytest.raises(ContractError, match=r"^t: column 'x_1' is not there\. Steps of spec test make it"):
+    with pytest.raises(ContractError, match=r"^t: column 'x_1' is not there\. Relational steps make it of the whole"):
         pipeline.contract(table_of(rows), "t")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import TYPE_CHECKING, Any
 
 import duckdb
@@ -20,6 +21,7 @@ from etl.spec import read_spec
 from jobs import cli
 from jobs.config import read_config
 from jobs.errors import Refused
+from jobs.plan import load_plan, target_of
 from jobs.preparation import RowCounts
 from jobs.record import RunState
 from jobs.run import RunRequest, run
@@ -271,11 +273,28 @@ def test_a_query_is_prepared_as_files_are(spark: SparkSession, folder: Path, tmp
     assert trial.account.scored.rows + trial.account.quarantined.rows == 50
 
 
+def test_a_reference_that_no_worker_holds_is_joined_by_spark(spark: SparkSession, folder: Path, tmp_path: Path) -> None:
+    """Where a reference table is larger than workers may hold, the scores are the same, its files are pinned in the
+    plan, and a plan says that Spark will join it."""  # noqa: D205, D209  one sentence
+    path = config_of(folder, tmp_path / "out", scoring={"reference_bytes": 1})
+    config = read_config(str(path))
+    record = run(RunRequest(config=config, run_id="large"))
+    check(record, tmp_path / "out")
+    plan = load_plan(target_of(config, "large", scratch=False))
+    assert plan is not None
+    assert plan.prepared is not None
+    assert [file.path for file in plan.prepared.joined["codes"]] == [str(folder / "codes.parquet")]
+    assert (plan.order.references, plan.order.moved) == ({}, ("look",))
+    done = CliRunner().invoke(cli.app, ["plan", str(path)])
+    assert done.exit_code == 2
+    assert re.search(r"reference table 'codes' \(\d+ bytes\) above scoring\.reference_bytes, which Spark", done.stderr)
+
+
 def test_what_only_a_run_can_tell_is_not_shown_before(folder: Path, tmp_path: Path) -> None:
     """A plan of such a job is refused with the reason, and a check of it says what was not looked at."""
     config = config_of(folder, tmp_path / "out")
     done = CliRunner().invoke(cli.app, ["plan", str(config)])
     assert done.exit_code == 2
-    assert "the spec's relational steps run in Spark on the whole table when a run begins" in done.stderr
+    assert "the spec's relational steps run in Spark on the whole table, when a run begins" in done.stderr
     done = CliRunner().invoke(cli.app, ["validate", str(config)])
     assert done.exit_code == 0, done.output

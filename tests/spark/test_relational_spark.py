@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from etl.arrivals import REJECTED
-from etl.errors import ContractError
+from etl.errors import ContractError, SpecError
 from etl.pipeline import Pipeline
 from etl.relational import Counts, TablePart, prepare
 from etl.spark import preparing as in_spark
@@ -24,6 +24,8 @@ from tests.spark.test_etl_spark import settings
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
+
+    from etl.spec import Spec
 
 pytestmark = pytest.mark.spark_results
 
@@ -153,14 +155,124 @@ def test_groups_are_whole_wherever_batches_end(table: pa.Table, gathered: int, m
     monkeypatch.setattr(in_spark, "_ROWS", gathered)
     spec = read_spec(SPEC, "spec")
     schema, rows = table.schema, table
-    for stage in in_spark._stages(spec):
+    stages = in_spark._stages(spec, (), ())
+    for stage in stages:
+        assert isinstance(stage, in_spark._Stage)
         part = TablePart(spec, REFERENCES)
         schema = in_spark._behind(part, stage, schema)
         if stage.keys is not None:
             rows = rows.sort_by([(key, "ascending") for key in stage.keys])
         work = in_spark._Work(spec, REFERENCES, stage, schema)
         rows = pa.Table.from_batches(in_spark._run(rows.to_batches(max_chunksize=11), work=work), schema)
-    assert len(in_spark._stages(spec)) == 4
+    assert len(stages) == 4
     kept = rows.filter(rows.column(in_spark.LEFT_OUT).is_null())
     wanted = prepare(table, spec, REFERENCES).table
     assert by_id(kept.select(wanted.schema.names)) == by_id(wanted)
+
+
+LARGE = pa.table(
+    {
+        "region": pa.array(["north", "south", "west"], pa.large_string()).dictionary_encode(),
+        "code": pa.array([1, -(2**63), 5]),
+        "size": pa.array([0.1, float("nan"), None], pa.float32()),
+        "shape": [[1.0, 2.0], None, [3.0, 4.0]],
+        "opened": pa.array([0, None, 1], pa.int32()).cast(pa.date32()),
+    }
+)
+"""By two keys, with a column of every sort."""
+
+
+def join_large(on_no_match: Any) -> dict[str, Any]:
+    """A join to the large table by a joined column and a stored one."""
+    kinds = [("size", "float32"), ("shape", "float32[2]"), ("opened", "date")]
+    kinds = kinds if not isinstance(on_no_match, dict) else kinds[:1]
+    return {
+        "id": "large",
+        "op": "lookup_join",
+        "in": ["region", "k2"],
+        "out": [name for name, _ in kinds],
+        "params": {
+            "reference": "large",
+            "keys": [{"name": "region", "type": "string"}, {"name": "code", "type": "int64"}],
+            "columns": [{"name": name, "type": kind} for name, kind in kinds],
+            "on_no_match": on_no_match,
+        },
+    }
+
+
+def spec_with(*relational: dict[str, Any], fields: Any = FIELDS) -> Spec:
+    """A spec of these relational steps, which hands everything through."""
+    steps = [{**step, "id": f"j{n}"} for n, step in enumerate(relational)]
+    return read_spec(json.dumps(document(fields, relational=steps, columns=["x"])), "spec")
+
+
+@pytest.fixture(scope="module")
+def large(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> DataFrame:
+    """The large table as Spark reads it."""
+    path = tmp_path_factory.mktemp("large") / "large.parquet"
+    pq.write_table(LARGE, path)
+    return spark.read.parquet(str(path))
+
+
+def rows_by_id(df: DataFrame) -> dict[int, str]:
+    """Each row as text, by its id."""
+    return {row["id"]: repr(row) for row in df.collect()}
+
+
+@pytest.mark.parametrize("on_no_match", ["reject", {"as_value": -1.5}], ids=str)
+def test_a_join_by_spark_is_the_join_of_a_worker(frame: DataFrame, large: DataFrame, on_no_match: Any) -> None:
+    """A reference that Spark joins, by a key that a smaller one gives, makes of each row what a worker's join makes of
+    it: the same columns to the bit, the same rejections, the same filtered rows."""  # noqa: D205, D209  one sentence
+    few = step_of("filter", [], [], keep={"cmp": ["k", "!=", "a"]})
+    spec = spec_with(few, look_up(), join_large(on_no_match), few | {"params": {"keep": {"cmp": ["id", "<", 800]}}})
+    names = ["id", "region", *spec.relational[2].outputs]
+    found, wanted = (
+        rows_by_id(transform(frame, spec, {**REFERENCES, "large": given}, passthrough=names, on_rejected="keep"))
+        for given in (large, LARGE)
+    )
+    assert found == wanted
+    assert len(wanted) > 100
+    assert sum("NO_MATCH" in row for row in wanted.values()) > 50 or on_no_match != "reject"
+
+
+def test_a_join_by_spark_before_an_aggregate_feeds_it(frame: DataFrame, large: DataFrame, table: pa.Table) -> None:
+    """On the table, too, Spark's join gives what memory's gives: to steps behind it, and as reasons of rejection."""
+    steps = [
+        look_up(),
+        join_large("reject"),
+        step_of("group_aggregate", ["x", "size"], ["m", "c"], keys=["opened"], aggregates=["sum", "count"], **LEAK),
+    ]
+    spec = spec_with(*steps)
+    wanted = prepare(table, spec, {**REFERENCES, "large": LARGE}).table
+    found = in_spark.prepare(frame, spec, {**REFERENCES, "large": large}).toArrow()
+    assert by_id(found.select(wanted.schema.names)) == by_id(wanted)
+    assert 10 < wanted.column(REJECTED).null_count < wanted.num_rows - 10
+
+
+def test_what_spark_cannot_join_as_a_worker_does_is_refused(frame: DataFrame, large: DataFrame) -> None:
+    """A key that the contract changes or makes, a pin by digest, a key that is null or stands twice, and one of no
+    plain type are refused before the join."""  # noqa: D205, D209  one sentence
+
+    def refused(error: type[Exception], said: str, *, reference: DataFrame = large, **changes: Any) -> None:
+        fields = [{**field, **changes.get("field", {})} if field["name"] == "k2" else field for field in FIELDS]
+        step = join_large("as_missing")
+        step["params"] |= changes.get("params", {})
+        with pytest.raises(error, match=said):
+            in_spark.prepare(
+                changes.get("df", frame), spec_with(look_up(), step, fields=fields), {**REFERENCES, "large": reference}
+            )
+
+    changed = "joins by k2, which the contract changes, and so it cannot be joined by Spark"
+    refused(SpecError, changed, field={"on_missing": {"as_value": 1}})
+    refused(SpecError, changed, field={"range": {"max": 3}, "on_invalid": "as_missing"})
+    refused(SpecError, "cannot be pinned by sha256 or version", params={"sha256": "0" * 64})
+    refused(ContractError, r"keys \(region, code\) must be unique", reference=large.union(large))
+    refused(
+        ContractError,
+        r"keys \(region, code\) are null",
+        reference=large.withColumn("code", large["opened"].isNull().cast("bigint")).replace({0: None}, subset=["code"]),
+    )
+    refused(ContractError, "column 'size' is not there", reference=large.drop("size"))
+    refused(
+        ContractError, r"column 'k2' is decimal\(20,0\)", df=frame.withColumn("k2", frame["k2"].cast("decimal(20,0)"))
+    )
