@@ -67,7 +67,9 @@ class ScikitLearn:
         from sklearn.preprocessing import FunctionTransformer, KBinsDiscretizer, OneHotEncoder, StandardScaler
 
         clip = FunctionTransformer(np.clip, kw_args={"a_min": -3.0, "a_max": 3.0})
-        bins = KBinsDiscretizer(5, encode="ordinal", strategy="quantile", quantile_method="inverted_cdf")
+        bins = KBinsDiscretizer(
+            5, encode="ordinal", strategy="quantile", quantile_method="inverted_cdf", subsample=None
+        )
         hot = OneHotEncoder(
             categories=[_by_count(table, name) for name in TEXTS], handle_unknown="ignore", sparse_output=False
         )
