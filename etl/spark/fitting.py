@@ -75,7 +75,7 @@ def fit(
         names = [field.name for field in recipe.input.of_training.fields]
         with storing(spark, "the DataFrame", f"{folder}/rows") as uri:
             rows = prepare(df, recipe, references).select(*map(column, [*names, *arrivals(recipe)]))
-            rows.write.mode("errorifexists").parquet(uri)
+            rows.write.mode("error").parquet(uri)
         storage, _ = storage_for(folder)
         files = list(storage.list_files(f"{folder}/rows"))
         return fit_files(spark, recipe, files, references=references, folder=folder)

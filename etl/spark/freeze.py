@@ -42,7 +42,7 @@ def freeze(spark: SparkSession, *, table: str | None, sql: str | None, folder: s
     with storing(spark, what, folder) as uri:
         rows = spark.table(table) if table is not None else spark.sql(sql or "")
         rows = rows if limit is None else rows.limit(limit)
-        rows.write.mode("errorifexists").parquet(uri)
+        rows.write.mode("error").parquet(uri)
 
 
 @contextlib.contextmanager

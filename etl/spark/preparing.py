@@ -156,7 +156,7 @@ def freeze_prepared(
     rows = rows.withColumn(_OUTCOME, outcome).drop(LEFT_OUT)
     kept = f"{folder}/{_OUTCOME}={_KEPT}"
     with storing(df.sparkSession, "the table behind the relational steps", folder) as uri:
-        rows.write.mode("errorifexists").partitionBy(_OUTCOME).parquet(uri)
+        rows.write.mode("error").partitionBy(_OUTCOME).parquet(uri)
         storage, path = storage_for(folder)
         if not storage.names(storage_for(kept)[1]):
             # So that a table without rows has its columns all the same.

@@ -244,7 +244,7 @@ def test_a_join_by_spark_before_an_aggregate_feeds_it(frame: DataFrame, large: D
     ]
     spec = spec_with(*steps)
     wanted = prepare(table, spec, {**REFERENCES, "large": LARGE}).table
-    found = in_spark.prepare(frame, spec, {**REFERENCES, "large": large}).toArrow()
+    found = arrow_of(in_spark.prepare(frame, spec, {**REFERENCES, "large": large}))
     assert by_id(found.select(wanted.schema.names)) == by_id(wanted)
     assert 10 < wanted.column(REJECTED).null_count < wanted.num_rows - 10
 
