@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 from pydantic import Field
 
+from etl.arrivals import check_entry
 from etl.documents import Strict
 from etl.expectations import BatchExpectation, RowExpectation, RowShare, Unique
 from etl.pipeline import Pipeline
@@ -73,7 +74,7 @@ def check(spec: Spec, data: Any, references: Mapping[str, pa.Table] | None = Non
         TransformError: a value breaks a step that says `fail`.
     """
     table = as_table(data)
-    spec.input.check_schema(table.schema, "the table")
+    check_entry(spec, table.schema, "the table")
     lenient = spec.model_copy(update={"expectations": tuple(map(_without_failing, spec.expectations))})
     pipeline = Pipeline(lenient, references or {})
     frame = pipeline.contract(table, "the table")

@@ -27,7 +27,7 @@ from etl.ops.base import Accumulator, FittedStep
 from etl.ops.relations import joins, on_table
 from etl.pipeline import index_references, run_relational
 from etl.profiling import ProfileAccumulator
-from etl.relational import prepare
+from etl.relational import prepare, whole
 from etl.spec import Spec, trace
 from etl.training import Provenance
 
@@ -126,7 +126,7 @@ def fit(recipe: Spec, data: Any, references: Mapping[str, pa.Table] | None = Non
         return fit_in_spark(data, recipe, references)
     if on_table(recipe.relational):
         batches = [batch for piece in pieces_of(data) for batch in piece.batches()]
-        data = prepare(pa.Table.from_batches(batches), recipe, references).table
+        data = prepare(whole(batches), recipe, references).table if batches else data
     pieces = pieces_of(data)
     tables = index_references(recipe, joins(recipe.relational)[1], references or {})
 

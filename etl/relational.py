@@ -49,7 +49,7 @@ if TYPE_CHECKING:
     from etl.spec import Spec
     from etl.types import Schema
 
-__all__ = ["Counts", "Prepared", "TablePart", "check_new_names", "prepare", "used_references"]
+__all__ = ["Counts", "Prepared", "TablePart", "check_new_names", "prepare", "used_references", "whole"]
 
 
 class Counts(NamedTuple):
@@ -93,6 +93,21 @@ def prepare(data: Any, spec: Spec, references: Mapping[str, pa.Table] | None = N
     check_new_names(part.arrivals, table.column_names, "the table")
     made, left_out = part.run(table, range(on_table(spec.relational)))
     return Prepared(made, Counts(table.num_rows, **left_out))
+
+
+def whole(batches: Sequence[pa.RecordBatch]) -> pa.Table:
+    """Batches as one table; of columns whose types differ, the wider one.
+
+    Raises:
+        ContractError: no type holds all values of a column.
+    """
+    tables = [pa.Table.from_batches([batch]) for batch in batches]
+    tables = [pa.table({name: _plain(table.column(name)) for name in table.column_names}) for table in tables]
+    try:
+        return pa.concat_tables(tables, promote_options="permissive")
+    except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
+        message = f"pieces of the data differ in their columns, and relational steps need one table: {error}"
+        raise ContractError(message) from error
 
 
 def check_new_names(made: Iterable[str], names: Iterable[str], where: str) -> None:

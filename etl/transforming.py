@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pyarrow as pa
 
+from etl.arrivals import check_entry
 from etl.pipeline import Pipeline
 
 if TYPE_CHECKING:
@@ -39,7 +40,8 @@ class Transformed(NamedTuple):
 def transform(spec: Spec, data: Any, references: Mapping[str, pa.Table] | None = None) -> Transformed:
     """What a fitted spec makes of an Arrow table or batch, or a pandas frame. Spark's are for `etl.spark.transform`.
 
-    It replays the golden rows and indexes the reference tables first: to transform many batches, make an
+    Where the spec has relational steps that run on the whole table, `data` is what `etl.relational.prepare` gives. It
+    replays the golden rows and indexes the reference tables first: to transform many batches, make an
     `etl.pipeline.Pipeline` once.
 
     Raises:
@@ -50,7 +52,7 @@ def transform(spec: Spec, data: Any, references: Mapping[str, pa.Table] | None =
     """
     table = as_table(data)
     pipeline = Pipeline(spec, references or {})
-    spec.input.check_schema(table.schema, "the table")
+    check_entry(spec, table.schema, "the table")
     frame = pipeline.contract(table, "the table")
     made = pipeline.transform(frame)
     rows = pa.array(made.kept) if made.kept is not None else pa.array(range(frame.rows), pa.int64())

@@ -24,7 +24,8 @@ class FilterParams(Params):
 
 class Filter(RowStep):
     """Rows for which `keep` is false are left out of all that follows: they are neither scored nor set aside, and the
-    account counts them as filtered. Among relational steps it is carried out before them in their order.
+    account counts them as filtered. Among relational steps it has its place in their order: steps before it see the
+    rows that it leaves out, steps behind it do not.
     """  # noqa: D205  the semantics are one sentence
 
     op: Literal["filter"]

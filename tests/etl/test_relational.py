@@ -366,7 +366,9 @@ def test_a_fit_learns_from_what_was_made_on_the_table():
     fill = {"id": "fill", "op": "impute", "in": ["x_1"], "out": ["x_f"], "params": {"strategy": "median"}}
     recipe = spec_of(FIELDS, [fill], relational=[lag], columns=["x_f"], fitted=False)
     table = table_of(rows)
-    fitted = [fit(recipe, data) for data in (table, lambda: table.to_batches(max_chunksize=7))]
+    batches = table.to_batches(max_chunksize=7)
+    batches[1] = batches[1].set_column(1, "k", batches[1].column(1).dictionary_encode())
+    fitted = [fit(recipe, data) for data in (table, lambda: batches)]
     told = zip(rows, oracle.made(lag, rows, KINDS)["x_1"], strict=True)
     # Rows with integers that float64 cannot hold teach nothing; others look back at them all the same.
     taught = [value for row, value in told if all(abs(row[name] or 0) <= 2**53 for name in ("k2", "n"))]
@@ -375,7 +377,26 @@ def test_a_fit_learns_from_what_was_made_on_the_table():
     assert fitted[0].plain()["steps"][0]["state"]["value"] == lags[(len(lags) - 1) // 2]
     assert fitted[0].to_bytes() == fitted[1].to_bytes()
     assert Pipeline(fitted[0], {}).spec is fitted[0], "its golden rows are replayed"
+    with pytest.raises(ContractError, match="pieces of the data differ in their columns"):
+        fit(recipe, lambda: [batches[0], batches[1].set_column(1, "k", pa.array([1] * 7))])
+    with pytest.raises(SpecError, match="cannot be fitted"):
+        fit(recipe, list)
     assert {"x_1", "x"} <= fitted[0].golden[0].given.keys()
+
+
+def test_a_spec_transforms_what_was_prepared():
+    """`Spec.transform` takes a prepared table, also where the contract says that there are no other columns; a table
+    that was not prepared is refused with what to do."""  # noqa: D205, D209  one sentence
+    lag = {**step_of("window_lag", ["n"], ["n_1"], partition_by=["k"], **POINT), "id": "lag"}
+    text = document(FIELDS, relational=[lag], columns=["n_1"], dtype="float64")
+    text["input"]["extra_columns"] = "error"
+    spec = read_spec(json.dumps(text), "spec")
+    rows = [row for row in rows_of(9, 60) if all(abs(row[name] or 0) <= 2**53 for name in ("k2", "n"))]
+    made = spec.transform(prepare(table_of(rows), spec).table)
+    wanted = [NAN if lag is None else float(lag) for lag in oracle.made(lag, rows, KINDS)["n_1"]]
+    assert bits(made.tensors["x"][:, 0]) == bits(np.array(wanted))
+    with pytest.raises(ContractError, match=r"prepare the table first, by etl\.relational\.prepare in memory"):
+        spec.transform(table_of(rows))
 
 
 def test_pandas_is_prepared_as_arrow_is():
