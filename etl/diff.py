@@ -14,10 +14,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
 
 from etl.documents import canonical_json, sha256_hex
+from etl.ops.tables import TableStep
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+    from etl.contract import InputField
     from etl.ops.base import Step
     from etl.spec import Spec
 
@@ -28,8 +30,15 @@ Verdict: TypeAlias = Literal["compatible", "refit-model", "incompatible"]
 _NOT_MEANING = {"id", "doc", "in", "out"}
 """Keys of a step that do not change what it makes."""
 
-_COUNTS = {"n", "counts", "ddof"}
-"""Keys of a state that say how much it was learned from, and change no value."""
+_TOLD: dict[str, tuple[str, ...]] = {
+    **dict.fromkeys(("one_hot", "multi_hot", "string_index", "token_ids", "rare_to_other"), ("counts", "n")),
+    **dict.fromkeys(("impute", "standardize", "minmax", "maxabs", "robust_scale", "clip"), ("n", "ddof")),
+    **dict.fromkeys(("bucketize", "quantile_map"), ("n",)),
+}
+"""Keys of a state that only tell how much it was learned from, by op; other ops compute with theirs."""
+
+_RULES = ("range", "allowed", "pattern", "min_length", "max_length")
+"""Keys of a field that say what is invalid."""
 
 
 class Change(NamedTuple):
@@ -53,6 +62,8 @@ class Difference(NamedTuple):
     """What steps learned anew, and by how much it drifted."""
     tensors: tuple[Change, ...]
     """Tensors that came, went, have another layout, or mean something else."""
+    rest: tuple[Change, ...]
+    """Expectations and columns handed through, which change no number."""
 
 
 def diff(old: Spec, new: Spec) -> Difference:
@@ -65,7 +76,8 @@ def diff(old: Spec, new: Spec) -> Difference:
     is_fed = not any(change.where.endswith(_LAYOUT) for change in tensors)
     verdict: Verdict = "compatible" if not tensors else ("refit-model" if is_fed else "incompatible")
     shown = tuple(change._replace(where=change.where.removesuffix(_LAYOUT)) for change in tensors)
-    return Difference(verdict, tuple(_contract_changes(old, new)), *_step_changes(old, new), shown)
+    rest = tuple(_rest_changes(old, new))
+    return Difference(verdict, tuple(_contract_changes(old, new)), *_step_changes(old, new), shown, rest)
 
 
 _LAYOUT = " (layout)"
@@ -88,6 +100,21 @@ def _contract_changes(old: Spec, new: Spec) -> Iterator[Change]:
             was, now = (rule.get(key) for rule in rules)
             if was != now and key != "doc":
                 yield Change(f"{place}/{key}", f"field {name!r}: {key} was {_told(was)}, is {_told(now)}")
+
+
+def _rest_changes(old: Spec, new: Spec) -> Iterator[Change]:
+    if old.outputs.passthrough != new.outputs.passthrough:
+        said = f"was {_told(list(old.outputs.passthrough))}, is {_told(list(new.outputs.passthrough))}"
+        yield Change("/outputs/passthrough", f"passthrough {said}")
+    before = {expectation.id: expectation for expectation in old.expectations}
+    after = {expectation.id: (index, expectation) for index, expectation in enumerate(new.expectations)}
+    for index, expectation in enumerate(old.expectations):
+        if expectation.id not in after:
+            yield Change(f"/expectations/{index}", f"expectation {expectation.id!r} is gone")
+    for key, (index, expectation) in after.items():
+        if key not in before or _plain(before[key]) != _plain(expectation):
+            said = "is new" if key not in before else "says something else"
+            yield Change(f"/expectations/{index}", f"expectation {key!r} {said}")
 
 
 def _step_changes(old: Spec, new: Spec) -> tuple[tuple[Change, ...], tuple[Change, ...]]:
@@ -173,30 +200,47 @@ def _meanings(spec: Spec) -> dict[str, str]:
     meanings = {field.name: _digest(_rules(field)) for field in spec.input.fields}
     for name, type_ in spec.input.columns().items():
         meanings.setdefault(name, _digest([name, str(type_), [_rules(field) for field in spec.input.fields]]))
+    left_out: list[str] = []
     for step in (*spec.relational, *spec.steps):
-        reads = {name: f"#{place}" for place, name in enumerate(step.reads)}
+        reads = {name: place for place, name in enumerate(step.reads)}
         own = {key: part for key, part in _plain(step).items() if key not in _NOT_MEANING}
         if "state" in own:
-            own["state"] = {key: part for key, part in own["state"].items() if key not in _COUNTS}
+            told = _TOLD.get(step.op, ())
+            own["state"] = {key: part for key, part in own["state"].items() if key not in told}
         # Columns are named in conditions too: what counts is which they are, not how they are called.
         parts = [_renamed(own, reads), [meanings[name] for name in step.reads]]
+        if isinstance(step, TableStep):
+            # What other rows come to depends on which of them are there.
+            parts.append(list(left_out))
+        if not step.outputs:
+            left_out.append(_digest(parts))
         for place, name in enumerate(step.outputs):
             meanings[name] = _digest([*parts, place])
     return meanings
 
 
-def _renamed(value: Any, names: Mapping[str, str]) -> Any:
-    """The value with column names in parameters replaced."""
+def _renamed(value: Any, names: Mapping[str, int]) -> Any:
+    """The value with column names in parameters replaced by what no parameter can be."""
     if isinstance(value, dict):
         return {key: _renamed(part, names) for key, part in value.items()}
     if isinstance(value, list):
         return [_renamed(part, names) for part in value]
-    return names.get(value, value) if isinstance(value, str) else value
+    return {"#": names[value]} if isinstance(value, str) and value in names else value
 
 
-def _rules(field: Any) -> dict[str, Any]:
-    """What a field's rules make of its values, without what only documents."""
-    return {key: part for key, part in _plain(field).items() if key not in {"doc", "pii", "role", "units"}}
+def _rules(field: InputField) -> dict[str, Any]:
+    """What a field's rules make of the values that they let through: a row that is set aside has none."""
+    plain, lets = _plain(field), {"as_is", "reject", "fail"}
+    kept: dict[str, Any] = {key: plain[key] for key in ("type", "nan_is_value") if key in plain}
+    for key, treatment, rules in (
+        ("on_missing", field.missing_treatment, ()),
+        ("on_invalid", field.on_invalid, _RULES),
+        ("on_outlier", field.on_outlier, ("outlier",)),
+    ):
+        if treatment not in lets:
+            kept[key] = plain.get(key)
+            kept.update({rule: plain[rule] for rule in rules if rule in plain})
+    return kept
 
 
 def _places(spec: Spec) -> dict[str, tuple[str, Step]]:

@@ -109,6 +109,7 @@ def difference_sheet(found: Difference) -> Sheet:
         ("steps", found.steps),
         ("state", found.state),
         ("tensors", found.tensors),
+        ("rest", found.rest),
     )
     rows = [(part, change.where, change.what) for part, changes in parts for change in changes]
     return Sheet((Column("part"), Column("where", rank=1), Column("change", "fold")), rows)

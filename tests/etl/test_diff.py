@@ -76,6 +76,9 @@ def renamed(text, *pairs):
         changed("steps", 1, "state", "counts", to=[9, 8, 7]),
         changed("input", "fields", 0, "doc", to="a number"),
         changed("input", "fields", 0, "pii", to=True),
+        changed("input", "fields", 0, "range", to={"min": 0.0}),
+        changed("expectations", to=[{"id": "e", "row": {"is_null": "x"}, "severity": "warn"}]),
+        changed("outputs", "passthrough", to=["s"]),
         renamed(json.dumps(DOCUMENT), ("xz", "scaled"), ("xc", "clipped"), ("z", "scale")),
     ],
 )
@@ -97,10 +100,10 @@ def test_what_a_model_cannot_notice_is_compatible(value):
         (changed("steps", 2, "params", "upper", to=4.0), "steps", "/steps/2/params", '"upper":4.0'),
         (changed("steps", 2, "in", to=["x"]), "steps", "/steps/2/in", '["xz"], is ["x"]'),
         (
-            changed("input", "fields", 0, "range", to={"min": 0.0}),
+            changed("input", "fields", 0, to={"name": "x", "type": "float64", "on_missing": {"as_value": 1.0}}),
             "contract",
-            "/input/fields/0/range",
-            "field 'x': range was absent",
+            "/input/fields/0/on_missing",
+            "field 'x': on_missing was absent",
         ),
         (changed("outputs", "tensors", 0, "from", to=["x", "xc"]), "tensors", "/outputs/tensors/0/from", "xc → x"),
     ],
@@ -226,3 +229,56 @@ def test_every_op_is_in_the_reference():
         keys = [line for line in told.splitlines() if line.startswith("| `")]
         assert all(line.split(" | ")[-1].rstrip("| ").strip() for line in keys), told
     assert set(OPS) <= set(op_names())
+
+
+@pytest.mark.parametrize(
+    ("op", "params", "state", "other"),
+    [
+        ("frequency_encode", {"value": "count"}, {"counts": [3, 2, 1], "n": 6}, {"counts": [6, 4, 2], "n": 12}),
+        ("frequency_encode", {}, {"counts": [3, 2, 1], "n": 6}, {"counts": [4, 1, 1], "n": 6}),
+        ("tfidf", {}, {"counts": [3, 2, 1], "rows": 6}, {"counts": [3, 1, 1], "rows": 6}),
+    ],
+)
+def test_counts_that_an_op_computes_with_count(op, params, state, other):
+    """Where an op computes with the counts of its categories, other counts are other numbers."""
+    kind = "list<string>" if op == "tfidf" else "string"
+
+    def spec(counts):
+        step = {"id": "e", "op": op, "in": ["s"], "out": ["o"], "params": params}
+        return spec_of([{"name": "s", "type": kind}], [{**step, "state": {"vocab": ["a", "b", "c"], **counts}}])
+
+    assert diff(spec(state), spec(state)).verdict == "compatible"
+    assert diff(spec(state), spec(other)).verdict == "refit-model"
+
+
+def test_rows_that_an_aggregate_does_not_see_change_it():
+    """Another filter before an aggregate changes what it comes to, one behind it does not."""
+
+    def spec(*before, after=()):
+        aggregate = {
+            "id": "g",
+            "op": "group_aggregate",
+            "in": ["x"],
+            "out": ["gx"],
+            "params": {"keys": ["s"], "aggregates": ["sum"], "leak": "acknowledged"},
+        }
+        filters = [
+            {"id": f"f{n}", "op": "filter", "params": {"keep": {"cmp": ["x", ">", bound]}}}
+            for n, bound in enumerate((*before, *after))
+        ]
+        steps = [*filters[: len(before)], aggregate, *filters[len(before) :]]
+        fields = [{"name": "x", "type": "float64"}, {"name": "s", "type": "string"}]
+        return spec_of(fields, relational=steps, columns=["gx"])
+
+    assert diff(spec(0.0), spec(0.0)).verdict == "compatible"
+    assert diff(spec(0.0), spec(1.5)).verdict == "refit-model"
+    assert diff(spec(), spec(0.0)).verdict == "refit-model"
+    assert diff(spec(0.0, after=(0.0,)), spec(0.0, after=(7.0,))).verdict == "compatible"
+
+
+def test_what_is_not_about_numbers_is_told_all_the_same():
+    """Expectations and columns handed through are told, and change no verdict."""
+    value = changed("outputs", "passthrough", to=["s"])
+    value["expectations"] = [{"id": "e", "row": {"is_null": "x"}, "severity": "warn"}]
+    found = compared(value)
+    assert [change.what for change in found.rest] == ['passthrough was [], is ["s"]', "expectation 'e' is new"]
