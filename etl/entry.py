@@ -115,7 +115,9 @@ class Entry:
     def _treat(self, column: ArrowArray, violation: Violation, treatment: OutlierTreatment) -> ArrowArray:
         if self._settle(violation, treatment):
             return column
-        value = treatment.as_value if isinstance(treatment, AsValue) else None
+        value: Any = treatment.as_value if isinstance(treatment, AsValue) else None
+        if isinstance(value, int) and pa.types.is_floating(column.type):
+            value = float(value)  # Arrow refuses an integer beyond ±2^53 where a float is wanted
         return kernels.if_else(pa.array(violation.rows), pa.scalar(value, column.type), column)
 
     def _settle(self, violation: Violation, treatment: OutlierTreatment) -> bool:

@@ -14,6 +14,7 @@ import pyarrow as pa
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
+from etl.arrivals import check_entry
 from etl.errors import ContractError, SpecError, TransformError
 from etl.fitting import fit
 from etl.pipeline import Pipeline
@@ -97,7 +98,7 @@ class SpecTransformer(TransformerMixin, BaseEstimator):  # type: ignore[misc]  #
         check_is_fitted(self, "spec_")
         table = as_table(X)
         pipeline = Pipeline(self.spec_, self.references or {})
-        self.spec_.input.check_schema(table.schema, "X")
+        check_entry(self.spec_, table.schema, "X")
         made = pipeline.transform(pipeline.contract(table, "X"))
         output = self._output(self.spec_)
         tensor = made.tensors[output.model_input]

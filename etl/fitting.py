@@ -11,6 +11,7 @@ is a row that a filter leaves out.
 
 from __future__ import annotations
 
+import itertools
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from etl.frame import Frame
     from etl.ops.base import RowStep
     from etl.ops.lookup import ReferenceTable
+    from etl.training import GoldenRow
 
 __all__ = ["Learned", "Pass", "Piece", "RunPass", "fit", "fit_by", "learn_piece", "passes", "pieces_of", "with_golden"]
 
@@ -139,17 +141,25 @@ def fit(recipe: Spec, data: Any, references: Mapping[str, pa.Table] | None = Non
     fitted = fit_by(recipe, run)
     if fitted is recipe:
         return recipe
-    first = next((batch for piece in pieces for batch in piece.batches() if batch.num_rows), None)
-    return fitted if first is None else with_golden(fitted, tables, first)
+    return with_golden(fitted, tables, (batch for piece in pieces for batch in piece.batches()))
 
 
-def with_golden(spec: Spec, tables: Mapping[str, ReferenceTable], batch: pa.RecordBatch) -> Spec:
-    """The fitted spec with golden rows out of a batch, the first one of its data, and sealed."""
-    frame = entered(spec.input, arrivals(spec), batch, where="golden rows")
-    run_relational(spec, tables, frame)
-    for index, step in enumerate(spec.steps):
-        step.run(frame, f"/steps/{index}")
-    return spec.model_copy(update={"golden": golden_rows(spec, batch, frame)}).sealed()
+_LOOKED_AT = 32
+"""Batches in which a fit looks for golden rows."""
+
+
+def with_golden(spec: Spec, tables: Mapping[str, ReferenceTable], batches: Iterable[pa.RecordBatch]) -> Spec:
+    """The fitted spec, sealed, with golden rows out of the first batch of its data that has any."""
+    golden: tuple[GoldenRow, ...] = ()
+    for batch in itertools.islice((batch for batch in batches if batch.num_rows), _LOOKED_AT):
+        frame = entered(spec.input, arrivals(spec), batch, where="golden rows")
+        run_relational(spec, tables, frame)
+        for index, step in enumerate(spec.steps):
+            step.run(frame, f"/steps/{index}")
+        golden = golden_rows(spec, batch, frame)
+        if golden:
+            break
+    return spec.model_copy(update={"golden": golden}).sealed()
 
 
 def pieces_of(data: Any) -> Sequence[Piece]:
@@ -180,7 +190,7 @@ def pieces_of(data: Any) -> Sequence[Piece]:
 
 
 def fit_by(recipe: Spec, run: RunPass) -> Spec:
-    """The recipe with what its steps learn. Steps that have a state keep it, and a recipe without others is returned.
+    """The recipe with what its steps learn. Steps that have a state keep it, and a spec that was fitted is returned.
 
     `reference` and `provenance` (rows, rejected and filtered ones of the last pass, which applies the most steps) are
     filled in; `integrity` is not.
@@ -192,7 +202,8 @@ def fit_by(recipe: Spec, run: RunPass) -> Spec:
     """
     recipe.schemas()
     spec, count = recipe, 0
-    templates = {**_profiles(recipe), **_ready(recipe)} if passes(recipe) else {}
+    # A recipe that learns nothing is read once all the same, for its statistics and golden rows.
+    templates = {**_profiles(recipe), **_ready(recipe)} if passes(recipe) or not recipe.golden else {}
     while templates:
         states, learned, taken = _learn_level(spec, templates, run)
         count += taken

@@ -23,7 +23,7 @@ from etl.training import FieldProfile, GoldenRow, Integrity, Provenance
 from etl.types import ColumnType, Schema
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     import pyarrow as pa
 
@@ -140,6 +140,14 @@ class Spec(Document):
             )
             for tensor in self.outputs.tensors
         }
+
+    def derived_from(self, names: Iterable[str]) -> frozenset[str]:
+        """These columns, and all that some step makes of one of them."""
+        found = set(names)
+        for step in (*self.relational, *self.steps):
+            if not found.isdisjoint(step.reads):
+                found.update(step.outputs)
+        return frozenset(found)
 
     def widths(self) -> dict[str, int]:
         """Width of each tensor by name."""

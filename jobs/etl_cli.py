@@ -80,7 +80,7 @@ def explain(spec: _Spec, *, as_json: _Json = False) -> None:
     read = read_spec_file(spec)
     steps = explain_spec(read)
     if as_json:
-        typer.echo(json.dumps([step._asdict() for step in steps], default=str))
+        typer.echo(json.dumps([spec_summary.explained_plain(step) for step in steps]))
         return
     screen = _screen()
     screen.sheet(spec_summary.explained_sheet(steps))

@@ -6,10 +6,13 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING
 
+from etl import __version__
+from etl.documents import canonical_json, sha256_hex
 from etl.fitting import Piece, fit
 from etl.read import open_parquet
 from etl.references import pin_references
 from etl.storage import storage_for
+from etl.training import Provenance
 from jobs.errors import refusing
 from jobs.plan import list_inputs
 from scoring.golden import arrow_table
@@ -56,7 +59,20 @@ def fit_files(
         for file in files
         for group in range(_open(file).metadata.num_row_groups)
     ]
-    return fit(recipe, pieces, tables, workers=workers)
+    return fit(_with_source(recipe, data, files), pieces, tables, workers=workers)
+
+
+def _with_source(recipe: Spec, data: tuple[str, ...], files: tuple[InputFile, ...]) -> Spec:
+    """The recipe with where its state is learned from; who and when are for people to say, so that a fit repeats."""
+    listing = canonical_json([file.model_dump() for file in files])
+    facts = {
+        "source": ", ".join(data),
+        "source_digest": sha256_hex(listing),
+        "tool": f"batchscore {__version__}",
+        "parent": recipe.digest,
+    }
+    told = recipe.provenance or Provenance()
+    return recipe.model_copy(update={"provenance": told.model_copy(update=facts)})
 
 
 def _open(file: InputFile) -> pq.ParquetFile:

@@ -17,7 +17,15 @@ if TYPE_CHECKING:
     from etl.types import ColumnType
     from jobs.specs import Sample
 
-__all__ = ["difference_sheet", "explained_facts", "explained_sheet", "imported_sheet", "sample_sheet", "spec_facts"]
+__all__ = [
+    "difference_sheet",
+    "explained_facts",
+    "explained_plain",
+    "explained_sheet",
+    "imported_sheet",
+    "sample_sheet",
+    "spec_facts",
+]
 
 _CELL = 36
 _FEW = 4
@@ -65,6 +73,12 @@ def explained_sheet(steps: Sequence[ExplainedStep]) -> Sheet:
         Column("columns", "right", 4),
     )
     return Sheet(columns, [_explained(step) for step in steps])
+
+
+def explained_plain(step: ExplainedStep) -> dict[str, Any]:
+    """A step for programs, types as a spec writes them."""
+    typed = {key: [[name, str(type_)] for name, type_ in getattr(step, key)] for key in ("reads", "makes")}
+    return {**step._asdict(), **typed}
 
 
 def _explained(step: ExplainedStep) -> tuple[str, ...]:

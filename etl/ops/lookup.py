@@ -156,7 +156,10 @@ class LookupJoin(Step):
     def _filled(self, name: str, column: ArrowArray, rows: ArrowArray) -> Column:
         """With the value that is for rows without a match."""
         assert isinstance(self.params.on_no_match, AsValues)  # noqa: S101  else nothing is filled
-        filled: Column = kernels.if_else(rows, pa.scalar(self.params.on_no_match.of(name), column.type), column)
+        value = self.params.on_no_match.of(name)
+        if isinstance(value, int) and pa.types.is_floating(column.type):
+            value = float(value)  # Arrow refuses an integer beyond ±2^53 where a float is wanted
+        filled: Column = kernels.if_else(rows, pa.scalar(value, column.type), column)
         return filled
 
 

@@ -107,8 +107,7 @@ def fit_files(
     fitted = fit_by(recipe, functools.partial(_run_pass, spark, work))
     if fitted is recipe:
         return recipe
-    first = next((batch for piece in pieces for batch in piece.batches(names) if batch.num_rows), None)
-    return fitted if first is None else with_golden(fitted, tables, first)
+    return with_golden(fitted, tables, (batch for piece in pieces for batch in piece.batches(names)))
 
 
 class _RowGroup(NamedTuple):

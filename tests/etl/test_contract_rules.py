@@ -664,3 +664,10 @@ def test_rules_that_go_with_no_value_are_refused(field: dict[str, Any], message:
     with pytest.raises(ValidationError) as caught:
         InputField.model_validate({"name": "x", **field})
     assert message in str(caught.value)
+
+
+def test_a_large_whole_number_may_stand_for_a_float():
+    """An as_value beyond 2^53 that is a number of the field's type replaces a missing value, as that float."""
+    field = {"name": "x", "type": "float64", "on_missing": {"as_value": 2**70}}
+    frame = Contract.model_validate({"fields": [field]}).apply(pa.table({"x": [None, 1.0]}), "test")
+    assert frame.float64("x").tolist() == [2.0**70, 1.0]

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -16,15 +17,15 @@ from etl.pipeline import Pipeline
 from etl.plain import array_of, plain_values
 from etl.spec import Spec, read_spec
 from etl.types import ColumnType
-from tests.etl.nasty import DATES, FLOATS, INSTANTS, INT64S, TEXTS, arrow, spec_of
+from tests.etl.nasty import DATES, FLOATS, INSTANTS, INT64S, TEXTS, arrow, join_of, spec_of
 from tests.etl.test_pipeline import RECIPE, REFERENCE, nasty_rows
 
-FIELDS = [
+FIELDS: list[dict[str, Any]] = [
     {"name": "x", "type": "float64"},
     {"name": "s", "type": "string"},
     {"name": "t", "type": "timestamp"},
 ]
-STEPS = [
+STEPS: list[dict[str, Any]] = [
     {"id": "i", "op": "impute", "in": ["x"], "out": ["xi"], "params": {"strategy": "mean"}},
     {"id": "z", "op": "standardize", "in": ["xi"], "out": ["xz"]},
     {"id": "o", "op": "one_hot", "in": ["s"], "out": ["so"]},
@@ -138,6 +139,42 @@ def test_golden_rows_hold_no_personal_data():
     Pipeline(optional, {})
     needed = fitted([FIELDS[0], {**FIELDS[1], "pii": True, "nullable": False}, FIELDS[2]], data=secret)
     assert needed.golden == ()
+
+
+def test_what_is_joined_by_personal_data_is_no_part_of_a_golden_row():
+    """A column that is looked up by personal data, and what is made of it, is missing in golden rows."""
+    join = join_of(["string"], ["string"]).model_dump(mode="json", by_alias=True)
+    step = {"id": "l", "op": "lower", "in": ["o0"], "out": ["ol"]}
+    recipe = spec_of(
+        [{"name": "k0", "type": "string", "pii": True}],
+        [step],
+        relational=[join],
+        columns=["ol"],
+        dtype="string",
+        fitted=False,
+    )
+    reference = pa.table({"k0": ["a@b.org"], "r0": ["Jane Doe"]})
+    spec = fit(recipe, pa.table({"k0": ["a@b.org"]}), {"ref": reference})
+    assert len(spec.golden) == 1
+    assert spec.golden[0].given == {"k0": None, "o0": None}
+    assert b"jane" not in spec.to_bytes().lower()
+
+
+def test_a_recipe_that_learns_nothing_has_golden_rows_too():
+    """A recipe without anything to learn is read once, for its golden rows and statistics, and sealed."""
+    recipe = spec_of([FIELDS[0]], [{"id": "f", "op": "missing_flag", "in": ["x"], "out": ["xn"]}])
+    first = pa.table({"x": [1.0, None]})
+    spec = fit(recipe, first)
+    assert [row.made for row in spec.golden] == [{"xn": 0.0}, {"xn": 1.0}]
+    assert (spec.reference["x"].missing, spec.integrity is not None) == (1, True)
+    assert fit(spec, pa.table({"x": [5.0]})) is spec
+
+
+def test_golden_rows_come_from_the_first_batch_that_has_one():
+    """A first batch whose rows are all rejected does not leave the spec without golden rows."""
+    recipe = spec_of([{**FIELDS[0], "range": {"min": 0.0}}], [STEPS[0]], fitted=False)
+    batches = [pa.record_batch({"x": [-1.0, -2.0]}), pa.record_batch({"x": [3.0]})]
+    assert [row.given for row in fit(recipe, lambda: batches).golden] == [{"x": 3.0}]
 
 
 def test_golden_rows_of_every_kind_of_column():
