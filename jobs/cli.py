@@ -17,6 +17,7 @@ from rich.text import Text
 from typer.core import TyperGroup
 
 from etl.errors import BatchscoreError
+from etl.files import save_spec
 from etl.layout import scratch_folder
 from etl.spec import Spec
 from jobs import decisions, summary
@@ -35,7 +36,7 @@ from jobs.results import open_results
 from jobs.run import RunRequest
 from jobs.run import run as run_job
 from jobs.session import session_scope
-from jobs.specs import read_spec_file, write_spec_file
+from jobs.specs import read_spec_file
 from jobs.terminal import Interruption, spark_log
 from scoring.bundle import Bundle
 
@@ -225,7 +226,7 @@ def fit(
             on_piece=lambda path: status.update(f"reading {path}"),
             workers=workers,
         )
-    written = write_spec_file(fitted, out)
+    written = save_spec(fitted, out)
     screen = _screen()
     screen.facts([*summary.fit_facts(spec, fitted), ("written", ", ".join(written))])
     screen.next_steps(

@@ -10,6 +10,7 @@ from rich.console import Console
 
 from etl.diff import diff as compare
 from etl.explain import explain as explain_spec
+from etl.files import save_spec
 from etl.golden import replay
 from etl.op_reference import op_names, op_page, ops_page
 from etl.page import page_of
@@ -17,7 +18,7 @@ from etl.problems import nearest
 from etl.spec import read_spec
 from jobs import spec_summary
 from jobs.errors import ExitCode, Refused, refusing
-from jobs.specs import import_datavec_file, read_spec_file, sample_spec, write_spec_file
+from jobs.specs import import_datavec_file, read_spec_file, sample_spec
 from jobs.summary import Screen
 
 if TYPE_CHECKING:
@@ -176,7 +177,7 @@ def datavec(
     found = import_datavec_file(file)
     with refusing():
         spec = read_spec(json.dumps(found.document), out)
-    written = write_spec_file(spec, out)
+    written = save_spec(spec, out)
     if as_json:
         typer.echo(json.dumps({"report": [part._asdict() for part in found.report], "written": written}))
         return

@@ -7,13 +7,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pyarrow as pa
 
-from etl.artifacts import stored
+from etl.files import load_spec
 from etl.importing import import_datavec
 from etl.pipeline import Pipeline
 from etl.plain import plain_values
 from etl.read import open_parquet
 from etl.references import pin_references
-from etl.spec import Spec, read_spec
 from etl.storage import storage_for
 from jobs.errors import Refused, refusing
 from jobs.plan import list_inputs
@@ -25,9 +24,10 @@ if TYPE_CHECKING:
 
     from etl.frame import Frame
     from etl.importing import Imported
+    from etl.spec import Spec
     from etl.types import ColumnType
 
-__all__ = ["Sample", "SampledColumn", "import_datavec_file", "read_spec_file", "sample_spec", "write_spec_file"]
+__all__ = ["Sample", "SampledColumn", "import_datavec_file", "read_spec_file", "sample_spec"]
 
 
 def read_spec_file(path: str, *, fitted: bool = False) -> Spec:
@@ -41,19 +41,7 @@ def read_spec_file(path: str, *, fitted: bool = False) -> Spec:
         if (file / BUNDLE_FILE).is_file():
             text = _text_of(file / BUNDLE_FILE).encode()
             file /= Bundle.from_bytes(text, where=f"{path}/{BUNDLE_FILE}").spec
-        return read_spec(_text_of(file), str(file), fitted=fitted, artifacts=_beside(file))
-
-
-def write_spec_file(spec: Spec, uri: str) -> tuple[str, ...]:
-    """Write a spec and, beside it, its large states; the paths that were written, the spec's last."""
-    storage, path = storage_for(uri)
-    files = stored(spec)
-    folder = path.rpartition("/")[0]
-    written = [f"{folder}/{name}" for name in files.artifacts]
-    for name, data in files.artifacts.items():
-        storage.replace(f"{folder}/{name}", data)
-    storage.replace(path, files.text)
-    return (*written, path)
+        return load_spec(file, fitted=fitted)
 
 
 def import_datavec_file(path: str) -> Imported:
@@ -117,14 +105,6 @@ def _text_of(file: Path, what: str = "spec") -> str:
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
         raise Refused(f"{file}: the {what} cannot be read: {reason}.") from error
-
-
-def _beside(file: Path) -> Any:
-    def read(name: str) -> bytes | None:
-        found = file.parent / name
-        return found.read_bytes() if found.is_file() else None
-
-    return read
 
 
 def _first_rows(spec: Spec, data: tuple[str, ...], rows: int) -> tuple[pa.Table, str]:
