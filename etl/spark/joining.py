@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 __all__ = ["joined", "with_nothing"]
 
 _MATCHED = "__batchscore_matched"
+_TWICE = "must be unique; some stand more than once"
 _PLAIN = (pa.types.is_boolean, pa.types.is_string, pa.types.is_date32)
 
 
@@ -46,9 +47,9 @@ def joined(df: DataFrame, step: LookupJoin, reference: DataFrame, *, index: int,
     if step.params.sha256 is not None or step.params.version is not None:
         message = f"step {step.id!r}: a reference that Spark joins cannot be pinned by sha256 or version; leave it out."
         raise SpecError(message)
-    right = _reference(step, reference)
     pairs = zip(step.inputs, step.params.keys, strict=True)
     keys = [_key(df, name, is_integer=key.type.is_integer) for name, key in pairs]
+    right = _reference(step, reference)
     matches = [key == column(_key_name(at)) for at, key in enumerate(keys)]
     found = df.join(right, functools.reduce(lambda one, other: one & other, matches), "left")
     has_match = column(_MATCHED).isNotNull()
@@ -119,13 +120,13 @@ def _reference(step: LookupJoin, reference: DataFrame) -> DataFrame:
     read = map_batches(reference, names, functools.partial(_read, step=step, declared=declared), declared=declared)
     key_columns = [column(_key_name(at)) for at in range(len(keys))]
     without = functools.reduce(lambda one, other: one | other, (key.isNull() for key in key_columns))
-    shown = ", ".join(key.name for key in keys)
-    if read.filter(without).limit(1).count():
-        message = f"{where}: keys ({shown}) are null and can match nothing; leave those rows out."
-        raise ContractError(message)
-    counts = read.groupBy(*key_columns).agg(functions.count(functions.lit(1)).alias("rows"))
-    if counts.filter(column("rows") > 1).limit(1).count():
-        message = f"{where}: keys ({shown}) must be unique; some stand more than once."
+    rows = functions.count(functions.lit(1))
+    groups = read.groupBy(*key_columns).agg(rows.alias("rows")).filter(without | (column("rows") > 1))
+    found = groups.select(without.alias("without")).limit(1).collect()
+    if found:
+        shown = ", ".join(key.name for key in keys)
+        wrong = "are null and can match nothing; leave those rows out" if found[0]["without"] else _TWICE
+        message = f"{where}: keys ({shown}) {wrong}."
         raise ContractError(message)
     return read
 

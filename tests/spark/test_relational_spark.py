@@ -214,25 +214,27 @@ def large(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Data
     return spark.read.parquet(str(path))
 
 
-def rows_by_id(df: DataFrame) -> dict[int, str]:
-    """Each row as text, by its id."""
-    return {row["id"]: repr(row) for row in df.collect()}
-
-
 @pytest.mark.parametrize("on_no_match", ["reject", {"as_value": -1.5}], ids=str)
-def test_a_join_by_spark_is_the_join_of_a_worker(frame: DataFrame, large: DataFrame, on_no_match: Any) -> None:
+def test_a_join_by_spark_is_the_join_of_a_worker(
+    frame: DataFrame, table: pa.Table, large: DataFrame, on_no_match: Any
+) -> None:
     """A reference that Spark joins, by a key that a smaller one gives, makes of each row what a worker's join makes of
     it: the same columns to the bit, the same rejections, the same filtered rows."""  # noqa: D205, D209  one sentence
     few = step_of("filter", [], [], keep={"cmp": ["k", "!=", "a"]})
     spec = spec_with(few, look_up(), join_large(on_no_match), few | {"params": {"keep": {"cmp": ["id", "<", 800]}}})
     names = ["id", "region", *spec.relational[2].outputs]
-    found, wanted = (
-        rows_by_id(transform(frame, spec, {**REFERENCES, "large": given}, passthrough=names, on_rejected="keep"))
-        for given in (large, LARGE)
-    )
-    assert found == wanted
-    assert len(wanted) > 100
-    assert sum("NO_MATCH" in row for row in wanted.values()) > 50 or on_no_match != "reject"
+    pipeline = Pipeline(spec, {**REFERENCES, "large": LARGE})
+    worked = pipeline.contract(table, "table")
+    features = pipeline.transform(worked)
+    why = dict.fromkeys(range(worked.rows))
+    why.update({row: found.pointer for found in features.rejections for row in found.rows.tolist()})
+    columns = pa.table({name: worked.arrow(name) for name in names} | {"why": pa.array(why.values(), pa.string())})
+    wanted = columns.filter(pa.array(~np.isin(np.arange(worked.rows), features.filtered)))
+    made = transform(frame, spec, {**REFERENCES, "large": large}, passthrough=names, on_rejected="keep")
+    found = arrow_of(made.selectExpr(*names, "rejection.pointer as why"))
+    assert by_id(found) == by_id(wanted)
+    assert wanted.num_rows > 100
+    assert wanted.column("why").to_pylist().count("/relational/2/params/on_no_match") > 50 or on_no_match != "reject"
 
 
 def test_a_join_by_spark_before_an_aggregate_feeds_it(frame: DataFrame, large: DataFrame, table: pa.Table) -> None:
