@@ -9,10 +9,12 @@ import pyarrow as pa
 
 from etl.files import load_spec
 from etl.importing import import_datavec
+from etl.ops.relations import on_table
 from etl.pipeline import Pipeline
 from etl.plain import plain_values
 from etl.read import open_parquet
 from etl.references import pin_references
+from etl.relational import prepare
 from etl.storage import storage_for
 from jobs.errors import Refused, refusing
 from jobs.plan import list_inputs
@@ -22,9 +24,12 @@ from scoring.golden import arrow_table
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    import pyarrow.parquet as pq
+
     from etl.frame import Frame
     from etl.importing import Imported
     from etl.spec import Spec
+    from etl.splits import InputFile
     from etl.types import ColumnType
 
 __all__ = ["Sample", "SampledColumn", "import_datavec_file", "read_spec_file", "sample_spec"]
@@ -81,10 +86,16 @@ def sample_spec(spec: Spec, data: tuple[str, ...], rows: int, *, references: Map
         BatchscoreError: a value breaks a rule that says `fail`.
     """
     with refusing():
-        batch, path = _first_rows(spec, data, rows)
         pinned = pin_references(spec, references)
-        pipeline = Pipeline(spec, {name: arrow_table(table.data) for name, table in pinned.items()})
-    frame = pipeline.contract(batch, path)
+        tables = {name: arrow_table(table.data) for name, table in pinned.items()}
+        pipeline = Pipeline(spec, tables)
+        files = _sampled_files(spec, data)
+        if on_table(spec.relational):
+            # Steps that need other rows need all of them.
+            batch = prepare(_rows_of(spec, files), spec, tables).table.slice(0, rows)
+        else:
+            batch = _rows_of(spec, files, rows)
+    frame = pipeline.contract(batch, files[0].path)
     pipeline.run_steps(frame)
     columns = []
     before: set[str] = set()
@@ -107,15 +118,32 @@ def _text_of(file: Path, what: str = "spec") -> str:
         raise Refused(f"{file}: the {what} cannot be read: {reason}.") from error
 
 
-def _first_rows(spec: Spec, data: tuple[str, ...], rows: int) -> tuple[pa.Table, str]:
+def _sampled_files(spec: Spec, data: tuple[str, ...]) -> tuple[InputFile, ...]:
     files = list_inputs(data)
-    storage, _ = storage_for(files[0].path)
-    parquet = open_parquet(storage, files[0])
-    spec.input.check_schema(parquet.schema_arrow, files[0].path)
+    for file in files:
+        spec.input.check_schema(_open(file).schema_arrow, file.path)
+    return files
+
+
+def _open(file: InputFile) -> pq.ParquetFile:
+    storage, _ = storage_for(file.path)
+    return open_parquet(storage, file)
+
+
+def _rows_of(spec: Spec, files: tuple[InputFile, ...], most: int | None = None) -> pa.Table:
+    """All rows of the files, or the first so many."""
     columns = [field.name for field in spec.input.fields]
-    batches = parquet.iter_batches(batch_size=rows, columns=columns)
-    schema = pa.schema([parquet.schema_arrow.field(name) for name in columns])
-    return pa.Table.from_batches([next(batches)] if parquet.metadata.num_rows else [], schema), files[0].path
+    parts: list[pa.Table] = []
+    for file in files:
+        missing = None if most is None else most - sum(part.num_rows for part in parts)
+        if missing == 0:
+            break
+        parquet = _open(file)
+        if missing is None:
+            parts.append(parquet.read(columns=columns))
+        elif parquet.metadata.num_rows:
+            parts.append(pa.Table.from_batches([next(parquet.iter_batches(batch_size=missing, columns=columns))]))
+    return pa.concat_tables(parts, promote_options="permissive") if parts else _open(files[0]).read(columns=columns)
 
 
 def _outcomes(frame: Frame) -> tuple[str, ...]:

@@ -164,3 +164,28 @@ def test_a_spec_that_means_something_else_here_is_refused(people: Path) -> None:
     done = batchscore("etl", "validate", spec)
     assert done.exit_code == 2
     assert "/steps/0: step 'age_z' (standardize) makes another 'age_z' of golden row" in done.stderr
+
+
+def test_a_sample_of_prepared_rows(tmp_path: Path) -> None:
+    """Sample prepares the whole table for steps that need other rows, and reads on where the first file is empty."""
+    (tmp_path / "orders.yaml").write_text("""
+format: scorespec/1
+spec_id: orders
+input:
+  fields: [{name: who, type: string}, {name: amount, type: float64}]
+relational:
+  - id: all
+    op: group_aggregate
+    in: [amount]
+    out: [total]
+    params: {keys: [who], aggregates: [sum], leak: acknowledged}
+outputs: {tensors: [{tensor: x, from: [total]}]}
+""")
+    table = pa.table({"who": ["ann", "bob", "ann"], "amount": [1.0, 2.0, 4.0]})
+    (tmp_path / "data").mkdir()
+    pq.write_table(table.slice(0, 0), tmp_path / "data" / "a.parquet")
+    pq.write_table(table, tmp_path / "data" / "b.parquet")
+    done = batchscore("etl", "sample", tmp_path / "orders.yaml", "--data", tmp_path / "data", "-n", 2, "--json")
+    assert done.exit_code == 0, done.output
+    columns = {column["name"]: column["values"] for column in json.loads(done.stdout)["columns"]}
+    assert columns == {"who": ["ann", "bob"], "amount": [1.0, 2.0], "total": [5.0, 2.0]}
