@@ -87,6 +87,10 @@ class Source(NamedTuple):
         line, column = self._position(pointer)
         return given[-1] if given else f"{self.name}:{line}:{column}"
 
+    def ordered(self, problems: Iterable[Problem]) -> list[Problem]:
+        """In the order of the text."""
+        return sorted(problems, key=lambda problem: self._position(problem.pointer))
+
     def _position(self, pointer: str) -> tuple[int, int]:
         while pointer and pointer not in self.places:
             pointer = pointer.rpartition("/")[0]
@@ -121,7 +125,7 @@ def parse(model: type[ModelT], source: Source, shown: Any = None) -> tuple[Model
         details = error.errors(include_url=False)
         pairs = [(detail, _problem(detail, shown, _schema(model))) for detail in details]
         problems = _one_a_place(problem for detail, problem in pairs if not _is_echo(detail, problem, pairs))
-        return None, sorted(problems, key=lambda problem: source._position(problem.pointer))  # noqa: SLF001  same module
+        return None, source.ordered(problems)
 
 
 def problem_lines(problems: Sequence[Problem], source: Source, *, with_code: bool = False) -> list[str]:

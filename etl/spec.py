@@ -19,6 +19,7 @@ from etl.ops.filtering import Filter
 from etl.ops.relations import AnyRelationalStep, table_problems
 from etl.outputs import Outputs, TensorOutput
 from etl.problems import Problem, Source, nearest, parse, problem_lines
+from etl.salvage import sound_part
 from etl.training import FieldProfile, GoldenRow, Integrity, Provenance
 from etl.types import ColumnType, Schema
 
@@ -185,11 +186,19 @@ def read_spec(text: str, name: str, *, fitted: bool = True, artifacts: ReadArtif
     spec = None
     if not problems:
         spec, problems = parse(Spec, source._replace(value=value))
-    if spec is not None:
-        problems = _all_problems(spec, fitted=fitted)
+    problems = _of_the_rest(source, value, problems) if spec is None else _all_problems(spec, fitted=fitted)
     if spec is None or problems:
         raise SpecError("\n".join(problem_lines(problems, source, with_code=True)))
     return spec
+
+
+def _of_the_rest(source: Source, value: Any, problems: list[Problem]) -> list[Problem]:
+    """These problems, and those of meaning in what is sound without the steps that cannot be parsed."""
+    sound = sound_part(value, problems)
+    spec = parse(Spec, source._replace(value=sound.value))[0] if sound else None
+    if sound is None or spec is None:
+        return problems
+    return source.ordered([*problems, *sound.told(trace(spec)[1])])
 
 
 def _all_problems(spec: Spec, *, fitted: bool) -> list[Problem]:

@@ -54,15 +54,11 @@ def test_the_mistakes_of_the_page_are_told_as_it_shows(reader: Path) -> None:
     shown = re.search(r"^```\n(people\.yaml:.*?)```", PAGE, re.MULTILINE | re.DOTALL)
     assert shown is not None
     (reader / "broken").mkdir()
-    (reader / "broken" / "people.yaml").write_text(text.replace("op: missing_flg", "op: missing_flag"))
-    found = []
-    for broken in (text, text.replace("op: missing_flg", "op: missing_flag")):
-        (reader / "broken" / "people.yaml").write_text(broken)
-        command = [str(Path(sys.executable).parent / "batchscore"), "etl", "validate", "people.yaml"]
-        done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=reader / "broken")
-        assert done.returncode == 2
-        found += done.stderr.removeprefix("error: ").splitlines()
-    assert set(shown[1].splitlines()) <= set(found)
+    (reader / "broken" / "people.yaml").write_text(text)
+    command = [str(Path(sys.executable).parent / "batchscore"), "etl", "validate", "people.yaml"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=reader / "broken")
+    assert done.returncode == 2
+    assert done.stderr.removeprefix("error: ") == shown[1]
 
 
 def test_the_reference_of_ops_is_the_one_of_the_code() -> None:

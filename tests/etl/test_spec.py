@@ -404,3 +404,25 @@ def test_a_spec_that_is_too_long_is_not_parsed():
     """A text of more than 16 million characters is refused before it is read."""
     with pytest.raises(SpecError, match=r"^spec\.json: has 16,777,217 characters, and a spec at most 16,777,216\."):
         read_spec("{" + " " * 2**24, "spec.json")
+
+
+def test_mistakes_of_form_hide_none_of_meaning():
+    """A misspelt op and key here and a misspelt column there are told together, in the order of the text."""
+    steps = [
+        {**CLIP, "id": "a", "in": ["zz"], "out": ["p"]},
+        {**CLIP, "id": "b", "op": "clipp", "in": ["x"], "out": ["q"]},
+        {**CLIP, "id": "c", "in": ["q"], "out": ["r"]},
+        {**CLIP, "id": "d", "params": {"lowr": 1}, "in": ["x"], "out": ["t"]},
+        {**CLIP, "id": "e", "in": ["s"], "out": ["u"]},
+    ]
+    found = [
+        (pointer, message) for _, _, pointer, message in problems(document([X, S], steps, columns=["r", "t", "v"]))
+    ]
+    assert [pointer for pointer, _ in found] == [
+        "/steps/0/in/0",
+        "/steps/1/op",
+        "/steps/3/params/lowr",
+        "/steps/4",
+        "/outputs/tensors/0/from/2",
+    ]
+    assert found[4][1].startswith("column 'v' is made by no step.")
