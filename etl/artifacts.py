@@ -1,4 +1,4 @@
-"""Large fitted state beside the spec: a Parquet file named by its step, and in the spec its SHA-256 and its rows.
+"""Large fitted state beside the spec: a Parquet file named by its step and content; the spec has its SHA-256 and rows.
 
 In memory a spec always has its whole state, and its digest is that of the whole content: where the state lies changes
 neither. A file is opened only once its SHA-256 is the one that the spec says. It does not end in `.parquet`, because a
@@ -28,7 +28,7 @@ MOST_INLINE = 1000
 ReadArtifact: TypeAlias = Callable[[str], bytes | None]
 """Gives the bytes of the file of a name beside the spec; None where there is none."""
 
-_NAME = re.compile(r"[a-z][a-z0-9_]{0,99}\.pq")
+_NAME = re.compile(r"[a-z][a-z0-9_]{0,99}-[0-9a-f]{12}\.pq")
 _KEYS = {"$artifact", "sha256", "rows"}
 
 
@@ -52,7 +52,9 @@ def stored(spec: Spec) -> Stored:
         if rows <= MOST_INLINE or any(len(part) != rows for part in columns.values()):
             steps.append(step)
             continue
-        name, data = f"{step['id']}.pq", _as_parquet(columns)
+        data = _as_parquet(columns)
+        # By its content too: another fit in the same folder must not take this one's file.
+        name = f"{step['id']}-{sha256_hex(data)[:12]}.pq"
         artifacts[name] = data
         rest = {key: part for key, part in step["state"].items() if key not in columns}
         told = {"$artifact": name, "sha256": sha256_hex(data), "rows": rows}
@@ -112,7 +114,9 @@ def _state_of(state: dict[str, Any], read: ReadArtifact) -> dict[str, Any]:
 def _table_of(state: dict[str, Any], read: ReadArtifact) -> pa.Table:
     name, sha256, rows = (state.get(key) for key in ("$artifact", "sha256", "rows"))
     if not isinstance(name, str) or not _NAME.fullmatch(name):
-        raise _Unfit("/$artifact", f"the name of a file beside the spec is a step's id and `.pq`, found {name!r:.60}.")
+        raise _Unfit(
+            "/$artifact", f"the name of a file beside the spec is a step's id, a digest and `.pq`, found {name!r:.60}."
+        )
     data = read(name)
     if data is None:
         raise _Unfit("/$artifact", f"file {name} is not beside the spec.")

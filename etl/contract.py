@@ -170,6 +170,15 @@ class Contract(Strict):
             raise ValueError(message)
         return self
 
+    @model_validator(mode="after")
+    def _names_are_free(self) -> Contract:
+        names = [name for field in (*self.fields, *self.labels) for name in (field.name, *field.flags)]
+        taken = [name for name in names if name.startswith("__batchscore_")]
+        if taken:
+            message = f"names that begin with __batchscore_ are taken: {', '.join(taken)}"
+            raise ValueError(message)
+        return self
+
     @functools.cached_property
     def of_training(self) -> Contract:
         """The contract of the rows that a fit reads, where labels are fields like any other."""

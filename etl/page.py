@@ -65,6 +65,7 @@ def _field(field: InputField) -> tuple[str, ...]:
 
 def _steps(spec: Spec, steps: Sequence[Step]) -> list[str]:
     schemas = dict(spec.schemas())
+    personal = spec.derived_from(field.name for field in spec.input.fields if field.pii)
     rows = []
     for step in steps:
         plain = step.model_dump(mode="json", by_alias=True, exclude_defaults=True)
@@ -72,6 +73,8 @@ def _steps(spec: Spec, steps: Sequence[Step]) -> list[str]:
         makes = ", ".join(f"`{name}` {types[name]}" if name in types else f"`{name}`" for name in step.outputs)
         told = [f"{key} {_value(part)}" for key, part in plain.get("params", {}).items()]
         state = [f"{key} {_value(part)}" for key, part in (plain.get("state") or {}).items()]
+        if state and not personal.isdisjoint(step.reads):
+            state = ["(of personal data)"]
         learned = f"learned: {', '.join(state)}" if state else ""
         rows.append(
             (

@@ -124,7 +124,8 @@ def parse(model: type[ModelT], source: Source, shown: Any = None) -> tuple[Model
     except ValidationError as error:
         details = error.errors(include_url=False)
         pairs = [(detail, _problem(detail, shown, _schema(model))) for detail in details]
-        problems = _one_a_place(problem for detail, problem in pairs if not _is_echo(detail, problem, pairs))
+        told = [problem for detail, problem in pairs if not _is_echo(detail, problem, pairs)]
+        problems = _one_a_place(told or [problem for _, problem in pairs])
         return None, source.ordered(problems)
 
 

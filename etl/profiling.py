@@ -7,6 +7,7 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 import numpy as np
+import pyarrow as pa
 
 from etl.ops.base import Accumulator
 from etl.ops.codes import count_texts
@@ -14,10 +15,25 @@ from etl.partials.quantiles import Quantiles
 from etl.training import FieldProfile
 
 if TYPE_CHECKING:
+    import numpy.typing as npt
+
     from etl.contract import InputField
     from etl.frame import Frame
+    from etl.types import ArrowArray
 
 __all__ = ["ProfileAccumulator"]
+
+
+def _rounded(column: ArrowArray) -> npt.NDArray[np.float64]:
+    """Numbers as the nearest float64, NaN for missing.
+
+    Not by the frame, which rejects an integer that float64 cannot hold: what only tells of the rows may reject none.
+    """
+    if pa.types.is_boolean(column.type):
+        column = column.cast(pa.uint8())
+    values: npt.NDArray[np.float64] = column.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False)
+    return values
+
 
 _PROBABILITIES = (0.0, 0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99, 1.0)
 _MOST_TEXTS = 20
@@ -55,7 +71,7 @@ class ProfileAccumulator(Accumulator[FieldProfile]):
         self.n += frame.rows
         self.missing += int(frame.missing(self.column).sum())
         if self.quantiles is not None:
-            values = frame.float64(self.column)
+            values = _rounded(frame.arrow(self.column))
             self.quantiles.update(values[~np.isnan(values)])
         if self.counts is not None:
             self.counts.update(count_texts(frame.arrow(self.column)))

@@ -117,6 +117,10 @@ def check_new_names(made: Iterable[str], names: Iterable[str], where: str) -> No
         ContractError: naming one.
     """
     folded = {name.casefold(): name for name in names}
+    reserved = [name for key, name in folded.items() if key.startswith("__batchscore_")]
+    if reserved:
+        message = f"{where}: has a column {reserved[0]!r}; names that begin with __batchscore_ are taken. Rename it."
+        raise ContractError(message)
     for name in made:
         if name.casefold() in folded:
             found = folded[name.casefold()]

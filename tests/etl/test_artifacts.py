@@ -1,11 +1,13 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+import etl
 from etl.artifacts import MOST_INLINE, stored
 from etl.errors import SpecError
 from etl.fitting import fit
@@ -31,11 +33,12 @@ def test_a_large_state_lies_beside_the_spec():
     assert stored(fitted(MOST_INLINE)).artifacts == {}
     spec = fitted(MOST_INLINE + 1)
     files = stored(spec)
-    assert list(files.artifacts) == ["many.pq"]
+    [name] = files.artifacts
+    assert re.fullmatch(r"many-[0-9a-f]{12}\.pq", name)
     steps = {step["id"]: step["state"] for step in json.loads(files.text)["steps"]}
     assert set(steps["many"]) == {"$artifact", "sha256", "rows"}
     assert "vocab" in steps["few"]
-    table = pq.read_table(pa.BufferReader(files.artifacts["many.pq"]))
+    table = pq.read_table(pa.BufferReader(files.artifacts[name]))
     assert sorted(table["vocab"].to_pylist()) == sorted(f"entry\n{number} 漢" for number in range(MOST_INLINE + 1))
 
 
@@ -60,20 +63,20 @@ def changed(**state):
 @pytest.mark.parametrize(
     ("state", "files", "pointer", "message"),
     [
-        ({}, {}, "/steps/1/state/$artifact", "file many.pq is not beside the spec."),
+        ({}, {}, "/steps/1/state/$artifact", "is not beside the spec."),
         ({"$artifact": "../many.pq"}, None, "/steps/1/state/$artifact", "the name of a file beside the spec is"),
         ({"$artifact": "/etc/passwd"}, None, "/steps/1/state/$artifact", "the name of a file beside the spec is"),
         ({"$artifact": 5}, None, "/steps/1/state/$artifact", "the name of a file beside the spec is"),
         ({"sha256": "0" * 64}, None, "/steps/1/state/sha256", "it is not the one that the spec was fitted with."),
-        ({}, {"many.pq": b"PAR1"}, "/steps/1/state/sha256", "it is not the one that the spec was fitted with."),
-        ({"rows": 7}, None, "/steps/1/state/rows", "file many.pq has 2000 rows, found 7."),
-        ({"counts": [1]}, None, "/steps/1/state/counts", "is in file many.pq already; a state has it once."),
+        ({}, b"PAR1", "/steps/1/state/sha256", "it is not the one that the spec was fitted with."),
+        ({"rows": 7}, None, "/steps/1/state/rows", "has 2000 rows, found 7."),
+        ({"counts": [1]}, None, "/steps/1/state/counts", "already; a state has it once."),
     ],
 )
 def test_a_file_that_is_not_the_one_is_refused(state, files, pointer, message):
     """A file that is absent, elsewhere, changed or of another length is refused with its place."""
     text, there = changed(**state)
-    there = there if files is None else files
+    there = there if files is None else dict.fromkeys(there, files) if files else {}
     with pytest.raises(SpecError) as caught:
         read_spec(text, "etl.json", artifacts=there.get)
     assert f" {pointer}: " in str(caught.value)
@@ -84,9 +87,9 @@ def test_bytes_that_are_no_parquet_are_refused():
     """A file with the right digest that is no Parquet is refused, not raised as an error of pyarrow."""
     from etl.documents import sha256_hex
 
-    text, _ = changed(sha256=sha256_hex(b"nonsense"))
-    with pytest.raises(SpecError, match=r"file many\.pq is no Parquet"):
-        read_spec(text, "etl.json", artifacts={"many.pq": b"nonsense"}.get)
+    text, files = changed(sha256=sha256_hex(b"nonsense"))
+    with pytest.raises(SpecError, match=r"file many-\w+\.pq is no Parquet"):
+        read_spec(text, "etl.json", artifacts=dict.fromkeys(files, b"nonsense").get)
 
 
 def test_a_sealed_spec_that_was_changed_is_refused():
@@ -96,3 +99,11 @@ def test_a_sealed_spec_that_was_changed_is_refused():
     value["steps"][0]["state"]["counts"] = [6]
     with pytest.raises(SpecError, match=r"/integrity/content_sha256: the content has SHA-256 [0-9a-f]{64}: it was cha"):
         read_spec(json.dumps(value), "etl.json")
+
+
+def test_two_specs_in_a_folder_keep_their_states(tmp_path):
+    """A second fit into the folder of a first one leaves the first one's large state as it is."""
+    etl.save_spec(fitted(1500), tmp_path / "first.json")
+    etl.save_spec(fitted(1600), tmp_path / "second.json")
+    assert etl.load_spec(tmp_path / "first.json") == fitted(1500)
+    assert etl.load_spec(tmp_path / "second.json") == fitted(1600)

@@ -224,3 +224,23 @@ def test_data_that_changes_between_passes_is_refused():
     spec = spec_of([{"name": "x", "type": "float64"}], [step], fitted=False)
     with pytest.raises(SpecError, match=r"cannot be fitted: column 'x' is not what it was in the pass before; fit"):
         fit(spec, lambda: next(tables).to_batches())
+
+
+def test_statistics_take_no_row_from_what_is_learned():
+    """An integer that no float64 can hold, in a field that no step reads as a number, keeps its row."""
+    fields = [{"name": "h", "type": "int64"}, {"name": "a", "type": "float64"}]
+    step = {"id": "z", "op": "standardize", "in": ["a"], "out": ["z"]}
+    data = pa.table({"h": [2**60, 2**60 + 1, 3, 4], "a": [100.0, 200.0, 1.0, 3.0]})
+    spec = fit(spec_of(fields, [step], fitted=False), data)
+    assert (states(spec)["z"].mean, states(spec)["z"].n) == (76.0, 4)
+    assert (spec.reference["h"].n, spec.reference["h"].quantiles["1"]) == (4, float(2**60))
+
+
+def test_a_spec_whose_rows_json_cannot_hold_can_be_loaded():
+    """Where golden rows cannot be written, a fitted spec has none, and is loaded all the same."""
+    fields = [{"name": "l", "type": "list<timestamp>"}, {"name": "a", "type": "float64"}]
+    step = {"id": "z", "op": "standardize", "in": ["a"], "out": ["z"]}
+    instants = pa.array([[0], [1]], pa.list_(pa.timestamp("us", "UTC")))
+    spec = fit(spec_of(fields, [step], fitted=False), pa.table({"l": instants, "a": [1.0, 3.0]}))
+    assert spec.golden == ()
+    Pipeline(read_spec(spec.to_bytes().decode(), "etl.json"), {})
