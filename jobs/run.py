@@ -188,7 +188,7 @@ class _Run:
     def _make_plan(self) -> Plan:
         request, config = self.request, self.request.config
         limit, sample = request.limit, request.sample
-        inputs = self._list(config.input.patterns)
+        inputs = self._list(config.input.patterns) if config.input.patterns else ()
         with self.phase("plan"):
             audited = bundle_of(config)
             work = work_on_table(config, audited)
@@ -204,7 +204,7 @@ class _Run:
         return plan
 
     def _list(self, patterns: tuple[str, ...]) -> tuple[InputFile, ...]:
-        """The files as they are now; none of no patterns."""
+        """The files as they are now."""
         with self.phase("list"):
             return list_inputs(patterns)
 
