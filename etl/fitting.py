@@ -36,7 +36,6 @@ if TYPE_CHECKING:
     from etl.frame import Frame
     from etl.ops.base import RowStep
     from etl.ops.lookup import ReferenceTable
-    from etl.training import GoldenRow
 
 __all__ = ["Learned", "Pass", "Piece", "RunPass", "fit", "fit_by", "learn_piece", "passes", "pieces_of", "with_golden"]
 
@@ -149,29 +148,37 @@ _LOOKED_AT = 32
 
 
 def with_golden(spec: Spec, tables: Mapping[str, ReferenceTable], batches: Iterable[pa.RecordBatch]) -> Spec:
-    """The fitted spec, sealed, with golden rows out of the first batch of its data that has any."""
-    golden: tuple[GoldenRow, ...] = ()
+    """The fitted spec, sealed, with golden rows out of the first batch of its data that has any.
+
+    Rows that do not replay, such as those whose values JSON cannot hold, would refuse the spec wherever it is loaded:
+    it has none then, and its provenance says why.
+    """
     for batch in itertools.islice((batch for batch in batches if batch.num_rows), _LOOKED_AT):
         frame = entered(spec.input, arrivals(spec), batch, where="golden rows")
         run_relational(spec, tables, frame)
         for index, step in enumerate(spec.steps):
             step.run(frame, f"/steps/{index}")
-        golden = _replayable(spec, golden_rows(spec, batch, frame))
+        golden = golden_rows(spec, batch, frame)
         if golden:
-            break
-    return spec.model_copy(update={"golden": golden}).sealed()
+            found = spec.model_copy(update={"golden": golden, "integrity": None})
+            reason = _unreplayable(found)
+            return (found if reason is None else _without_golden(spec, reason)).sealed()
+    return spec.sealed()
 
 
-def _replayable(spec: Spec, golden: tuple[GoldenRow, ...]) -> tuple[GoldenRow, ...]:
-    """The golden rows, or none where JSON cannot hold their values, such as instants in a list: such rows would refuse
-    the spec wherever it is loaded. `etl validate` says when a spec has none.
-    """  # noqa: D205  one sentence
+def _unreplayable(spec: Spec) -> str | None:
+    """Why the golden rows of a spec do not replay from its own bytes; None where they do."""
     try:
-        written = spec.model_copy(update={"golden": golden, "integrity": None}).to_bytes()
-        replay(Spec.from_bytes(written, where="golden rows"))
-    except (DocumentError, TypeError, ValueError):
-        return ()
-    return golden
+        replay(Spec.from_bytes(spec.to_bytes(), where="golden rows"))
+    except (DocumentError, TypeError, ValueError) as error:
+        return str(error)
+    return None
+
+
+def _without_golden(spec: Spec, reason: str) -> Spec:
+    told = spec.provenance or Provenance()
+    notes = {**told.notes, "golden": f"none: {reason}"}
+    return spec.model_copy(update={"provenance": told.model_copy(update={"notes": notes})})
 
 
 def pieces_of(data: Any) -> Sequence[Piece]:

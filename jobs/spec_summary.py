@@ -34,8 +34,9 @@ _FEW = 4
 def spec_facts(spec: Spec) -> Facts:
     """What a spec is, in a few lines."""
     learning = sum(not step.is_fitted for step in spec.steps)
-    golden = f"{len(spec.golden)} rows, replayed" if spec.golden else "none"
     told = spec.provenance
+    without = told.notes.get("golden", "none") if told is not None else "none"
+    golden = f"{len(spec.golden)} rows, replayed" if spec.golden else without
     facts = [
         ("spec", f"{spec.spec_id}, revision {spec.revision}, {spec.format}, {spec.semantics.profile}"),
         ("input", f"{len(spec.input.fields)} fields"),
