@@ -108,7 +108,10 @@ def _state_of(state: dict[str, Any], read: ReadArtifact) -> dict[str, Any]:
     twice = sorted(rest.keys() & set(table.column_names))
     if twice:
         raise _Unfit(f"/{twice[0]}", f"is in file {state['$artifact']} already; a state has it once.")
-    return {**rest, **table.to_pydict()}
+    try:
+        return {**rest, **table.to_pydict()}
+    except UnicodeDecodeError as error:
+        raise _Unfit("/$artifact", f"file {state['$artifact']} holds text that is not UTF-8.") from error
 
 
 def _table_of(state: dict[str, Any], read: ReadArtifact) -> pa.Table:
@@ -125,7 +128,7 @@ def _table_of(state: dict[str, Any], read: ReadArtifact) -> pa.Table:
         raise _Unfit("/sha256", message, "E-HASH")
     try:
         table = pq.read_table(pa.BufferReader(data))
-    except pa.ArrowInvalid as error:
+    except (pa.ArrowInvalid, OSError) as error:  # a damaged page is an OSError
         raise _Unfit("/$artifact", f"file {name} is no Parquet.") from error
     if table.num_rows != rows:
         raise _Unfit("/rows", f"file {name} has {table.num_rows} rows, found {rows!r:.60}.")

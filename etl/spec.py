@@ -178,11 +178,12 @@ def read_spec(text: str, name: str, *, fitted: bool = True, artifacts: ReadArtif
     except ValueError as error:
         raise SpecError(str(error)) from error
     try:
-        value, problems = resolved(migrated(source.value), artifacts)
+        value = migrated(source.value)
     except ValueError as error:
         raise SpecError(
             "\n".join(problem_lines([Problem("/format", f"{error}.", "E-VERSION")], source, with_code=True))
         ) from error
+    value, problems = resolved(value, artifacts)
     spec = None
     if not problems:
         spec, problems = parse(Spec, source._replace(value=value))

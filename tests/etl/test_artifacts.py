@@ -107,3 +107,24 @@ def test_two_specs_in_a_folder_keep_their_states(tmp_path):
     etl.save_spec(fitted(1600), tmp_path / "second.json")
     assert etl.load_spec(tmp_path / "first.json") == fitted(1500)
     assert etl.load_spec(tmp_path / "second.json") == fitted(1600)
+
+
+@pytest.mark.parametrize("damage", ["page", "text"])
+def test_a_damaged_file_with_the_right_digest_is_refused(damage):
+    """A file whose pages are damaged, or whose text is no UTF-8, is told as that, whatever its digest says."""
+    from etl.documents import sha256_hex
+
+    _, files = changed()
+    [data] = files.values()
+    sink = pa.BufferOutputStream()
+    broken = pa.array([b"\xff"] * 2000).cast(pa.string(), safe=False) if damage == "text" else None
+    if broken is not None:
+        pq.write_table(pa.table({"vocab": broken, "counts": [1] * 2000}), sink)
+        data = sink.getvalue().to_pybytes()
+    else:
+        data = data[:200] + bytes(200) + data[400:]
+    text, _ = changed(sha256=sha256_hex(data))
+    with pytest.raises(
+        SpecError, match=r"/steps/1/state/\$artifact: file many-\w+\.pq (is no Parquet|holds text that)"
+    ):
+        read_spec(text, "etl.json", artifacts=dict.fromkeys(files, data).get)
