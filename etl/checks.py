@@ -13,7 +13,7 @@ from etl.arrivals import check_entry
 from etl.documents import Strict
 from etl.expectations import BatchExpectation, RowExpectation, RowShare, Unique
 from etl.pipeline import Pipeline
-from etl.receipt import Tally
+from etl.runs.receipt import Tally
 from etl.transforming import as_table
 
 if TYPE_CHECKING:

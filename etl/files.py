@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from etl.artifacts import stored
 from etl.errors import SpecError
+from etl.runs.storage import storage_for
 from etl.spec import Spec, read_spec
-from etl.storage import storage_for
 
 if TYPE_CHECKING:
     from os import PathLike

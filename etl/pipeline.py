@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from etl.frame import Frame, Rejection
-    from etl.receipt import Tally
+    from etl.runs.receipt import Tally
     from etl.spec import Spec
 
 __all__ = ["Features", "Pipeline", "index_references", "run_relational"]

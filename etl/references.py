@@ -10,15 +10,15 @@ from etl.documents import sha256_hex
 from etl.errors import ContractError, InputMissing, ReadError
 from etl.ops.lookup import LookupJoin, ReferenceTable
 from etl.problems import nearest
-from etl.read import open_parquet, read_whole
-from etl.storage import storage_for
+from etl.runs.read import open_parquet, read_whole
+from etl.runs.storage import storage_for
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
+    from etl.runs.splits import InputFile
+    from etl.runs.storage import Storage
     from etl.spec import Spec
-    from etl.splits import InputFile
-    from etl.storage import Storage
 
 __all__ = ["PinnedReference", "ReferenceFiles", "pin_references", "reference_files"]
 

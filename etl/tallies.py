@@ -18,7 +18,7 @@ from etl.expectations import (
     TruncatedShare,
     maker_of,
 )
-from etl.receipt import Tally
+from etl.runs.receipt import Tally
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

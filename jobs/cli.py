@@ -18,7 +18,7 @@ from typer.core import TyperGroup
 
 from etl.errors import BatchscoreError
 from etl.files import save_spec
-from etl.layout import scratch_folder
+from etl.runs.layout import scratch_folder
 from etl.spec import Spec
 from jobs import decisions, summary
 from jobs import history as runs

@@ -12,7 +12,7 @@ from pydantic import BeforeValidator, ByteSize, Field, FiniteFloat, StringConstr
 from etl.documents import Strict
 from etl.positions import escape
 from etl.problems import Problem, Source, parse, problem_lines
-from etl.publish import Mode
+from etl.runs.publish import Mode
 from jobs.errors import ConfigError
 from scoring.order import Stamp
 from scoring.outputs import OutputColumn

@@ -14,8 +14,8 @@ from pydantic import AwareDatetime, Field
 
 from etl.documents import Document
 from etl.errors import AccountError
-from etl.manifest import latest_manifest
-from etl.publish import Mode, bar, publish, withdraw
+from etl.runs.manifest import latest_manifest
+from etl.runs.publish import Mode, bar, publish, withdraw
 from jobs.errors import Refused
 from jobs.identity import whoami
 from jobs.plan import Plan, Target, load_plan
@@ -23,7 +23,7 @@ from jobs.receipts import account_of, published_schema, receipts_of
 from jobs.record import RunRecord, RunState, collect_record, load_record
 
 if TYPE_CHECKING:
-    from etl.receipt import Receipt
+    from etl.runs.receipt import Receipt
 
 __all__ = [
     "Decision",

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
-from etl.diff import diff as compare
-from etl.explain import explain as explain_spec
 from etl.files import save_spec
 from etl.golden import replay
-from etl.op_reference import op_names, op_page, ops_page
-from etl.page import page_of
+from etl.inspection.diff import diff as compare
+from etl.inspection.explain import explain as explain_spec
+from etl.inspection.op_reference import op_names, op_page, ops_page
+from etl.inspection.page import page_of
 from etl.problems import nearest
 from etl.spec import read_spec
 from jobs import spec_summary
@@ -22,7 +22,7 @@ from jobs.specs import import_datavec_file, read_spec_file, sample_spec
 from jobs.summary import Screen
 
 if TYPE_CHECKING:
-    from etl.diff import Verdict
+    from etl.inspection.diff import Verdict
 
 __all__ = ["named_uris", "specs"]
 

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 from etl import __version__
 from etl.documents import canonical_json, sha256_hex
 from etl.fitting import Piece, fit
-from etl.read import open_parquet
 from etl.references import pin_references
-from etl.storage import storage_for
+from etl.runs.read import open_parquet
+from etl.runs.storage import storage_for
 from etl.training import Provenance
 from jobs.errors import refusing
 from jobs.plan import list_inputs
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
+    from etl.runs.splits import InputFile
     from etl.spec import Spec
-    from etl.splits import InputFile
 
 __all__ = ["fit_files"]
 

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import pyarrow as pa
 
-from etl.layout import Layout, runs_folder, scratch_folder, scratch_root
 from etl.problems import nearest
-from etl.storage import storage_for
+from etl.runs.layout import Layout, runs_folder, scratch_folder, scratch_root
+from etl.runs.storage import storage_for
 from jobs.config import RUN_ID_PATTERN, JobConfig, read_config
 from jobs.decisions import Decision, load_decision
 from jobs.errors import Refused, refusing
@@ -23,7 +23,7 @@ from jobs.record import RunRecord, load_record
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from etl.storage import Storage
+    from etl.runs.storage import Storage
 
 __all__ = [
     "RunLine",

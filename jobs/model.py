@@ -11,8 +11,8 @@ import pyarrow as pa
 from etl.contract import Contract, InputField
 from etl.documents import sha256_hex
 from etl.problems import nearest
+from etl.runs.storage import storage_for
 from etl.spec import Outputs, Spec, TensorOutput
-from etl.storage import storage_for
 from etl.types import ColumnType
 from jobs.errors import Refused
 from scoring.bundle import AuditedBundle, Bundle, FileDigest, audit, misfits

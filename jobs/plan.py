@@ -19,15 +19,15 @@ from etl.contract import InputField
 from etl.documents import Document, Strict, sha256_hex
 from etl.errors import InputMissing
 from etl.expectations import AnyExpectation, BatchExpectation, Unique
-from etl.layout import Layout, model_folder, scratch_root
-from etl.manifest import ColumnEntry, latest_manifest, schema_entries
 from etl.ops.relations import joins
 from etl.problems import nearest
-from etl.publish import Mode
-from etl.read import SplitReader, open_parquet
 from etl.references import pin_references
-from etl.splits import InputFile, Split, cut_splits
-from etl.storage import Storage, storage_for
+from etl.runs.layout import Layout, model_folder, scratch_root
+from etl.runs.manifest import ColumnEntry, latest_manifest, schema_entries
+from etl.runs.publish import Mode
+from etl.runs.read import SplitReader, open_parquet
+from etl.runs.splits import InputFile, Split, cut_splits
+from etl.runs.storage import Storage, storage_for
 from etl.types import ColumnType
 from jobs.errors import Refused, refusing
 from jobs.identity import whoami

@@ -10,11 +10,11 @@ from pydantic import Field
 from etl.documents import Strict
 from etl.ops.relations import on_table
 from etl.references import pin_references, reference_files
+from etl.runs.splits import InputFile
 from etl.spark.freeze import storing
 from etl.spark.preparing import freeze_prepared, moved_joins
 from etl.spark.reading import Cuts, read_files
 from etl.spark.schema import column
-from etl.splits import InputFile
 from jobs.model import resolve_model
 from jobs.session import parallelism
 from scoring.golden import arrow_table

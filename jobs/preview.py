@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 import pyarrow as pa
 
 from etl.errors import BatchscoreError, ContractError
-from etl.read import open_parquet
 from etl.references import pin_references
-from etl.splits import group_splits
-from etl.storage import storage_for
+from etl.runs.read import open_parquet
+from etl.runs.splits import group_splits
+from etl.runs.storage import storage_for
 from jobs.decisions import check_not_discarded
 from jobs.errors import Refused, refusing
 from jobs.history import RunView, look_at
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from etl.contract import Contract
-    from etl.splits import InputFile
+    from etl.runs.splits import InputFile
     from jobs.config import JobConfig, Spark
     from scoring.bundle import AuditedBundle
 

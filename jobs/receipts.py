@@ -8,8 +8,8 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from etl.checks import checked
-from etl.layout import model_folder
-from etl.receipt import SplitAccount, Tally
+from etl.runs.layout import model_folder
+from etl.runs.receipt import SplitAccount, Tally
 from scoring.bundle import audit
 from scoring.predictions import prediction_schema
 from scoring.worker import receipt_of
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
     import pyarrow as pa
 
-    from etl.receipt import Receipt
-    from etl.storage import Storage
+    from etl.runs.receipt import Receipt
+    from etl.runs.storage import Storage
     from jobs.plan import Plan, Target
 
 __all__ = ["account_of", "published_schema", "receipts_of", "totals_of"]

@@ -14,13 +14,13 @@ from pydantic import AwareDatetime, Field
 from etl.checks import Checked
 from etl.documents import Document, Strict
 from etl.errors import BatchscoreError
-from etl.receipt import SplitAccount
-from etl.storage import storage_for
+from etl.runs.receipt import SplitAccount
+from etl.runs.storage import storage_for
 from jobs.plan import ModelFacts
 from jobs.preparation import RowCounts
 
 if TYPE_CHECKING:
-    from etl.storage import Storage
+    from etl.runs.storage import Storage
 
 __all__ = ["ErrorFacts", "RunRecord", "RunState", "Snapshot", "collect_record", "load_record", "machine", "versions"]
 

@@ -20,11 +20,11 @@ import pyarrow.parquet as pq
 from pyarrow import csv
 
 from etl.errors import DocumentError, ReadError
-from etl.layout import Layout
-from etl.local import LocalStorage
-from etl.manifest import FILES_SCHEMA, Manifest, RunEntry, latest_manifest, published_files, read_manifest
 from etl.problems import nearest
-from etl.read import open_parquet
+from etl.runs.layout import Layout
+from etl.runs.local import LocalStorage
+from etl.runs.manifest import FILES_SCHEMA, Manifest, RunEntry, latest_manifest, published_files, read_manifest
+from etl.runs.read import open_parquet
 from jobs.errors import Refused
 from jobs.history import find_run, look_at, output_root, quarantined_rows
 from jobs.plan import Target, load_plan
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     import pyarrow.dataset as ds
     from pyspark.sql import DataFrame, SparkSession
 
-    from etl.storage import Storage
+    from etl.runs.storage import Storage
 
 __all__ = ["Results", "open_results"]
 

@@ -11,14 +11,14 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from etl.account import settle
 from etl.documents import canonical_json, sha256_hex
 from etl.errors import AccountError, BatchscoreError, StorageError
-from etl.manifest import latest_manifest
-from etl.publish import publish
+from etl.runs.account import settle
+from etl.runs.manifest import latest_manifest
+from etl.runs.publish import publish
+from etl.runs.splits import group_splits
+from etl.runs.storage import storage_for
 from etl.spark.freeze import freeze
-from etl.splits import group_splits
-from etl.storage import storage_for
 from jobs.config import Budget
 from jobs.decisions import check_not_discarded
 from jobs.errors import Cancelled, InputUnfit, Refused, SplitsFailed, refusing
@@ -48,9 +48,9 @@ if TYPE_CHECKING:
 
     from pyspark.sql import SparkSession
 
-    from etl.manifest import Manifest
-    from etl.receipt import Receipt, SplitAccount
-    from etl.splits import InputFile, Split
+    from etl.runs.manifest import Manifest
+    from etl.runs.receipt import Receipt, SplitAccount
+    from etl.runs.splits import InputFile, Split
     from jobs.config import JobConfig
 
 __all__ = ["OnPhase", "RunRequest", "run"]

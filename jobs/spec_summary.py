@@ -10,9 +10,9 @@ from jobs.summary import Column, Facts, Sheet
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from etl.diff import Change, Difference
-    from etl.explain import ExplainedStep
     from etl.importing import Imported
+    from etl.inspection.diff import Change, Difference
+    from etl.inspection.explain import ExplainedStep
     from etl.spec import Spec
     from etl.types import ColumnType
     from jobs.specs import Sample

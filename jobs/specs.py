@@ -12,10 +12,10 @@ from etl.importing import import_datavec
 from etl.ops.relations import on_table
 from etl.pipeline import Pipeline
 from etl.plain import plain_values
-from etl.read import open_parquet
 from etl.references import pin_references
 from etl.relational import prepare
-from etl.storage import storage_for
+from etl.runs.read import open_parquet
+from etl.runs.storage import storage_for
 from jobs.errors import Refused, refusing
 from jobs.plan import list_inputs
 from scoring.bundle import BUNDLE_FILE, Bundle
@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 
     from etl.frame import Frame
     from etl.importing import Imported
+    from etl.runs.splits import InputFile
     from etl.spec import Spec
-    from etl.splits import InputFile
     from etl.types import ColumnType
 
 __all__ = ["Sample", "SampledColumn", "import_datavec_file", "read_spec_file", "sample_spec"]

@@ -18,7 +18,7 @@ from scoring.signature import Signature
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from etl.storage import Storage
+    from etl.runs.storage import Storage
 
 __all__ = [
     "AuditedBundle",

@@ -19,8 +19,8 @@ from scoring.session import Session, SessionOptions
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from etl.runs.storage import Storage
     from etl.spec import Spec
-    from etl.storage import Storage
     from scoring.outputs import OutputColumn
 
 __all__ = ["BundleParts", "create_bundle"]

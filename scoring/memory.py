@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from etl.write import ROW_GROUP_BYTES
+from etl.runs.write import ROW_GROUP_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

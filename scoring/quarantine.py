@@ -8,14 +8,14 @@ import numpy as np
 import pyarrow as pa
 
 from etl.entry import read
-from etl.read import ROW
+from etl.runs.read import ROW
 from etl.types import ColumnType
 
 if TYPE_CHECKING:
     from etl.contract import Contract, InputField
     from etl.frame import Rejection
-    from etl.read import SplitReader
-    from etl.splits import Split
+    from etl.runs.read import SplitReader
+    from etl.runs.splits import Split
     from etl.types import ArrowArray
 
 __all__ = ["quarantine_batch", "quarantine_schema"]

@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from etl.contract import Contract
 from etl.documents import canonical_json, sha256_hex
-from etl.layout import Layout, model_folder
 from etl.pipeline import Pipeline
+from etl.runs.layout import Layout, model_folder
 from scoring.bundle import AuditedBundle, audit
 from scoring.errors import BundleError
 from scoring.golden import arrow_table, replay
 from scoring.session import Session
 
 if TYPE_CHECKING:
-    from etl.storage import Storage
+    from etl.runs.storage import Storage
     from scoring.golden import Deviation
     from scoring.order import Order
 

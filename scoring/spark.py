@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from pyspark.sql import SparkSession
 
-    from etl.splits import Split
+    from etl.runs.splits import Split
     from scoring.order import Order
 
 __all__ = ["Failure", "run_tasks"]

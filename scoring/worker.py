@@ -19,13 +19,13 @@ import numpy as np
 import pyarrow as pa
 
 from etl.arrivals import check_entry
-from etl.digest import file_seed, row_hashes
 from etl.errors import PendingLost, StorageError, TransformError
-from etl.layout import Layout
-from etl.read import ROW, SplitReader
-from etl.receipt import Receipt, RowTally, SplitAccount, Tally, WorkerFacts
-from etl.storage import storage_for
-from etl.write import ArrowWriter, ParquetWriter
+from etl.runs.digest import file_seed, row_hashes
+from etl.runs.layout import Layout
+from etl.runs.read import ROW, SplitReader
+from etl.runs.receipt import Receipt, RowTally, SplitAccount, Tally, WorkerFacts
+from etl.runs.storage import storage_for
+from etl.runs.write import ArrowWriter, ParquetWriter
 from scoring.batching import rebatch
 from scoring.code import code_digest
 from scoring.inference import Fed, infer
@@ -38,8 +38,8 @@ if TYPE_CHECKING:
 
     from etl.frame import Frame, Rejection
     from etl.pipeline import Features
-    from etl.splits import Split
-    from etl.storage import Storage
+    from etl.runs.splits import Split
+    from etl.runs.storage import Storage
     from scoring.order import Order
 
 __all__ = ["receipt_of", "score_split"]

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import yaml
 
-from etl.local import LocalStorage
+from etl.runs.local import LocalStorage
 from etl.spec import read_spec
 from scoring.create import BundleParts, create_bundle
 from scoring.outputs import OutputColumn

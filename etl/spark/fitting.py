@@ -25,21 +25,21 @@ from etl.fitting import Learned, Pass, Piece, fit_by, learn_piece, with_golden
 from etl.ops.relations import joins
 from etl.partials.transport import dump, load
 from etl.pipeline import index_references
-from etl.read import open_parquet
 from etl.relational import used_references
+from etl.runs.read import open_parquet
+from etl.runs.storage import storage_for
 from etl.spark.batches import check_code
 from etl.spark.freeze import cause_of, storing
 from etl.spark.preparing import prepare
 from etl.spark.schema import column
-from etl.storage import storage_for
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from pyspark.sql import DataFrame, SparkSession
 
+    from etl.runs.splits import InputFile
     from etl.spec import Spec
-    from etl.splits import InputFile
 
 __all__ = ["fit", "fit_files"]
 

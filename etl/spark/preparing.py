@@ -23,13 +23,13 @@ from etl.errors import ContractError, SpecError
 from etl.ops.lookup import LookupJoin
 from etl.ops.relations import joins, moved_to_table, on_table, unmovable
 from etl.ops.tables import TableStep
-from etl.read import open_parquet
 from etl.relational import Counts, TablePart, check_new_names, used_references
+from etl.runs.read import open_parquet
+from etl.runs.storage import storage_for
 from etl.spark.batches import map_batches
 from etl.spark.freeze import storing
 from etl.spark.joining import joined, with_nothing
 from etl.spark.schema import arrow_schema, arrow_type, as_declared, column
-from etl.storage import storage_for
 from etl.types import one_chunk
 
 if TYPE_CHECKING:
@@ -37,8 +37,8 @@ if TYPE_CHECKING:
 
     from pyspark.sql import DataFrame
 
+    from etl.runs.splits import InputFile
     from etl.spec import Spec
-    from etl.splits import InputFile
 
 __all__ = ["LEFT_OUT", "Frozen", "References", "freeze_prepared", "marked", "moved_joins", "prepare"]
 

@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, NamedTuple
 import pyarrow as pa
 
 from etl.errors import ContractError
-from etl.read import SplitReader, open_parquet
+from etl.runs.read import SplitReader, open_parquet
+from etl.runs.splits import cut_splits, group_splits
+from etl.runs.storage import storage_for
 from etl.spark.batches import map_batches
 from etl.spark.schema import as_declared
-from etl.splits import cut_splits, group_splits
-from etl.storage import storage_for
 from etl.types import ColumnType, canonical, one_chunk
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from pyspark.sql import DataFrame, SparkSession
 
-    from etl.splits import InputFile, Split
+    from etl.runs.splits import InputFile, Split
     from etl.types import ArrowArray
 
 __all__ = ["Cuts", "held_type", "read_files"]
@@ -60,7 +60,7 @@ def read_files(spark: SparkSession, files: tuple[InputFile, ...], names: Sequenc
     Raises:
         ContractError: a file lacks a column, or has one of a type that Spark cannot hold, or that no other file's goes
             with; the message names file and column.
-        InputChanged, ReadError: see `etl.read.open_parquet`.
+        InputChanged, ReadError: see `etl.runs.read.open_parquet`.
     """
     with ThreadPoolExecutor(_THREADS) as threads:
         schemas = list(threads.map(_schema_of, files))

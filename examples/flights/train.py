@@ -26,8 +26,8 @@ from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.metrics import roc_auc_score
 
 from etl.fitting import fit
-from etl.local import LocalStorage
 from etl.pipeline import Pipeline
+from etl.runs.local import LocalStorage
 from etl.spec import Spec, read_spec
 from scoring.create import BundleParts, create_bundle
 from scoring.outputs import OutputColumn

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from etl.op_reference import ops_page
+from etl.inspection.op_reference import ops_page
 
 REPOSITORY = Path(__file__).parents[2]
 PAGE = (REPOSITORY / "docs" / "ETL.md").read_text(encoding="utf-8")

@@ -8,12 +8,12 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from etl.diff import diff
-from etl.explain import explain
 from etl.fitting import fit
-from etl.op_reference import op_names, op_page, ops_page
+from etl.inspection.diff import diff
+from etl.inspection.explain import explain
+from etl.inspection.op_reference import op_names, op_page, ops_page
+from etl.inspection.page import page_of
 from etl.ops import OPS
-from etl.page import page_of
 from etl.spec import read_spec
 from tests.etl.nasty import join_of, spec_of
 

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from etl.checks import check, checked
 from etl.errors import SpecError, TransformError
 from etl.pipeline import Pipeline
-from etl.receipt import Tally
+from etl.runs.receipt import Tally
 from etl.spec import Spec, read_spec
 from tests.etl.nasty import INF, NAN, document
 

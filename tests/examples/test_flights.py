@@ -17,8 +17,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from etl.fitting import fit
-from etl.local import LocalStorage
 from etl.pipeline import Pipeline
+from etl.runs.local import LocalStorage
 from etl.spec import read_spec
 from jobs.config import read_config
 from jobs.run import RunRequest, run

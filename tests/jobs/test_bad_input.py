@@ -19,7 +19,7 @@ from typer.testing import CliRunner
 
 from etl.documents import canonical_json, sha256_hex
 from etl.errors import BatchscoreError
-from etl.local import LocalStorage
+from etl.runs.local import LocalStorage
 from etl.spec import read_spec
 from jobs import cli
 from jobs.config import read_config

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from etl.errors import AccountError, PublishError
-from etl.storage import storage_for
+from etl.runs.storage import storage_for
 from jobs.config import read_config
 from jobs.decisions import Decision, check_not_discarded, discard_run, load_decision, publish_run
 from jobs.errors import Refused

@@ -16,7 +16,7 @@ import pytest
 import yaml
 from onnx import TensorProto, helper, numpy_helper
 
-from etl.local import LocalStorage
+from etl.runs.local import LocalStorage
 from etl.spec import read_spec
 from etl.types import is_readable
 from jobs.config import read_config

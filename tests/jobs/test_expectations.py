@@ -12,7 +12,7 @@ import pytest
 from typer.testing import CliRunner
 
 from etl.checks import check
-from etl.receipt import Tally
+from etl.runs.receipt import Tally
 from etl.spec import read_spec
 from jobs import cli
 from jobs.config import read_config
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
     from pyspark.sql import SparkSession
 
-    from etl.receipt import Receipt
+    from etl.runs.receipt import Receipt
     from scoring.bundle import AuditedBundle
 
 ROWS = 1000

@@ -10,7 +10,7 @@ from collections import defaultdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from etl.receipt import Receipt
+from etl.runs.receipt import Receipt
 from jobs.config import read_config
 from jobs.run import RunRequest, run
 from tests.lookup_job import write_lookup_job

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 from rich.console import Console
 
-from etl.layout import Layout
+from etl.runs.layout import Layout
 from jobs.history import find_run
 from jobs.plan import load_plan
 from jobs.progress import PHASES, Observer, ReceiptWatch, Tally, display_for

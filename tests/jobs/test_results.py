@@ -11,8 +11,8 @@ import pytest
 from pyarrow import csv
 
 from etl.errors import DocumentError, InputChanged, ReadError
-from etl.local import LocalStorage
-from etl.manifest import ColumnEntry
+from etl.runs.local import LocalStorage
+from etl.runs.manifest import ColumnEntry
 from jobs.errors import Refused
 from jobs.record import RunState
 from jobs.results import Results, open_results

@@ -13,7 +13,7 @@ import yaml
 
 from etl.documents import canonical_json
 from etl.errors import SpecError
-from etl.layout import model_folder
+from etl.runs.layout import model_folder
 from scoring.bundle import DEFAULT_TOLERANCES, audit, copy_bundle
 from scoring.create import create_bundle
 from scoring.errors import BundleError

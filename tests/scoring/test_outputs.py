@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper
 
-from etl.account import settle
+from etl.runs.account import settle
 from scoring.create import create_bundle
 from scoring.errors import InferenceError
 from scoring.outputs import OutputColumn

@@ -17,8 +17,8 @@ import pytest
 import scoring.scorer
 from etl.contract import InputField
 from etl.documents import sha256_hex
-from etl.layout import Layout
 from etl.references import pin_references
+from etl.runs.layout import Layout
 from etl.types import ColumnType
 from scoring.create import create_bundle
 from scoring.errors import BundleError

@@ -14,7 +14,7 @@ PROGRAM = """
 import sys
 for name in ("pyspark", "py4j", "jobs.session", "rich", "typer"):
     sys.modules[name] = None
-from etl.splits import Split
+from etl.runs.splits import Split
 from scoring.order import Order
 from scoring.worker import score_split
 order, split = sys.argv[1:]

@@ -17,9 +17,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import scoring.worker
-from etl.account import settle
 from etl.contract import InputField
 from etl.errors import ContractError, InputChanged, ReadError, StorageError
+from etl.runs.account import settle
 from etl.types import ColumnType
 from scoring.code import code_digest
 from scoring.worker import score_split
@@ -37,7 +37,7 @@ from tests.scoring.workshop import (
 from tests.spine.builders import NOON, seed_of, tally
 
 if TYPE_CHECKING:
-    from etl.receipt import Receipt
+    from etl.runs.receipt import Receipt
 
 ROWS = 250
 
@@ -330,7 +330,7 @@ class LostReceipt:
         return getattr(STORE, name)
 
     def create_if_absent(self, path, data):
-        """See `etl.storage.Storage.create_if_absent`."""
+        """See `etl.runs.storage.Storage.create_if_absent`."""
         if self.is_applied:
             STORE.create_if_absent(path, data)
         raise self.error("the store is away")

@@ -13,10 +13,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from onnx import TensorProto, helper, numpy_helper
 
-from etl.layout import Layout, model_folder
-from etl.local import LocalStorage
+from etl.runs.layout import Layout, model_folder
+from etl.runs.local import LocalStorage
+from etl.runs.splits import Split, cut_splits
 from etl.spec import Spec, read_spec
-from etl.splits import Split, cut_splits
 from scoring.bundle import AuditedBundle, copy_bundle
 from scoring.create import BundleParts, create_bundle
 from scoring.order import Order
@@ -29,7 +29,7 @@ from tests.spine.builders import NOON, pin
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from etl.receipt import Receipt, Written
+    from etl.runs.receipt import Receipt, Written
 
 STORE = LocalStorage()
 

@@ -15,8 +15,8 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
-from etl.local import LocalStorage
 from etl.relational import prepare
+from etl.runs.local import LocalStorage
 from etl.spec import read_spec
 from jobs import cli
 from jobs.config import read_config

@@ -9,16 +9,16 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import xxhash
 
-from etl.local import LocalStorage
-from etl.receipt import Receipt, RowTally, SplitAccount, WorkerFacts, Written
-from etl.splits import InputFile, Split, cut_splits
+from etl.runs.local import LocalStorage
+from etl.runs.receipt import Receipt, RowTally, SplitAccount, WorkerFacts, Written
+from etl.runs.splits import InputFile, Split, cut_splits
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Sequence
     from pathlib import Path
 
-    from etl.layout import Layout
-    from etl.storage import Storage
+    from etl.runs.layout import Layout
+    from etl.runs.storage import Storage
 
 STORE = LocalStorage()
 NOON = datetime(2026, 11, 1, 12, tzinfo=UTC)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from etl.storage import Storage
+    from etl.runs.storage import Storage
 
 
 class Died(BaseException):

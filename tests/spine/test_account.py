@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from etl.account import settle
 from etl.errors import AccountError, InputChanged
-from etl.read import SplitReader
-from etl.splits import Split, cut_splits
+from etl.runs.account import settle
+from etl.runs.read import SplitReader
+from etl.runs.splits import Split, cut_splits
 from tests.spine.builders import STORE, pin, receipt_of, tally, write_groups
 
 if TYPE_CHECKING:
-    from etl.receipt import Receipt, Written
+    from etl.runs.receipt import Receipt, Written
 
 ROWS = 25
 

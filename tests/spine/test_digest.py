@@ -10,7 +10,7 @@ import xxhash
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from etl.digest import digest_of, digest_of_range, file_seed, row_hashes
+from etl.runs.digest import digest_of, digest_of_range, file_seed, row_hashes
 from tests.spine.builders import MASK, seed_of
 
 if TYPE_CHECKING:

@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from etl.contract import InputField
 from etl.documents import Document, canonical_json, sha256_hex
 from etl.errors import DocumentError
-from etl.layout import Layout
-from etl.manifest import ColumnEntry, Manifest, RunEntry
-from etl.receipt import Receipt, RowTally, SplitAccount
-from etl.splits import InputFile, cut_splits
+from etl.runs.layout import Layout
+from etl.runs.manifest import ColumnEntry, Manifest, RunEntry
+from etl.runs.receipt import Receipt, RowTally, SplitAccount
+from etl.runs.splits import InputFile, cut_splits
 from etl.types import ColumnType
 from jobs.plan import Claim, ModelFacts, Plan
 from scoring.order import Order

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from etl import layout
-from etl.layout import Layout
+from etl.runs import layout
+from etl.runs.layout import Layout
 
 
 def every_path(run: Layout) -> list[str]:

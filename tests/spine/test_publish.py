@@ -20,9 +20,9 @@ from etl.errors import (
     StorageError,
     Superseded,
 )
-from etl.layout import Layout, manifest_folder, manifest_path
-from etl.manifest import Manifest, files_table, latest_manifest, published_files, read_manifest
-from etl.publish import Mode, bar, publish, withdraw
+from etl.runs.layout import Layout, manifest_folder, manifest_path
+from etl.runs.manifest import Manifest, files_table, latest_manifest, published_files, read_manifest
+from etl.runs.publish import Mode, bar, publish, withdraw
 from tests.spine.builders import PREDICTIONS, STORE, make_run
 from tests.spine.faults import Died, FaultyStore
 from tests.stores.test_contract import race
@@ -30,8 +30,8 @@ from tests.stores.test_contract import race
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from etl.receipt import Receipt
-    from etl.storage import Storage
+    from etl.runs.receipt import Receipt
+    from etl.runs.storage import Storage
 
 RACERS = 16
 
@@ -317,7 +317,7 @@ class LostAnswers:
         return getattr(STORE, name)
 
     def create_if_absent(self, path, data):
-        """See `etl.storage.Storage.create_if_absent`."""
+        """See `etl.runs.storage.Storage.create_if_absent`."""
         if "/manifests/" not in path or self.is_lost:
             return STORE.create_if_absent(path, data)
         self.is_lost = True
@@ -326,7 +326,7 @@ class LostAnswers:
         raise TimeoutError("no answer in 60 s")
 
     def read_bytes(self, path):
-        """See `etl.storage.Storage.read_bytes`."""
+        """See `etl.runs.storage.Storage.read_bytes`."""
         if self.is_lost and not self.can_be_asked:
             raise self.refusal("the store is away")
         return STORE.read_bytes(path)

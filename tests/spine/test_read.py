@@ -19,12 +19,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from etl.errors import InputChanged, ReadError
-from etl.read import ROW, SplitReader
-from etl.splits import cut_splits
+from etl.runs.read import ROW, SplitReader
+from etl.runs.splits import cut_splits
 from tests.spine.builders import STORE, pin, whole, write_groups
 
 if TYPE_CHECKING:
-    from etl.storage import Storage
+    from etl.runs.storage import Storage
 
 REPOSITORY = Path(__file__).parents[2]
 COLUMNS = ["id", "name", "vector"]
@@ -187,7 +187,7 @@ def test_a_process_out_of_files_is_no_damaged_file(tmp_path: Path) -> None:
     split = whole(path)
     program = f"""
 import resource
-from etl.splits import Split
+from etl.runs.splits import Split
 from tests.spine.test_read import *
 split = Split.model_validate_json({split.model_dump_json()!r})
 SplitReader(STORE, split)
@@ -214,7 +214,7 @@ class BrokenStore:
         return getattr(STORE, name)
 
     def open_input(self, path):
-        """See `etl.storage.Storage.open_input`."""
+        """See `etl.runs.storage.Storage.open_input`."""
         store = self
 
         class Broken(io.FileIO):

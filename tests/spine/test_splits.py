@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from etl.read import SplitReader
-from etl.splits import InputFile, Split, cut_splits, group_splits
+from etl.runs.read import SplitReader
+from etl.runs.splits import InputFile, Split, cut_splits, group_splits
 from tests.spine.builders import STORE, pin, write_groups
 
 if TYPE_CHECKING:

@@ -13,14 +13,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import etl.write
+import etl.runs.write
 from etl.errors import StorageError
-from etl.write import ArrowWriter, ParquetWriter
+from etl.runs.write import ArrowWriter, ParquetWriter
 from tests.spine.builders import STORE
 from tests.stores.site import sha256
 
 if TYPE_CHECKING:
-    from etl.storage import Storage
+    from etl.runs.storage import Storage
 
 SCHEMA = pa.schema(
     [
@@ -64,7 +64,7 @@ def same(left: pa.Table, right: pa.Table) -> bool:
 def test_what_was_written_is_read_back(kind: Writer, sizes: list[int], buffer: int) -> None:
     """A file has the rows of all batches in their order and the writer's schema; it says truly how large it is."""
     with pytest.MonkeyPatch.context() as patch, tempfile.TemporaryDirectory() as folder:
-        patch.setattr(etl.write, "ROW_GROUP_BYTES", buffer)
+        patch.setattr(etl.runs.write, "ROW_GROUP_BYTES", buffer)
         path = f"{folder}/new/part"
         writer = kind(STORE, path, SCHEMA)
         batches = [batch_of(size + 2, sum(sizes[:number]) - 1).slice(1, size) for number, size in enumerate(sizes)]
@@ -118,7 +118,7 @@ def test_an_aborted_file_leaves_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, kind: Writer, buffer: int, batches: int
 ) -> None:
     """A writer that is aborted before or after its first row group leaves no file, and nothing to be said later."""
-    monkeypatch.setattr(etl.write, "ROW_GROUP_BYTES", buffer)
+    monkeypatch.setattr(etl.runs.write, "ROW_GROUP_BYTES", buffer)
     writer = kind(STORE, str(tmp_path / "part"), SCHEMA)
     for _ in range(batches):
         writer.write(batch_of(5))
@@ -146,19 +146,19 @@ class FullDisk:
         self.room = 10
 
     def write(self, data, /):
-        """See `etl.storage.PendingWriter.write`."""
+        """See `etl.runs.storage.PendingWriter.write`."""
         self.room -= memoryview(data).nbytes
         if self.room < 0:
             raise StorageError("/out/part: no space left to write.")
         return memoryview(data).nbytes
 
     def flush(self):
-        """See `etl.storage.PendingWriter.flush`."""
+        """See `etl.runs.storage.PendingWriter.flush`."""
 
     close = flush
 
     def abort(self):
-        """See `etl.storage.PendingWriter.abort`."""
+        """See `etl.runs.storage.PendingWriter.abort`."""
         self.closed = True
 
 
@@ -166,7 +166,7 @@ class FullStore:
     """A store whose only operation ends in a full disk."""
 
     def begin(self, _):
-        """See `etl.storage.Storage.begin`."""
+        """See `etl.runs.storage.Storage.begin`."""
         return FullDisk()
 
 

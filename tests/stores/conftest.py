@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from etl.storage import storage_for
+from etl.runs.storage import storage_for
 from tests.stores.site import Site, read_by_duckdb, read_by_pandas, read_by_polars, read_by_pyarrow
 
 if TYPE_CHECKING:

@@ -8,8 +8,8 @@ from __future__ import annotations
 import os
 import sys
 
-import etl.local  # noqa: F401  imported before the forks, not in each
-from etl.storage import storage_for
+import etl.runs.local  # noqa: F401  imported before the forks, not in each
+from etl.runs.storage import storage_for
 
 RACERS = 8
 

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from etl.storage import Pending, Storage
+    from etl.runs.storage import Pending, Storage
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""What every store must do: the promises of `etl.storage.Storage` that the publication protocol rests on."""
+"""What every store must do: the promises of `etl.runs.storage.Storage` that the publication protocol rests on."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from etl.errors import PendingLost, PendingTaken, StorageError
-from etl.storage import Pending, storage_for
+from etl.runs.storage import Pending, storage_for
 from tests.stores.racer import payload
 from tests.stores.site import Site, parquet_bytes, sha256
 

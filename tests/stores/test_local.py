@@ -18,12 +18,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from etl.errors import PendingLost, StorageError
-from etl.local import LocalStorage
+from etl.runs.local import LocalStorage
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from etl.storage import Pending
+    from etl.runs.storage import Pending
 
 REPOSITORY = Path(__file__).parents[2]
 NOBODY = 65534

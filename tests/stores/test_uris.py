@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from etl.errors import StorageError
-from etl.local import LocalStorage
-from etl.storage import storage_for
+from etl.runs.local import LocalStorage
+from etl.runs.storage import storage_for
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from etl.receipt import Written
+from etl.runs.receipt import Written
 
 if TYPE_CHECKING:
-    from etl.storage import PendingWriter, Storage
+    from etl.runs.storage import PendingWriter, Storage
 
 __all__ = ["ArrowWriter", "ParquetWriter"]
 

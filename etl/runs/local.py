@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, BinaryIO
 import pyarrow as pa
 
 from etl.errors import PendingLost, PendingTaken, StorageError
-from etl.splits import InputFile
-from etl.storage import Pending
+from etl.runs.splits import InputFile
+from etl.runs.storage import Pending
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator

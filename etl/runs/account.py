@@ -6,17 +6,17 @@ from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
-from etl.digest import digest_of_range, file_seed
 from etl.errors import AccountError
-from etl.read import SplitReader
-from etl.receipt import EMPTY, RowTally, SplitAccount
+from etl.runs.digest import digest_of_range, file_seed
+from etl.runs.read import SplitReader
+from etl.runs.receipt import EMPTY, RowTally, SplitAccount
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from etl.receipt import Receipt
-    from etl.splits import Split
-    from etl.storage import Storage
+    from etl.runs.receipt import Receipt
+    from etl.runs.splits import Split
+    from etl.runs.storage import Storage
 
 __all__ = ["settle"]
 

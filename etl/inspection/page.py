@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from etl.op_reference import markdown_table
+from etl.inspection.op_reference import markdown_table
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

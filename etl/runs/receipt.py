@@ -6,9 +6,9 @@ from typing import Annotated, Literal
 
 from pydantic import AwareDatetime, Field, StringConstraints
 
-from etl.digest import digest_of
 from etl.documents import Document, Strict
-from etl.storage import Pending
+from etl.runs.digest import digest_of
+from etl.runs.storage import Pending
 
 __all__ = ["EMPTY", "Receipt", "RowTally", "SplitAccount", "Tally", "WorkerFacts", "Written"]
 
@@ -20,7 +20,7 @@ class RowTally(Strict):
 
     rows: int = Field(ge=0)
     digest: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{16}$")] = Field(
-        description="Sum of row hashes modulo 2^64, hexadecimal; see etl.digest."
+        description="Sum of row hashes modulo 2^64, hexadecimal; see etl.runs.digest."
     )
 
     @classmethod
@@ -34,7 +34,7 @@ class RowTally(Strict):
 
     @classmethod
     def of_hashes(cls, hashes: object) -> RowTally:
-        """From the hashes of the rows; see `etl.digest.row_hashes`."""
+        """From the hashes of the rows; see `etl.runs.digest.row_hashes`."""
         return cls.of(len(hashes), digest_of(hashes))  # type: ignore[arg-type]  # numpy's array, told as object: this file needs no numpy
 
 

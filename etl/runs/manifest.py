@@ -10,13 +10,13 @@ from pydantic import AwareDatetime, Field
 
 from etl.documents import Document, Strict, sha256_hex
 from etl.errors import DocumentError
-from etl.layout import manifest_folder, manifest_path
+from etl.runs.layout import manifest_folder, manifest_path
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from etl.receipt import Receipt
-    from etl.storage import Storage
+    from etl.runs.receipt import Receipt
+    from etl.runs.storage import Storage
 
 __all__ = ["ColumnEntry", "Manifest", "RunEntry", "files_table", "latest_manifest", "published_files", "schema_entries"]
 

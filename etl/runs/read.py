@@ -13,8 +13,8 @@ from etl.errors import InputChanged, ReadError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from etl.splits import InputFile, Split
-    from etl.storage import Storage
+    from etl.runs.splits import InputFile, Split
+    from etl.runs.storage import Storage
 
 __all__ = ["ROW", "RowGroup", "SplitReader", "open_parquet", "read_whole"]
 

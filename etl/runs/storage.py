@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     import pyarrow as pa
 
-    from etl.splits import InputFile
+    from etl.runs.splits import InputFile
 
 __all__ = ["Pending", "PendingWriter", "Storage", "storage_for"]
 
@@ -110,7 +110,7 @@ def storage_for(uri: str) -> tuple[Storage, str]:
     Raises:
         StorageError: the scheme is not supported, or a `file:` URI names a host or no absolute path.
     """
-    from etl.local import LocalStorage  # noqa: PLC0415  a store is imported when a URI asks for it
+    from etl.runs.local import LocalStorage  # noqa: PLC0415  a store is imported when a URI asks for it
 
     scheme, colon, rest = uri.partition(":")
     if not colon or "/" in scheme or not (rest.startswith("/") or scheme == "file"):

@@ -18,14 +18,14 @@ import pyarrow.parquet as pq
 
 from etl.documents import sha256_hex
 from etl.errors import AccountError, OutcomeUnknown, PublishError, StorageError, Superseded
-from etl.layout import manifest_path
-from etl.manifest import Manifest, RunEntry, files_table, latest_manifest, read_manifest, schema_entries
+from etl.runs.layout import manifest_path
+from etl.runs.manifest import Manifest, RunEntry, files_table, latest_manifest, read_manifest, schema_entries
 
 if TYPE_CHECKING:
-    from etl.layout import Layout
-    from etl.manifest import ColumnEntry
-    from etl.receipt import Receipt, Written
-    from etl.storage import Storage
+    from etl.runs.layout import Layout
+    from etl.runs.manifest import ColumnEntry
+    from etl.runs.receipt import Receipt, Written
+    from etl.runs.storage import Storage
 
 __all__ = ["Mode", "Step", "bar", "publish", "withdraw"]
 

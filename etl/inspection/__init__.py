@@ -1,0 +1,1 @@
+"""What a spec does, said to people: explained, compared with another, written as a page."""
