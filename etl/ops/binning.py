@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from fractions import Fraction
 from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple, TypeAlias
 
 import numpy as np
@@ -80,9 +81,10 @@ class Bucketize(NumberStep, FittedStep[BucketizeState]):
     (closed right). So bins are counted from 0; −inf is in the first and inf in the last; −0.0 equals 0.0. Missing goes
     by `missing`.
 
-    Splits by quantile are the values with at least 1/k, 2/k, … of the rows at or below them (`inverted_cdf`); splits of
-    uniform width are least + i × ((largest − least) ÷ k), in float64. Of equal splits one is kept, so that there may be
-    fewer than k bins; they are numbered without gaps.
+    Splits by quantile are the least values with at least 1/k, 2/k, … of the n rows that have a value at or below them
+    (`inverted_cdf`): split i is number ⌈n·i ÷ k⌉ in ascending order, in exact arithmetic. Splits of uniform width are
+    least + i × ((largest − least) ÷ k), in float64. Of equal splits one is kept, so that there may be fewer than k
+    bins; they are numbered without gaps.
     """  # noqa: D205  the semantics are one sentence each
 
     op: Literal["bucketize"]
@@ -127,7 +129,7 @@ class Bucketize(NumberStep, FittedStep[BucketizeState]):
         k = self.params.k or 0
         if self.params.method == "uniform":
             return UniformSplits(self.inputs[0], k)
-        return QuantileSplits(self.inputs[0], tuple(i / k for i in range(1, k)))
+        return QuantileSplits(self.inputs[0], tuple(Fraction(i, k) for i in range(1, k)))
 
 
 _COMPARED = 64
@@ -192,8 +194,9 @@ class QuantileMap(NumberStep, FittedStep[QuantileMapState]):
     To normal it is the standard normal quantile of that number, by algorithm AS 241, kept from 1e-7 to 1 − 1e-7: so it
     is ±5.199 at the ends. This is transcendental, to uniform is not.
 
-    A quantile is the least value with at least that share of the rows at or below it (`inverted_cdf`). The map is that
-    of scikit-learn's QuantileTransformer; its quantiles lie between values of the column, and may be given as state.
+    Quantile i is the least value with at least the share i ÷ (k − 1) of the n rows that have a value at or below it
+    (`inverted_cdf`): number ⌈n·i ÷ (k − 1)⌉ in ascending order, in exact arithmetic. The map is that of scikit-learn's
+    QuantileTransformer; its quantiles lie between values of the column, and may be given as state.
     """  # noqa: D205  the semantics are one sentence each
 
     op: Literal["quantile_map"]
@@ -220,7 +223,7 @@ class QuantileMap(NumberStep, FittedStep[QuantileMapState]):
 
     def accumulator(self) -> QuantileGrid:
         """All quantiles of the grid."""
-        return QuantileGrid(self.inputs[0], tuple(i / (self.params.k - 1) for i in range(self.params.k)))
+        return QuantileGrid(self.inputs[0], tuple(Fraction(i, self.params.k - 1) for i in range(self.params.k)))
 
 
 class QuantileGrid(QuantilesAccumulator[QuantileMapState]):

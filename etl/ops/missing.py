@@ -82,8 +82,9 @@ class Impute(FittedStep[ImputeState]):
     """Missing becomes the filling value; every other value stays, ±inf, −0.0 and the empty text too.
 
     Mean is the exact one, rounded once. Median is the smallest value with at least half of the rows at or below it
-    (`inverted_cdf`). Mode is the most frequent value, ties by the least number, or by UTF-8 bytes; a column with more
-    than a million different numbers has none. Of a column of −0.0 and 0.0, 0.0 is learned.
+    (`inverted_cdf`): of an even number of rows the lower middle one. Mode is the most frequent value, ties by the least
+    number, or by UTF-8 bytes; a column with more than a million different numbers has none. Of a column of −0.0 and
+    0.0, 0.0 is learned.
     """
 
     op: Literal["impute"]

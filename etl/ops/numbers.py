@@ -15,6 +15,8 @@ from etl.partials import Extent, Moments, Quantiles
 from etl.types import ColumnType
 
 if TYPE_CHECKING:
+    from fractions import Fraction
+
     from etl.frame import Frame
 
 __all__ = ["ColumnAccumulator", "ExtentAccumulator", "NumberStep", "QuantilesAccumulator", "RowCount", "distance"]
@@ -98,7 +100,7 @@ class ExtentAccumulator(ColumnAccumulator[StateT_co, Extent]):
 class QuantilesAccumulator(ColumnAccumulator[StateT_co, Quantiles]):
     """Learns from exact quantiles, by `inverted_cdf`, in as many passes as they take."""
 
-    def __init__(self, column: str, probabilities: tuple[float, ...]) -> None:
+    def __init__(self, column: str, probabilities: tuple[float | Fraction, ...]) -> None:
         """Start empty for one column."""
         super().__init__(column, Quantiles(probabilities))
 
@@ -116,7 +118,7 @@ class QuantilesAccumulator(ColumnAccumulator[StateT_co, Quantiles]):
         quantiles = self.partial.values()
         for probability, value in zip(self.partial.probabilities, quantiles, strict=True):
             if math.isinf(value):
-                message = f"holds ±inf at quantile {probability:g}; clip it first"
+                message = f"holds ±inf at quantile {float(probability):g}; clip it first"
                 raise ValueError(message)
         return quantiles
 

@@ -80,8 +80,9 @@ class ClipState(State):
 
 class Clip(NumberStep, FittedStep[ClipState]):
     """A value below the lower bound becomes it, one above the upper bound becomes that, ±inf too. Missing stays so, and
-    −0.0 is not below 0.0 and stays. A bound by quantile is the least value with at least that share of the rows at or
-    below it (`inverted_cdf`), over rows that have a value.
+    −0.0 is not below 0.0 and stays. A bound by quantile p is the least value with at least the share p of the n rows
+    that have a value at or below it (`inverted_cdf`): number ⌈n·p⌉ in ascending order, the first for p = 0, in exact
+    arithmetic with p as the decimal that was written.
     """  # noqa: D205  the semantics are one sentence each
 
     op: Literal["clip"]
@@ -301,9 +302,10 @@ class RobustScaleState(State):
 
 class RobustScale(NumberStep, FittedStep[RobustScaleState]):
     """(x − median) ÷ (upper − lower), in float64, where lower and upper are quantiles at fit, by default quartiles.
-    Where they were equal, x − median. A quantile is the least value with at least that share of the rows at or below it
-    (`inverted_cdf`), so it is a value of the column. Missing stays missing and ±inf stays ±inf, at fit too, where it is
-    a value like others.
+    Where they were equal, x − median. A quantile p is the least value with at least the share p of the n rows that have
+    a value at or below it (`inverted_cdf`), so it is a value of the column: number ⌈n·p⌉ in ascending order, the first
+    for p = 0, in exact arithmetic with p as the decimal that was written. Missing stays missing and ±inf stays ±inf, at
+    fit too, where it is a value like others.
     """  # noqa: D205  the semantics are one sentence each
 
     op: Literal["robust_scale"]

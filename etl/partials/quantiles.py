@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+from fractions import Fraction
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -26,6 +26,9 @@ that each pass settles 16 of the 64 bits."""
 class Quantiles(Partial):
     """Quantiles by `inverted_cdf`: the least value that has at least the share `p` of all rows at or below it.
 
+    The share is exact: a float stands for the decimal that was written (the shortest that gives it), so that 0.07 of
+    100 rows are 7, where n·p in float64 is above 7. Of n ascending values the quantile is number ⌈n·p⌉, from 1.
+
     A pass counts rows by value, and by ranges of values (cells) where there are more than `limit` different ones. The
     next pass, of what `narrow` gives, looks only into the cells in which the quantiles lie. One pass is enough for
     `limit` different values; two as a rule for 10^9 rows of continuous data; never more than four with the default
@@ -34,7 +37,7 @@ class Quantiles(Partial):
     ±inf is a value like others, −0.0 is taken as 0.0.
     """
 
-    def __init__(self, probabilities: Sequence[float], limit: int = 2**16) -> None:
+    def __init__(self, probabilities: Sequence[float | Fraction], limit: int = 2**16) -> None:
         """Start empty.
 
         Raises:
@@ -46,7 +49,8 @@ class Quantiles(Partial):
         if limit < 2:  # noqa: PLR2004  with one cell, a pass would tell nothing
             message = "the limit is 2 or more"
             raise ValueError(message)
-        self.probabilities = [float(p) for p in probabilities]
+        exact = [p if isinstance(p, Fraction) else Fraction(repr(float(p))) for p in probabilities]
+        self.shares = [[p.numerator, p.denominator] for p in exact]
         self.limit = limit
         self.n = 0
         self.histogram = Histogram(limit)
@@ -56,6 +60,11 @@ class Quantiles(Partial):
         self.below = np.zeros(1, dtype=np.int64)
         self.inside = np.zeros(0, dtype=np.int64)
         self.rows: int | None = None
+
+    @property
+    def probabilities(self) -> list[Fraction]:
+        """The shares of all rows, exactly."""
+        return [Fraction(*share) for share in self.shares]
 
     def fresh(self) -> Quantiles:
         """An empty one that looks into the same cells."""
@@ -99,7 +108,7 @@ class Quantiles(Partial):
         later.bits, later.cells = self.histogram.dropped, self.histogram.keys[found]
         later.inside, later.rows = self.histogram.counts[found], self.n
         later.below = ends[found] - later.inside
-        most = self.limit * max(_MORE, len(self.probabilities))
+        most = self.limit * max(_MORE, len(self.shares))
         later.histogram = Histogram(max(self.limit, min(most, int(later.inside.sum()))))
         return later
 
@@ -135,6 +144,5 @@ class Quantiles(Partial):
 
     def _found(self, ends: npt.NDArray[np.int64]) -> npt.NDArray[np.intp]:
         """Where the histogram has the key of each quantile."""
-        # Numpy's rank, which rounds n·p as float64 does.
-        ranks = [max(0, math.ceil(self.n * p - 1)) for p in self.probabilities]
-        return np.searchsorted(ends, ranks, side="right")
+        ranks = [max(1, -(-self.n * part // whole)) for part, whole in self.shares]
+        return np.searchsorted(ends, ranks, side="left")

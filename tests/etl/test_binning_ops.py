@@ -5,6 +5,7 @@ import itertools
 import json
 import math
 import statistics
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from pydantic import ValidationError
 
 from tests.etl.nasty import FLOATS, INF, NAN, applied, bits, frame_of, same_floats, spec_of, step_of
 from tests.etl.test_numeric_ops import SAFE, present
+from tests.etl.test_partials_counting import by_rank
 from tests.etl.test_scaling_ops import finite, learned
 
 SPLITS = [-1.5, 0.0, 0.1, 1.5, 24.0]
@@ -106,10 +108,10 @@ def test_the_worked_example_reads_and_dumps_as_written():
 @settings(max_examples=50, deadline=None)
 @given(st.lists(finite, min_size=1, max_size=60), st.integers(2, 12))
 def test_splits_by_quantile(values, k):
-    """Splits are numpy's quantiles 1/k, 2/k, … by `inverted_cdf`, each once, and n is the count of values."""
+    """Splits are the quantiles 1/k, 2/k, … by exact ranks, each once, and n is the count of values."""
     state = learned("bucketize", [*values, None, NAN], (1, 2), method="quantile", k=k)
-    wanted = np.quantile(values, [i / k for i in range(1, k)], method="inverted_cdf") + 0.0
-    assert bits(np.array(state.splits)) == bits(np.unique(wanted))
+    wanted = {by_rank(values, Fraction(i, k)) for i in range(1, k)}
+    assert bits(np.array(state.splits)) == bits(sorted(wanted))
     assert state.n == len(values)
 
 
@@ -122,6 +124,15 @@ def test_splits_of_equal_width(values, k):
     wanted = {least + i * ((largest - least) / k) for i in range(1, k)}
     assert state.splits == tuple(sorted(wanted))
     assert state.n == len(values)
+
+
+@pytest.mark.parametrize("n", [100, 200, 1000])
+def test_bins_of_equally_many_rows_are_exactly_so(n):
+    """As many different values as rows lie n ÷ 100 in each of 100 bins, and a grid of n + 1 quantiles misses none."""
+    values = [float(number) for number in range(1, n + 1)]
+    state = learned("bucketize", values, method="quantile", k=100)
+    assert state.splits == tuple(float(n // 100 * i) for i in range(1, 100))
+    assert learned("quantile_map", values, k=n + 1).quantiles == (1.0, *values)
 
 
 def test_equal_splits_are_one():
@@ -235,9 +246,9 @@ def test_quantile_map_to_normal():
 @settings(max_examples=50, deadline=None)
 @given(st.lists(finite, min_size=1, max_size=60), st.integers(2, 12))
 def test_the_grid_is_of_quantiles(values, k):
-    """The state has numpy's quantiles 0, 1/(k − 1), … by `inverted_cdf`: from the least value to the largest."""
+    """The state has the quantiles 0, 1/(k − 1), … by exact ranks: from the least value to the largest."""
     state = learned("quantile_map", [*values, None, NAN], (1, 2), k=k)
-    wanted = np.quantile(values, [i / (k - 1) for i in range(k)], method="inverted_cdf") + 0.0
+    wanted = [by_rank(values, Fraction(i, k - 1)) for i in range(k)]
     assert bits(np.array(state.quantiles)) == bits(wanted)
     assert (state.quantiles[0], state.quantiles[-1], state.n) == (min(values), max(values), len(values))
 

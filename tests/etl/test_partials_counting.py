@@ -20,6 +20,12 @@ texts = st.one_of(st.sampled_from(TEXTS), st.text(max_size=3))
 shares = st.one_of(st.sampled_from([0.0, 1.0, 0.5, 0.1, 0.3, 1e-300, math.nextafter(1.0, 0.0)]), st.floats(0, 1))
 
 
+def by_rank(values, probability):
+    """Return a quantile by sorting: number ⌈n·p⌉, where p is a fraction or the decimal that was written."""
+    share = probability if isinstance(probability, Fraction) else Fraction(repr(probability))
+    return sorted(float(value) + 0.0 for value in values)[max(1, math.ceil(len(values) * share)) - 1]
+
+
 def passes_over(template, values, rng):
     """Return the quantiles and how many passes they took, each pass over other pieces in another order."""
     for count in range(1, 70):
@@ -40,11 +46,11 @@ def passes_over(template, values, rng):
     st.sampled_from([2, 3, 16, 2**16]),
     seeds,
 )
-def test_quantiles_are_those_of_numpy(values, probabilities, limit, seed):
-    """Any quantiles of any finite values are numpy's by inverted_cdf, however little is held, in few passes."""
+def test_quantiles_are_those_of_exact_ranks(values, probabilities, limit, seed):
+    """Any quantiles of any finite values are those of sorting, however little is held, in few passes."""
     values = np.array(values)
     found, passes = passes_over(Quantiles(probabilities, limit), values, np.random.default_rng(seed))
-    assert bits(found) == bits(np.quantile(values + 0.0, probabilities, method="inverted_cdf"))
+    assert bits(found) == bits([by_rank(values, p) for p in probabilities])
     assert passes <= math.ceil(64 / math.log2(limit))
     if np.unique(values).size <= limit:
         assert passes == 1
@@ -88,13 +94,14 @@ def test_numbers_that_lie_close_at_every_scale_take_four_passes():
     assert state.values() == np.quantile(values, probabilities, method="inverted_cdf").tolist()
 
 
-def test_the_rank_is_rounded_as_numpy_rounds_it():
-    """Where n·p is a whole number but for rounding, the row is numpy's for all n to 200 and hundredths."""
-    probabilities = [k / 100 for k in range(101)]
+def test_ranks_are_exact():
+    """Where n·p is a whole number that float64 misses, the row is still number n·p, for all n to 200 and hundredths."""
+    floats, fractions = [k / 100 for k in range(101)], [Fraction(k, 100) for k in range(101)]
     for n in range(1, 201):
-        state = Quantiles(probabilities)
-        state.update(np.arange(n, dtype=np.float64))
-        assert state.values() == np.quantile(np.arange(n), probabilities, method="inverted_cdf").tolist()
+        state = Quantiles([*floats, *fractions])
+        state.update(np.arange(1, n + 1, dtype=np.float64))
+        assert state.values() == [float(max(1, -(-n * k // 100))) for k in range(101)] * 2
+    assert Quantiles([0.07, 1e-300]).probabilities == [Fraction(7, 100), Fraction(1, 10**300)]
 
 
 def test_quantiles_of_rows_that_changed_are_refused():

@@ -20,6 +20,7 @@ from etl.partials import Partial
 from etl.types import ColumnType
 from tests.etl.nasty import FLOATS, INF, NAN, applied, bits, frame_of, same_floats, spec_of, step_of
 from tests.etl.test_numeric_ops import SAFE, clipped, present
+from tests.etl.test_partials_counting import by_rank
 
 DATAVEC = Path(__file__).parent / "datavec" / "normalizers"
 
@@ -304,14 +305,23 @@ def test_what_is_subtracted_and_divided_by(op, state, centre, spread):
     st.floats(0, 1),
 )
 def test_quantiles_are_by_inverted_cdf(values, one, other):
-    """What clip and robust_scale learn are numpy's quantiles by `inverted_cdf`, which are values of the column."""
+    """What clip and robust_scale learn are quantiles by exact ranks, which are values of the column."""
     low, high = sorted((one, other))
-    wanted = [float(q) + 0.0 for q in np.quantile(values, [0.5, low, high], method="inverted_cdf")]
+    wanted = [by_rank(values, p) for p in (0.5, low, high)]
     state = learned("clip", [*values, None], (1,), lower_quantile=low, upper_quantile=high)
     assert bits([state.lower, state.upper]) == bits(wanted[1:])
     if low < high and math.isfinite(wanted[2] - wanted[1]):
         robust = learned("robust_scale", [*values, None], lower_quantile=low, upper_quantile=high)
         assert bits([robust.median, robust.lower, robust.upper]) == bits(wanted)
+
+
+def test_a_share_of_rows_is_the_decimal_that_was_written():
+    """0.07 of 100 rows are 7 and 0.55 are 55, though float64 has both products above that."""
+    values = [float(number) for number in range(1, 101)]
+    state = learned("clip", values, lower_quantile=0.07, upper_quantile=0.55)
+    assert (state.lower, state.upper) == (7.0, 55.0)
+    robust = learned("robust_scale", values, lower_quantile=0.07, upper_quantile=0.55)
+    assert (robust.lower, robust.median, robust.upper) == (7.0, 50.0, 55.0)
 
 
 def test_infinite_values_are_values_to_quantiles():
