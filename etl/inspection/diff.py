@@ -17,7 +17,7 @@ from etl.documents import canonical_json, sha256_hex
 from etl.ops.tables import TableStep
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator
 
     from etl.contract import InputField
     from etl.ops.base import Step
@@ -197,18 +197,19 @@ def _tensor_changes(old: Spec, new: Spec) -> Iterator[Change]:
 
 def _meanings(spec: Spec) -> dict[str, str]:
     """Digest of the whole derivation of every column."""
-    meanings = {field.name: _digest(_rules(field)) for field in spec.input.fields}
-    for name, type_ in spec.input.columns().items():
-        meanings.setdefault(name, _digest([name, str(type_), [_rules(field) for field in spec.input.fields]]))
+    meanings: dict[str, str] = {}
+    for field in spec.input.fields:
+        made = (field.name, *field.flags)
+        meanings.update({name: _digest([field.name, _rules(field), place]) for place, name in enumerate(made)})
     left_out: list[str] = []
     for step in (*spec.relational, *spec.steps):
+        # Columns are named in parameters too: what counts is which they are, not how they are called.
         reads = {name: place for place, name in enumerate(step.reads)}
-        own = {key: part for key, part in _plain(step).items() if key not in _NOT_MEANING}
+        own = {key: part for key, part in _plain(step, reads).items() if key not in _NOT_MEANING}
         if "state" in own:
             told = _TOLD.get(step.op, ())
             own["state"] = {key: part for key, part in own["state"].items() if key not in told}
-        # Columns are named in conditions too: what counts is which they are, not how they are called.
-        parts = [_renamed(own, reads), [meanings[name] for name in step.reads]]
+        parts = [own, [meanings[name] for name in step.reads]]
         if isinstance(step, TableStep):
             # What other rows come to depends on which of them are there.
             parts.append(list(left_out))
@@ -217,15 +218,6 @@ def _meanings(spec: Spec) -> dict[str, str]:
         for place, name in enumerate(step.outputs):
             meanings[name] = _digest([*parts, place])
     return meanings
-
-
-def _renamed(value: Any, names: Mapping[str, int]) -> Any:
-    """The value with column names in parameters replaced by what no parameter can be."""
-    if isinstance(value, dict):
-        return {key: _renamed(part, names) for key, part in value.items()}
-    if isinstance(value, list):
-        return [_renamed(part, names) for part in value]
-    return {"#": names[value]} if isinstance(value, str) and value in names else value
 
 
 def _rules(field: InputField) -> dict[str, Any]:
@@ -248,8 +240,9 @@ def _places(spec: Spec) -> dict[str, tuple[str, Step]]:
     return {step.id: (f"/{name}/{index}", step) for name, steps in sections for index, step in enumerate(steps)}
 
 
-def _plain(value: Any) -> dict[str, Any]:
-    plain: dict[str, Any] = value.model_dump(mode="json", by_alias=True, exclude_defaults=True)
+def _plain(value: Any, places: dict[str, int] | None = None) -> dict[str, Any]:
+    """As JSON; columns in parameters by their places, where these are given."""
+    plain: dict[str, Any] = value.model_dump(mode="json", by_alias=True, exclude_defaults=True, context=places)
     return plain
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
-from etl.ops.base import Name  # noqa: TC001  pydantic reads it
+from etl.ops.base import ColumnName  # noqa: TC001  pydantic reads it
 from etl.ops.spans import Aggregate, aggregated, kind_of
 from etl.ops.tables import Period, TableParams, TableStep, need_one_time, since, spread
 
@@ -21,7 +21,7 @@ __all__ = ["GroupAggregate", "GroupAggregateParams"]
 class GroupAggregateParams(TableParams):
     """By which keys, which aggregates, and over which time."""
 
-    keys: tuple[Name, ...] = Field(min_length=1, description="Rows that are equal in all of these are a group.")
+    keys: tuple[ColumnName, ...] = Field(min_length=1, description="Rows that are equal in all of these are a group.")
     aggregates: tuple[Aggregate, ...] = Field(min_length=1, description="One for each column of `in` and of `out`.")
     window: Period | None = Field(
         default=None,

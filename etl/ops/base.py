@@ -13,9 +13,9 @@ The docstring of an op's class states its meaning, and the docs are made from it
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, Annotated, ClassVar, Generic, Self, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Generic, Self, TypeVar
 
-from pydantic import Field, FiniteFloat, StringConstraints
+from pydantic import Field, FiniteFloat, PlainSerializer, SerializationInfo, StringConstraints
 
 from etl.documents import Strict
 
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Accumulator",
     "AsNumber",
+    "ColumnName",
     "FittedStep",
     "Name",
     "Params",
@@ -40,6 +41,16 @@ __all__ = [
 
 Name = Annotated[str, StringConstraints(min_length=1, max_length=255)]
 """Name of a column."""
+
+
+def _placed(name: str, info: SerializationInfo) -> Any:
+    """The name; or its place, where the context of a dump has places of columns, which no literal looks like."""
+    places: dict[str, int] = info.context or {}
+    return {"#": places[name]} if name in places else name
+
+
+ColumnName = Annotated[Name, PlainSerializer(_placed)]
+"""Name of a column that a step reads, among its parameters: what it is called there is not part of their meaning."""
 
 StepId = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,99}$")]
 """Name of a step, unique in its spec."""

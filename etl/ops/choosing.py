@@ -9,7 +9,7 @@ import pyarrow as pa
 from pydantic import Discriminator, Field, Tag, model_validator
 
 from etl.documents import Strict
-from etl.ops.base import Name, Params, RowStep
+from etl.ops.base import ColumnName, Name, Params, RowStep
 from etl.ops.comparing import Literal_, scalar_of, value_misfit
 from etl.ops.conditions import AnyCondition, need_fitting
 from etl.types import ColumnType, kernels
@@ -27,7 +27,7 @@ __all__ = ["AsColumn", "AsLiteral", "ChoosingStep", "Coalesce", "If", "IfParams"
 class AsColumn(Strict):
     """The value of a column."""
 
-    column: Name = Field(description="Its name.")
+    column: ColumnName = Field(description="Its name.")
 
 
 class AsLiteral(Strict):

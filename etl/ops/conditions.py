@@ -14,7 +14,7 @@ import numpy as np
 from pydantic import BeforeValidator, Discriminator, Field, Tag
 
 from etl.documents import Strict
-from etl.ops.base import Name
+from etl.ops.base import ColumnName
 from etl.ops.comparing import (
     Literal_,
     Operator,
@@ -156,7 +156,7 @@ class Not(Condition):
 class Compare(_OfOne):
     """`[column, operator, value]`; false where the column is missing or NaN, for `!=` too."""
 
-    cmp: Annotated[tuple[Name, Operator, Literal_], _COMPARISON] = Field(description="Column, operator, value.")
+    cmp: Annotated[tuple[ColumnName, Operator, Literal_], _COMPARISON] = Field(description="Column, operator, value.")
 
     @property
     def column(self) -> str:
@@ -181,7 +181,7 @@ class CompareColumns(Condition):
     midnight); false where either is missing or NaN, for `!=` too.
     """  # noqa: D205  the semantics are one sentence
 
-    cmp_columns: Annotated[tuple[Name, Operator, Name], _COMPARISON_OF_COLUMNS] = Field(
+    cmp_columns: Annotated[tuple[ColumnName, Operator, ColumnName], _COMPARISON_OF_COLUMNS] = Field(
         description="Column, operator, column."
     )
 
@@ -206,7 +206,7 @@ class CompareColumns(Condition):
 class Between(_OfOne):
     """`[column, lowest, highest]`, both included; false where the column is missing or NaN."""
 
-    between: Annotated[tuple[Name, Literal_, Literal_], _INTERVAL] = Field(description="Column, lowest, highest.")
+    between: Annotated[tuple[ColumnName, Literal_, Literal_], _INTERVAL] = Field(description="Column, lowest, highest.")
 
     @property
     def column(self) -> str:
@@ -231,7 +231,9 @@ class Between(_OfOne):
 class In(_OfOne):
     """`[column, [values]]`; false where the column is missing."""
 
-    in_: Annotated[tuple[Name, tuple[Literal_, ...]], _MEMBERSHIP] = Field(alias="in", description="Column, values.")
+    in_: Annotated[tuple[ColumnName, tuple[Literal_, ...]], _MEMBERSHIP] = Field(
+        alias="in", description="Column, values."
+    )
 
     @property
     def column(self) -> str:
@@ -251,7 +253,7 @@ class In(_OfOne):
 class IsNull(_OfOne):
     """True where the column is missing: null, or NaN of a float unless NaN is a value of its field."""
 
-    is_null: Name = Field(description="Column.")
+    is_null: ColumnName = Field(description="Column.")
 
     @property
     def column(self) -> str:
@@ -270,7 +272,7 @@ class IsNull(_OfOne):
 class IsNan(_OfOne):
     """True where a float column holds NaN, whether that is missing or a value."""
 
-    is_nan: Name = Field(description="Column.")
+    is_nan: ColumnName = Field(description="Column.")
 
     @property
     def column(self) -> str:
@@ -292,7 +294,7 @@ class IsNan(_OfOne):
 class RegexFullMatch(_OfOne):
     """`[column, pattern]`: true where the whole text matches; false where it is missing."""
 
-    regex_full_match: Annotated[tuple[Name, Pattern], _MATCH] = Field(description="Column, RE2 pattern.")
+    regex_full_match: Annotated[tuple[ColumnName, Pattern], _MATCH] = Field(description="Column, RE2 pattern.")
 
     @property
     def column(self) -> str:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 from pydantic import Field
 
-from etl.ops.base import Name  # noqa: TC001  pydantic reads it
+from etl.ops.base import ColumnName, Name  # noqa: TC001  pydantic reads them
 from etl.ops.tables import TableParams, TableStep
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ __all__ = ["Dedupe", "DedupeParams"]
 class DedupeParams(TableParams):
     """What makes rows copies of each other, and which of them stays."""
 
-    keys: tuple[Name, ...] = Field(min_length=1, description="Rows that are equal in all of these are copies.")
+    keys: tuple[ColumnName, ...] = Field(min_length=1, description="Rows that are equal in all of these are copies.")
     keep: Literal["first", "last"] = Field(
         default="first", description="Which stays, in the order of event time and `order_by`; last needs leak."
     )

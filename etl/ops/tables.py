@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import numpy as np
 from pydantic import Field, model_validator
 
-from etl.ops.base import Name, Params, Step
+from etl.ops.base import ColumnName, Params, Step
 from etl.ops.groups import KEY_KINDS, Integers, Ordered, Ties, group_codes, instants, ordered, sort_keys
 from etl.ops.spans import Spans
 
@@ -36,7 +36,9 @@ _MISSING_LEAK = (
 class PointInTime(Params):
     """Which column says when a row came to be."""
 
-    event_time: Name = Field(description="A date or timestamp; a row uses only rows whose own is strictly before.")
+    event_time: ColumnName = Field(
+        description="A date or timestamp; a row uses only rows whose own is strictly before."
+    )
 
 
 class Period(Params):
@@ -61,7 +63,7 @@ class Period(Params):
 class TableParams(Params):
     """What every step over the table says: how rows are ordered, and which rows one may be told of."""
 
-    order_by: tuple[Name, ...] = Field(
+    order_by: tuple[ColumnName, ...] = Field(
         default=(),
         description="Columns that order rows, ascending: missing first, texts by UTF-8 bytes. Rows that are equal in "
         "all of them are ordered by their other columns: the fields of the contract in their order, then what steps "

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import numpy as np
 from pydantic import Field, model_validator
 
-from etl.ops.base import Name, Params
+from etl.ops.base import ColumnName, Params
 from etl.ops.spans import Aggregate, aggregated, kind_of, taken_at
 from etl.ops.tables import Period, TableParams, TableStep, need_one_time, since, spread
 
@@ -22,7 +22,7 @@ __all__ = ["RollingWindow", "WindowLag", "WindowLagParams", "WindowRolling", "Wi
 class WindowParams(TableParams):
     """Whose rows are looked at."""
 
-    partition_by: tuple[Name, ...] = Field(
+    partition_by: tuple[ColumnName, ...] = Field(
         min_length=1, description="Rows that are equal in all of these are a group; a row looks at no other group."
     )
 

@@ -173,6 +173,57 @@ def test_another_join_is_another_meaning():
     assert diff(spec("k0"), spec("k1")).verdict == "refit-model"
 
 
+def conditional(x, y, s, *, literal):
+    """Return a spec whose every parameter that can name columns names these, and compares with a literal."""
+    condition = {
+        "all": [
+            {"cmp": [s, "==", literal]},
+            {"cmp_columns": [x, "<", y]},
+            {"any": [{"between": [x, 0, 1]}, {"in": [s, [literal]]}, {"not": {"is_null": s}}]},
+            {"any": [{"is_nan": x}, {"regex_full_match": [s, literal]}]},
+        ]
+    }
+    leak = {"leak": "acknowledged"}
+    timed = {"keys": [s], "aggregates": ["sum"], "point_in_time": {"event_time": "at"}}
+    lag = {"partition_by": ["y0"], "order_by": ["at"], **leak}
+    raw = {"x0": "float64", "y0": "int64", "s0": "string", "at": "timestamp"}
+    relational = [
+        {"id": "n", "op": "window_lag", "in": ["x0", "y0", "s0"], "out": [x, y, s], "params": lag},
+        {"id": "f", "op": "filter", "params": {"keep": condition}},
+        {"id": "d", "op": "dedupe", "params": {"keys": [s], "order_by": [x], **leak}},
+        {"id": "g", "op": "group_aggregate", "in": [x], "out": ["gx"], "params": timed},
+        {
+            "id": "w",
+            "op": "window_lag",
+            "in": [x],
+            "out": ["wx"],
+            "params": {"partition_by": [s], "order_by": [y], **leak},
+        },
+    ]
+    chosen = {"condition": condition, "then": {"as_value": literal}, "else": {"column": s}}
+    steps = [
+        {"id": "c", "op": "if", "in": [], "out": ["c"], "params": chosen},
+        {"id": "h", "op": "hash_bucket", "in": ["c"], "out": ["ch"], "params": {"buckets": 64}},
+    ]
+    fields = [{"name": name, "type": kind} for name, kind in raw.items()]
+    return spec_of(fields, steps, relational=relational, columns=["gx", "wx", "ch"])
+
+
+def test_a_literal_is_no_column_of_that_name():
+    """Columns may be renamed in whatever parameter names them; a value that reads like a column's name stays one."""
+    first = conditional("x", "y", "s", literal="x")
+    assert diff(first, conditional("a", "b", "t", literal="x")).verdict == "compatible"
+    for other in (conditional("x", "y", "s", literal="a"), conditional("a", "y", "s", literal="a")):
+        assert diff(first, other).verdict == "refit-model"
+
+
+def test_another_field_of_the_same_type_is_another_input():
+    """A step that reads another field makes something else, though the two fields have the same type and rules."""
+    fields = [{"name": name, "type": "float64"} for name in ("x", "y")]
+    one, other = (spec_of(fields, [{"id": "f", "op": "missing_flag", "in": [n], "out": ["o"]}]) for n in ("x", "y"))
+    assert diff(one, other).verdict == "refit-model"
+
+
 RECIPE_STEPS = [
     {"id": "i", "op": "impute", "in": ["x"], "out": ["xi"], "params": {"strategy": "median"}},
     {"id": "z", "op": "standardize", "in": ["xi"], "out": ["xz"]},
