@@ -37,7 +37,19 @@ if TYPE_CHECKING:
     from etl.ops.base import RowStep
     from etl.ops.lookup import ReferenceTable
 
-__all__ = ["Learned", "Pass", "Piece", "RunPass", "fit", "fit_by", "learn_piece", "passes", "pieces_of", "with_golden"]
+__all__ = [
+    "Learned",
+    "Pass",
+    "Piece",
+    "RunPass",
+    "fit",
+    "fit_by",
+    "learn_piece",
+    "most_extra_passes",
+    "passes",
+    "pieces_of",
+    "with_golden",
+]
 
 
 class Piece(NamedTuple):
@@ -56,7 +68,7 @@ _AHEAD = 2
 def passes(recipe: Spec) -> tuple[tuple[str, ...], ...]:
     """Ids of the steps that each pass over the data learns; empty where nothing is to be learned.
 
-    A step with quantiles may take up to `most_extra_passes` more, and what reads it then waits for those.
+    What reads a step waits for the further passes too that this may take: see `most_extra_passes`.
     """
     level_of_column: dict[str, int] = {}
     levels: dict[int, list[str]] = {}
@@ -67,6 +79,17 @@ def passes(recipe: Spec) -> tuple[tuple[str, ...], ...]:
             level += 1
         level_of_column.update(dict.fromkeys(step.outputs, level))
     return tuple(tuple(levels[level]) for level in sorted(levels))
+
+
+def most_extra_passes(recipe: Spec) -> int:
+    """How many more passes than `passes` tells a fit may take, for exact quantiles of very many distinct values.
+
+    Those of what is learned together are taken together; statistics of the fields are learned with the first steps.
+    """
+    steps = {step.id: step.most_extra_passes for step in recipe.steps if isinstance(step, FittedStep)}
+    first = max((profile.most_extra_passes for profile in _profiles(recipe).values()), default=0)
+    levels = [max(steps[step_id] for step_id in ids) for ids in passes(recipe)]
+    return max([first, *levels[:1]]) + sum(levels[1:]) if levels else 0
 
 
 class Pass(NamedTuple):

@@ -61,6 +61,11 @@ class ProfileAccumulator(Accumulator[FieldProfile]):
         quantiles = Quantiles(_PROBABILITIES) if is_open and field.type.is_numeric else None
         return cls(field.name, quantiles, Counter() if is_open and field.type.kind == "string" else None)
 
+    @property
+    def most_extra_passes(self) -> int:
+        """Those of the quantiles."""
+        return 0 if self.quantiles is None else self.quantiles.most_extra_passes
+
     def fresh(self) -> ProfileAccumulator:
         """An empty one that learns the same."""
         quantiles = None if self.quantiles is None else self.quantiles.fresh()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
+from etl.fitting import most_extra_passes
 from jobs.summary import Column, Facts, Sheet
 
 if TYPE_CHECKING:
@@ -107,8 +108,9 @@ def _typed(columns: Sequence[tuple[str, ColumnType]]) -> str:
 def explained_facts(spec: Spec, steps: Sequence[ExplainedStep]) -> Facts:
     """Passes over the data, and what a row costs altogether."""
     passes = max((step.learned_in or 0 for step in steps), default=0)
-    extra = max((step.most_extra_passes for step in steps), default=0)
-    said = f"{passes}" + (f", and up to {extra} more for exact quantiles of very many distinct values" if extra else "")
+    extra = most_extra_passes(spec)
+    many = f", and up to {extra} more for exact quantiles (of fields too) of very many distinct values"
+    said = f"{passes}{many if extra else ''}"
     cost = [step.nanoseconds for step in steps if step.nanoseconds is not None]
     per_row = "not measured: a fitted spec with golden rows is"
     if cost and sum(cost):

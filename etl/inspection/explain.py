@@ -74,7 +74,7 @@ def explain(spec: Spec) -> tuple[ExplainedStep, ...]:
                 tuple((name, types[name]) for name in step.outputs),
                 step.dropped,
                 levels.get(step.id),
-                step.most_extra_passes if isinstance(step, FittedStep) and not step.is_fitted else 0,
+                step.most_extra_passes if isinstance(step, FittedStep) else 0,
                 cost.get(step.id),
                 len(after),
             )

@@ -159,6 +159,11 @@ class Accumulator(ABC, Generic[StateT_co]):
     what crosses from a worker to the driver is data.
     """
 
+    @property
+    def most_extra_passes(self) -> int:
+        """How often `narrow` may ask for one more pass (quantiles of many distinct values: 3 times)."""
+        return 0
+
     @abstractmethod
     def fresh(self) -> Self:
         """An empty one that learns the same."""
@@ -189,9 +194,6 @@ class FittedStep(RowStep, Generic[StateT]):
 
     state: StateT | None = Field(default=None, description="What was learned; absent in a recipe.")
 
-    most_extra_passes: ClassVar[int] = 0
-    """Passes over the data that the state may need beyond the first (quantiles of many distinct values: 3)."""
-
     @property
     def is_fitted(self) -> bool:
         """Whether the step can be applied."""
@@ -202,6 +204,11 @@ class FittedStep(RowStep, Generic[StateT]):
         """The state, which a spec that is applied is known to have."""
         assert self.state is not None  # noqa: S101  a pipeline refuses a recipe before any step runs
         return self.state
+
+    @property
+    def most_extra_passes(self) -> int:
+        """Passes over the data that a fit of the step may need beyond the first; none where it has nothing to learn."""
+        return 0 if self.is_fitted else self.accumulator().most_extra_passes
 
     @abstractmethod
     def accumulator(self) -> Accumulator[StateT]:

@@ -90,7 +90,6 @@ class Bucketize(NumberStep, FittedStep[BucketizeState]):
     op: Literal["bucketize"]
     params: BucketizeParams
     state: BucketizeState | None = Field(default=None, description="Splits; absent in a recipe and with fixed.")
-    most_extra_passes = 3
 
     @model_validator(mode="after")
     def _state_fits(self) -> Bucketize:
@@ -202,7 +201,6 @@ class QuantileMap(NumberStep, FittedStep[QuantileMapState]):
     op: Literal["quantile_map"]
     params: QuantileMapParams = QuantileMapParams()
     state: QuantileMapState | None = Field(default=None, description="Quantiles; absent in a recipe.")
-    most_extra_passes = 3
 
     @model_validator(mode="after")
     def _state_fits(self) -> QuantileMap:

@@ -90,7 +90,6 @@ class Impute(FittedStep[ImputeState]):
     op: Literal["impute"]
     params: ImputeParams
     state: ImputeState | None = Field(default=None, description="What fills; absent in a recipe.")
-    most_extra_passes = 3
 
     @model_validator(mode="after")
     def _constant_learns_nothing(self) -> Impute:
@@ -147,6 +146,11 @@ class ImputeAccumulator(Accumulator[ImputeState]):
         self.texts = Counts()
         self.numbers: Moments | Quantiles | NumberCounts = _NUMBERS[strategy]()
         self.problem = ""
+
+    @property
+    def most_extra_passes(self) -> int:
+        """Those of a median."""
+        return self.numbers.most_extra_passes if isinstance(self.numbers, Quantiles) else 0
 
     def fresh(self) -> ImputeAccumulator:
         """An empty one that learns the same."""

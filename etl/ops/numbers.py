@@ -104,6 +104,11 @@ class QuantilesAccumulator(ColumnAccumulator[StateT_co, Quantiles]):
         """Start empty for one column."""
         super().__init__(column, Quantiles(probabilities))
 
+    @property
+    def most_extra_passes(self) -> int:
+        """Those of the quantiles."""
+        return self.partial.most_extra_passes
+
     def narrow(self) -> Self | None:
         """What the quantiles need to know yet."""
         try:

@@ -88,7 +88,6 @@ class Clip(NumberStep, FittedStep[ClipState]):
     op: Literal["clip"]
     params: ClipParams
     state: ClipState | None = Field(default=None, description="Bounds by quantile; absent in a recipe.")
-    most_extra_passes = 3
 
     @model_validator(mode="after")
     def _state_has_what_is_learned(self) -> Clip:
@@ -311,7 +310,6 @@ class RobustScale(NumberStep, FittedStep[RobustScaleState]):
     op: Literal["robust_scale"]
     params: RobustScaleParams = RobustScaleParams()
     state: RobustScaleState | None = Field(default=None, description="Quantiles; absent in a recipe.")
-    most_extra_passes = 3
 
     def apply(self, frame: Frame, pointer: str) -> tuple[Column, ...]:  # noqa: ARG002  rejects no row
         """One temporary."""

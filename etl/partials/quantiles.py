@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from fractions import Fraction
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
@@ -36,6 +36,9 @@ class Quantiles(Partial):
 
     ±inf is a value like others, −0.0 is taken as 0.0.
     """
+
+    most_extra_passes: ClassVar[int] = 3
+    """How often `narrow` may ask for one more pass, with the default limit."""
 
     def __init__(self, probabilities: Sequence[float | Fraction], limit: int = 2**16) -> None:
         """Start empty.

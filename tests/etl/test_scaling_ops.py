@@ -14,8 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from etl.fitting import Piece, fit
-from etl.ops import OPS
+from etl.fitting import Piece, fit, most_extra_passes, passes
+from etl.inspection.explain import explain
 from etl.partials import Partial
 from etl.types import ColumnType
 from tests.etl.nasty import FLOATS, INF, NAN, applied, bits, frame_of, same_floats, spec_of, step_of
@@ -116,12 +116,46 @@ def test_a_recipe_of_all_of_them_is_fitted_to_the_same_bytes():
             assert again.plain()["steps"] == whole.plain()["steps"]
 
 
-def test_ops_with_quantiles_may_take_more_passes():
-    """An op that may learn quantiles says that it may need three passes more, and the others that they need none."""
-    quantiles = {"bucketize", "clip", "quantile_map", "robust_scale"}
-    for op in ("standardize", "minmax", "maxabs", *quantiles):
-        found: Any = OPS[op]
-        assert found.most_extra_passes == (3 if op in quantiles else 0)
+@pytest.mark.parametrize(
+    ("op", "params", "most"),
+    [
+        *[(op, None, 0) for op in ("standardize", "minmax", "maxabs")],
+        *[(op, None, 3) for op in ("quantile_map", "robust_scale")],
+        ("bucketize", {"method": "quantile", "k": 4}, 3),
+        ("bucketize", {"method": "uniform", "k": 4}, 0),
+        ("bucketize", {"method": "fixed", "splits": [0.5]}, 0),
+        ("clip", {"lower_quantile": 0.1, "upper": 9}, 3),
+        ("clip", {"lower": 0.1, "upper": 9}, 0),
+        *[("impute", {"strategy": strategy}, 0) for strategy in ("mean", "mode")],
+        ("impute", {"strategy": "median"}, 3),
+        ("impute", {"strategy": "constant", "value": 0.0}, 0),
+    ],
+)
+def test_only_what_learns_quantiles_may_take_more_passes(op, params, most):
+    """A step that learns quantiles says that it may need three passes more, any other that it needs none."""
+    keys = {} if params is None else {"params": params}
+    assert step_of(op, ["x"], **keys).most_extra_passes == most
+    fields = [{"name": "x", "type": "float64", "pii": True}]
+    recipe = spec_of(fields, [{"id": "s", "op": op, "in": ["x"], "out": ["y"], **keys}], columns=["y"], fitted=False)
+    assert [step.most_extra_passes for step in explain(recipe)] == [most]
+    assert most_extra_passes(recipe) == most
+
+
+def test_passes_of_all_steps_are_those_of_each_level():
+    """What is learned together shares its passes, what waits for it adds its own; quantiles of open fields count."""
+    steps: list[dict[str, Any]] = [
+        {"id": "a", "op": "robust_scale", "in": ["x"], "out": ["y"]},
+        {"id": "b", "op": "impute", "in": ["x"], "out": ["z"], "params": {"strategy": "median"}},
+        {"id": "c", "op": "quantile_map", "in": ["y"], "out": ["w"]},
+        {"id": "d", "op": "standardize", "in": ["w"], "out": ["v"]},
+    ]
+    recipe = spec_of([{"name": "x", "type": "float64"}], steps, columns=["v"], fitted=False)
+    assert (len(passes(recipe)), most_extra_passes(recipe)) == (3, 6)
+    only = spec_of([{"name": "x", "type": "float64"}], [{**steps[3], "in": ["x"]}], columns=["v"], fitted=False)
+    assert (len(passes(only)), most_extra_passes(only)) == (1, 3)
+    provenance = fit(only, pa.table({"x": np.linspace(0, 1, 70_000)})).provenance
+    assert provenance is not None
+    assert provenance.passes == 2
 
 
 @pytest.mark.parametrize("name", RECIPES)
