@@ -1,21 +1,4 @@
-r"""Fixed formats of dates and times in texts, read by whole columns.
-
-| in a format | in a text |
-|---|---|
-| `yyyy` | four digits: the year, 0001 to 9999 |
-| `MM`, `M` | the month, 01 to 12; `M`: 1 to 12, with or without a leading zero |
-| `MMM`, `MMMM` | the month's English name: `Jan` to `Dec`, `January` to `December`, in any ASCII case |
-| `dd`, `d` | the day of the month, two digits; `d`: with or without a leading zero |
-| `HH`, `H` | the hour, 00 to 23; `H`: with or without a leading zero |
-| `hh`, `h`, with `a` | the hour, 01 to 12; `h`: with or without a leading zero; `a`: `AM` or `PM` in any ASCII case |
-| `mm`, `ss` | the minute and the second, 00 to 59 |
-| `S` to `SSSSSSSSS` | so many digits of a fraction of a second; digits behind the sixth are cut off |
-| `XXX`, `XX` | `Z`, or the offset from UTC: `±hh:mm`, or `±hhmm` |
-| `'text'`, `''` | the text; an apostrophe |
-| what is no letter | itself |
-
-What a format lacks is the first: January, the 1st, midnight, UTC. A year is needed.
-"""
+"""Fixed formats of dates and times in texts, read by whole columns; the table of them is that of `parse_timestamp`."""
 
 from __future__ import annotations
 
@@ -134,7 +117,7 @@ def _checked(text: str) -> str:
 
 
 Format = Annotated[str, StringConstraints(min_length=1, max_length=100), AfterValidator(_checked)]
-"""A format in a document: of the table above, or of `EPOCHS`."""
+"""A format in a document: of the table of `parse_timestamp`, or of `EPOCHS`."""
 
 
 def parsed(texts: ArrowArray, format_: str) -> Parsed:

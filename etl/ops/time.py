@@ -320,8 +320,7 @@ class ParseTimestampParams(Params):
 
     formats: tuple[Format, ...] = Field(
         min_length=1,
-        description="Formats such as yyyy-MM-dd HH:mm:ss, tried in their order, by the table of etl.ops.parsing; or "
-        "epoch_seconds, epoch_milliseconds: a whole number since 1970.",
+        description="Formats such as yyyy-MM-dd HH:mm:ss, tried in their order, by the op's own table.",
     )
     on_error: OnError = Field(default="reject", description="Missing, the row is quarantined, or the run fails.")
 
@@ -331,6 +330,23 @@ class ParseTimestamp(RowStep):
     not count. A date that does not exist, such as 29 February 2023, has no format, nor has the second 60. Without an
     offset it is UTC. An integer is read by the one epoch format. Missing stays missing; other texts go by `on_error`,
     the empty one too.
+
+    | in a format | in a text |
+    |---|---|
+    | `yyyy` | four digits: the year, 0001 to 9999 |
+    | `MM`, `M` | the month, 01 to 12; `M`: 1 to 12, with or without a leading zero |
+    | `MMM`, `MMMM` | the month's English name: `Jan` to `Dec`, `January` to `December`, in any ASCII case |
+    | `dd`, `d` | the day of the month, two digits; `d`: with or without a leading zero |
+    | `HH`, `H` | the hour, 00 to 23; `H`: with or without a leading zero |
+    | `hh`, `h`, with `a` | the hour, 01 to 12; `h`: with or without leading zero; `a`: `AM` or `PM` in any ASCII case |
+    | `mm`, `ss` | the minute and the second, 00 to 59 |
+    | `S` to `SSSSSSSSS` | so many digits of a fraction of a second; digits behind the sixth are cut off |
+    | `XXX`, `XX` | `Z`, or the offset from UTC: `±hh:mm`, or `±hhmm` |
+    | `'text'`, `''` | the text; an apostrophe |
+    | what is no letter | itself |
+    | `epoch_seconds`, `epoch_milliseconds` | a whole number since 1970, of at most 18 digits; such a format is alone |
+
+    What a format lacks is the first: January, the 1st, midnight, UTC. A year is needed.
     """  # noqa: D205  the semantics are one sentence
 
     op: Literal["parse_timestamp"]

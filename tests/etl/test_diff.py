@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import copy
 import json
+import re
 from typing import Any
 
 import numpy as np
@@ -280,6 +281,8 @@ def test_every_op_is_in_the_reference():
         keys = [line for line in told.splitlines() if line.startswith("| `")]
         assert all(line.split(" | ")[-1].rstrip("| ").strip() for line in keys), told
     assert set(OPS) <= set(op_names())
+    # No reader of the page sees a module's docstring.
+    assert not re.search(r"\betl\.\w|\.py\b", page)
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@ from __future__ import annotations
 import calendar
 import itertools
 import math
+import re
 from datetime import UTC, datetime, timedelta, timezone
 
 import duckdb
@@ -382,6 +383,16 @@ STRPTIME = {
     "d.M.yyyy H'h'mm": "%d.%m.%Y %Hh%M",
     "yyyyMMddHHmmssXX": "%Y%m%d%H%M%S%z",
 }
+
+
+def test_the_op_says_what_formats_are_made_of():
+    """Every run of letters of these formats that is no quoted text is in the table of the op's own docstring."""
+    told = type(step_of("parse_timestamp", ["x"], params={"formats": ["yyyy"]})).__doc__ or ""
+    table = {token for line in told.splitlines() if "|" in line for token in re.findall(r"`(\w+)`", line.split("|")[1])}
+    used = {run for format_ in STRPTIME for run in re.findall(r"([A-Za-z])(\1*)", re.sub("'[^']*'", "", format_))}
+    runs = {"".join(run) for run in used}
+    assert {run for run in runs if set(run) != {"S"}} <= table
+    assert {"S", "SSSSSSSSS", "epoch_seconds", "epoch_milliseconds"} <= table
 
 
 def written(when, format_):
