@@ -16,7 +16,7 @@ from etl.frame import EXACT_INTEGERS, Frame, RejectionCode
 from etl.patterns import matches
 from etl.tensors import matrix_of
 from etl.treatments import AsValue, Flag
-from etl.types import INTEGER_BOUNDS, ColumnType, held, joined, kernels, one_chunk, parts_of, rows_with
+from etl.types import INTEGER_BOUNDS, ColumnType, decoded, held, joined, kernels, one_chunk, parts_of, rows_with
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -156,14 +156,16 @@ def read(column: ArrowArray, wanted: ColumnType) -> tuple[ArrowArray, list[Viola
         return _read_scalars(column, wanted)
     parts: list[ArrowArray] = []
     unheld: list[Violation] = []
+    is_as_found = column.type == wanted.arrow
     names = [f"a subfield {name}" for name, _ in wanted.fields] or ["an element"]
     for name, (part, kind) in zip(names, parts_of(column, wanted), strict=True):
         values, broken = read(part, kind)
         parts.append(values)
+        is_as_found &= values is part
         for violation in broken:
             rows, reason = rows_with(column, wanted, violation.rows), f"has {name} that {violation.reason}"
             unheld.append(violation._replace(rows=rows, reason=reason))
-    if not unheld and column.type == wanted.arrow:
+    if not unheld and is_as_found:
         return column, []
     absent = np.zeros(len(column), dtype=bool)
     for violation in unheld:
@@ -184,7 +186,30 @@ def _read_scalars(column: ArrowArray, wanted: ColumnType) -> tuple[ArrowArray, l
     column, rows = held(column, wanted)
     if rows is not None:
         unheld = [Violation(rows, "OUT_OF_RANGE", "type", f"is a value that {wanted} cannot hold")]
-    return column, unheld
+    return (_quietened(column) if wanted.is_float else column), unheld
+
+
+def _quietened(column: ArrowArray) -> ArrowArray:
+    """Floats without a signalling NaN, of which arithmetic says that it is invalid; without a copy where there is none.
+
+    Looked at where they lie, nulls too: what is there for a null does not matter.
+    """
+    if not len(column):
+        return column
+    width = column.type.bit_width // 8
+    bits = np.frombuffer(column.buffers()[1], f"i{width}", len(column), column.offset * width)
+    values = bits.view(f"f{width}")
+    # NaN is the least of values that hold one.
+    if not np.isnan(values.min()):
+        return column
+    signalling = _present(column, np.isnan(values) & (bits & _QUIET[width] == 0))
+    if not signalling.any():
+        return column
+    return kernels.if_else(pa.array(signalling), pa.scalar(math.nan, column.type), column)
+
+
+_QUIET = {4: 1 << 22, 8: 1 << 51}
+"""The bit that a NaN has which signals nothing, by its bytes."""
 
 
 def _violations(column: ArrowArray, field: InputField) -> Iterator[Violation]:
@@ -280,8 +305,7 @@ def _at(edge: float, treatment: OutlierTreatment, kind: pa.DataType) -> OutlierT
 
 def _rounded(column: ArrowArray) -> tuple[ArrowArray, npt.NDArray[np.bool_] | None]:
     """Wide integers as float64, and which of them float64 cannot hold exactly, if any; other columns as they are."""
-    if isinstance(column.type, pa.DictionaryType):
-        column = column.dictionary_decode()
+    column = decoded(column)
     if column.type not in {pa.int64(), pa.uint64()}:
         return column, None
     values = column.fill_null(0).to_numpy()
@@ -298,7 +322,7 @@ def _without_broken_text(column: ArrowArray) -> tuple[ArrowArray, npt.NDArray[np
     try:
         column.validate(full=True)
     except pa.ArrowInvalid:
-        raw = (column.dictionary_decode() if isinstance(column.type, pa.DictionaryType) else column).cast(pa.binary())
+        raw = decoded(column).cast(pa.binary())
         broken = np.fromiter((not _is_utf8(value) for value in raw.to_pylist()), dtype=bool, count=len(raw))
         return kernels.if_else(pa.array(broken), pa.scalar(None, raw.type), raw).cast(pa.string()), broken
     return column, None

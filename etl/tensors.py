@@ -42,7 +42,7 @@ def stack(frame: Frame, names: tuple[str, ...], dtype: np.dtype[Any]) -> npt.NDA
     widths = [part.shape[1] if part.ndim == 2 else 1 for part in parts]  # noqa: PLR2004  a vector
     tensor = np.empty((frame.rows, sum(widths)), dtype=dtype)
     start = 0
-    with np.errstate(over="ignore"):
+    with np.errstate(over="ignore", invalid="ignore"):  # of a vector's signalling NaN, which becomes a quiet one
         for part, width in zip(parts, widths, strict=True):
             tensor[:, start : start + width] = part.reshape(frame.rows, width)
             start += width
@@ -81,7 +81,7 @@ def _flat(values: ArrowArray, item: str) -> npt.NDArray[Any]:
         return whole
     if pa.types.is_null(values.type):
         values = values.cast(pa.float32())
-    with np.errstate(over="ignore"):
+    with np.errstate(over="ignore", invalid="ignore"):  # as above
         flat: npt.NDArray[Any] = values.to_numpy(zero_copy_only=False).astype(np.float32, copy=False)
     return flat
 

@@ -24,6 +24,7 @@ __all__ = [
     "Schema",
     "TypeName",
     "canonical",
+    "decoded",
     "held",
     "is_readable",
     "joined",
@@ -32,6 +33,7 @@ __all__ = [
     "parts_of",
     "rows_with",
     "unread_subfields",
+    "without_views",
 ]
 
 ArrowArray: TypeAlias = Any
@@ -231,7 +233,7 @@ def canonical(column: ArrowArray, wanted: ColumnType) -> ArrowArray:
     Raises:
         pa.ArrowInvalid: a value has no equal in the wanted type.
     """
-    column = _decoded(column)
+    column = decoded(column)
     if column.type == wanted.arrow:
         return column
     if pa.types.is_null(column.type):
@@ -284,11 +286,37 @@ def _lengths(column: ArrowArray) -> npt.NDArray[np.int64]:
     return np.asarray(kernels.list_value_length(column).fill_null(0).to_numpy()).astype(np.int64)
 
 
-def _decoded(column: ArrowArray) -> ArrowArray:
+def without_views(rows: ArrowArray) -> ArrowArray:
+    """A batch or table without string and binary views, of which Arrow can take or filter no rows; as it is where it
+    has none.
+    """  # noqa: D205  one sentence
+    if not any(_unviewed(field.type) != field.type for field in rows.schema):
+        return rows
+    fields = [field.with_type(_unviewed(field.type)) for field in rows.schema]
+    return rows.cast(pa.schema(fields, rows.schema.metadata))
+
+
+def _unviewed(found: pa.DataType) -> pa.DataType:
+    """The type with texts and bytes of the plain kind, at any depth; a dictionary or list only of what is read."""
+    if isinstance(found, pa.DictionaryType):
+        return pa.dictionary(found.index_type, _unviewed(found.value_type), found.ordered)
+    if isinstance(found, pa.ListType | pa.LargeListType | pa.FixedSizeListType):
+        item = found.value_field.with_type(_unviewed(found.value_type))
+        if isinstance(found, pa.FixedSizeListType):
+            return pa.list_(item, found.list_size)
+        return pa.list_(item) if isinstance(found, pa.ListType) else pa.large_list(item)
+    if isinstance(found, pa.StructType):
+        return pa.struct([field.with_type(_unviewed(field.type)) for field in found])
+    if pa.types.is_string_view(found):
+        return pa.string()
+    return pa.binary() if pa.types.is_binary_view(found) else found
+
+
+def decoded(column: ArrowArray) -> ArrowArray:
     """One array, no dictionary, and decimals of 128 or 256 bits: Arrow lacks kernels for narrower ones."""
     column = one_chunk(column)
     if isinstance(column.type, pa.DictionaryType):
-        column = column.dictionary_decode()
+        column = column.cast(_unviewed(column.type)).dictionary_decode()
     if pa.types.is_decimal(column.type) and column.type.bit_width < _DECIMAL_BITS:
         column = column.cast(pa.decimal128(column.type.precision, column.type.scale))
     return column
@@ -296,7 +324,7 @@ def _decoded(column: ArrowArray) -> ArrowArray:
 
 def held(column: ArrowArray, wanted: ColumnType) -> tuple[ArrowArray, npt.NDArray[np.bool_] | None]:
     """As `canonical` for a scalar, with null for what has no equal in the type; and which rows that is, if any."""
-    column = _decoded(column)
+    column = decoded(column)
     try:
         return canonical(column, wanted), None
     except pa.ArrowInvalid:

@@ -8,6 +8,7 @@ import json
 
 import jsonschema
 import numpy as np
+import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -108,6 +109,31 @@ def test_the_same_pieces_give_the_same_bytes_on_one_worker_or_eight(fitted):
     assert [step for step in one.steps if isinstance(step, FittedStep)] == [
         step for step in fitted.steps if isinstance(step, FittedStep)
     ]
+
+
+def with_nan(table, double, single):
+    """Return a table with NaN of a bit pattern of float64, or of float32, in the first row of its floats, lists too."""
+    doubles = np.array([double], np.uint64).view(np.float64)
+    singles = np.array([single], np.uint32).view(np.float32)
+    columns = {name: table[name].combine_chunks() for name in table.column_names}
+    for name in ("f", "g", "y"):
+        columns[name] = pa.concat_arrays([pa.array(doubles), columns[name].slice(1)])
+    lists = pa.ListArray.from_arrays([0, 1], pa.array(doubles))
+    vectors = pa.ListArray.from_arrays([0, 3], pa.array(np.repeat(singles, 3)))
+    columns.update(
+        {name: pa.concat_arrays([one, columns[name].slice(1)]) for name, one in (("n", lists), ("v", vectors))}
+    )
+    return pa.table(columns)
+
+
+def test_a_nan_that_signals_is_like_any_other():
+    """Every op learns from, and makes of, a signalling NaN what it does of a quiet one, and no arithmetic warns."""
+    quiet = with_nan(rows(60), 0x7FF8000000000000, 0x7FC00000)
+    signalling = with_nan(rows(60), 0x7FF0000000000001, 0x7F800001)
+    assert signalling["f"].chunk(0).view(pa.int64())[0].as_py() == 0x7FF0000000000001
+    one, other = fit(recipe(), quiet), fit(recipe(), signalling)
+    assert one.to_bytes() == other.to_bytes()
+    assert columns_of(one, quiet) == columns_of(one, signalling)
 
 
 def test_golden_rows_of_every_op_replay(fitted):
