@@ -25,7 +25,17 @@ if TYPE_CHECKING:
     from etl.spec import Spec
     from etl.types import ArrowArray, Schema
 
-__all__ = ["REJECTED", "arrivals", "check_entry", "entered", "need_arrivals", "reject_again", "take_in", "unmatched"]
+__all__ = [
+    "REJECTED",
+    "arrivals",
+    "check_entry",
+    "entered",
+    "is_prepared",
+    "need_arrivals",
+    "reject_again",
+    "take_in",
+    "unmatched",
+]
 
 REJECTED = "__batchscore_rejected"
 """The column with the reasons of rows that a step on the table rejects; the worker sets them aside."""
@@ -52,6 +62,16 @@ def arrivals(spec: Spec, moved: Collection[str] = ()) -> Schema:
     rejecting = [step for step in steps if isinstance(step, LookupJoin) and step.params.on_no_match == "reject"]
     made.update({unmatched(step.id): _BOOL for step in rejecting if step.id in moved})
     return {**made, REJECTED: _TEXT} if any(step.id not in moved for step in rejecting) else made
+
+
+def is_prepared(spec: Spec, names: Collection[str]) -> bool:
+    """Whether rows with columns of these names have been through the steps on the table, or there is no such step.
+
+    Where such steps leave rows out and make nothing, this cannot be told, and is false: to run them again leaves no
+    more rows out.
+    """
+    made = arrivals(spec)
+    return not on_table(spec.relational) or (bool(made) and all(name in names for name in made))
 
 
 def check_entry(

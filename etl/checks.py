@@ -12,9 +12,9 @@ from pydantic import Field
 from etl.arrivals import check_entry
 from etl.documents import Strict
 from etl.expectations import BatchExpectation, RowExpectation, RowShare, Unique
+from etl.given import as_table
 from etl.pipeline import Pipeline
 from etl.runs.receipt import Tally
-from etl.transforming import as_table
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

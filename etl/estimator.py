@@ -17,10 +17,10 @@ from sklearn.utils.validation import check_is_fitted
 from etl.arrivals import check_entry
 from etl.errors import ContractError, SpecError, TransformError
 from etl.fitting import fit
+from etl.given import as_table
 from etl.pipeline import Pipeline
 from etl.problems import nearest
 from etl.spec import Spec
-from etl.transforming import as_table
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

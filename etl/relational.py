@@ -30,13 +30,13 @@ from etl.arrivals import REJECTED, arrivals, reject_again, take_in, unmatched
 from etl.entry import read
 from etl.errors import ContractError
 from etl.frame import Frame, once
+from etl.given import as_table
 from etl.ops.dedupe import Dedupe
 from etl.ops.groups import group_codes, sort_keys
 from etl.ops.lookup import LookupJoin
 from etl.ops.relations import joins, on_table
 from etl.ops.tables import TableStep
 from etl.pipeline import index_references
-from etl.transforming import as_table
 from etl.types import kernels, one_chunk
 
 if TYPE_CHECKING:
@@ -75,6 +75,12 @@ class Prepared(NamedTuple):
     """The columns as they were given, then those that the steps made."""
     counts: Counts
     """What became of its rows."""
+    rows: npt.NDArray[np.int64]
+    """Positions of the rows that are left in what was given, ascending."""
+
+
+_PLACE = "__batchscore_place"
+"""The column with the position of each row, while steps run; no step sees it."""
 
 
 def prepare(data: Any, spec: Spec, references: Mapping[str, pa.Table] | None = None) -> Prepared:
@@ -91,8 +97,13 @@ def prepare(data: Any, spec: Spec, references: Mapping[str, pa.Table] | None = N
     table, part = as_table(data), TablePart(spec, references or {})
     spec.input.check_schema(table.schema, "the table", [label.name for label in spec.input.labels])
     check_new_names(part.arrivals, table.column_names, "the table")
-    made, left_out = part.run(table, range(on_table(spec.relational)))
-    return Prepared(made, Counts(table.num_rows, **left_out))
+    places = np.arange(table.num_rows)
+    count = on_table(spec.relational)
+    if not count:
+        return Prepared(table, Counts(table.num_rows, 0, 0), places)
+    made, left_out = part.run(table.append_column(_PLACE, pa.array(places)), range(count))
+    places = one_chunk(made.column(_PLACE)).to_numpy()
+    return Prepared(made.drop_columns([_PLACE]), Counts(table.num_rows, **left_out), places)
 
 
 def whole(batches: Sequence[pa.RecordBatch]) -> pa.Table:
@@ -218,7 +229,7 @@ class TablePart:
     def _ties(self, table: pa.Table, schema: Schema) -> Ties:
         """By every column that a row has."""
         known = [name for name in schema if name in table.column_names]
-        others = sorted(set(table.column_names) - {*known, REJECTED})
+        others = sorted(set(table.column_names) - {*known, REJECTED, _PLACE})
 
         def ties(rows: Integers) -> list[npt.NDArray[Any]]:
             chosen = table.take(pa.array(rows))

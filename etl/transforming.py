@@ -4,21 +4,23 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import numpy as np
 import pyarrow as pa
 
-from etl.arrivals import check_entry
+from etl.arrivals import check_entry, is_prepared
+from etl.given import as_table
 from etl.pipeline import Pipeline
+from etl.relational import prepare
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    import numpy as np
     import numpy.typing as npt
 
     from etl.frame import Frame, Rejection
     from etl.spec import Spec
 
-__all__ = ["Transformed", "as_table", "transform"]
+__all__ = ["Transformed", "transform"]
 
 
 class Transformed(NamedTuple):
@@ -34,45 +36,50 @@ class Transformed(NamedTuple):
     rejections: list[Rejection]
     """Rows that a rule rejected, each under the first that it broke."""
     filtered: npt.NDArray[np.int64]
-    """Positions of rows that a filter left out. Kept, rejected and filtered rows add up to what was given."""
+    """Positions of rows that a filter or dedupe left out. Kept, rejected and filtered rows add up to what was given."""
 
 
 def transform(spec: Spec, data: Any, references: Mapping[str, pa.Table] | None = None) -> Transformed:
     """What a fitted spec makes of an Arrow table or batch, or a pandas frame. Spark's are for `etl.spark.transform`.
 
-    Where the spec has relational steps that run on the whole table, `data` is what `etl.relational.prepare` gives. It
-    replays the golden rows and indexes the reference tables first: to transform many batches, make an
+    Where the spec has relational steps that run on the whole table, a table or frame is taken for all the rows that
+    there are, and is prepared first. Of a part of them, such as a test set, the steps would make something else:
+    prepare the whole by `etl.relational.prepare`, cut its table, and give the parts, which are taken as they are. A
+    record batch is a part, so it must be prepared.
+
+    It replays the golden rows and indexes the reference tables first: to transform many batches, make an
     `etl.pipeline.Pipeline` once.
 
     Raises:
         TypeError: the data is of no kind that is known.
         SpecError: the spec is a recipe, or does not mean here what it meant where it was fitted.
-        ContractError: the data lacks a column, or a value breaks a rule that says `fail`.
+        ContractError: the data lacks a column, a batch was not prepared, or a value breaks a rule that says `fail`.
         TransformError: a value breaks a step that says `fail`.
     """
     table = as_table(data)
     pipeline = Pipeline(spec, references or {})
-    check_entry(spec, table.schema, "the table")
+    places: npt.NDArray[np.int64] | None = None
+    given = table.num_rows
+    if not isinstance(data, pa.RecordBatch) and not is_prepared(spec, table.column_names):
+        table, _, places = prepare(table, spec, references)
+    check_entry(spec, table.schema, "the table", others=[label.name for label in spec.input.labels])
     frame = pipeline.contract(table, "the table")
     made = pipeline.transform(frame)
-    rows = pa.array(made.kept) if made.kept is not None else pa.array(range(frame.rows), pa.int64())
-    return Transformed(made.tensors, _table(spec, frame, rows), rows.to_numpy(), made.rejections, made.filtered)
+    kept = np.arange(frame.rows) if made.kept is None else made.kept
+    found = Transformed(made.tensors, _table(spec, frame, pa.array(kept)), kept, made.rejections, made.filtered)
+    return found if places is None else _placed(found, places, given)
 
 
-def as_table(data: Any) -> pa.Table:
-    """An Arrow table of an Arrow table or batch, or a pandas frame.
-
-    Raises:
-        TypeError: it is none of these.
-    """
-    if isinstance(data, pa.Table):
-        return data
-    if isinstance(data, pa.RecordBatch):
-        return pa.Table.from_batches([data])
-    if type(data).__module__.partition(".")[0] == "pandas":
-        return pa.Table.from_pandas(data, preserve_index=False)
-    message = f"takes an Arrow table or batch, or a pandas frame, found {type(data).__name__}"
-    raise TypeError(message)
+def _placed(found: Transformed, places: npt.NDArray[np.int64], given: int) -> Transformed:
+    """The same by positions in what was given, of which these rows came through the steps on the table."""
+    left_out = np.ones(given, dtype=bool)
+    left_out[places] = False
+    left_out[places[found.filtered]] = True
+    return found._replace(
+        rows=places[found.rows],
+        rejections=[rejection._replace(rows=places[rejection.rows]) for rejection in found.rejections],
+        filtered=np.flatnonzero(left_out),
+    )
 
 
 def _table(spec: Spec, frame: Frame, rows: pa.Array) -> pa.Table:

@@ -161,7 +161,7 @@ def test_one_of_each_row_s_copies_stays(keys, order):
     and the others are counted."""  # noqa: D205, D209  one sentence
     rows = rows_of(7, 200)
     step = step_of("dedupe", [], [], keys=keys, **order)
-    found, counts = prepared(table_of(rows), step)
+    found, counts, _ = prepared(table_of(rows), step)
     wanted = oracle.kept(step, rows, KINDS)
     assert found.column("id").to_pylist() == [row["id"] for row in wanted]
     assert counts == (200, 0, 200 - len(wanted))
@@ -218,10 +218,10 @@ def test_where_rows_stand_changes_nothing(count, seed, random):
     """A chain of filter, dedupe, lag, aggregate and window gives each row the same in any order of the rows, and where
     each group is prepared on its own."""  # noqa: D205, D209  one sentence
     rows = rows_of(seed, count)
-    whole, counts = prepared(table_of(rows), *CHAIN)
+    whole, counts, _ = prepared(table_of(rows), *CHAIN)
     by_id = {row["id"]: repr(row) for row in whole.to_pylist()}
     random.shuffle(rows)
-    mixed, again = prepared(table_of(rows), *CHAIN)
+    mixed, again, _ = prepared(table_of(rows), *CHAIN)
     assert {row["id"]: repr(row) for row in mixed.to_pylist()} == by_id
     assert again == counts
     alone: dict[int, str] = {}
@@ -234,7 +234,7 @@ def test_where_rows_stand_changes_nothing(count, seed, random):
 def test_a_chain_is_its_steps_one_after_the_other():
     """Each step sees what the steps before it made and left, as the Python oracle does step by step."""
     rows = rows_of(11, 150)
-    found, counts = prepared(table_of(rows), *CHAIN)
+    found, counts, _ = prepared(table_of(rows), *CHAIN)
     fields, left = dict(KINDS), [row for row in rows if row["n"] != 0]
     filtered = len(rows) - len(left)
     for step in CHAIN[1:]:
@@ -320,7 +320,7 @@ def test_a_row_that_is_rejected_on_the_table_is_set_aside_by_the_worker():
     )
     steps = [{**step, "id": f"r{n}"} for n, step in enumerate(relational)]
     spec = spec_of(fields, relational=steps, columns=["id", "c"], dtype="int64")
-    made, counts = prepare(table, spec, {"ref": REFERENCE})
+    made, counts, _ = prepare(table, spec, {"ref": REFERENCE})
     pipeline = Pipeline(spec, {})
     frame = pipeline.contract(made, "t")
     features = pipeline.transform(frame)
@@ -343,7 +343,7 @@ def test_what_was_made_on_the_table_arrives_in_the_worker():
     ]
     steps = [{"id": "c", "op": "clip", "in": ["x_1"], "out": ["x_c"], "params": {"upper": 1.5, "lower": -1.5}}]
     spec = spec_of(FIELDS, steps, relational=relational, columns=["x_c", "limit"], dtype="float64")
-    made, counts = prepare(table_of(rows), spec)
+    made, counts, _ = prepare(table_of(rows), spec)
     assert counts == (60, 0, 0), "a filter behind the last step that needs other rows is the worker's"
     pipeline = Pipeline(spec, {"ref": REFERENCE.set_column(2, "limit", pa.array([9, 1]))})
     assert pipeline.columns == (*KINDS, "x_1")
@@ -382,19 +382,39 @@ def test_a_fit_learns_from_what_was_made_on_the_table():
     assert {"x_1", "x"} <= fitted[0].golden[0].given.keys()
 
 
-def test_a_spec_transforms_what_was_prepared():
-    """`Spec.transform` takes a prepared table, also where the contract says that there are no other columns; a table
-    that was not prepared is refused with what to do."""  # noqa: D205, D209  one sentence
+def test_a_spec_prepares_a_whole_table_and_takes_a_prepared_one():
+    """`Spec.transform` makes the same of a table and of what was prepared of it, also where the contract knows no other
+    columns; a batch, which may be a part of a table, is refused with what to do."""  # noqa: D205, D209  one sentence
     lag = {**step_of("window_lag", ["n"], ["n_1"], partition_by=["k"], **POINT), "id": "lag"}
     text = document(FIELDS, relational=[lag], columns=["n_1"], dtype="float64")
     text["input"]["extra_columns"] = "error"
     spec = read_spec(json.dumps(text), "spec")
     rows = [row for row in rows_of(9, 60) if all(abs(row[name] or 0) <= 2**53 for name in ("k2", "n"))]
-    made = spec.transform(prepare(table_of(rows), spec).table)
     wanted = [NAN if lag is None else float(lag) for lag in oracle.made(lag, rows, KINDS)["n_1"]]
-    assert bits(made.tensors["x"][:, 0]) == bits(np.array(wanted))
+    for data in (prepare(table_of(rows), spec).table, table_of(rows)):
+        made = spec.transform(data)
+        assert bits(made.tensors["x"][:, 0]) == bits(np.array(wanted))
+        assert made.rows.tolist() == list(range(len(rows)))
     with pytest.raises(ContractError, match=r"prepare the table first, by etl\.relational\.prepare in memory"):
-        spec.transform(table_of(rows))
+        spec.transform(table_of(rows).to_batches()[0])
+
+
+def test_every_row_that_is_given_has_its_place():
+    """Rows are told by their positions in the table that was given: kept, rejected, and left out by a filter on the
+    table, a dedupe, or a filter in the worker."""  # noqa: D205, D209  one sentence
+    steps = [
+        {**step_of("filter", [], [], keep={"cmp": ["x", "<", 90]}), "id": "few"},
+        {**step_of("dedupe", [], [], keys=["id"], order_by=["x"], leak="acknowledged"), "id": "once"},
+        {**step_of("filter", [], [], keep={"cmp": ["x", "!=", 5]}), "id": "later"},
+    ]
+    fields = [{"name": "id", "type": "int64"}, {"name": "x", "type": "float64", "range": {"min": 0}}]
+    spec = spec_of(fields, relational=steps, columns=["x"])
+    table = pa.table({"id": [1, 2, 3, 4, 1, 5, 6], "x": [99.0, 2.0, -3.0, 5.0, 7.0, 8.0, 95.0]})
+    for data in (table, table.to_pandas()):
+        made = spec.transform(data)
+        assert (made.rows.tolist(), made.tensors["x"][:, 0].tolist()) == ([1, 4, 5], [2, 7, 8])
+        assert [rejection.rows.tolist() for rejection in made.rejections] == [[2]]
+        assert made.filtered.tolist() == [0, 3, 6]
 
 
 def test_pandas_is_prepared_as_arrow_is():
@@ -410,7 +430,7 @@ def test_pandas_is_prepared_as_arrow_is():
 def test_a_spec_without_such_steps_gives_its_table_back():
     """Where nothing needs other rows, preparing changes nothing and counts the rows."""
     table = table_of(rows_of(1, 5))
-    made, counts = prepared(table, step_of("filter", [], [], keep={"cmp": ["id", "<", 2]}))
+    made, counts, _ = prepared(table, step_of("filter", [], [], keep={"cmp": ["id", "<", 2]}))
     assert made is table
     assert counts == (5, 0, 0)
 
@@ -418,7 +438,7 @@ def test_a_spec_without_such_steps_gives_its_table_back():
 @pytest.mark.parametrize("count", [0, 1])
 def test_few_rows_are_no_special_case(count):
     """A table without rows, or with one, goes through every step."""
-    made, counts = prepared(table_of(rows_of(1, count)), *CHAIN[1:])
+    made, counts, _ = prepared(table_of(rows_of(1, count)), *CHAIN[1:])
     assert made.num_rows == count
     assert counts.rows_out == count
     assert made.schema.names == [*KINDS, "x_1", "m", "u", "r"]
