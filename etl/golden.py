@@ -1,11 +1,17 @@
 """Golden rows: a few training rows with every column that the steps made of them, replayed wherever a spec is loaded.
 
-They are the proof that the spec means here what it meant where it was fitted. Numbers must be equal to the bit after
-the cast to float32, or within one unit in the last place behind a transcendental step; all else must be equal.
+They are the proof that the spec means here what it meant where it was fitted. Behind a transcendental step floats may
+differ by one unit in the last place of float32. All others must be equal after a cast to float32, to the bit of float64
+where the spec has a float64 tensor; −0.0 equals 0.0. What is no float must be equal.
+
+A vector of more than 256 values is written as its SHA-256. Behind a transcendental step that tells nothing, so weighted
+sums of its values stand beside it, each equal within one unit in the last place of each value that it is made of.
 """
 
 from __future__ import annotations
 
+import contextlib
+import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,7 +21,7 @@ from etl.documents import sha256_hex
 from etl.errors import SpecError
 from etl.plain import array_of, plain_values
 from etl.training import GoldenRow
-from etl.types import held, one_chunk
+from etl.types import canonical, held, one_chunk
 from etl.ulp import ulp_distance
 
 if TYPE_CHECKING:
@@ -28,11 +34,13 @@ if TYPE_CHECKING:
 
 __all__ = ["MOST_ROWS", "frame_of", "golden_rows", "replay"]
 
+_LEAST_NORMAL = float(np.finfo(np.float32).tiny)
+
 MOST_ROWS = 12
 """Rows that a fit keeps."""
 
 _WIDEST = 256
-"""Values of a vector that are written out; a wider one is its SHA-256."""
+"""Values of a vector that are written out, and sums of a wider one."""
 
 
 def golden_rows(spec: Spec, batch: pa.RecordBatch, frame: Frame) -> tuple[GoldenRow, ...]:
@@ -52,14 +60,14 @@ def golden_rows(spec: Spec, batch: pa.RecordBatch, frame: Frame) -> tuple[Golden
     given.update({name: plain_values(_taken(frame[name], rows)) for name in joined})
     given.update({name: [None] * rows.size for name in given if name in pii})
     if not pii:
-        return tuple(_rows(given, {name: _taken(frame[name], rows) for name in _made(spec)}))
+        return tuple(_rows(given, _written_of(spec, frame, rows)))
     # What the steps make of the rows is another thing without the personal data.
     again = frame_of(spec, [GoldenRow.model_validate({"in": row, "out": {}}) for row in _by_row(given)])
     for index, step in enumerate(spec.steps):
         step.run(again, f"/steps/{index}")
     kept = np.flatnonzero(~again.gone)
     given = {name: [values[row] for row in kept] for name, values in given.items()}
-    return tuple(_rows(given, {name: _taken(again[name], kept) for name in _made(spec)}))
+    return tuple(_rows(given, _written_of(spec, again, kept)))
 
 
 def replay(spec: Spec) -> None:
@@ -75,13 +83,12 @@ def replay(spec: Spec) -> None:
     except (KeyError, ValueError, TypeError) as error:
         message = f"/golden: a row is not one of spec {spec.spec_id}: {error}"
         raise SpecError(message) from error
-    transcendental: set[str] = set()
+    inexact = _inexact(spec)
+    exact = None if any(tensor.dtype == "float64" for tensor in spec.outputs.tensors) else 0
     for index, step in enumerate(spec.steps):
         step.run(frame, f"/steps/{index}")
-        if step.transcendental or not transcendental.isdisjoint(step.reads):
-            transcendental.update(step.outputs)
         for name in step.outputs:
-            row = _first_difference(frame[name], name, spec.golden, allowed=int(name in transcendental))
+            row = _first_difference(frame[name], name, spec.golden, allowed=1 if name in inexact else exact)
             if row is not None:
                 what = f"/steps/{index}: step {step.id!r} ({step.op}) makes another {name!r} of golden row {row}"
                 message = f"{what} than where the spec was fitted. It does not mean here what it meant there."
@@ -95,9 +102,12 @@ def replay(spec: Spec) -> None:
 
 def _raw(column: ArrowArray, field: InputField) -> ArrowArray:
     """The field as it came, in its canonical type, before any treatment."""
-    if field.type.kind in {"vector", "list", "struct"}:
-        return one_chunk(column).cast(field.type.arrow, safe=False)
-    return held(column, field.type)[0]
+    if field.type.is_scalar:
+        return held(column, field.type)[0]
+    if field.type.kind != "vector":
+        with contextlib.suppress(pa.ArrowInvalid):
+            return canonical(column, field.type)
+    return one_chunk(column).cast(field.type.arrow, safe=False)
 
 
 def _chosen(raw: dict[str, ArrowArray], kept: np.ndarray) -> np.ndarray:
@@ -116,9 +126,20 @@ def _chosen(raw: dict[str, ArrowArray], kept: np.ndarray) -> np.ndarray:
     return kept[sorted(list(chosen)[:MOST_ROWS])]
 
 
-def _made(spec: Spec) -> list[str]:
-    """Columns that the row steps make."""
-    return [name for step in spec.steps for name in step.outputs]
+def _written_of(spec: Spec, frame: Frame, rows: np.ndarray) -> dict[str, list[Any]]:
+    """What the row steps make of these rows."""
+    inexact = _inexact(spec)
+    names = [name for step in spec.steps for name in step.outputs]
+    return {name: _written(_taken(frame[name], rows), has_sums=name in inexact) for name in names}
+
+
+def _inexact(spec: Spec) -> set[str]:
+    """Columns behind a transcendental step."""
+    found: set[str] = set()
+    for step in spec.steps:
+        if step.transcendental or not found.isdisjoint(step.reads):
+            found.update(step.outputs)
+    return found
 
 
 def _taken(column: Column, rows: np.ndarray) -> Column:
@@ -130,18 +151,31 @@ def _by_row(columns: dict[str, list[Any]]) -> list[dict[str, Any]]:
     return [{name: values[row] for name, values in columns.items()} for row in range(count)]
 
 
-def _rows(given: dict[str, list[Any]], made: dict[str, Column]) -> Iterable[GoldenRow]:
-    shown = {name: _written(column) for name, column in made.items()}
+def _rows(given: dict[str, list[Any]], made: dict[str, list[Any]]) -> Iterable[GoldenRow]:
     for row, values in enumerate(_by_row(given)):
-        out = {name: column[row] for name, column in shown.items()}
+        out = {name: column[row] for name, column in made.items()}
         yield GoldenRow.model_validate({"in": values, "out": out})
 
 
-def _written(column: Column) -> list[Any]:
-    """As JSON values; a wide vector as its digest."""
-    if isinstance(column, np.ndarray) and column.ndim == 2 and column.shape[1] > _WIDEST:  # noqa: PLR2004  a vector
-        return [{"sha256": sha256_hex(np.ascontiguousarray(row).tobytes())} for row in column]
-    return plain_values(column)
+def _written(column: Column, *, has_sums: bool) -> list[Any]:
+    """As JSON values; a wide vector as its digest, and with sums where its floats may differ."""
+    if not isinstance(column, np.ndarray) or column.ndim == 1 or column.shape[1] <= _WIDEST:
+        return plain_values(column)
+    digests = [{"sha256": sha256_hex(np.ascontiguousarray(row).tobytes())} for row in column]
+    if not has_sums or column.dtype != np.float32:
+        return digests
+    return [{**digest, "sums": sums} for digest, sums in zip(digests, plain_values(_sums(column)), strict=True)]
+
+
+def _sums(vectors: np.ndarray) -> np.ndarray:
+    """Of each vector 128 sums of positive and 128 of negative values. Value i is in sum i mod 128, i // 128 + 1 times,
+    so that no two values can change places unseen. A sum of one sign is as exact as what it is made of.
+    """  # noqa: D205  one sentence each
+    slots = _WIDEST // 2
+    padded = np.zeros((len(vectors), -(-vectors.shape[1] // slots), slots))
+    padded.reshape(len(vectors), -1)[:, : vectors.shape[1]] = vectors
+    padded *= np.arange(1, padded.shape[1] + 1)[:, None]
+    return np.concatenate([np.maximum(padded, 0).sum(axis=1), np.minimum(padded, 0).sum(axis=1)], axis=1)
 
 
 def frame_of(spec: Spec, rows: Iterable[GoldenRow]) -> Frame:
@@ -160,22 +194,30 @@ def frame_of(spec: Spec, rows: Iterable[GoldenRow]) -> Frame:
     return frame
 
 
-def _first_difference(found: Column, name: str, rows: tuple[GoldenRow, ...], *, allowed: int) -> int | None:
+def _first_difference(found: Column, name: str, rows: tuple[GoldenRow, ...], *, allowed: int | None) -> int | None:
     """The first row that has another value in a column, or none."""
-    for number, (value, row) in enumerate(zip(_written(found), rows, strict=True)):
+    for number, (value, row) in enumerate(zip(_written(found, has_sums=bool(allowed)), rows, strict=True)):
         if name not in row.made or not _same(value, row.made[name], allowed):
             return number
     return None
 
 
-def _same(found: Any, wanted: Any, allowed: int) -> bool:
-    if allowed and isinstance(wanted, dict) and "sha256" in wanted:
-        # A digest cannot tell one unit in the last place from another number; the columns it is made of are compared.
-        return True
+def _same(found: Any, wanted: Any, allowed: int | None) -> bool:
+    """Whether a value is the one wanted, floats within so many units of float32; None: as float64."""
+    if allowed and isinstance(found, dict) and isinstance(wanted, dict) and "sums" in found:
+        # One unit in the last place gives another digest; an older spec has no sums, and is believed.
+        return "sums" not in wanted or all(map(_is_near, found["sums"], wanted["sums"]))
     if isinstance(found, list) and isinstance(wanted, list):
         return len(found) == len(wanted) and all(map(_same, found, wanted, [allowed] * len(found)))
-    if isinstance(found, float) and isinstance(wanted, float | int) and not isinstance(wanted, bool):
+    if allowed is not None and isinstance(found, float) and isinstance(wanted, float | int):
         with np.errstate(over="ignore"):
             pair = np.array([found, wanted], np.float64).astype(np.float32)
         return int(ulp_distance(pair[:1], pair[1:])[0]) <= allowed
     return bool(found == wanted)
+
+
+def _is_near(found: Any, wanted: Any) -> bool:
+    """Whether two sums differ by no more than the last place of float32 of what they are made of."""
+    if isinstance(found, str) or isinstance(wanted, str):
+        return bool(found == wanted)
+    return math.isclose(found, wanted, rel_tol=2**-23, abs_tol=_LEAST_NORMAL)

@@ -238,11 +238,15 @@ def test_statistics_take_no_row_from_what_is_learned():
 
 def test_a_spec_whose_rows_json_cannot_hold_can_be_loaded():
     """Where golden rows cannot be written, a fitted spec has none and says why, and is loaded all the same."""
-    fields = [{"name": "l", "type": "list<timestamp>"}, {"name": "a", "type": "float64"}]
-    step = {"id": "z", "op": "standardize", "in": ["a"], "out": ["z"]}
-    instants = pa.array([[0], [1]], pa.list_(pa.timestamp("us", "UTC")))
-    spec = fit(spec_of(fields, [step], fitted=False), pa.table({"l": instants, "a": [1.0, 3.0]}))
+    fields = [{"name": "l", "type": "list<timestamp>", "on_invalid": "as_missing"}, {"name": "a", "type": "float64"}]
+    steps = [
+        {"id": "z", "op": "standardize", "in": ["a"], "out": ["z"]},
+        {"id": "f", "op": "missing_flag", "in": ["l"], "out": ["f"]},
+    ]
+    # In µs there is no such instant.
+    instants = pa.array([[2**60], [1]], pa.list_(pa.timestamp("s", "UTC")))
+    spec = fit(spec_of(fields, steps, columns=["z"], fitted=False), pa.table({"l": instants, "a": [1.0, 3.0]}))
     assert spec.golden == ()
     assert spec.provenance is not None
-    assert spec.provenance.notes["golden"].startswith("none: /golden: a row is not one of spec test")
+    assert spec.provenance.notes["golden"].startswith("none: /steps/1: step 'f' (missing_flag) makes another")
     Pipeline(read_spec(spec.to_bytes().decode(), "etl.json"), {})

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from etl.errors import SpecError
 from etl.fitting import fit
-from etl.golden import MOST_ROWS
+from etl.golden import MOST_ROWS, replay
 from etl.pipeline import Pipeline
 from etl.plain import array_of, plain_values
 from etl.spec import Spec, read_spec
@@ -130,6 +130,61 @@ def test_one_unit_in_the_last_place_is_forgiven_behind_a_transcendental_step_alo
         Pipeline(plain, {})
 
 
+def test_a_wide_vector_behind_a_transcendental_step_is_compared():
+    """Of 300 values one may be off by one unit in the last place, but not by ten; no two of them can change places."""
+    steps = [
+        {"id": "l", "op": "log1p", "in": ["x"], "out": ["xl"]},
+        {"id": "a", "op": "assemble", "in": ["v", "xl"], "out": ["a"]},
+        {"id": "b", "op": "assemble", "in": ["v", "x"], "out": ["b"]},
+    ]
+    fields = [{"name": "v", "type": "float32[299]"}, FIELDS[0]]
+    vector = np.random.default_rng(4).standard_normal(299).astype(np.float32)
+    spec = fit(spec_of(fields, steps, columns=["a", "b"]), pa.table({"v": [vector.tolist()], "x": [1.5]}))
+    assert set(spec.golden[0].made["b"]) == {"sha256"}
+    wide = np.append(vector, np.float32(np.log1p(1.5)))
+
+    def stored(*changes):
+        made = wide.astype(np.float64)
+        for place, value in changes:
+            made[place] = value
+        folded = np.pad(made, (0, 84)).reshape(3, 128) * [[1], [2], [3]]
+        return {"sha256": "0" * 64, "sums": [*folded.clip(0, None).sum(axis=0), *folded.clip(None, 0).sum(axis=0)]}
+
+    def wanted(value):
+        return damaged(spec, "golden", 0, "out", "a", to=lambda _: value)
+
+    np.testing.assert_allclose(spec.golden[0].made["a"]["sums"], stored()["sums"], rtol=1e-15)
+    replay(wanted(stored((7, np.nextafter(wide[7], np.float32(9))))))
+    replay(wanted({"sha256": "0" * 64}))
+    for changes in (((7, wide[7] * (1 + 1e-6)),), ((7, wide[135]), (135, wide[7])), ((299, 0.0),)):
+        with pytest.raises(SpecError, match="another 'a' of golden row 0"):
+            replay(wanted(stored(*changes)))
+
+
+def test_a_float64_tensor_is_compared_as_float64():
+    """A difference that float32 cannot hold counts where a tensor can, and only there."""
+    for dtype in ("float32", "float64"):
+        spec = fit(spec_of([FIELDS[0]], STEPS[:1], columns=["xi"], dtype=dtype, fitted=False), rows().select(["x"]))
+        off = damaged(spec, "golden", 0, "out", "xi", to=lambda value: float(np.nextafter(value, 9)))
+        if dtype == "float32":
+            replay(off)
+            continue
+        with pytest.raises(SpecError, match="another 'xi' of golden row 0"):
+            replay(off)
+
+
+def test_instants_in_lists_and_structs_are_golden_too():
+    """A spec of lists and structs of instants has golden rows, and they replay from its bytes."""
+    fields = [{"name": "l", "type": "list<timestamp>"}, {"name": "s", "type": "struct<at: date, n: float64>"}]
+    step = {"id": "at", "op": "struct_get", "in": ["s"], "out": ["at"], "params": {"field": "at"}}
+    flag = {"id": "f", "op": "missing_flag", "in": ["l"], "out": ["lf"]}
+    data = pa.table({"l": [[DATES[1], None], None], "s": [{"n": 0.1, "at": DATES[2]}, {"n": None, "at": None}]})
+    data = data.set_column(0, "l", data["l"].cast(pa.list_(pa.timestamp("ms"))))
+    spec = fit(spec_of(fields, [step, flag], columns=["lf"]), data)
+    assert spec.golden[0].given["l"] == ["0001-01-01T00:00:00Z", None]
+    replay(read_spec(spec.to_bytes().decode(), "etl.json"))
+
+
 def test_golden_rows_hold_no_personal_data():
     """A field of personal data is missing in every golden row, and a spec that needs it has none."""
     secret = rows(s=pa.array(["Jane Doe"] * 200))
@@ -200,7 +255,12 @@ def test_golden_rows_of_every_kind_of_column():
         ("date", DATES),
         ("float32[2]", [[1.0, float("nan")], None]),
         ("list<string>", [["a", None], [], None]),
+        ("list<timestamp>", [[INSTANTS[1], None], [], None]),
+        ("list<date>", [[1, None], None]),
+        ("list<float32>", [[0.1, float("nan"), -0.0, None], None]),
+        ("list<uint64>", [[2**64 - 1]]),
         ("struct<a: int64, b: string>", [{"a": 1, "b": None}, None]),
+        ("struct<a: timestamp, b: date, c: float32>", [{"a": 1, "b": 10_000, "c": float("inf")}, None]),
     ],
 )
 def test_values_survive_json(kind, values):
@@ -216,8 +276,10 @@ def test_values_survive_json(kind, values):
 def test_instants_beyond_the_calendar_survive_json(micros):
     """An instant outside of the years 1 to 9999, which has no text, is the same behind JSON too."""
     column = pa.array(micros, pa.int64()).view(pa.timestamp("us", "UTC"))
-    found = array_of(json.loads(json.dumps(plain_values(column))), ColumnType("timestamp"))
-    assert found.cast(pa.int64()).to_pylist() == micros
+    listed = pa.ListArray.from_arrays([0, len(micros)], column)
+    for one, kind in ((column, "timestamp"), (listed, "list<timestamp>")):
+        found = array_of(json.loads(json.dumps(plain_values(one))), ColumnType.parse(kind))
+        assert (found if one is column else found.flatten()).cast(pa.int64()).to_pylist() == micros
 
 
 def test_the_draft_before_1_is_read():
