@@ -218,11 +218,6 @@ class SklearnDraft(Draft):
         self.notes = notes
         self.note(f"{why} Such a row is set aside here.")
 
-    def infinity(self) -> str:
-        """Our column with -inf in every row."""
-        zero = functools.partial(self.step, "constant", [], "zero", params={"value": 0.0, "type": "float64"})
-        return self._once(("math", self._known(("zero",), zero)), "minus_infinity", params={"function": "log"})
-
     def _single(self, value: Value) -> str:
         """0 or 1 by a position of a vector."""
         assert value.part is not None  # noqa: S101  the caller has looked

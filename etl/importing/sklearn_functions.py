@@ -26,7 +26,7 @@ _FUNCTIONS: dict[Any, tuple[str, dict[str, Any]]] = {
     np.floor: ("math", {"function": "floor"}),
     np.log: ("math", {"function": "log"}),
     np.log10: ("math", {"function": "log10"}),
-    np.log1p: ("log1p", {}),
+    np.log1p: ("log1p", {"on_domain": "as_is"}),
     np.negative: ("neg", {}),
     np.sin: ("math", {"function": "sin"}),
     np.sqrt: ("sqrt", {}),
@@ -81,7 +81,7 @@ def _mapped(leaf: Leaf, given: Block, make: Callable[[Value], Value]) -> Block:
 
 def _applied(value: Value, leaf: Leaf, function: Any) -> Value:
     """A function of a column, in the type that numpy computes it in."""
-    number = leaf.number(value)
+    leaf.number(value)
     if value.dtype.kind not in "fi":
         leaf.refuse(f"column {value.name!r:.80} is of {value.dtype}, of which numpy computes it in another way.")
     if function in _WRAPPING and value.dtype.kind == "i" and value.dtype.itemsize < _INT64:
@@ -96,11 +96,6 @@ def _applied(value: Value, leaf: Leaf, function: Any) -> Value:
     found = leaf.made(value, op, params=params)
     if function not in _EXACT:
         leaf.draft.note(_LAST_PLACE)
-    if function is np.log1p:
-        # Op log1p has -1 outside of its domain.
-        condition = {"cmp": [number, "==", -1.0]}
-        choice = {"condition": condition, "then": {"column": leaf.draft.infinity()}, "else": {"column": found.ours}}
-        found = found._replace(ours=leaf.draft.step("if", [], found.ours, params=choice))
     return found._replace(dtype=dtype, is_rounded=dtype != FLOAT32)
 
 

@@ -40,9 +40,10 @@ __all__ = [
 class DomainParams(Params):
     """What becomes of a number for which the function is not defined."""
 
-    on_domain: Literal["as_missing", "reject"] | AsNumber = Field(
+    on_domain: Literal["as_missing", "as_is", "reject"] | AsNumber = Field(
         default="as_missing",
-        description="Of a number outside the function's domain: missing, the row is quarantined, or a number.",
+        description="Of a number outside the function's domain: missing, what IEEE 754 has, the row is quarantined, or "
+        "a number.",
     )
 
 
@@ -68,8 +69,8 @@ class DomainStep(NumberStep):
         with np.errstate(all="ignore"):
             result = self._of(values)
             outside = ~(self._inside(values) | np.isnan(values))
-        if outside.any():
-            on_domain = self.params.on_domain
+        on_domain = self.params.on_domain
+        if on_domain != "as_is" and outside.any():
             result[outside] = on_domain.as_value if isinstance(on_domain, AsNumber) else np.nan
             if on_domain == "reject":
                 column = self.inputs[0]
@@ -100,6 +101,7 @@ class LogParams(DomainParams):
 class Log(DomainStep):
     """Logarithm of x to the base; to another base than e, 2 and 10 it is ln x ÷ ln base. Of inf it is inf, and −inf for
     a base below 1. Missing stays missing. 0.0, −0.0, negative numbers and −inf are outside the domain: `on_domain`.
+    `as_is` makes −inf of 0.0 and −0.0 (inf to a base below 1), and missing of the others.
     """  # noqa: D205  the semantics are one sentence each
 
     op: Literal["log"]
@@ -124,7 +126,7 @@ _LOGARITHMS: dict[float, Callable[[npt.NDArray[np.float64]], npt.NDArray[np.floa
 
 class Log1p(DomainStep):
     """ln (1 + x), exact for small x too. Of inf it is inf, of −0.0 it is −0.0, missing stays missing. −1 and numbers
-    below it are outside the domain: `on_domain`.
+    below it are outside the domain: `on_domain`. `as_is` makes −inf of −1, and missing of the others.
     """  # noqa: D205  the semantics are one sentence each
 
     op: Literal["log1p"]
@@ -140,7 +142,7 @@ class Log1p(DomainStep):
 
 class Sqrt(DomainStep):
     """Square root, correctly rounded. Of inf it is inf, of −0.0 it is −0.0, missing stays missing. Negative numbers and
-    −inf are outside the domain: `on_domain`.
+    −inf are outside the domain: `on_domain`. `as_is` makes missing of them.
     """  # noqa: D205  the semantics are one sentence each
 
     op: Literal["sqrt"]
@@ -163,7 +165,8 @@ class Power(DomainStep):
     """x to the power of the exponent. With exponent 0 it is 1.0, of ±inf too; missing stays missing. Of ±inf it is what
     IEEE 754 says, e.g. (−inf)³ is −inf and inf to a negative power is 0.0; −0.0 to an odd power is −0.0, to any other
     0.0. A negative number or −inf to a power that is not whole, and 0.0 or −0.0 to a negative power, are outside the
-    domain: `on_domain`.
+    domain: `on_domain`. `as_is` makes missing of a negative number, inf of −inf (0.0 to a negative power), and inf of
+    0.0 and −0.0 (−inf of −0.0 to an odd power).
     """  # noqa: D205  the semantics are one sentence each
 
     op: Literal["power"]
@@ -181,6 +184,8 @@ class Power(DomainStep):
         exponent = self.params.exponent
         # Where numpy takes a square root for the exponent 0.5, which it does not always, −0.0 would stay −0.0.
         result = np.power(values if exponent % 2 == 1 else values + 0.0, exponent)
+        if exponent == 0.5:  # noqa: PLR2004  numpy may take the square root, of which −inf has none
+            result[values == -np.inf] = np.inf
         if exponent == 0:
             # NaN to the power of 0 is 1 to IEEE 754.
             result[np.isnan(values)] = np.nan

@@ -103,6 +103,32 @@ def test_what_is_outside_the_domain(name):
     assert rejected == ([wanted] if any(outside) else [])
 
 
+# By name and the value's repr; what is not here is missing.
+AS_IEEE_HAS_IT: dict[str, dict[str, float]] = {
+    **{name: {"0.0": -INF, "-0.0": -INF} for name in ("log", "log2", "log10", "log 7")},
+    "log half": {"0.0": INF, "-0.0": INF},
+    "log1p": {"-1.0": -INF},
+    "power -1": {"0.0": INF, "-0.0": -INF},
+    "power -2": {"0.0": INF, "-0.0": INF},
+    "power 0.5": {"-inf": INF},
+    "power 1.75": {"-inf": INF},
+    "power -0.5": {"-inf": 0.0, "0.0": INF, "-0.0": INF},
+}
+
+
+@pytest.mark.parametrize("name", WITH_DOMAIN)
+def test_as_is_is_what_ieee_754_has(name):
+    """With `as_is` a pole is ±inf, −inf to a broken power is inf or 0, what has no value is missing; no row goes."""
+    op, params, function = FUNCTIONS[name]
+    poles = AS_IEEE_HAS_IT.get(name, {})
+    frame = frame_of(x=("float64", VALUES))
+    (found,) = applied(frame, op, "x", params={**params, "on_domain": "as_is"})
+    defined = [function(value) if present(value) else None for value in VALUES]
+    wanted = [poles.get(repr(v)) if w is None else w for v, w in zip(VALUES, defined, strict=True)]
+    assert close(found, wanted)
+    assert not frame.rejections
+
+
 def test_a_rejection_says_what_the_function_needs():
     """The message names column, domain and op, and shows no value."""
     for op, params, needs in (
