@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
-from etl.ops.base import ColumnName  # noqa: TC001  pydantic reads it
-from etl.ops.spans import Aggregate, aggregated, kind_of
+from etl.ops.base import ColumnName
+from etl.ops.spans import Aggregate, aggregated, kinds_of
 from etl.ops.tables import Period, TableParams, TableStep, need_one_time, since, spread
 
 if TYPE_CHECKING:
@@ -61,17 +61,13 @@ class GroupAggregate(TableStep):
     def infer(self, types: tuple[ColumnType, ...]) -> tuple[ColumnType, ...]:
         """float64 for sums, means and deviations, int64 for counts, else the column's own type."""
         schema, params = self.checked(types), self.params
-        if not len(self.inputs) == len(self.outputs) == len(params.aggregates):
-            found = f"{len(self.inputs)}, {len(self.outputs)} and {len(params.aggregates)}"
-            message = f"takes as many columns in as out and as aggregates, found {found}"
-            raise ValueError(message)
+        kinds = kinds_of(self, params.aggregates, schema)
         if params.window is not None:
             need_one_time(params, schema)
         if "last" in params.aggregates and not params.order:
             message = "takes for the aggregate last order_by or point_in_time, which say which row is last"
             raise ValueError(message)
-        pairs = zip(params.aggregates, self.inputs, strict=True)
-        return tuple(kind_of(aggregate, schema[name]) for aggregate, name in pairs)
+        return kinds
 
     def columns(self, frame: Frame, ties: Ties) -> tuple[Column, ...]:
         """Rows in order once, then a span of them for each row."""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 from pydantic import Field
 
-from etl.ops.base import ColumnName, Name  # noqa: TC001  pydantic reads them
+from etl.ops.base import ColumnName, Name
 from etl.ops.tables import TableParams, TableStep
 
 if TYPE_CHECKING:

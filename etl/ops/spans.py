@@ -19,9 +19,13 @@ from etl.partials.exact import UNIT, parts, root_of_quotient
 from etl.types import ColumnType
 
 if TYPE_CHECKING:
-    from etl.frame import Column, Frame
+    from collections.abc import Sequence
 
-__all__ = ["Aggregate", "Spans", "aggregated", "kind_of", "taken_at"]
+    from etl.frame import Column, Frame
+    from etl.ops.base import Step
+    from etl.types import Schema
+
+__all__ = ["Aggregate", "Spans", "aggregated", "kinds_of", "taken_at"]
 
 Aggregate: TypeAlias = Literal["sum", "mean", "std", "min", "max", "count", "nunique", "last"]
 """What is computed of the values of a column that are not missing."""
@@ -50,12 +54,20 @@ class Spans(NamedTuple):
     """One past its last place; equal to `low` where the span is empty."""
 
 
-def kind_of(aggregate: Aggregate, found: ColumnType) -> ColumnType:
-    """The type of an aggregate of a column.
+def kinds_of(step: Step, aggregates: Sequence[Aggregate], schema: Schema) -> tuple[ColumnType, ...]:
+    """The types of a step's outputs that are aggregates of its inputs, one of each.
 
     Raises:
-        ValueError: it does not go with the column's type.
+        ValueError: there are more of one than of another, or an aggregate does not go with its column's type.
     """
+    if not len(step.inputs) == len(step.outputs) == len(aggregates):
+        found = f"{len(step.inputs)}, {len(step.outputs)} and {len(aggregates)}"
+        message = f"takes as many columns in as out and as aggregates, found {found}"
+        raise ValueError(message)
+    return tuple(_kind_of(aggregate, schema[name]) for aggregate, name in zip(aggregates, step.inputs, strict=True))
+
+
+def _kind_of(aggregate: Aggregate, found: ColumnType) -> ColumnType:
     if (aggregate in _NUMBERS and not found.is_numeric) or (aggregate in _SCALARS and not found.is_scalar):
         message = f"computes {aggregate} of {'numbers' if aggregate in _NUMBERS else 'scalars'}, found {found}"
         raise ValueError(message)

@@ -8,7 +8,7 @@ import numpy as np
 from pydantic import Field, model_validator
 
 from etl.ops.base import ColumnName, Params
-from etl.ops.spans import Aggregate, aggregated, kind_of, taken_at
+from etl.ops.spans import Aggregate, aggregated, kinds_of, taken_at
 from etl.ops.tables import Period, TableParams, TableStep, need_one_time, since, spread
 
 if TYPE_CHECKING:
@@ -134,15 +134,11 @@ class WindowRolling(TableStep):
     def infer(self, types: tuple[ColumnType, ...]) -> tuple[ColumnType, ...]:
         """As of `group_aggregate`."""
         schema, params = self.checked(types), self.params
-        if not len(self.inputs) == len(self.outputs) == len(params.aggregates):
-            found = f"{len(self.inputs)}, {len(self.outputs)} and {len(params.aggregates)}"
-            message = f"takes as many columns in as out and as aggregates, found {found}"
-            raise ValueError(message)
+        kinds = kinds_of(self, params.aggregates, schema)
         _need_order(params)
         if params.window.period is not None:
             need_one_time(params, schema)
-        pairs: list[tuple[Aggregate, str]] = list(zip(params.aggregates, self.inputs, strict=True))
-        return tuple(kind_of(aggregate, schema[name]) for aggregate, name in pairs)
+        return kinds
 
     def columns(self, frame: Frame, ties: Ties) -> tuple[Column, ...]:
         """Rows in order once, then a span of them for each row."""
