@@ -14,7 +14,7 @@ import pyarrow as pa
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
-from etl.arrivals import check_entry
+from etl.arrivals import arrivals, check_entry
 from etl.errors import ContractError, SpecError, TransformError
 from etl.fitting import fit
 from etl.given import as_table
@@ -41,8 +41,17 @@ class SpecTransformer(TransformerMixin, BaseEstimator):  # type: ignore[misc]  #
     the contract are let be, unless it says `extra_columns: error`. `transform` gives one tensor of the spec as an array
     of shape (rows, values of a row), row for row; axes behind the second are laid out one behind the other.
 
+    One whose spec has all its state is fitted from the beginning, and transforms without a `fit`.
+
     An estimator may not drop rows. So a row that a rule of the spec rejects, or a filter leaves out, is an error that
     names the rule; or with `on_rejected="nan"` it becomes a row of NaN.
+
+    An estimator is given parts of the data: a training set, a fold, a few new rows. So relational steps that run on the
+    whole table are not run here, where they would make something else of each part. X has been through them already:
+
+        X = etl.relational.prepare(frame, recipe).table.to_pandas(types_mapper=pandas.ArrowDtype)
+
+    before it is cut into parts. (The type keeps integers that may be missing; an Arrow table will do as well.)
     """
 
     def __init__(
@@ -69,7 +78,7 @@ class SpecTransformer(TransformerMixin, BaseEstimator):  # type: ignore[misc]  #
         Raises:
             TypeError: the recipe is no spec, or X is of no kind that is known.
             SpecError: the recipe is inconsistent, has no such tensor, or a step finds nothing to learn from.
-            ContractError, TransformError: X breaks the contract, or a step, that says `fail`.
+            ContractError, TransformError: X was not prepared, or breaks the contract, or a step, that says `fail`.
         """
         recipe: Any = self.recipe
         if not isinstance(recipe, Spec):
@@ -79,7 +88,7 @@ class SpecTransformer(TransformerMixin, BaseEstimator):  # type: ignore[misc]  #
             message = f'on_rejected should be "raise" or "nan", found {self.on_rejected!r:.60}'
             raise ValueError(message)
         self._output(recipe)
-        table = as_table(X)
+        table = _table_of(X, recipe)
         self.spec_ = fit(recipe, _with_label(table, recipe, y), self.references)
         self.n_features_in_ = table.num_columns
         self.feature_names_in_ = np.asarray(table.column_names, dtype=object)
@@ -89,20 +98,21 @@ class SpecTransformer(TransformerMixin, BaseEstimator):  # type: ignore[misc]  #
         """The tensor of all rows, in their order; shape (rows, values of a row).
 
         Raises:
-            sklearn.exceptions.NotFittedError: `fit` was not called.
+            sklearn.exceptions.NotFittedError: the recipe lacks state, and `fit` was not called.
             TypeError: X is of no kind that is known.
-            ContractError: X lacks a column, or a value breaks a rule that says `fail`.
+            ContractError: X lacks a column or was not prepared, or a value breaks a rule that says `fail`.
             TransformError: a row is rejected or filtered and `on_rejected` is "raise", or a value breaks a step that
                 says `fail`.
         """
-        check_is_fitted(self, "spec_")
-        table = as_table(X)
-        pipeline = Pipeline(self.spec_, self.references or {})
-        check_entry(self.spec_, table.schema, "X")
+        check_is_fitted(self)
+        spec = self._spec
+        output = self._output(spec)
+        table = _table_of(X, spec)
+        pipeline = Pipeline(spec, self.references or {})
+        check_entry(spec, table.schema, "X", others=[label.name for label in spec.input.labels])
         made = pipeline.transform(pipeline.contract(table, "X"))
-        output = self._output(self.spec_)
         tensor = made.tensors[output.model_input]
-        tensor = tensor.reshape(len(tensor), self.spec_.widths()[output.tensor])
+        tensor = tensor.reshape(len(tensor), spec.widths()[output.tensor])
         if made.kept is None:
             return tensor
         if self.on_rejected == "raise":
@@ -118,14 +128,24 @@ class SpecTransformer(TransformerMixin, BaseEstimator):  # type: ignore[misc]  #
         """What each value of a row is called: `column`, `column[category]` or `column[i]`; see `Spec.feature_names`.
 
         Raises:
-            sklearn.exceptions.NotFittedError: `fit` was not called.
+            sklearn.exceptions.NotFittedError: the recipe lacks state, and `fit` was not called.
             ValueError: `input_features` are given, and are not the columns that it was fitted to.
         """
-        check_is_fitted(self, "spec_")
-        if input_features is not None and list(input_features) != list(self.feature_names_in_):
+        check_is_fitted(self)
+        known = getattr(self, "feature_names_in_", None)
+        if input_features is not None and known is not None and list(input_features) != list(known):
             message = "input_features is not equal to feature_names_in_"
             raise ValueError(message)
-        return np.asarray(self.spec_.feature_names()[self._output(self.spec_).tensor], dtype=object)
+        return np.asarray(self._spec.feature_names()[self._output(self._spec).tensor], dtype=object)
+
+    def __sklearn_is_fitted__(self) -> bool:
+        """Whether there is a spec with all its state: what `fit` learned, or the recipe itself."""
+        return hasattr(self, "spec_") or (isinstance(self.recipe, Spec) and self.recipe.is_fitted)
+
+    @property
+    def _spec(self) -> Spec:
+        """The spec that is applied."""
+        return getattr(self, "spec_", self.recipe)
 
     def __sklearn_tags__(self) -> Any:
         """What scikit-learn may expect: texts, categories and missing values are taken."""
@@ -145,6 +165,25 @@ class SpecTransformer(TransformerMixin, BaseEstimator):  # type: ignore[misc]  #
             message = f"spec {spec.spec_id} makes no tensor {self.tensor!r:.60}.{nearest(self.tensor, tensors)}"
             raise SpecError(message)
         return tensors[self.tensor]
+
+
+def _table_of(data: Any, spec: Spec) -> pa.Table:
+    """X as a table, which has been through the steps on the whole table.
+
+    Raises:
+        TypeError: it is of no kind that is known.
+        ContractError: a column that these steps make is not there.
+    """
+    table = as_table(data)
+    lacking = [name for name in arrivals(spec) if name not in table.column_names]
+    if lacking:
+        message = (
+            f"X: column {lacking[0]!r} is not there. Relational steps make it of the whole table, and an estimator is "
+            "given parts of it. Before X is cut into parts, say: X = etl.relational.prepare(X, recipe)"
+            ".table.to_pandas(types_mapper=pandas.ArrowDtype); with references, prepare(X, recipe, references)."
+        )
+        raise ContractError(message)
+    return table
 
 
 def _with_label(table: pa.Table, recipe: Spec, y: Any) -> pa.Table:

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 import numpy as np
 import pyarrow as pa
 
-from etl.arrivals import arrivals, entered
+from etl.arrivals import arrivals, entered, is_prepared
 from etl.errors import DocumentError, SpecError
 from etl.golden import golden_rows, replay
 from etl.ops.base import Accumulator, FittedStep
@@ -137,8 +137,8 @@ def fit(recipe: Spec, data: Any, references: Mapping[str, pa.Table] | None = Non
     """The recipe with what its steps learn from data: anything that `pieces_of` takes, or a Spark DataFrame.
 
     `workers` threads learn pieces side by side; the result is the same to the byte for any number of them. Where the
-    recipe has relational steps that run on the whole table, all data is held in memory for them. A DataFrame is learned
-    from by `etl.spark.fit`, in Spark tasks.
+    recipe has relational steps that run on the whole table, all data is held in memory for them; what was prepared is
+    taken as it is. A DataFrame is learned from by `etl.spark.fit`, in Spark tasks.
 
     Raises:
         TypeError: the data is of no kind that is known.
@@ -150,7 +150,9 @@ def fit(recipe: Spec, data: Any, references: Mapping[str, pa.Table] | None = Non
         return fit_in_spark(data, recipe, references)
     if on_table(recipe.relational):
         batches = [batch for piece in pieces_of(data) for batch in piece.batches()]
-        data = prepare(whole(batches), recipe, references).table if batches else data
+        if batches:
+            table = whole(batches)
+            data = table if is_prepared(recipe, table.column_names) else prepare(table, recipe, references).table
     pieces = pieces_of(data)
     tables = index_references(recipe, joins(recipe.relational)[1], references or {})
 

@@ -14,7 +14,7 @@ from etl.expectations import AnyExpectation, expectation_problems
 from etl.migrations import migrated
 from etl.ops import AnyRowStep
 from etl.ops.base import StepId
-from etl.ops.columns import Copy, Rename
+from etl.ops.columns import Assemble, Copy, Rename
 from etl.ops.filtering import Filter
 from etl.ops.relations import AnyRelationalStep, table_problems
 from etl.outputs import Outputs, TensorOutput
@@ -124,23 +124,29 @@ class Spec(Document):
 
     def feature_names(self) -> dict[str, tuple[str, ...]]:
         """What each value of a row is called, by tensor: `column` for a scalar, `column[category]` for an element of a
-        vector whose step says what its elements stand for, `column[i]` for one of another vector.
+        vector whose step says what its elements stand for, `column[i]` for one of another vector. What `assemble` puts
+        side by side keeps its names.
 
         Raises:
             SpecError: the spec is inconsistent.
         """  # noqa: D205  the forms are one sentence
-        _, last = self.schemas()[-1]
+        types: Schema = {name: kind for _, schema in self.schemas() for name, kind in schema.items()}
         labels: dict[str, tuple[str, ...] | None] = {}
+        parts: dict[str, list[str]] = {}
+
+        def names_of(columns: Iterable[str]) -> list[str]:
+            lists = (parts.get(name) or _names(name, types[name], labels.get(name)) for name in columns)
+            return [found for names in lists for found in names]
+
         for step in self.steps:
             for place, name in enumerate(step.outputs):
-                is_same = isinstance(step, Copy | Rename)
-                labels[name] = labels.get(step.inputs[place]) if is_same else step.element_names(name)
-        return {
-            tensor.tensor: tuple(
-                found for name in tensor.columns for found in _value_names(name, last[name], labels.get(name))
-            )
-            for tensor in self.outputs.tensors
-        }
+                labels[name] = step.element_names(name)
+                if isinstance(step, Assemble):
+                    parts[name] = names_of(step.inputs)
+                elif isinstance(step, Copy | Rename):
+                    labels[name] = labels.get(step.inputs[place])
+                    parts[name] = parts.get(step.inputs[place], [])
+        return {tensor.tensor: tuple(names_of(tensor.columns)) for tensor in self.outputs.tensors}
 
     def derived_from(self, names: Iterable[str]) -> frozenset[str]:
         """These columns, and all that some step makes of one of them."""
@@ -156,7 +162,7 @@ class Spec(Document):
         return {tensor.tensor: sum(last[name].width for name in tensor.columns) for tensor in self.outputs.tensors}
 
 
-def _value_names(column: str, kind: ColumnType, labels: tuple[str, ...] | None) -> list[str]:
+def _names(column: str, kind: ColumnType, labels: tuple[str, ...] | None) -> list[str]:
     if kind.kind != "vector":
         return [column]
     return [f"{column}[{label}]" for label in labels or map(str, range(kind.width))]

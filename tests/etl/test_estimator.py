@@ -11,13 +11,16 @@ import pytest
 from sklearn.base import clone
 from sklearn.compose import ColumnTransformer
 from sklearn.exceptions import NotFittedError
+from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LinearRegression
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
+from sklearn.utils.validation import check_is_fitted
 
 from etl.errors import ContractError, SpecError, TransformError
 from etl.estimator import SpecTransformer
+from etl.relational import prepare
 from etl.spec import read_spec
 from tests.etl.nasty import FLOATS, INF, NAN, bits
 
@@ -130,15 +133,35 @@ def test_it_can_be_pickled():
 
 
 def test_values_have_names():
-    """A scalar is called as its column, an element of a one_hot by its category, one of another vector by its place."""
+    """A scalar is called as its column, an element of a one_hot by its category, and of assemble what they were."""
     steps = [*STEPS, {"id": "side", "op": "assemble", "in": ["x", "x_filled"], "out": ["pair"]}]
     transformer = SpecTransformer(recipe_of(steps, ("c_hot", "x_scaled", "pair"))).fit(FRAME)
     names = transformer.get_feature_names_out()
     assert names.dtype == object
-    assert names.tolist() == ["c_hot[b]", "c_hot[a]", "c_hot[(missing)]", "x_scaled", "pair[0]", "pair[1]"]
+    assert names.tolist() == ["c_hot[b]", "c_hot[a]", "c_hot[(missing)]", "x_scaled", "x", "x_filled"]
     assert transformer.get_feature_names_out(["x", "c", "other"]).tolist() == names.tolist()
     with pytest.raises(ValueError, match="feature_names_in_"):
         transformer.get_feature_names_out(["c", "x"])
+
+
+def test_what_is_assembled_keeps_its_names():
+    """Behind assemble, and a copy and rename of it, values have the names of before, in the tensor's order; elements of
+    a vector of the input are called by their places."""  # noqa: D205, D209  one sentence
+    steps = [
+        *STEPS,
+        {"id": "side", "op": "assemble", "in": ["c_hot", "x_scaled", "v"], "out": ["inner"]},
+        {"id": "twin", "op": "copy", "in": ["inner"], "out": ["twin"]},
+        {"id": "again", "op": "rename", "in": ["twin"], "out": ["last"]},
+        {"id": "outer", "op": "assemble", "in": ["x_filled", "last"], "out": ["all"]},
+        {"id": "gone", "op": "drop", "in": ["c_hot", "last", "x_scaled"]},
+    ]
+    fields = [{"name": "x", "type": "float64"}, {"name": "c", "type": "string"}, {"name": "v", "type": "float32[2]"}]
+    frame = FRAME.assign(v=[[1.0, 2.0]] * 4)
+    transformer = SpecTransformer(recipe_of(steps, ("all",), input={"fields": fields})).fit(frame)
+    inner = ["c_hot[b]", "c_hot[a]", "c_hot[(missing)]", "x_scaled", "v[0]", "v[1]"]
+    assert transformer.get_feature_names_out().tolist() == ["x_filled", *inner]
+    found = transformer.set_output(transform="pandas").transform(frame)
+    assert found["c_hot[a]"].tolist() == [0.0, 1.0, 0.0, 0.0]
 
 
 def test_a_vector_of_another_name_keeps_those_of_its_elements():
@@ -309,6 +332,63 @@ def test_a_recipe_with_state_keeps_it():
     again = SpecTransformer(spec).fit(other)
     assert again.spec_ is spec
     assert bits(again.transform(FRAME)) == bits(by_hand(FRAME["x"].to_numpy(), FRAME["c"]))
+
+
+def test_a_fitted_spec_needs_no_fit():
+    """A spec with all its state transforms at once, alone, cloned, as pandas, behind set_params and in pipelines; and
+    scikit-learn takes it for fitted."""  # noqa: D205, D209  one sentence
+    recipe = recipe_of()
+    spec = SpecTransformer(recipe).fit(FRAME).spec_
+    transformer = SpecTransformer(spec)
+    check_is_fitted(transformer)
+    wanted = by_hand(FRAME["x"].to_numpy(), FRAME["c"])
+    names = ["x_scaled", "c_hot[b]", "c_hot[a]", "c_hot[(missing)]"]
+    for one in (transformer, clone(transformer), make_pipeline(transformer), make_pipeline("passthrough", transformer)):
+        assert bits(one.transform(FRAME)) == bits(wanted)
+    assert bits(pickle.loads(pickle.dumps(transformer)).transform(FRAME)) == bits(wanted)
+    assert transformer.get_feature_names_out().tolist() == names
+    assert clone(transformer).set_output(transform="pandas").transform(FRAME).columns.tolist() == names
+    assert bits(SpecTransformer(recipe).set_params(recipe=spec).transform(FRAME)) == bits(wanted)
+    with pytest.raises(NotFittedError):
+        check_is_fitted(transformer.set_params(recipe=recipe))
+
+
+LAGGED: dict[str, Any] = {
+    "input": {
+        "fields": [
+            {"name": "c", "type": "string"},
+            {"name": "at", "type": "timestamp", "role": "event_time"},
+            {"name": "n", "type": "int64"},
+        ]
+    },
+    "relational": [
+        {
+            "id": "before",
+            "op": "window_lag",
+            "in": ["n"],
+            "out": ["n_before"],
+            "params": {"partition_by": ["c"], "point_in_time": {"event_time": "at"}},
+        }
+    ],
+}
+
+
+def test_steps_on_the_whole_table_come_before_the_split():
+    """Fit and transform take a table that was prepared and then cut, each part with what the whole table gave it; one
+    that was not prepared is refused with the call that does it."""  # noqa: D205, D209  one sentence
+    recipe = recipe_of((STEPS[2] | {"params": {}},), ("n_before",), **LAGGED)
+    at = pd.to_datetime(["2024-01-01", "2024-01-02", "2024-01-03", "2024-01-04"], utc=True)
+    frame = pd.DataFrame({"c": ["a", "b", "a", "b"], "at": at, "n": [1, 2, 3, 4]})
+    with pytest.raises(ContractError, match=r"X = etl\.relational\.prepare\(X, recipe\)\.table\.to_pandas\(types"):
+        SpecTransformer(recipe).fit(frame)
+    whole = prepare(frame, recipe).table.to_pandas(types_mapper=pd.ArrowDtype)
+    transformer = SpecTransformer(recipe).fit(whole.iloc[:2])
+    assert bits(transformer.transform(whole.iloc[2:])[:, 0]) == bits(np.array([1.0, 2.0], dtype=np.float32))
+    with pytest.raises(ContractError, match="'n_before' is not there"):
+        transformer.transform(frame)
+    model = make_pipeline(SpecTransformer(recipe), SimpleImputer(keep_empty_features=True), LinearRegression())
+    search = GridSearchCV(model, {"spectransformer__on_rejected": ["raise", "nan"]}, cv=2, error_score="raise")
+    assert search.fit(whole, [1.0, 2.0, 3.0, 4.0]).predict(whole).shape == (4,)
 
 
 @pytest.mark.parametrize(
