@@ -18,8 +18,9 @@ import numpy as np
 import pyarrow as pa
 
 from etl.documents import sha256_hex
-from etl.errors import SpecError
+from etl.errors import ContractError, SpecError, TransformError
 from etl.plain import array_of, plain_values
+from etl.positions import escape
 from etl.training import GoldenRow
 from etl.types import canonical, held, one_chunk
 from etl.ulp import ulp_distance
@@ -62,9 +63,12 @@ def golden_rows(spec: Spec, batch: pa.RecordBatch, frame: Frame) -> tuple[Golden
     if not pii:
         return tuple(_rows(given, _written_of(spec, frame, rows)))
     # What the steps make of the rows is another thing without the personal data.
-    again = frame_of(spec, [GoldenRow.model_validate({"in": row, "out": {}}) for row in _by_row(given)])
-    for index, step in enumerate(spec.steps):
-        step.run(again, f"/steps/{index}")
+    try:
+        again = frame_of(spec, [GoldenRow.model_validate({"in": row, "out": {}}) for row in _by_row(given)])
+        for index, step in enumerate(spec.steps):
+            step.run(again, f"/steps/{index}")
+    except (ContractError, TransformError):
+        return ()
     kept = np.flatnonzero(~again.gone)
     given = {name: [values[row] for row in kept] for name, values in given.items()}
     return tuple(_rows(given, _written_of(spec, again, kept)))
@@ -79,10 +83,14 @@ def replay(spec: Spec) -> None:
     if not spec.golden:
         return
     try:
-        frame = frame_of(spec, spec.golden)
-    except (KeyError, ValueError, TypeError) as error:
-        message = f"/golden: a row is not one of spec {spec.spec_id}: {error}"
+        _replay(spec)
+    except (KeyError, ValueError, TypeError, ContractError, TransformError) as error:
+        message = f"/golden: a row is not one of spec {spec.spec_id}: {error} [E-GOLDEN]"
         raise SpecError(message) from error
+
+
+def _replay(spec: Spec) -> None:
+    frame = frame_of(spec, spec.golden)
     inexact = _inexact(spec)
     exact = None if any(tensor.dtype == "float64" for tensor in spec.outputs.tensors) else 0
     for index, step in enumerate(spec.steps):
@@ -91,13 +99,14 @@ def replay(spec: Spec) -> None:
             row = _first_difference(frame[name], name, spec.golden, allowed=1 if name in inexact else exact)
             if row is not None:
                 what = f"/steps/{index}: step {step.id!r} ({step.op}) makes another {name!r} of golden row {row}"
-                message = f"{what} than where the spec was fitted. It does not mean here what it meant there."
-                raise SpecError(message)
+                place = f"/golden/{row}/out/{escape(name)}"
+                message = f"{what} ({place}) than where the spec was fitted. It does not mean here what it meant there."
+                raise SpecError(f"{message} [E-GOLDEN]")
     gone = np.flatnonzero(frame.gone)
     if gone.size:
         why = frame.rejections[0].pointer if frame.rejections else "a filter"
         message = f"/golden/{gone[0]}: the row is rejected by {why}, which it was not where the spec was fitted."
-        raise SpecError(message)
+        raise SpecError(f"{message} [E-GOLDEN]")
 
 
 def _raw(column: ArrowArray, field: InputField) -> ArrowArray:
@@ -197,7 +206,12 @@ def frame_of(spec: Spec, rows: Iterable[GoldenRow]) -> Frame:
 def _first_difference(found: Column, name: str, rows: tuple[GoldenRow, ...], *, allowed: int | None) -> int | None:
     """The first row that has another value in a column, or none."""
     for number, (value, row) in enumerate(zip(_written(found, has_sums=bool(allowed)), rows, strict=True)):
-        if name not in row.made or not _same(value, row.made[name], allowed):
+        try:
+            is_same = name in row.made and _same(value, row.made[name], allowed)
+        except (KeyError, OverflowError, TypeError, ValueError):
+            # What was edited by hand may be anything.
+            is_same = False
+        if not is_same:
             return number
     return None
 

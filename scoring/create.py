@@ -1,4 +1,9 @@
-"""Make a bundle: model, fitted spec and golden rows in one folder, with the digest of every file."""
+"""Make a bundle: model, fitted spec and golden rows in one folder, with the digest of every file.
+
+A bundle holds no personal data in its golden rows: a field that the spec calls `pii` is missing in each of them, so is
+what a step on the table made of it, and a reference table that is joined by it is stored without rows. A golden row
+that the spec rejects or filters without its personal data is left out.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +15,8 @@ import pyarrow as pa
 from etl.arrivals import check_entry
 from etl.artifacts import stored
 from etl.documents import canonical_json, sha256_hex
+from etl.errors import ContractError, TransformError
+from etl.ops.lookup import LookupJoin
 from etl.pipeline import Pipeline
 from scoring.bundle import BUNDLE_FILE, AuditedBundle, Bundle, FileDigest, Golden, audit, misfits
 from scoring.errors import BundleError
@@ -19,6 +26,7 @@ from scoring.session import Session, SessionOptions
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from etl.pipeline import Features
     from etl.runs.storage import Storage
     from etl.spec import Spec
     from scoring.outputs import OutputColumn
@@ -40,7 +48,7 @@ class BundleParts(NamedTuple):
     columns: tuple[OutputColumn, ...]
     """What is published."""
     golden_rows: pa.Table
-    """Raw input rows that exercise the spec: missing values, rare categories, extremes."""
+    """Raw input rows that exercise the spec: missing values, rare categories, extremes. Personal data is not stored."""
     references: Mapping[str, pa.Table]
     """The reference tables that the golden rows need, by name; an excerpt will do."""
     facts: Mapping[str, str]
@@ -82,11 +90,25 @@ def create_bundle(storage: Storage, folder: str, parts: BundleParts) -> AuditedB
     return audit(storage, folder)
 
 
-def _golden(parts: BundleParts, session: Session) -> tuple[Golden, dict[str, bytes]]:
-    pipeline = Pipeline(parts.spec, parts.references)
+class _Rows(NamedTuple):
+    """Golden rows, the reference tables that they need, and what the spec makes of them."""
+
+    table: pa.Table
+    references: Mapping[str, pa.Table]
+    features: Features
+
+
+def _rows_of(spec: Spec, table: pa.Table, references: Mapping[str, pa.Table]) -> _Rows:
+    pipeline = Pipeline(spec, references)
+    return _Rows(table, references, pipeline.transform(pipeline.contract(table, "golden rows")))
+
+
+def _checked(parts: BundleParts) -> _Rows:
+    """The rows as they were given, of which the spec leaves none out."""
     check_entry(parts.spec, parts.golden_rows.schema, "golden rows")
-    rows = parts.golden_rows.select(list(pipeline.columns)).combine_chunks()
-    features = pipeline.transform(pipeline.contract(rows, "golden rows"))
+    names = Pipeline(parts.spec, parts.references).columns
+    rows = _rows_of(parts.spec, parts.golden_rows.select(list(names)).combine_chunks(), parts.references)
+    features = rows.features
     if features.filtered.size:
         message = f"golden row {features.filtered[0]} is left out by a filter of the spec. Choose another."
         raise BundleError(message)
@@ -95,17 +117,49 @@ def _golden(parts: BundleParts, session: Session) -> tuple[Golden, dict[str, byt
         why = f"is rejected by {rejection.pointer}: {rejection.message}"
         message = f"golden row {rejection.rows[0]} {why}. Leave it out."
         raise BundleError(message)
-    outputs = session.run(features.tensors)
+    return rows
+
+
+def _without_personal_data(spec: Spec, rows: _Rows) -> _Rows | None:
+    """The rows without it that the spec still keeps; None if there is none."""
+    personal = spec.derived_from(field.name for field in spec.input.fields if field.pii)
+    hidden = [name for name in rows.table.column_names if name in personal]
+    joins = [s for s in spec.relational if isinstance(s, LookupJoin) and not personal.isdisjoint(s.inputs)]
+    if not hidden:
+        return rows
+    if any(step.params.sha256 is not None for step in joins):
+        # Such a table is whole or refused, and its keys are personal data.
+        return None
+    emptied = {step.params.reference for step in joins}
+    references = {name: t.schema.empty_table() if name in emptied else t for name, t in rows.references.items()}
+    table = rows.table
+    for name in hidden:
+        place, field = table.schema.get_field_index(name), table.schema.field(name)
+        table = table.set_column(place, name, pa.nulls(table.num_rows, field.type))
+    try:
+        kept = _rows_of(spec, table, references).features.kept
+    except (ContractError, TransformError):
+        return None
+    table = table if kept is None else table.take(pa.array(kept)).combine_chunks()
+    return _rows_of(spec, table, references) if table.num_rows else None
+
+
+def _golden(parts: BundleParts, session: Session) -> tuple[Golden | None, dict[str, bytes]]:
+    rows = _without_personal_data(parts.spec, _checked(parts))
+    if rows is None:
+        return None, {}
+    outputs = session.run(rows.features.tensors)
     tensors = {tensor.name: tensor for tensor in session.signature.outputs}
-    arrays = [column.array(outputs, tensors[column.tensor], rows.num_rows) for column in parts.columns]
+    arrays = [column.array(outputs, tensors[column.tensor], rows.table.num_rows) for column in parts.columns]
     made = pa.Table.from_arrays(arrays, names=[column.column for column in parts.columns])
+    features = {name: _as_list(tensor) for name, tensor in rows.features.tensors.items()}
     files = {
-        "golden/rows.arrow": arrow_bytes(rows),
-        "golden/features.arrow": arrow_bytes(pa.table({name: _as_list(t) for name, t in features.tensors.items()})),
+        "golden/rows.arrow": arrow_bytes(rows.table),
+        "golden/features.arrow": arrow_bytes(pa.table(features)),
         "golden/outputs.arrow": arrow_bytes(made),
     }
-    references = {name: f"golden/reference-{name}.arrow" for name in parts.references}
-    files.update((references[name], arrow_bytes(table.combine_chunks())) for name, table in parts.references.items())
+    references = {name: f"golden/reference-{name}.arrow" for name in rows.references}
+    files.update((references[name], arrow_bytes(table.combine_chunks())) for name, table in rows.references.items())
     rows_file, features_file, outputs_file = list(files)[:3]
     golden = Golden(rows=rows_file, features=features_file, outputs=outputs_file, references=references)
     return golden, files

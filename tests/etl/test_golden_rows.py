@@ -192,8 +192,8 @@ def test_golden_rows_hold_no_personal_data():
     assert optional.golden
     assert b"Jane Doe" not in json.dumps([row.model_dump() for row in optional.golden]).encode()
     Pipeline(optional, {})
-    needed = fitted([FIELDS[0], {**FIELDS[1], "pii": True, "nullable": False}, FIELDS[2]], data=secret)
-    assert needed.golden == ()
+    for need in ({"nullable": False}, {"on_missing": "fail"}):
+        assert fitted([FIELDS[0], {**FIELDS[1], "pii": True, **need}, FIELDS[2]], data=secret).golden == ()
 
 
 def test_what_is_joined_by_personal_data_is_no_part_of_a_golden_row():
