@@ -22,7 +22,8 @@ import numpy as np
 import pyarrow as pa
 
 from etl.arrivals import arrivals, entered, is_prepared
-from etl.errors import DocumentError, SpecError
+from etl.checksum import checksum
+from etl.errors import DocumentError, InputChanged, ReadError, SpecError
 from etl.golden import golden_rows, replay
 from etl.ops.base import Accumulator, FittedStep
 from etl.ops.relations import joins, on_table
@@ -31,6 +32,7 @@ from etl.profiling import ProfileAccumulator
 from etl.relational import prepare, whole
 from etl.spec import Spec, trace
 from etl.training import Provenance
+from etl.types import without_views
 
 if TYPE_CHECKING:
     from etl.frame import Frame
@@ -142,18 +144,24 @@ def fit(recipe: Spec, data: Any, references: Mapping[str, pa.Table] | None = Non
 
     Raises:
         TypeError: the data is of no kind that is known.
+        ValueError: `workers` is no positive number.
+        ReadError: the data cannot be read; InputChanged, where it is not what it was in the pass before.
         SpecError, ContractError, TransformError: as `fit_by` says.
     """
+    if workers < 1:
+        message = f"workers is the number of threads that learn side by side, 1 or more; found {workers}"
+        raise ValueError(message)
     if type(data).__module__.startswith("pyspark.sql."):
         from etl.spark.fitting import fit as fit_in_spark  # noqa: PLC0415  a worker needs no Spark
 
         return fit_in_spark(data, recipe, references)
+    pieces = _watched(data, recipe)
     if on_table(recipe.relational):
-        batches = [batch for piece in pieces_of(data) for batch in piece.batches()]
+        batches = [batch for piece in pieces for batch in piece.batches()]
         if batches:
             table = whole(batches)
-            data = table if is_prepared(recipe, table.column_names) else prepare(table, recipe, references).table
-    pieces = pieces_of(data)
+            table = table if is_prepared(recipe, table.column_names) else prepare(table, recipe, references).table
+            pieces = pieces_of(table)
     tables = index_references(recipe, joins(recipe.relational)[1], references or {})
 
     def run(work: Pass) -> Learned:
@@ -166,6 +174,46 @@ def fit(recipe: Spec, data: Any, references: Mapping[str, pa.Table] | None = Non
     if fitted is recipe:
         return recipe
     return with_golden(fitted, tables, (batch for piece in pieces for batch in piece.batches()))
+
+
+def _watched(data: Any, recipe: Spec) -> Sequence[Piece]:
+    """The pieces of the data; what changes while it is learned from is noticed, of what may."""
+    pieces = pieces_of(data)
+    if isinstance(data, pa.Table | pa.RecordBatch | Sequence):
+        return pieces
+    names = [field.name for field in recipe.input.of_training.fields]
+    return [piece._replace(batches=_Steady(piece, names).batches) for piece in pieces]
+
+
+class _Steady:
+    """A piece of data that may change while it is learned from: a function, or files that nothing has pinned."""
+
+    def __init__(self, piece: Piece, names: Sequence[str]) -> None:
+        """`names` are the columns that are learned from."""
+        self._piece = piece
+        self._names = names
+        self._found: int | None = None
+
+    def batches(self) -> Iterator[pa.RecordBatch]:
+        """The batches of the piece.
+
+        Raises:
+            InputChanged: behind the last one, where they are others than the last time.
+            ReadError: they cannot be read.
+        """
+        where, found = self._piece.name or "the data", 0
+        try:
+            for batch in self._piece.batches():
+                found = checksum(batch, self._names, found)
+                yield batch
+        except (pa.ArrowException, OSError) as error:
+            said = " ".join(str(error).split()).rstrip(". ")
+            message = f"{where}: cannot be read: {said}. Put it back, or fit again without it."
+            raise ReadError(message) from error
+        if self._found not in {None, found}:
+            message = f"{where}: is not what it was in the pass before. Fit again, from data that nothing changes."
+            raise InputChanged(message)
+        self._found = found
 
 
 _LOOKED_AT = 32
@@ -242,10 +290,12 @@ def fit_by(recipe: Spec, run: RunPass) -> Spec:
     Raises:
         SpecError: the recipe is inconsistent, a reference is not given, or a step finds nothing to learn from.
         ContractError: a batch or a reference table breaks its contract.
+        InputChanged: a pass saw more or fewer rows than the first.
         TransformError: a value breaks a step whose spec says `fail`.
     """
     recipe.schemas()
     spec, count = recipe, 0
+    run = _of_the_same_rows(run)
     # A recipe that learns nothing is read once all the same, for its statistics and golden rows.
     templates = {**_profiles(recipe), **_ready(recipe)} if passes(recipe) or not recipe.golden else {}
     while templates:
@@ -259,6 +309,22 @@ def fit_by(recipe: Spec, run: RunPass) -> Spec:
     if problems:
         raise SpecError("\n".join(f"{problem.pointer}: {problem.message}" for problem in problems))
     return spec
+
+
+def _of_the_same_rows(run: RunPass) -> RunPass:
+    """Passes that must see equally many rows."""
+    counts: list[int] = []
+
+    def checked(work: Pass) -> Learned:
+        learned = run(work)
+        counts.append(learned.rows)
+        if learned.rows != counts[0]:
+            found = f"{counts[0]:,} rows in the first pass, {learned.rows:,} in pass {len(counts)}"
+            message = f"the data has changed: {found}. Fit again, from data that nothing changes."
+            raise InputChanged(message)
+        return learned
+
+    return checked
 
 
 def _learn_level(
@@ -352,6 +418,7 @@ class _Learner(NamedTuple):
         """What the batch teaches: a row that some rule rejects, or a filter leaves out, teaches nothing."""
         spec = self.work.spec
         spec.input.of_training.check_schema(batch.schema, self.where, arrivals(spec))
+        batch = without_views(batch)
         learned = Learned(self.work.templates)
         learned.rows = batch.num_rows
         frame = self._frame(batch)

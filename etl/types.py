@@ -290,7 +290,8 @@ def without_views(rows: ArrowArray) -> ArrowArray:
     """A batch or table without string and binary views, of which Arrow can take or filter no rows; as it is where it
     has none.
     """  # noqa: D205  one sentence
-    if not any(_unviewed(field.type) != field.type for field in rows.schema):
+    # Ten times as quick as looking at each type, and done for each batch.
+    if "_view" not in str(rows.schema):
         return rows
     fields = [field.with_type(_unviewed(field.type)) for field in rows.schema]
     return rows.cast(pa.schema(fields, rows.schema.metadata))

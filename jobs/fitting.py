@@ -10,7 +10,7 @@ from etl import __version__
 from etl.documents import canonical_json, sha256_hex
 from etl.fitting import Piece, fit
 from etl.references import pin_references
-from etl.runs.read import open_parquet
+from etl.runs.read import open_parquet, read_row_group
 from etl.runs.storage import storage_for
 from etl.training import Provenance
 from jobs.errors import refusing
@@ -83,5 +83,4 @@ def _open(file: InputFile) -> pq.ParquetFile:
 def _batches(recipe: Spec, file: InputFile, group: int, *, on_piece: OnPiece) -> list[pa.RecordBatch]:
     on_piece(file.path)
     columns = [field.name for field in recipe.input.of_training.fields]
-    batches: list[pa.RecordBatch] = _open(file).read_row_group(group, columns=columns).combine_chunks().to_batches()
-    return batches
+    return read_row_group(storage_for(file.path)[0], file, group, columns=columns)

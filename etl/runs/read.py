@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -9,14 +10,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from etl.errors import InputChanged, ReadError
+from etl.types import without_views
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator, Iterator, Sequence
 
     from etl.runs.splits import InputFile, Split
     from etl.runs.storage import Storage
 
-__all__ = ["ROW", "RowGroup", "SplitReader", "open_parquet", "read_whole"]
+__all__ = ["ROW", "RowGroup", "SplitReader", "open_parquet", "read_row_group", "read_whole"]
 
 ROW = "__batchscore_row"
 """Name of the column that carries a row's index in its file through filters and batching."""
@@ -78,18 +80,13 @@ class SplitReader:
         """
         for group in self.row_groups:
             row = group.first_row
-            try:
+            with _decoding(self.path, group.number):
                 for batch in self._file.iter_batches(
                     batch_rows, row_groups=[group.number], columns=columns, use_threads=False
                 ):
                     index = pa.array(np.arange(row, row + batch.num_rows, dtype=np.int64))
                     row += batch.num_rows
-                    yield batch.append_column(ROW, index)
-            except _DAMAGE as error:
-                if not _is_damage(error):
-                    raise
-                message = f"{self.path}: row group {group.number} cannot be decoded: {_said(error)}. Replace the file."
-                raise ReadError(message) from error
+                    yield without_views(batch.append_column(ROW, index))
             if row != group.first_row + group.rows:
                 gave = row - group.first_row
                 message = f"{self.path}: row group {group.number} gave {gave} rows, its footer says {group.rows}."
@@ -117,6 +114,33 @@ def open_parquet(storage: Storage, file: InputFile) -> pq.ParquetFile:
         if not _is_damage(error):
             raise
         message = f"{file.path}: not a Parquet file, or a damaged one: {_said(error)}. Replace or remove it."
+        raise ReadError(message) from error
+
+
+def read_row_group(storage: Storage, file: InputFile, number: int, *, columns: Sequence[str]) -> list[pa.RecordBatch]:
+    """Some columns of a row group of a pinned file.
+
+    Raises:
+        InputChanged: the file is not the one that was pinned.
+        ReadError: it is damaged; names the file and the row group.
+    """
+    parquet = open_parquet(storage, file)
+    with _decoding(file.path, number):
+        batches: list[pa.RecordBatch] = (
+            parquet.read_row_group(number, columns=list(columns)).combine_chunks().to_batches()
+        )
+        return batches
+
+
+@contextlib.contextmanager
+def _decoding(path: str, group: int) -> Generator[None]:
+    """Say which row group of which file is damaged."""
+    try:
+        yield
+    except _DAMAGE as error:
+        if not _is_damage(error):
+            raise
+        message = f"{path}: row group {group} cannot be decoded: {_said(error)}. Replace the file."
         raise ReadError(message) from error
 
 

@@ -26,7 +26,7 @@ from etl.ops.relations import joins
 from etl.partials.transport import dump, load
 from etl.pipeline import index_references
 from etl.relational import used_references
-from etl.runs.read import open_parquet
+from etl.runs.read import open_parquet, read_row_group
 from etl.runs.storage import storage_for
 from etl.spark.batches import check_code
 from etl.spark.freeze import cause_of, storing
@@ -118,9 +118,7 @@ class _RowGroup(NamedTuple):
 
     def batches(self, names: Sequence[str]) -> list[pa.RecordBatch]:
         """Its rows."""
-        group = _open(self.file).read_row_group(self.number, columns=list(names))
-        batches: list[pa.RecordBatch] = group.combine_chunks().to_batches()
-        return batches
+        return read_row_group(storage_for(self.file.path)[0], self.file, self.number, columns=names)
 
 
 class _Work(NamedTuple):

@@ -10,13 +10,17 @@ import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pyarrow import parquet
+from pyarrow.dataset import dataset
 
-from etl.errors import ContractError, SpecError
-from etl.fitting import fit, passes
+from etl import fitting
+from etl.errors import ContractError, InputChanged, ReadError, SpecError
+from etl.fitting import Piece, fit, passes
 from etl.ops.base import FittedStep
 from etl.pipeline import Pipeline
 from etl.spec import read_spec
 from etl.training import Provenance
+from jobs.fitting import fit_files
 from tests.etl.nasty import INF, join_of, spec_of
 from tests.etl.test_pipeline import RECIPE, REFERENCE, nasty_rows
 
@@ -218,12 +222,102 @@ def test_quantiles_see_the_same_rows_in_all_their_passes():
 
 
 def test_data_that_changes_between_passes_is_refused():
-    """Rows that are others in the second pass are not learned from, and the step says so."""
+    """Rows that are others in the second pass are not learned from, and the step says so where nothing else does."""
     tables = iter([pa.table({"x": np.random.default_rng(seed).standard_normal(200_000)}) for seed in range(3)])
+    pieces = [Piece("", lambda: next(tables).to_batches())]
     step = {"id": "m", "op": "impute", "in": ["x"], "out": ["xm"], "params": {"strategy": "median"}}
     spec = spec_of([{"name": "x", "type": "float64"}], [step], fitted=False)
     with pytest.raises(SpecError, match=r"cannot be fitted: column 'x' is not what it was in the pass before; fit"):
-        fit(spec, lambda: next(tables).to_batches())
+        fit(spec, pieces)
+
+
+def two_passes():
+    """Return a recipe of two passes without a quantile."""
+    steps = [
+        {"id": "o", "op": "one_hot", "in": ["s"], "out": ["o"]},
+        {"id": "z", "op": "standardize", "in": ["x"], "out": ["z"]},
+        {"id": "w", "op": "standardize", "in": ["z"], "out": ["w"]},
+    ]
+    return spec_of(
+        [{"name": "x", "type": "float64"}, {"name": "s", "type": "string"}], steps, columns=["w"], fitted=False
+    )
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [{"x": [1.0, 3.0], "s": ["a", "b"]}, {"x": [1.0, 2.0], "s": ["ab", ""]}, {"x": [1.0, None], "s": ["a", "b"]}],
+)
+def test_another_value_in_a_later_pass_is_noticed(changed):
+    """A number, a text or a missing value that is another in the second pass stops a fit that learns no quantile."""
+    passes_ = iter([{"x": [1.0, 2.0], "s": ["a", "b"]}, changed])
+    with pytest.raises(InputChanged, match=r"^the data: is not what it was in the pass before\. Fit again"):
+        fit(two_passes(), lambda: [pa.record_batch({**next(passes_), "extra": [0, 0]})])
+    counts = iter([2, 3])
+    pieces = [Piece("", lambda: [pa.record_batch({"x": np.ones(n), "s": ["a"] * n}) for n in [next(counts)]])]
+    with pytest.raises(InputChanged, match=r"^the data has changed: 2 rows in the first pass, 3 in pass 2\. Fit"):
+        fit(two_passes(), pieces)
+
+
+def test_the_same_rows_in_another_form_are_no_change():
+    """Columns that no field names, dictionaries, and what lies behind a null may differ from pass to pass."""
+    one = pa.record_batch({"x": pa.array([1.0, 2.0, 9.0], mask=np.array([0, 0, 1], bool)), "s": ["a", "b", "a"]})
+    other = pa.record_batch(
+        {
+            "s": pa.array(["a", "b", "a"]).dictionary_encode(),
+            "x": pa.array([1.0, 2.0, 7.0], mask=np.array([0, 0, 1], bool)),
+            "e": pa.nulls(3),
+        }
+    )
+    given = itertools.cycle([one, other])
+    assert states(fit(two_passes(), lambda: [next(given)]))["z"].mean == 1.5
+
+
+@pytest.mark.parametrize("kind", ["string_view", "list<string_view>", "dictionary"])
+def test_a_view_is_learned_from_as_a_string_is(kind):
+    """Rows with string views, at any depth, are learned from, and transformed, although one is rejected."""
+    s: dict[str, Any] = {"name": "s", "type": "list<string>" if "list" in kind else "string"}
+    texts: Any = pa.array(["a", None, "b" * 40], pa.string_view())
+    if kind == "dictionary":
+        texts = pa.DictionaryArray.from_arrays([0, None, 1], pa.array(["a", "b" * 40], pa.string_view()))
+    elif kind != "string_view":
+        texts = pa.ListArray.from_arrays([0, 1, 2, 3], texts)
+    step = {"id": "z", "op": "standardize", "in": ["x"], "out": ["z"]}
+    spec = spec_of([FIELDS[0], s], [step], fitted=False)
+    table = pa.table({"x": [1.0, 3.0, 1e9], "s": texts, "extra": pa.array([b"", None, b"b" * 40], pa.binary_view())})
+    fitted = fit(spec, table)
+    assert (fitted.provenance or Provenance()).rejected == 1
+    assert fitted.golden[0].given["s"] == (["a"] if "list" in kind else "a")
+    assert fitted.transform(table).tensors["x"].tolist() == [[-1.0], [1.0]]
+
+
+def test_a_dataset_that_is_damaged_or_changes_is_named(tmp_path, monkeypatch):
+    """A damaged page, and a file that goes or changes between two passes, are told by file and row group."""
+    path = tmp_path / "a.parquet"
+
+    def write(first):
+        table = pa.table({"x": np.arange(1000.0) + first, "s": ["a"] * 1000})
+        parquet.write_table(table, path, compression="NONE", use_dictionary=False, row_group_size=500)
+
+    write(0)
+    intact = path.read_bytes()
+    at = parquet.ParquetFile(path).metadata.row_group(1).column(0).data_page_offset
+    path.write_bytes(intact[:at] + b"\xff" * 12 + intact[at + 12 :])
+    with pytest.raises(ReadError, match=r"a\.parquet row groups \[1\]: cannot be read: .*\. Put it back"):
+        fit(two_passes(), dataset(tmp_path))
+    with pytest.raises(ReadError, match=r"a\.parquet: row group 1 cannot be decoded: "):
+        fit_files(two_passes(), (str(tmp_path),), {})
+    settle = fitting._settle
+    for change, error in ((lambda: write(1), InputChanged), (path.unlink, ReadError)):
+        write(0)
+        monkeypatch.setattr(fitting, "_settle", lambda *given, change=change: (change(), settle(*given))[1])
+        with pytest.raises(error, match=r"a\.parquet row groups \[0\]: "):
+            fit(two_passes(), dataset(tmp_path))
+
+
+def test_a_fit_needs_a_thread():
+    """No worker, or less, is refused before anything is read."""
+    with pytest.raises(ValueError, match=r"1 or more; found 0$"):
+        fit(two_passes(), list, workers=0)
 
 
 def test_statistics_take_no_row_from_what_is_learned():

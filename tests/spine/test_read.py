@@ -56,6 +56,16 @@ def test_splits_read_every_row_once(sizes: list[int], target: int, batch_rows: i
         assert found.drop_columns([ROW]).equals(expected)
 
 
+def test_views_are_read_as_the_strings_that_they_are(tmp_path: Path) -> None:
+    """A column of string or binary views, of which Arrow can take no rows, is read as strings or bytes."""
+    values = pa.array(["a", None, "b" * 40])
+    table = pa.table({"s": values.cast(pa.string_view()), "b": values.cast(pa.binary_view())})
+    pq.write_table(table, tmp_path / "part.parquet")
+    found = read_all(tmp_path / "part.parquet", columns=["s", "b"])
+    assert [field.type for field in found.schema][:2] == [pa.string(), pa.binary()]
+    assert found.column("s").combine_chunks().equals(values)
+
+
 def test_only_the_columns_asked_for_are_read(tmp_path: Path) -> None:
     """A batch has the columns that were asked for and the row's index, and the bytes read are those of their chunks."""
     write_groups(tmp_path / "part.parquet", [10, 10])
