@@ -60,7 +60,7 @@ DEFAULT_TOLERANCES: dict[Device, Tolerance] = {
 class Golden(Strict):
     """Rows that the bundle must reproduce wherever it is loaded; each a file of Arrow IPC."""
 
-    rows: str = Field(description="Raw input rows.")
+    rows: str = Field(description="Raw input rows, without personal data.")
     features: str = Field(description="One list column a tensor.")
     outputs: str = Field(description="The published output columns.")
     references: dict[str, str] = Field(default_factory=dict, description="Excerpts of the reference tables, by name.")

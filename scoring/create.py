@@ -2,7 +2,7 @@
 
 A bundle holds no personal data in its golden rows: a field that the spec calls `pii` is missing in each of them, so is
 what a step on the table made of it, and a reference table that is joined by it is stored without rows. A golden row
-that the spec rejects or filters without its personal data is left out.
+that the spec rejects or filters without its personal data is left out. Where values are invented, say so: they stay.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from scoring.golden import arrow_bytes
 from scoring.session import Session, SessionOptions
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
 
     from etl.pipeline import Features
     from etl.runs.storage import Storage
@@ -53,6 +53,9 @@ class BundleParts(NamedTuple):
     """The reference tables that the golden rows need, by name; an excerpt will do."""
     facts: Mapping[str, str]
     """Free text about the model."""
+    invented: Collection[str] = ()
+    """Fields of personal data whose golden values stand for no person, such as other names for the keys of a join; they
+    are stored."""
 
 
 def create_bundle(storage: Storage, folder: str, parts: BundleParts) -> AuditedBundle:
@@ -120,9 +123,10 @@ def _checked(parts: BundleParts) -> _Rows:
     return rows
 
 
-def _without_personal_data(spec: Spec, rows: _Rows) -> _Rows | None:
+def _without_personal_data(parts: BundleParts, rows: _Rows) -> _Rows | None:
     """The rows without it that the spec still keeps; None if there is none."""
-    personal = spec.derived_from(field.name for field in spec.input.fields if field.pii)
+    spec = parts.spec
+    personal = spec.derived_from(f.name for f in spec.input.fields if f.pii and f.name not in parts.invented)
     hidden = [name for name in rows.table.column_names if name in personal]
     joins = [s for s in spec.relational if isinstance(s, LookupJoin) and not personal.isdisjoint(s.inputs)]
     if not hidden:
@@ -145,7 +149,7 @@ def _without_personal_data(spec: Spec, rows: _Rows) -> _Rows | None:
 
 
 def _golden(parts: BundleParts, session: Session) -> tuple[Golden | None, dict[str, bytes]]:
-    rows = _without_personal_data(parts.spec, _checked(parts))
+    rows = _without_personal_data(parts, _checked(parts))
     if rows is None:
         return None, {}
     outputs = session.run(rows.features.tensors)

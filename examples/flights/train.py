@@ -186,7 +186,7 @@ def write_bundle(
     rows, excerpts["planes"] = without_tail_numbers(rows, excerpts["planes"])
     columns = (OutputColumn(column="p_late", tensor="p_late", type="float32"),)
     shutil.rmtree(BUNDLE, ignore_errors=True)
-    parts = BundleParts("flights-late", "1", model, pipeline.spec, columns, rows, excerpts, facts)
+    parts = BundleParts("flights-late", "1", model, pipeline.spec, columns, rows, excerpts, facts, ["tailnum"])
     audited = create_bundle(LocalStorage(), str(BUNDLE), parts)
     size = len(audited.text) + sum(file.bytes for file in audited.bundle.files.values())
     print(*(f"{name}: {fact}" for name, fact in facts.items()), sep="\n")

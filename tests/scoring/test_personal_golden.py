@@ -57,6 +57,14 @@ def test_golden_rows_of_a_bundle_hold_no_personal_data(tmp_path: Path) -> None:
     assert replay(again, Session(again.model, SessionOptions(), "model"), again.bundle.tolerances["cpu"]) == (0, 0.0)
 
 
+def test_invented_values_are_stored(tmp_path: Path) -> None:
+    """What its maker says stands for no person is stored, with the table that it is joined to."""
+    audited = create_bundle(STORE, str(tmp_path / "bundle"), parts()._replace(invented=["who"]))
+    assert audited.bundle.golden is not None
+    assert arrow_table(audited.files[audited.bundle.golden.features])["X"].to_pylist()[0] == [1.0, 0.25, 0.25, 1.0]
+    assert arrow_table(audited.files[audited.bundle.golden.references["people"]]).equals(PEOPLE)
+
+
 @pytest.mark.parametrize(
     ("old", "new"),
     [
