@@ -11,7 +11,7 @@ import pyarrow.compute
 from pydantic_core import CoreSchema, core_schema
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     import numpy.typing as npt
     from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
@@ -33,6 +33,7 @@ __all__ = [
     "parts_of",
     "rows_with",
     "unread_subfields",
+    "width_of",
     "without_views",
 ]
 
@@ -78,7 +79,7 @@ class ColumnType(NamedTuple):
     kind: str
     """One of `SCALARS`, or `vector`, `list`, `struct`."""
     width: int = 1
-    """Values per row; above 1 only for a vector."""
+    """Values per row; above 1 only for a vector, 0 of one whose width a fit has yet to tell."""
     item: str = "float32"
     """Kind of the elements of a vector (`float32`, `int64`) or of a list; without meaning for others."""
     fields: tuple[tuple[str, str], ...] = ()
@@ -106,9 +107,9 @@ class ColumnType(NamedTuple):
         raise ValueError(message)
 
     def __str__(self) -> str:
-        """As `parse` reads it."""
+        """As `parse` reads it; a width that is not known is `?`."""
         if self.kind == "vector":
-            return f"{self.item}[{self.width}]"
+            return f"{self.item}[{self.width or '?'}]"
         if self.kind == "struct":
             return f"struct<{', '.join(f'{name}: {kind}' for name, kind in self.fields)}>"
         return f"list<{self.item}>" if self.kind == "list" else self.kind
@@ -170,6 +171,12 @@ class _ColumnTypeSchema:
 
 TypeName = Annotated[ColumnType, _ColumnTypeSchema]
 """A column type in a document."""
+
+def width_of(types: Iterable[ColumnType]) -> int:
+    """Values per row of columns side by side; 0 where a width is not known before the fit."""
+    widths = [found.width for found in types]
+    return sum(widths) if all(widths) else 0
+
 
 Schema = dict[str, ColumnType]
 """Columns by name, in the order in which they came to be."""

@@ -13,7 +13,7 @@ from etl.ops.casting import CASTS
 from etl.ops.comparing import Literal_, scalar_of, value_misfit
 from etl.ops.failures import OnError, treat_failures
 from etl.tensors import stack
-from etl.types import ColumnType, TypeName, kernels
+from etl.types import ColumnType, TypeName, kernels, width_of
 
 if TYPE_CHECKING:
     from etl.frame import Column, Frame
@@ -174,7 +174,7 @@ class Assemble(RowStep):
             if not (found.is_numeric or found.kind == "vector"):
                 message = f"takes numbers and vectors, found {found}"
                 raise ValueError(message)
-        return (ColumnType("vector", sum(found.width for found in types)),)
+        return (ColumnType("vector", width_of(types)),)
 
     def apply(self, frame: Frame, pointer: str) -> tuple[Column, ...]:  # noqa: ARG002  rejects no row
         """As a tensor is made."""
