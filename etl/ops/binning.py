@@ -11,7 +11,7 @@ from pydantic import Field, FiniteFloat, model_validator
 
 from etl.ops.arithmetic import horner
 from etl.ops.base import Accumulator, FittedStep, Params, State
-from etl.ops.numbers import ExtentAccumulator, NumberStep, QuantilesAccumulator, RowCount, distance
+from etl.ops.numbers import ExtentAccumulator, NumberStep, QuantilesAccumulator, RowCount, distance, need_values
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -73,6 +73,7 @@ class BucketizeState(State):
     @model_validator(mode="after")
     def _ascends(self) -> BucketizeState:
         _need_ascending(self.splits)
+        need_values(self.n, *self.splits)
         return self
 
 
@@ -179,6 +180,7 @@ class QuantileMapState(State):
             message = "quantiles ascend, none is below the one before it"
             raise ValueError(message)
         distance(self.quantiles[0], self.quantiles[-1])
+        need_values(self.n, *self.quantiles)
         return self
 
 

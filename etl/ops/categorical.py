@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import numpy as np
 import pyarrow as pa
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from etl.ops.base import FittedStep, Params, need_list, need_string
-from etl.ops.vocabulary import MOST_CATEGORIES, Gap, VocabularyAccumulator, VocabularyState
+from etl.ops.vocabulary import MOST_CATEGORIES, Gap, VocabularyAccumulator, VocabularyState, need_kept
 from etl.types import ColumnType, kernels
 from etl.xxh64 import buckets_of, hash_texts
 
@@ -62,6 +62,11 @@ class OneHot(FittedStep[VocabularyState]):
     op: Literal["one_hot"]
     params: OneHotParams = OneHotParams()
     state: VocabularyState | None = Field(default=None, description="Categories; absent in a recipe.")
+
+    @model_validator(mode="after")
+    def _state_is_of_these_params(self) -> OneHot:
+        need_kept(self.state, ("max_categories", self.params.max_categories), self.params.min_count)
+        return self
 
     def infer(self, types: tuple[ColumnType, ...]) -> tuple[ColumnType, ...]:
         """String in, vector out. A recipe's width is not known before the fit: it counts as one category."""
@@ -137,6 +142,11 @@ class MultiHot(FittedStep[VocabularyState]):
     op: Literal["multi_hot"]
     params: MultiHotParams = MultiHotParams()
     state: VocabularyState | None = Field(default=None, description="Categories; absent in a recipe.")
+
+    @model_validator(mode="after")
+    def _state_is_of_these_params(self) -> MultiHot:
+        need_kept(self.state, ("max_categories", self.params.max_categories), self.params.min_count)
+        return self
 
     def infer(self, types: tuple[ColumnType, ...]) -> tuple[ColumnType, ...]:
         """Lists of strings in, vector out. A recipe's width is not known before the fit: it counts as one category."""
@@ -255,6 +265,11 @@ class StringIndex(FittedStep[VocabularyState]):
     op: Literal["string_index"]
     params: StringIndexParams = StringIndexParams()
     state: VocabularyState | None = Field(default=None, description="Categories; absent in a recipe.")
+
+    @model_validator(mode="after")
+    def _state_is_of_these_params(self) -> StringIndex:
+        need_kept(self.state, ("max_size", self.params.max_size), self.params.min_count)
+        return self
 
     def infer(self, types: tuple[ColumnType, ...]) -> tuple[ColumnType, ...]:
         """String in, int64 out."""

@@ -8,12 +8,22 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import numpy as np
 import pyarrow as pa
-from pydantic import Field, FiniteFloat
+from pydantic import Field, FiniteFloat, model_validator
 
 from etl.ops.base import AsNumber, FittedStep, Params, RowStep, need_string
 from etl.ops.codes import IntegerCodes, TextCodes
 from etl.ops.time import integers_of
-from etl.ops.vocabulary import MOST_CATEGORIES, Gap, Instead, TextCounter, VocabularyAccumulator, VocabularyState
+from etl.ops.vocabulary import (
+    MOST_CATEGORIES,
+    Gap,
+    Instead,
+    TextCounter,
+    VocabularyAccumulator,
+    VocabularyState,
+    need_kept,
+    need_ranked,
+    need_rows,
+)
 from etl.types import INTEGER_BOUNDS, ColumnType, kernels
 
 if TYPE_CHECKING:
@@ -123,6 +133,12 @@ class FrequencyState(VocabularyState):
 
     n: int = Field(ge=1, description="Rows that had a category at fit.")
 
+    @model_validator(mode="after")
+    def _counts_are_of_rows(self) -> FrequencyState:
+        need_ranked(self.vocab, self.counts)
+        need_rows(self.counts, self.n)
+        return self
+
 
 class FrequencyEncodeParams(Params):
     """What is told of a category, and what those get that were not seen at fit."""
@@ -147,6 +163,11 @@ class FrequencyEncode(FittedStep[FrequencyState]):
     op: Literal["frequency_encode"]
     params: FrequencyEncodeParams = FrequencyEncodeParams()
     state: FrequencyState | None = Field(default=None, description="Categories and counts; absent in a recipe.")
+
+    @model_validator(mode="after")
+    def _state_is_of_these_params(self) -> FrequencyEncode:
+        need_kept(self.state, ("max_size", self.params.max_size))
+        return self
 
     def infer(self, types: tuple[ColumnType, ...]) -> tuple[ColumnType, ...]:
         """String in, float64 out."""
@@ -211,6 +232,11 @@ class RareToOther(FittedStep[VocabularyState]):
     op: Literal["rare_to_other"]
     params: RareToOtherParams = RareToOtherParams()
     state: VocabularyState | None = Field(default=None, description="Categories that are kept; absent in a recipe.")
+
+    @model_validator(mode="after")
+    def _state_is_of_these_params(self) -> RareToOther:
+        need_kept(self.state, ("max_categories", self.params.max_categories), self.params.min_count)
+        return self
 
     def infer(self, types: tuple[ColumnType, ...]) -> tuple[ColumnType, ...]:
         """String in, string out."""

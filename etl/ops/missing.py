@@ -92,9 +92,12 @@ class Impute(FittedStep[ImputeState]):
     state: ImputeState | None = Field(default=None, description="What fills; absent in a recipe.")
 
     @model_validator(mode="after")
-    def _constant_learns_nothing(self) -> Impute:
+    def _state_is_of_the_strategy(self) -> Impute:
         if self.params.strategy == "constant" and self.state is not None:
             message = "strategy constant has no state"
+            raise ValueError(message)
+        if self.params.strategy in {"mean", "median"} and self.state is not None and isinstance(self.state.value, str):
+            message = f"strategy {self.params.strategy} learns a number, found text in state"
             raise ValueError(message)
         return self
 

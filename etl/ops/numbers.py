@@ -19,7 +19,15 @@ if TYPE_CHECKING:
 
     from etl.frame import Frame
 
-__all__ = ["ColumnAccumulator", "ExtentAccumulator", "NumberStep", "QuantilesAccumulator", "RowCount", "distance"]
+__all__ = [
+    "ColumnAccumulator",
+    "ExtentAccumulator",
+    "NumberStep",
+    "QuantilesAccumulator",
+    "RowCount",
+    "distance",
+    "need_values",
+]
 
 PartialT = TypeVar("PartialT", Extent, Moments, Quantiles)
 
@@ -126,6 +134,17 @@ class QuantilesAccumulator(ColumnAccumulator[StateT_co, Quantiles]):
                 message = f"holds ±inf at quantile {float(probability):g}; clip it first"
                 raise ValueError(message)
         return quantiles
+
+
+def need_values(n: int | None, *values: float) -> None:
+    """Refuse different values of a column that had one row.
+
+    Raises:
+        ValueError: it tells of more than one value.
+    """
+    if n == 1 and len(set(values)) > 1:
+        message = "n is 1, and one row has one value"
+        raise ValueError(message)
 
 
 def distance(least: float, largest: float) -> float:

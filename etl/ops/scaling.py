@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from typing import TYPE_CHECKING, Annotated, Literal, TypeAlias
 
@@ -9,7 +10,15 @@ import numpy as np
 from pydantic import Field, FiniteFloat, model_validator
 
 from etl.ops.base import AsNumber, FittedStep, Params, State
-from etl.ops.numbers import ColumnAccumulator, ExtentAccumulator, NumberStep, QuantilesAccumulator, RowCount, distance
+from etl.ops.numbers import (
+    ColumnAccumulator,
+    ExtentAccumulator,
+    NumberStep,
+    QuantilesAccumulator,
+    RowCount,
+    distance,
+    need_values,
+)
 from etl.partials import Moments
 
 if TYPE_CHECKING:
@@ -225,6 +234,7 @@ class MinMaxState(State):
             message = f"min {self.min!r} is above max {self.max!r}"
             raise ValueError(message)
         distance(self.min, self.max)
+        need_values(self.n, self.min, self.max)
         return self
 
 
@@ -296,6 +306,7 @@ class RobustScaleState(State):
             message = f"lower {self.lower!r} is above upper {self.upper!r}"
             raise ValueError(message)
         distance(self.lower, self.upper)
+        need_values(self.n, self.lower, self.median, self.upper)
         return self
 
 
@@ -310,6 +321,20 @@ class RobustScale(NumberStep, FittedStep[RobustScaleState]):
     op: Literal["robust_scale"]
     params: RobustScaleParams = RobustScaleParams()
     state: RobustScaleState | None = Field(default=None, description="Quantiles; absent in a recipe.")
+
+    @model_validator(mode="after")
+    def _quantiles_ascend(self) -> RobustScale:
+        if self.state is not None:
+            quantiles = [
+                (self.params.lower_quantile, self.state.lower, "lower"),
+                (0.5, self.state.median, "median"),
+                (self.params.upper_quantile, self.state.upper, "upper"),
+            ]
+            for (share, low, one), (other_share, high, other) in itertools.pairwise(sorted(quantiles)):
+                if low > high or (share == other_share and low != high):
+                    message = f"state has {one} {low!r} at quantile {share!r}, {other} {high!r} at {other_share!r}"
+                    raise ValueError(message)
+        return self
 
     def apply(self, frame: Frame, pointer: str) -> tuple[Column, ...]:  # noqa: ARG002  rejects no row
         """One temporary."""
@@ -339,6 +364,11 @@ class StandardizeState(State):
     std: FiniteFloat = Field(ge=0, description="Population standard deviation (ddof 0).")
     ddof: Literal[0] | None = Field(default=None, description="Says again that `std` is the population's.")
     n: RowCount = None
+
+    @model_validator(mode="after")
+    def _one_row_has_no_deviation(self) -> StandardizeState:
+        need_values(self.n, 0.0, self.std)
+        return self
 
 
 class Standardize(NumberStep, FittedStep[StandardizeState]):

@@ -12,7 +12,7 @@ from pydantic import Field, FiniteFloat, model_validator
 
 from etl.ops.base import Accumulator, FittedStep, Name, Params, need_string
 from etl.ops.encoding import Numbers
-from etl.ops.vocabulary import MOST_CATEGORIES, Gap, VocabularyState
+from etl.ops.vocabulary import MOST_CATEGORIES, Gap, VocabularyState, need_kept, need_ranked, need_rows
 from etl.partials import KeyedSums, Moments
 from etl.types import ColumnType
 
@@ -62,6 +62,8 @@ class TargetState(VocabularyState):
         if len(self.sums) != len(self.vocab):
             message = "vocab and sums have equal length"
             raise ValueError(message)
+        need_ranked(self.vocab, self.counts)
+        need_rows(self.counts, self.n)
         return self
 
     def means(self, smoothing: float) -> npt.NDArray[np.float64]:
@@ -82,6 +84,11 @@ class TargetEncode(FittedStep[TargetState]):
     op: Literal["target_encode"]
     params: TargetEncodeParams
     state: TargetState | None = Field(default=None, description="What is known of the target; absent in a recipe.")
+
+    @model_validator(mode="after")
+    def _state_is_of_these_params(self) -> TargetEncode:
+        need_kept(self.state, ("max_size", self.params.max_size), self.params.min_count)
+        return self
 
     @property
     def learns_from(self) -> tuple[str, ...]:

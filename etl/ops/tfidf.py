@@ -13,7 +13,7 @@ from pydantic import Field, model_validator
 from etl.ops.base import FittedStep, Params, need_list
 from etl.ops.token_ids import TokenCounts
 from etl.ops.tokens import Tokens
-from etl.ops.vocabulary import VocabularyState
+from etl.ops.vocabulary import VocabularyState, need_kept
 from etl.types import ColumnType
 
 if TYPE_CHECKING:
@@ -66,6 +66,11 @@ class TfIdf(FittedStep[TfIdfState]):
     op: Literal["tfidf"]
     params: TfIdfParams = TfIdfParams()
     state: TfIdfState | None = Field(default=None, description="Terms; absent in a recipe.")
+
+    @model_validator(mode="after")
+    def _state_is_of_these_params(self) -> TfIdf:
+        need_kept(self.state, ("max_size", self.params.max_size), self.params.min_count)
+        return self
 
     def infer(self, types: tuple[ColumnType, ...]) -> tuple[ColumnType, ...]:
         """List of texts in, vector out. A recipe's width is not known before the fit, so it counts as 1."""

@@ -11,7 +11,7 @@ from pydantic import Field, model_validator
 from etl.documents import Strict
 from etl.ops.base import Accumulator, FittedStep, Params, RowStep, StateT_co, need_list
 from etl.ops.tokens import Tokens, first_of_each
-from etl.ops.vocabulary import MOST_CATEGORIES, VocabularyState
+from etl.ops.vocabulary import MOST_CATEGORIES, VocabularyState, need_kept
 from etl.partials.counts import Counts
 from etl.types import ColumnType
 from etl.xxh64 import buckets_of, hash_texts
@@ -201,6 +201,11 @@ class TokenIds(SequenceStep, FittedStep[VocabularyState]):
     op: Literal["token_ids"]
     params: TokenIdsParams
     state: VocabularyState | None = Field(default=None, description="Tokens; absent in a recipe.")
+
+    @model_validator(mode="after")
+    def _state_is_of_these_params(self) -> TokenIds:
+        need_kept(self.state, ("max_size", self.params.max_size), self.params.min_count)
+        return self
 
     def infer(self, types: tuple[ColumnType, ...]) -> tuple[ColumnType, ...]:
         """List of texts in."""

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import copy
 import functools
+import itertools
 import math
 from typing import TYPE_CHECKING, Generic, Literal, NamedTuple, Self, TypeAlias, TypeVar
 
-from pydantic import Field, model_validator
+from pydantic import Field, NonNegativeInt, model_validator
 
 from etl.ops.base import Accumulator, AsNumber, State
 from etl.ops.codes import TextCodes
@@ -19,7 +20,17 @@ if TYPE_CHECKING:
 
     from etl.frame import Frame, RejectionCode
 
-__all__ = ["MOST_CATEGORIES", "Gap", "Instead", "TextCounter", "VocabularyAccumulator", "VocabularyState"]
+__all__ = [
+    "MOST_CATEGORIES",
+    "Gap",
+    "Instead",
+    "TextCounter",
+    "VocabularyAccumulator",
+    "VocabularyState",
+    "need_kept",
+    "need_ranked",
+    "need_rows",
+]
 
 StateT = TypeVar("StateT", bound=State)
 
@@ -34,19 +45,66 @@ class VocabularyState(State):
     """The categories of a column, most frequent first, ties by UTF-8 bytes."""
 
     vocab: tuple[str, ...] = Field(min_length=1, description="The categories; their order is the order of codes.")
-    counts: tuple[int, ...] = Field(description="Rows of each category at fit.")
+    counts: tuple[NonNegativeInt, ...] = Field(
+        description="Rows of each category at fit; 0 of all where that is not known, and then any order will do."
+    )
 
     @model_validator(mode="after")
     def _entries_match(self) -> Self:
         if len(self.vocab) != len(self.counts) or len(set(self.vocab)) != len(self.vocab):
             message = "vocab and counts have equal length, and no category stands twice"
             raise ValueError(message)
+        if any(self.counts):
+            need_ranked(self.vocab, self.counts)
         return self
 
     @functools.cached_property
     def codes(self) -> TextCodes:
         """The look-up, made once."""
         return TextCodes(self.vocab)
+
+
+def need_ranked(vocab: tuple[str, ...], counts: tuple[int, ...]) -> None:
+    """Refuse categories that are not in the order that a fit gives them, or of which no row was.
+
+    Raises:
+        ValueError: with the first that is out of place.
+    """
+    if 0 in counts:
+        message = f"counts are of rows that there were, 1 or more; number {counts.index(0)}, from 0, is 0"
+        raise ValueError(message)
+    for place, ((before, more), (text, count)) in enumerate(itertools.pairwise(zip(vocab, counts, strict=True)), 1):
+        if count > more or (count == more and text < before):
+            message = f"categories stand by falling counts, equal ones by UTF-8 bytes; number {place}, from 0, does not"
+            raise ValueError(message)
+
+
+def need_rows(counts: tuple[int, ...], n: int) -> None:
+    """Refuse more rows of the categories than there were.
+
+    Raises:
+        ValueError: with both numbers.
+    """
+    if sum(counts) > n:
+        message = f"counts add up to {sum(counts)}, more than the n = {n} rows there were"
+        raise ValueError(message)
+
+
+def need_kept(state: VocabularyState | None, most: tuple[str, int], min_count: int = 1) -> None:
+    """Refuse a state that has what the params would not have kept; `most` is the parameter that limits it, by name.
+
+    Raises:
+        ValueError: with the parameter.
+    """
+    if state is None:
+        return
+    name, limit = most
+    if len(state.vocab) > limit:
+        message = f"state has {len(state.vocab)} entries, and {name} keeps {limit}"
+        raise ValueError(message)
+    if 0 < state.counts[-1] < min_count:
+        message = f"state has an entry of count {state.counts[-1]}, and min_count is {min_count}"
+        raise ValueError(message)
 
 
 class TextCounter(Accumulator[StateT], Generic[StateT]):

@@ -149,7 +149,7 @@ def test_multi_hot_learns_how_many_lists_have_a_category():
 def test_string_index_has_its_layout(buckets):
     """0 is given to no row, 1 is missing, unknown ones share the next ids by hash, and category k comes k behind."""
     layout = {"pad": 0, "missing": 1, "oov_buckets": buckets}
-    params = {"layout": layout, "min_count": 50}
+    params = {"layout": layout, "min_count": 3}
     (ids,) = applied(frame_of(x=("string", TEXTS)), "string_index", "x", state=STATE, params=params)
     for text, found in zip(TEXTS, ids.tolist(), strict=True):
         if text is None:

@@ -319,7 +319,7 @@ def test_what_minmax_and_maxabs_learn():
         ("maxabs", {"max_abs": 0.3}, 0.0, 0.3),
         ("maxabs", {"max_abs": 0.0}, 0.0, 1.0),
         ("robust_scale", {"median": 0.1, "lower": -0.2, "upper": 0.1}, 0.1, 0.1 + 0.2),
-        ("robust_scale", {"median": -1e308, "lower": 5.0, "upper": 5.0}, -1e308, 1.0),
+        ("robust_scale", {"median": -1e308, "lower": -1e308, "upper": -1e308}, -1e308, 1.0),
     ],
 )
 def test_what_is_subtracted_and_divided_by(op, state, centre, spread):
