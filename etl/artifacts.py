@@ -16,17 +16,27 @@ import pyarrow.parquet as pq
 
 from etl.documents import canonical_json, sha256_hex
 from etl.problems import Problem
+from etl.types import kernels
 
 if TYPE_CHECKING:
     from etl.spec import Spec
 
-__all__ = ["MOST_INLINE", "ReadArtifact", "Stored", "resolved", "stored"]
+__all__ = ["MOST_BYTES", "MOST_INLINE", "MOST_ROWS", "ReadArtifact", "Stored", "resolved", "stored"]
 
 MOST_INLINE = 1000
 """Entries of a state that stand in the spec itself."""
 
+MOST_BYTES = 512 * 2**20
+"""Of a file, as it is stored and as it is in memory."""
+
+MOST_ROWS = 10_000_000
+"""Entries of a state that a file holds; and of all its lists, ten times as many."""
+
 ReadArtifact: TypeAlias = Callable[[str], bytes | None]
-"""Gives the bytes of the file of a name beside the spec; None where there is none."""
+"""Gives the bytes of the file of a name beside the spec; None where there is none.
+
+It raises OSError, or a ValueError that says why the file may not be read.
+"""
 
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,99}-[0-9a-f]{12}\.pq")
 _KEYS = {"$artifact", "sha256", "rows"}
@@ -104,11 +114,11 @@ def _state_of(state: dict[str, Any], read: ReadArtifact) -> dict[str, Any]:
         _Unfit: the file is not the one that the spec was fitted with.
     """
     rest = {key: part for key, part in state.items() if key not in _KEYS}
-    table = _table_of(state, read)
-    twice = sorted(rest.keys() & set(table.column_names))
-    if twice:
-        raise _Unfit(f"/{twice[0]}", f"is in file {state['$artifact']} already; a state has it once.")
     try:
+        table = _table_of(state, read)
+        twice = sorted(rest.keys() & set(table.column_names))
+        if twice:
+            raise _Unfit(f"/{twice[0]}", f"is in file {state['$artifact']} already; a state has it once.")
         return {**rest, **table.to_pydict()}
     except UnicodeDecodeError as error:
         raise _Unfit("/$artifact", f"file {state['$artifact']} holds text that is not UTF-8.") from error
@@ -120,16 +130,81 @@ def _table_of(state: dict[str, Any], read: ReadArtifact) -> pa.Table:
         raise _Unfit(
             "/$artifact", f"the name of a file beside the spec is a step's id, a digest and `.pq`, found {name!r:.60}."
         )
-    data = read(name)
+    try:
+        data = read(name)
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        raise _Unfit("/$artifact", f"file {name} cannot be read: {reason}.") from error
     if data is None:
         raise _Unfit("/$artifact", f"file {name} is not beside the spec.")
     if sha256 != sha256_hex(data):
         message = f"file {name} has SHA-256 {sha256_hex(data)}: it is not the one that the spec was fitted with."
         raise _Unfit("/sha256", message, "E-HASH")
     try:
-        table = pq.read_table(pa.BufferReader(data))
-    except (pa.ArrowInvalid, OSError) as error:  # a damaged page is an OSError
-        raise _Unfit("/$artifact", f"file {name} is no Parquet.") from error
-    if table.num_rows != rows:
-        raise _Unfit("/rows", f"file {name} has {table.num_rows} rows, found {rows!r:.60}.")
-    return table
+        file = pq.ParquetFile(pa.BufferReader(data), read_dictionary=_texts(pq.read_schema(pa.BufferReader(data))))
+        _check_footer(name, file, rows)
+        return _decoded(name, file.read())
+    except (pa.ArrowException, OSError) as error:  # a damaged page is an OSError
+        raise _Unfit("/$artifact", f"file {name} is no Parquet, or damaged.") from error
+
+
+def _texts(schema: pa.Schema) -> list[str]:
+    return [field.name for field in schema if pa.types.is_string(field.type) or pa.types.is_large_string(field.type)]
+
+
+def _check_footer(name: str, file: pq.ParquetFile, rows: Any) -> None:
+    """Refuse a file before its pages are read: of other rows or columns than a state has, or too large in memory."""
+    footer, schema = file.metadata, file.schema_arrow
+    if footer.num_rows != rows:
+        raise _Unfit("/rows", f"file {name} has {footer.num_rows} rows, found {rows!r:.60}.")
+    for field in schema:
+        if not _is_plain(field.type):
+            allowed = "texts, whole numbers, floats of 32 or 64 bits, true or false, and lists of these"
+            raise _Unfit(
+                "/$artifact", f"file {name} has column {field.name!r:.60} of {field.type}; a state has {allowed}."
+            )
+    if len(set(schema.names)) < len(schema.names):
+        raise _Unfit("/$artifact", f"file {name} has two columns of one name.")
+    groups = [footer.row_group(number) for number in range(footer.num_row_groups)]
+    chunks = [group.column(number) for group in groups for number in range(group.num_columns)]
+    size = sum(chunk.total_uncompressed_size for chunk in chunks)
+    entries = max((sum(c.num_values for c in chunks if c.path_in_schema == path) for path in _paths(chunks)), default=0)
+    if size > MOST_BYTES or footer.num_rows > MOST_ROWS or entries > 10 * MOST_ROWS:
+        raise _too_large(name)
+
+
+def _paths(chunks: list[Any]) -> set[str]:
+    return {chunk.path_in_schema for chunk in chunks}
+
+
+def _too_large(name: str) -> _Unfit:
+    most = f"{MOST_ROWS:,} rows or {MOST_BYTES >> 20} MiB in memory"
+    return _Unfit("/$artifact", f"file {name} has more than {most}, the most of a state.", "E-SIZE")
+
+
+def _is_plain(found: pa.DataType) -> bool:
+    """Whether its values are those of JSON."""
+    if isinstance(found, pa.DictionaryType):
+        return _is_plain(found.value_type)
+    if isinstance(found, pa.ListType | pa.LargeListType):
+        return _is_plain(found.value_type)
+    is_text = pa.types.is_string(found) or pa.types.is_large_string(found)
+    is_float = pa.types.is_float32(found) or pa.types.is_float64(found)
+    is_other = pa.types.is_integer(found) or pa.types.is_boolean(found) or pa.types.is_null(found)
+    return bool(is_text or is_float or is_other)
+
+
+def _decoded(name: str, table: pa.Table) -> pa.Table:
+    """With texts written out: a dictionary of one long text may stand for millions, which no footer tells."""
+    size = 0
+    for column in table.columns:
+        for chunk in column.chunks if isinstance(column.type, pa.DictionaryType) else ():
+            lengths = kernels.binary_length(chunk.dictionary).cast(pa.int64()).take(chunk.indices)
+            size += kernels.sum(lengths).as_py() or 0
+    if size > MOST_BYTES:
+        raise _too_large(name)
+    plain = [
+        field.with_type(field.type.value_type) if isinstance(field.type, pa.DictionaryType) else field
+        for field in table.schema
+    ]
+    return table.cast(pa.schema(plain))

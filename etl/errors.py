@@ -3,7 +3,9 @@
 BatchscoreError
 └── EtlError
     ├── DocumentError        a stored or given document (spec, receipt, manifest) is malformed or of another version
-    │   └── SpecError        an ETL spec is malformed, inconsistent or not fitted
+    │   ├── SpecError        an ETL spec is malformed, inconsistent or not fitted
+    │   ├── TextError        a text is neither the JSON nor the YAML that we read
+    │   └── Misfit           parts of a document do not fit each other
     ├── ReadError            an input cannot be read as planned
     │   ├── InputMissing     nothing is there
     │   └── InputChanged     the pinned file is no longer the one that was planned
@@ -23,6 +25,13 @@ found, where, and what to do about it.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from etl.problems import Problem
+
 __all__ = [
     "AccountError",
     "BatchscoreError",
@@ -31,6 +40,7 @@ __all__ = [
     "EtlError",
     "InputChanged",
     "InputMissing",
+    "Misfit",
     "OutcomeUnknown",
     "PendingLost",
     "PendingTaken",
@@ -39,6 +49,7 @@ __all__ = [
     "SpecError",
     "StorageError",
     "Superseded",
+    "TextError",
     "TransformError",
 ]
 
@@ -57,6 +68,20 @@ class DocumentError(EtlError):
 
 class SpecError(DocumentError):
     """An ETL spec is malformed, inconsistent or not fitted."""
+
+
+class TextError(DocumentError, ValueError):
+    """A text is neither the JSON nor the YAML that we read."""
+
+    coded: str = ""
+    """`file:line:column: /pointer: what is wrong. [CODE]`, as all that is wrong with a spec is told."""
+
+
+class Misfit(DocumentError, ValueError):
+    """Parts of a document do not fit each other."""
+
+    problems: Sequence[Problem] = ()
+    """All that does not fit, by places that begin where it was asked."""
 
 
 class ReadError(EtlError):

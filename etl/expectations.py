@@ -17,7 +17,7 @@ from etl.ops.conditions import AnyCondition, Condition, In
 from etl.problems import Problem, nearest
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from etl.ops.base import RowStep
     from etl.types import Schema
@@ -165,24 +165,25 @@ def expectation_problems(
 ) -> list[Problem]:
     """Everything that does not fit the columns that there are behind the last step, or the steps that made them."""
     problems: list[Problem] = []
+    makers = {name: step for step in reversed(steps) for name in step.outputs}
+    ids: set[str] = set()
     for index, expectation in enumerate(expectations):
         pointer = f"/expectations/{index}"
-        if any(expectation.id == earlier.id for earlier in expectations[:index]):
+        if expectation.id in ids:
             problems.append(Problem(f"{pointer}/id", f"id {expectation.id!r} is used before.", "E-DUP-OUTPUT"))
+        ids.add(expectation.id)
         if isinstance(expectation, RowExpectation):
             problems.extend(_condition_problems(expectation.row, f"{pointer}/row", schema))
         elif isinstance(expectation.batch, Unique):
             problems.extend(_unique_problems(expectation.batch, f"{pointer}/batch/unique", schema))
         else:
-            problems.extend(_share_problems(expectation.batch, f"{pointer}/batch", schema, steps=steps))
+            problems.extend(_share_problems(expectation.batch, f"{pointer}/batch", schema, makers=makers))
     return problems
 
 
 def _condition_problems(condition: Condition, place: str, schema: Schema) -> Iterator[Problem]:
-    is_unknown = any(name not in schema for name in condition.columns)
     for problem in condition.problems(schema):
-        # A part of the condition says where it is, below the condition's own key.
-        yield Problem(place, f"{problem.rstrip('.')}.", "E-NO-COLUMN" if is_unknown else "E-TYPE")
+        yield problem._replace(pointer=f"{place}{problem.pointer}")
 
 
 def _unique_problems(share: Unique, place: str, schema: Schema) -> Iterator[Problem]:
@@ -193,7 +194,7 @@ def _unique_problems(share: Unique, place: str, schema: Schema) -> Iterator[Prob
             yield Problem(f"{place}/{position}", f"column {name!r} is {schema[name]}, unique takes scalars.")
 
 
-def _share_problems(share: Any, place: str, schema: Schema, *, steps: Sequence[RowStep]) -> Iterator[Problem]:
+def _share_problems(share: Any, place: str, schema: Schema, *, makers: Mapping[str, RowStep]) -> Iterator[Problem]:
     """The column is there and of a type that fits, and the bound is a share."""
     key, (first, *_, bound) = next((key, getattr(share, key)) for key, kind in _SHARES.items() if type(share) is kind)
     place = f"{place}/{key}"
@@ -202,11 +203,12 @@ def _share_problems(share: Any, place: str, schema: Schema, *, steps: Sequence[R
     elif first not in schema:
         yield _absent(first, f"{place}/0", schema)
     elif isinstance(share, InSetShare):
-        yield from _condition_problems(share.condition, f"{place}/1", schema)
-    elif isinstance(share, OovShare) and (ids := maker_of(first, steps)) is not None:
+        for problem in share.condition.problems(schema):
+            yield problem._replace(pointer=f"{place}{problem.pointer.removeprefix('/in')}")
+    elif isinstance(share, OovShare) and (ids := makers.get(first)) is not None:
         if ids.unknown_ids(first) is None:
             yield Problem(f"{place}/0", f"step {ids.id!r} ({ids.op}) makes no ids of unknown values in {first!r}.")
-    elif isinstance(share, TruncatedShare) and (cut := maker_of(first, steps)) is not None:
+    elif isinstance(share, TruncatedShare) and (cut := makers.get(first)) is not None:
         yield from _truncation_problems(first, cut, f"{place}/0", schema=schema)
     elif isinstance(share, OovShare | TruncatedShare):
         yield Problem(f"{place}/0", f"column {first!r} is made by no step of ids, such as token_ids.")

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from etl.artifacts import MOST_BYTES as MOST_ARTIFACT_BYTES
 from etl.artifacts import stored
 from etl.errors import SpecError
 from etl.runs.storage import storage_for
-from etl.spec import Spec, read_spec
+from etl.spec import MOST_BYTES, Spec, read_spec, too_long
 
 if TYPE_CHECKING:
     from os import PathLike
@@ -24,17 +26,43 @@ def load_spec(path: str | PathLike[str], *, fitted: bool = True) -> Spec:
     """
     file = Path(path)
     try:
-        text = file.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
-        message = f"{file}: the spec cannot be read: {reason}."
+        with file.open("rb") as opened:
+            data = opened.read(MOST_BYTES + 1)
+    except OSError as error:
+        message = f"{file}: the spec cannot be read: {error.strerror}."
         raise SpecError(message) from error
+    if len(data) > MOST_BYTES:
+        raise SpecError(too_long(str(file)))
+    try:
+        text = data.decode()
+    except UnicodeDecodeError as error:
+        lines = data[: error.start].decode().split("\n")
+        place = f"{file}:{len(lines)}:{len(lines[-1]) + 1}"
+        message = f"{place}: /: the spec cannot be read: it is not UTF-8 text. [E-SYNTAX]"
+        raise SpecError(message) from error
+    return read_spec(text, str(file), fitted=fitted, artifacts=partial(_beside, file.parent))
 
-    def beside(name: str) -> bytes | None:
-        found = file.parent / name
-        return found.read_bytes() if found.is_file() else None
 
-    return read_spec(text, str(file), fitted=fitted, artifacts=beside)
+def _beside(folder: Path, name: str) -> bytes | None:
+    """The bytes of a file in a folder; None where there is none.
+
+    Raises:
+        OSError: it cannot be read.
+        ValueError: it leads out of the folder, or is too large.
+    """
+    found = folder / name
+    if not found.is_file():
+        return None
+    # What a mounted folder links to within itself, as Kubernetes does, is beside the spec.
+    if not found.resolve().is_relative_to(folder.resolve()):
+        message = "it is a link that leaves the folder of the spec"
+        raise ValueError(message)
+    with found.open("rb") as opened:
+        data = opened.read(MOST_ARTIFACT_BYTES + 1)
+    if len(data) > MOST_ARTIFACT_BYTES:
+        message = f"it has more than {MOST_ARTIFACT_BYTES >> 20} MiB, the most of a state"
+        raise ValueError(message)
+    return data
 
 
 def save_spec(spec: Spec, path: str | PathLike[str]) -> tuple[str, ...]:

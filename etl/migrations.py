@@ -16,6 +16,9 @@ __all__ = ["CURRENT", "migrated"]
 CURRENT = 1
 """Version of `scorespec` that this release reads and writes."""
 
+_READ = tuple(str(version) for version in range(CURRENT + 1))
+_VERSION = re.compile(r"scorespec/(.*)", re.DOTALL)
+
 _FACTS = ("rows", "rejected", "filtered", "passes")
 
 
@@ -25,13 +28,17 @@ def migrated(value: Any) -> Any:
     Raises:
         ValueError: a newer release wrote it.
     """
-    found = re.fullmatch(r"scorespec/([0-9]{1,4})", str(value.get("format"))) if isinstance(value, dict) else None
+    named = value.get("format") if isinstance(value, dict) else None
+    found = _VERSION.fullmatch(named) if isinstance(named, str) else None
     if found is None:
         return value
-    version = int(found[1])
-    if version > CURRENT:
-        message = f"the format is {found[0]}, this release reads up to scorespec/{CURRENT}. Use a newer batchscore"
+    if found[1] not in _READ:
+        read = " and ".join(f"scorespec/{version}" for version in _READ)
+        message = (
+            f"the format is scorespec/{found[1]:.20}, and this release reads {read}. Upgrade batchscore to read it"
+        )
         raise ValueError(message)
+    version = int(found[1])
     for older in range(version, CURRENT):
         value = _FORWARD[older](value)
     return value
@@ -44,7 +51,7 @@ def _from_0(value: dict[str, Any]) -> dict[str, Any]:
         value = {**value, "outputs": {**outputs, "tensors": [_with_shape(tensor) for tensor in outputs["tensors"]]}}
     texts = value.get("provenance")
     if isinstance(texts, dict) and all(isinstance(text, str) for text in texts.values()):
-        facts = {key: int(text) for key, text in texts.items() if key in _FACTS and text.isdigit()}
+        facts = {key: int(text) for key, text in texts.items() if key in _FACTS and re.fullmatch("[0-9]{1,18}", text)}
         notes = {key: text for key, text in texts.items() if key not in facts}
         value = {**value, "provenance": {**facts, **({"notes": notes} if notes else {})}}
     return {**value, "format": "scorespec/1"}

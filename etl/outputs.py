@@ -10,6 +10,7 @@ from pydantic import Field, model_validator
 from etl.documents import Strict
 from etl.ops.base import Name
 from etl.problems import Problem, nearest
+from etl.types import width_of
 
 if TYPE_CHECKING:
     from etl.types import ColumnType, Schema
@@ -67,8 +68,12 @@ class TensorOutput(Strict):
         return len(self.shape) if self.shape else 2
 
     def axes(self, width: int) -> tuple[int, ...]:
-        """The axes behind the rows', of a row of `width` values."""
+        """The axes behind the rows', of a row of `width` values; 0 where that is not known before the fit."""
         return self.shape[1:] if self.shape else (width,)
+
+    def form(self, width: int) -> str:
+        """Element type and axes, for people."""
+        return f"{self.dtype}[{', '.join(['rows', *(str(size or '?') for size in self.axes(width))])}]"
 
     def takes(self, found: ColumnType) -> bool:
         """Whether a column of this type can be part of the tensor: nothing is rounded or cut off on its way there."""
@@ -95,15 +100,19 @@ class Outputs(Strict):
         Before a fit the width of a vector may not be known, so whether it fills a shape is told behind it.
         """
         problems: list[Problem] = []
+        names: set[str] = set()
+        model_inputs: set[str] = set()
         for index, tensor in enumerate(self.tensors):
             pointer = f"/outputs/tensors/{index}"
-            if any(tensor.tensor == earlier.tensor for earlier in self.tensors[:index]):
+            if tensor.tensor in names:
                 problems.append(
                     Problem(f"{pointer}/tensor", f"tensor {tensor.tensor!r} is already made.", "E-DUP-OUTPUT")
                 )
-            elif any(tensor.model_input == earlier.model_input for earlier in self.tensors[:index]):
+            elif tensor.model_input in model_inputs:
                 message = f"model input {tensor.model_input!r} is already fed by another tensor."
                 problems.append(Problem(f"{pointer}/bind", message, "E-MODEL-INPUT"))
+            names.add(tensor.tensor)
+            model_inputs.add(tensor.model_input)
             found = _column_problems(tensor, pointer, schema)
             is_known = fitted or all(schema[name].kind != "vector" for name in tensor.columns if name in schema)
             problems.extend(found or (_shape_problems(tensor, pointer, schema) if is_known else []))
@@ -128,8 +137,8 @@ def _column_problems(tensor: TensorOutput, pointer: str, schema: Schema) -> list
 
 
 def _shape_problems(tensor: TensorOutput, pointer: str, schema: Schema) -> list[Problem]:
-    width = sum(schema[name].width for name in tensor.columns)
-    if tensor.shape is None or math.prod(tensor.shape[1:]) == width:
+    width = width_of(schema[name] for name in tensor.columns)
+    if not width or tensor.shape is None or math.prod(tensor.shape[1:]) == width:
         return []
     values = math.prod(tensor.shape[1:])
     message = f"a row of shape {list(tensor.shape)} has {values} values, its columns have {width}."

@@ -181,12 +181,19 @@ class _Parser:
     def _group(self, depth: int) -> bool:
         if not self._next("?:"):
             if self._next("?"):
-                self.fail(f"a group (?{self._read()} {_GROUP_HINT}")
+                self._other_group()
             self.openings.append(self.at - 1)
         can_be_empty = self.alternatives(depth + 1)
         if not self._next(")"):
             self.fail("a group without an end")
         return can_be_empty
+
+    def _other_group(self) -> NoReturn:
+        """Refuse a group that neither captures nor groups alone, with a way to do without it."""
+        for sign, what in _OTHER_GROUPS.items():
+            if self._next(sign):
+                self.fail(f"(?{sign}, {what}")
+        self.fail(f"(?{self._read()}, {_FLAGS}")
 
     def _escape(self) -> bool:
         if self.pattern[self.at : self.at + 1] in {"A", "z"}:
@@ -244,10 +251,23 @@ class _Parser:
 
 
 _ANY = "any character, line ends too"
-_GROUP_HINT = (
-    "of a kind that RE2 lacks or engines read in different ways (lookaround, names, flags); "
-    "for both cases write [Kk], or lower the text before; groups go by number"
+_LOOKAROUND = (
+    "a lookaround, which RE2 lacks, so that no pattern takes exponential time; write one pattern for what must match "
+    "and one for what must not, and join the conditions: "
+    "all: [{regex_full_match: [column, first]}, {not: {regex_full_match: [column, second]}}]"
 )
+_NAMED = "a group with a name; groups go by number here, write ( alone"
+_OTHER_GROUPS = {
+    "=": _LOOKAROUND,
+    "!": _LOOKAROUND,
+    "<=": _LOOKAROUND,
+    "<!": _LOOKAROUND,
+    "<": _NAMED,
+    "P<": _NAMED,
+    ">": "an atomic group, which RE2 lacks, and which never tries again; write (?: for it",
+    "#": "a comment; say it in `doc`",
+}
+_FLAGS = f"a flag, {_DIFFER}for both cases write [Kk], or lower the text before; only (?s) may stand first"
 
 
 def _bytes_of(ranges: list[tuple[int, int]], *, is_opposite: bool) -> frozenset[int] | None:

@@ -15,6 +15,8 @@ from typing import Any, NoReturn
 
 import yaml
 
+from etl.errors import TextError
+
 __all__ = ["escape", "read_text"]
 
 _DEEPEST = 100
@@ -24,14 +26,15 @@ _LONGEST_INTEGER = 400
 """Digits. Python refuses to print integers of more than 4,300, and no float is larger than one of 309."""
 
 
-class _TextError(Exception):
-    """A text is not the JSON or YAML that we read."""
+class _Unread(Exception):
+    """Why a text is not the JSON or YAML that we read."""
 
-    def __init__(self, problem: str, line: int = 1, column: int = 1) -> None:
-        """`line` and `column` count from 1."""
+    def __init__(self, problem: str, at: tuple[int, int], *, code: str = "E-SYNTAX", pointer: str = "") -> None:
+        """`at` is line and column, from 1; `pointer` leads to the value at fault, as far as the text was understood."""
         super().__init__(problem)
-        self.line = line
-        self.column = column
+        self.at = at
+        self.code = code
+        self.pointer = pointer
 
 
 class _LazyPlaces(Mapping[str, tuple[int, int]]):
@@ -70,15 +73,17 @@ def read_text(text: str, name: str) -> tuple[Any, Mapping[str, tuple[int, int]]]
     A text that begins with a brace is JSON, unless its name says YAML; any other is YAML.
 
     Raises:
-        ValueError: it is neither, a key stands twice, or a value is none of JSON's; with file, line and column.
+        TextError: it is neither, a key stands twice, or a value is none of JSON's; with file, line and column.
     """
     text = text.removeprefix("\ufeff")
     is_json = text.lstrip()[:1] == "{" and not name.endswith((".yaml", ".yml"))
     try:
         return _read_json(text) if is_json else _read_yaml(text)
-    except _TextError as error:
-        message = f"{name}:{error.line}:{error.column}: {error}."
-        raise ValueError(message) from error
+    except _Unread as error:
+        place = f"{name}:{error.at[0]}:{error.at[1]}"
+        refused = TextError(f"{place}: {error}.")
+        refused.coded = f"{place}: {error.pointer or '/'}: {error}. [{error.code}]"
+        raise refused from error
 
 
 def _read_json(text: str) -> tuple[Any, Mapping[str, tuple[int, int]]]:
@@ -86,10 +91,10 @@ def _read_json(text: str) -> tuple[Any, Mapping[str, tuple[int, int]]]:
         value = json.loads(text, object_pairs_hook=_unique, parse_constant=_refuse, parse_int=_integer)
         _check_depth(value)
     except json.JSONDecodeError as error:
-        raise _TextError(f"not valid JSON: {error.msg}", error.lineno, error.colno) from error
+        raise _Unread(f"not valid JSON: {error.msg}", (error.lineno, error.colno)) from error
     except (_Refused, RecursionError) as error:
         _JsonScanner(text).places()
-        raise _TextError(str(error)) from error
+        raise _Unread(str(error), (1, 1)) from error
     if _HALF_A_PAIR.search(text):
         _JsonScanner(text).places()
     return value, _LazyPlaces(lambda: _JsonScanner(text).places())
@@ -144,23 +149,23 @@ class _JsonScanner:
         place = self._place(token)
         self._places.setdefault(pointer, place)
         if depth > _DEEPEST:
-            raise _TextError("nested too deeply", *place)
+            raise _Unread("nested too deeply", place, code="E-SIZE", pointer=pointer)
         if token[0] == "{":
             self._members(pointer, depth)
         elif token[0] == "[":
             self._elements(pointer, depth)
         else:
-            _check_scalar(token[0], place)
+            _check_scalar(token[0], place, pointer)
 
     def _members(self, pointer: str, depth: int) -> None:
         while (token := next(self._tokens))[0] != "}":
             if token[0] == ",":
                 continue
             place = self._place(token)
-            _check_scalar(token[0], place)
+            _check_scalar(token[0], place, pointer)
             child = f"{pointer}/{escape(json.loads(token[0]))}"
             if child in self._places:
-                raise _TextError(f"key {token[0]} stands twice", *place)
+                raise _Unread(f"key {token[0]} stands twice", place, code="E-DUP-KEY", pointer=child)
             self._places[child] = place
             next(self._tokens)  # the colon
             self._value(next(self._tokens), child, depth + 1)
@@ -177,13 +182,13 @@ class _JsonScanner:
         return line, token.start() - self._lines[line - 1] + 1
 
 
-def _check_scalar(token: str, place: tuple[int, int]) -> None:
+def _check_scalar(token: str, place: tuple[int, int], pointer: str) -> None:
     if token in {"NaN", "Infinity", "-Infinity"}:
-        raise _TextError(f"{token} is no number of JSON", *place)
+        raise _Unread(f"{token} is no number of JSON", place, pointer=pointer)
     if token.lstrip("-").isdigit() and len(token) > _LONGEST_INTEGER:
-        raise _TextError(f"an integer of {len(token)} digits is too long", *place)
+        raise _Unread(f"an integer of {len(token)} digits is too long", place, pointer=pointer)
     if _HALF_A_PAIR.search(token) and not _is_unicode(json.loads(token)):
-        raise _TextError("half a surrogate pair is no character", *place)
+        raise _Unread("half a surrogate pair is no character", place, pointer=pointer)
 
 
 def _is_unicode(text: str) -> bool:
@@ -201,13 +206,24 @@ def _read_yaml(text: str) -> tuple[Any, Mapping[str, tuple[int, int]]]:
         return (None if node is None else _plain(node, "", places)), places
     except yaml.MarkedYAMLError as error:
         problem = " ".join(part for part in (error.context, error.problem) if part)
-        raise _TextError(f"not valid YAML: {problem}", *_at(error.problem_mark or error.context_mark)) from error
+        place = _at(error.problem_mark or error.context_mark)
+        code, pointer = (error.code, error.pointer) if isinstance(error, _RefusedYaml) else ("E-SYNTAX", "")
+        raise _Unread(f"not valid YAML: {problem}", place, code=code, pointer=pointer) from error
     except yaml.reader.ReaderError as error:
         before = text[: error.position]
-        line, column = before.count("\n") + 1, error.position - before.rfind("\n")
-        raise _TextError(f"not valid YAML: character U+{error.character:04X} is not allowed", line, column) from error
+        place = (before.count("\n") + 1, error.position - before.rfind("\n"))
+        raise _Unread(f"not valid YAML: character U+{error.character:04X} is not allowed", place) from error
     except RecursionError as error:
-        raise _TextError("not valid YAML: nested too deeply", *_too_deep(text)) from error
+        raise _Unread("not valid YAML: nested too deeply", _too_deep(text), code="E-SIZE") from error
+
+
+class _RefusedYaml(yaml.MarkedYAMLError):
+    """What is YAML, and none of ours."""
+
+    def __init__(self, problem: str, mark: Any, *, code: str, pointer: str) -> None:
+        super().__init__(problem=problem, problem_mark=mark)
+        self.code = code
+        self.pointer = pointer
 
 
 class _CoreComposer(yaml.SafeLoader):
@@ -219,7 +235,7 @@ class _CoreComposer(yaml.SafeLoader):
         """Refuse aliases: a few lines of them make gigabytes, and a value stands where it is read."""
         if self.check_event(yaml.AliasEvent):
             event: Any = self.peek_event()  # type: ignore[no-untyped-call]  # types-PyYAML left it out
-            _fail_at(event.start_mark, "aliases are not read; write the value out")
+            _fail_at(event.start_mark, "aliases are not read; write the value out", "")
         return super().compose_node(parent, index)
 
 
@@ -250,19 +266,19 @@ for _kind, _pattern, _first in (
 def _plain(node: yaml.Node, pointer: str, places: dict[str, tuple[int, int]]) -> Any:
     places.setdefault(pointer, _at(node.start_mark))
     if pointer.count("/") > _DEEPEST:
-        _fail_at(node.start_mark, "nested too deeply")
+        _fail_at(node.start_mark, "nested too deeply", pointer, code="E-SIZE")
     if isinstance(node, yaml.MappingNode) and node.tag == f"{_PREFIX}map":
         return _plain_mapping(node, pointer, places)
     if isinstance(node, yaml.SequenceNode) and node.tag == f"{_PREFIX}seq":
         return [_plain(child, f"{pointer}/{index}", places) for index, child in enumerate(node.value)]
     if not isinstance(node, yaml.ScalarNode) or node.tag.removeprefix(_PREFIX) not in _SCALARS:
-        _fail_at(node.start_mark, f"tag {node.tag!r} is not read here")
+        _fail_at(node.start_mark, f"tag {node.tag!r} is not read here", pointer)
     try:
         value = _SCALARS[node.tag.removeprefix(_PREFIX)](node.value)
     except (ValueError, KeyError):
-        _fail_at(node.start_mark, f"{node.value!r:.60} is not of tag {node.tag!r}")
+        _fail_at(node.start_mark, f"{node.value!r:.60} is not of tag {node.tag!r}", pointer)
     if isinstance(value, str) and not _is_unicode(value):
-        _fail_at(node.start_mark, "half a surrogate pair is no character")
+        _fail_at(node.start_mark, "half a surrogate pair is no character", pointer)
     return value
 
 
@@ -271,17 +287,17 @@ def _plain_mapping(node: yaml.MappingNode, pointer: str, places: dict[str, tuple
     mapping: dict[str, Any] = {}
     for key, value in node.value:
         if not isinstance(key, yaml.ScalarNode) or not _is_unicode(key.value):
-            _fail_at(key.start_mark, "a key is text")
-        if key.value in mapping:
-            _fail_at(key.start_mark, f"key {key.value!r} stands twice")
+            _fail_at(key.start_mark, "a key is text", pointer)
         child = f"{pointer}/{escape(key.value)}"
+        if key.value in mapping:
+            _fail_at(key.start_mark, f"key {key.value!r} stands twice", child, code="E-DUP-KEY")
         places[child] = _at(key.start_mark)
         mapping[key.value] = _plain(value, child, places)
     return mapping
 
 
-def _fail_at(mark: Any, problem: str) -> NoReturn:
-    raise yaml.MarkedYAMLError(problem=problem, problem_mark=mark)
+def _fail_at(mark: Any, problem: str, pointer: str, *, code: str = "E-SYNTAX") -> NoReturn:
+    raise _RefusedYaml(problem, mark, code=code, pointer=pointer)
 
 
 def _at(mark: Any) -> tuple[int, int]:

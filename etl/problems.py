@@ -6,6 +6,10 @@ import difflib
 import functools
 import itertools
 import json
+import re
+from collections import Counter
+from contextlib import contextmanager
+from contextvars import ContextVar
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
@@ -13,34 +17,27 @@ from pydantic import BaseModel, ValidationError
 
 from etl.documents import strictly
 from etl.positions import escape, read_text
+from etl.wording import WRONG_KINDS, choices, kind_of, worded
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
     from pydantic_core import ErrorDetails
 
-__all__ = ["Problem", "Source", "listed", "nearest", "parse", "problem_lines"]
+__all__ = ["Problem", "Source", "ended", "few_hints", "listed", "near", "nearest", "parse", "problem_lines"]
 
 ModelT = TypeVar("ModelT", bound=BaseModel)
 
 _SHOWN = 60
 """Characters of a value in a message, and names of a list."""
 
+_NEAR = 0.6
+"""Share of letters that a name has in common with one that may have been meant."""
+
 _MOST_LINES = 50
 
-_KINDS = {
-    "bool_type": "should be true or false",
-    "dict_type": "should be a mapping",
-    "float_type": "should be a number",
-    "int_type": "should be a whole number",
-    "model_attributes_type": "should be a mapping",
-    "model_type": "should be a mapping",
-    "byte_size": "should be a size, such as 128MiB",
-    "string_type": "should be text",
-    "too_short": "should not be empty",
-    "tuple_type": "should be a list",
-}
-"""Our words for kinds of fault that pydantic words for Python programmers."""
+_LEARNED = re.compile(r"/(?:golden|reference|steps/[0-9]+/state)(?:/|$)")
+"""Parts of a spec that hold values of rows, which may be personal data: a message says only of which kind they are."""
 
 
 class Problem(NamedTuple):
@@ -73,7 +70,7 @@ class Source(NamedTuple):
         Duplicate keys are refused because the last would silently win.
 
         Raises:
-            ValueError: the text is neither; the message gives file, line and column.
+            TextError: the text is neither; a ValueError whose message gives file, line and column.
         """
         return cls(name, *read_text(text, name))
 
@@ -99,18 +96,54 @@ class Source(NamedTuple):
 
 def nearest(name: str, known: Iterable[str]) -> str:
     """` Did you mean "x"?`, or what there is when nothing is near; to be put behind a sentence."""
-    names = sorted(known)
-    close = difflib.get_close_matches(name[:_SHOWN], names, n=1, cutoff=0.6)
-    if close:
-        return f' Did you mean "{close[0]}"?'
+    names = list(known)
+    if hint := near(name, names):
+        return hint
+    left = _NAMES_LEFT.get()
+    names = [] if left is not None and left[0] < 0 else sorted(names)
     more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
     return f" There is: {', '.join(names[:_SHOWN])}{more}." if names else ""
 
 
+def near(name: str, known: Collection[str]) -> str:
+    """` Did you mean "x"?`, or nothing where nothing is near."""
+    close = difflib.get_close_matches(name[:_SHOWN], known, n=1, cutoff=_NEAR) if _is_looked_for(known) else None
+    return f' Did you mean "{close[0]}"?' if close else ""
+
+
+@contextmanager
+def few_hints() -> Iterator[None]:
+    """Bounds what is spent inside on nearest names, which costs names × names: thousands of misspelt columns of
+    thousands would take minutes, and nobody is shown so many.
+    """  # noqa: D205  one sentence
+    token = _NAMES_LEFT.set([_MOST_COMPARED])
+    try:
+        yield
+    finally:
+        _NAMES_LEFT.reset(token)
+
+
+_MOST_COMPARED = 200_000
+"""Names that are compared with misspelt ones of a document; some 2 µs each."""
+
+_NAMES_LEFT: ContextVar[list[int] | None] = ContextVar("_NAMES_LEFT", default=None)
+
+
+def _is_looked_for(known: Collection[str]) -> bool:
+    left = _NAMES_LEFT.get()
+    if left is not None:
+        left[0] -= len(known)
+    return left is None or left[0] >= 0
+
+
 def listed(found: Sequence[str]) -> str:
     """What was found as one sentence to be put behind a colon; some of it may end as `nearest` does."""
-    text = "; ".join(part.removesuffix(".") for part in found)
-    return text if text.endswith("?") else f"{text}."
+    return ended("; ".join(part.removesuffix(".") for part in found))
+
+
+def ended(sentence: str) -> str:
+    """The sentence with a full stop, where it does not end as `nearest` does."""
+    return sentence if sentence.endswith(("?", ".")) else f"{sentence}."
 
 
 def parse(model: type[ModelT], source: Source, shown: Any = None) -> tuple[ModelT | None, list[Problem]]:
@@ -124,7 +157,8 @@ def parse(model: type[ModelT], source: Source, shown: Any = None) -> tuple[Model
     except ValidationError as error:
         details = error.errors(include_url=False)
         pairs = [(detail, _problem(detail, shown, _schema(model))) for detail in details]
-        told = [problem for detail, problem in pairs if not _is_echo(detail, problem, pairs)]
+        within = _counts_within(problem.pointer for _, problem in pairs)
+        told = [problem for detail, problem in pairs if not _is_echo(detail, within[problem.pointer])]
         problems = _one_a_place(told or [problem for _, problem in pairs])
         return None, source.ordered(problems)
 
@@ -147,15 +181,20 @@ def _schema(model: type[BaseModel]) -> dict[str, Any]:
     return model.model_json_schema(by_alias=True)
 
 
-def _is_echo(detail: ErrorDetails, problem: Problem, all_: list[tuple[ErrorDetails, Problem]]) -> bool:
-    """Whether other errors, in or at a list or mapping, say better what is wrong.
+def _counts_within(pointers: Iterable[str]) -> Counter[str]:
+    """How many of the pointers lead to a place, or below it, by the place."""
+    counts: Counter[str] = Counter()
+    for pointer in pointers:
+        counts.update(itertools.accumulate(pointer.split("/"), "{}/{}".format))
+    return counts
+
+
+def _is_echo(detail: ErrorDetails, within: int) -> bool:
+    """Whether other errors, in or at a list or mapping, say better what is wrong; `within` counts them and itself.
 
     To pydantic a list is short when its items are wrong, and a mapping in place of a word is no word.
     """
-    if detail["type"] not in {"literal_error", "too_short"} or not isinstance(detail["input"], dict | list):
-        return False
-    others = (other.pointer for _, other in all_ if other is not problem)
-    return any(pointer == problem.pointer or pointer.startswith(f"{problem.pointer}/") for pointer in others)
+    return detail["type"] in {"literal_error", "too_short"} and isinstance(detail["input"], dict | list) and within > 1
 
 
 def _one_a_place(problems: Iterable[Problem]) -> list[Problem]:
@@ -173,40 +212,54 @@ def _one_a_place(problems: Iterable[Problem]) -> list[Problem]:
 def _problem(detail: ErrorDetails, raw: Any, schema: dict[str, Any]) -> Problem:
     kind = detail["type"]
     parts = _real_parts(detail["loc"], raw)
-    if kind == "missing":
-        last = str(detail["loc"][-1])
-        return Problem(_pointer([*parts, last]), f'key "{last}" is required.', "E-MISSING-KEY")
     pointer = _pointer(parts)
+    if kind == "missing":
+        return _missing(pointer, detail["loc"][-1])
     if kind == "extra_forbidden":
         last = str(parts[-1])
         hint = nearest(last, _known_keys(schema, parts[:-1], raw))
         return Problem(pointer, f'unknown key "{last:.{_SHOWN}}".{hint}', "E-UNKNOWN-KEY")
+    context = detail.get("ctx", {})
+    found = _at(parts, raw)
     if kind in {"union_tag_invalid", "union_tag_not_found"}:
-        context = detail.get("ctx", {})
         key = str(context.get("discriminator", "")).strip("'")
+        tags = choices(str(context.get("expected_tags", "")))
         if key.endswith("()"):
-            return _untagged(pointer, context)
-        if kind == "union_tag_not_found":
-            return Problem(f"{pointer}/{key}", f'key "{key}" is required.', "E-MISSING-KEY")
-        tags = [tag.strip(" '") for tag in str(context.get("expected_tags", "")).split(",")]
-        found = str(context.get("tag"))
-        hint = nearest(found, tags)
-        return Problem(f"{pointer}/{key}", f'unknown {key} "{found:.{_SHOWN}}".{hint}', f"E-UNKNOWN-{key.upper()}")
-    message = _KINDS.get(kind, detail["msg"].removeprefix("Value error, ").removeprefix("Input "))
+            return _untagged(pointer, [tag.strip() for tag in tags], found=context.get("tag"))
+        return _mistagged(pointer, key, tags, found=found)
+    message = worded(kind, context, detail["msg"])
     code = kind if kind.startswith("E-") else "E-TYPE"
-    return Problem(pointer, f"{message}{_found(kind, _at(parts, raw))}", code)
+    # Signs, such as operators, are too short for one to be near another.
+    if kind == "literal_error" and isinstance(found, str) and any(map(str.isalpha, found)):
+        said = f"{message}{_found(kind, found, pointer)}"
+        return Problem(pointer, f"{said}{near(found, choices(str(context['expected'])))}", code)
+    return Problem(pointer, ended(f"{message}{_found(kind, found, pointer)}"), code)
 
 
-def _untagged(pointer: str, context: Mapping[str, Any]) -> Problem:
+def _missing(pointer: str, last: int | str) -> Problem:
+    place = f"{pointer}/{escape(str(last))}"
+    if isinstance(last, int):
+        return Problem(place, f"the list ends before its element {last}, which is required.", "E-MISSING-KEY")
+    return Problem(place, f'key "{last}" is required.', "E-MISSING-KEY")
+
+
+def _mistagged(pointer: str, key: str, tags: Sequence[str], *, found: Any) -> Problem:
+    """A mapping that is told from others by the word at one key, which is none of those words."""
+    tag = found.get(key) if isinstance(found, dict) else None
+    if not isinstance(found, dict) or key not in found:
+        return Problem(f"{pointer}/{key}", f'key "{key}" is required.', "E-MISSING-KEY")
+    if not isinstance(tag, str):
+        return Problem(f"{pointer}/{key}", f"{key} should be text, found {kind_of(tag)}.")
+    hint = nearest(tag, tags)
+    return Problem(f"{pointer}/{key}", f'unknown {key} "{tag:.{_SHOWN}}".{hint}', f"E-UNKNOWN-{key.upper()}")
+
+
+def _untagged(pointer: str, tags: Sequence[str], *, found: Any) -> Problem:
     """A mapping that is told from others by its one key, and has none of those keys."""
-    tags = [tag.strip(" '") for tag in str(context.get("expected_tags", "")).split(",")]
-    found = str(context.get("tag", ""))
     message = f"should be a mapping of one of the keys {', '.join(tags)}" if any(tags) else "should be a mapping"
     if not found or found == "None":
         return Problem(pointer, f"{message}.", "E-UNKNOWN-KEY")
-    hint = nearest(found, tags)
-    said = f', found "{found:.{_SHOWN}}".{hint if hint.endswith("?") else ""}'
-    return Problem(pointer, f"{message}{said}", "E-UNKNOWN-KEY")
+    return Problem(pointer, f'{message}, found "{found:.{_SHOWN}}".{near(found, tags)}', "E-UNKNOWN-KEY")
 
 
 def _pointer(parts: Sequence[int | str]) -> str:
@@ -217,10 +270,13 @@ def _at(parts: Sequence[int | str], raw: Any) -> Any:
     return functools.reduce(lambda node, part: node[part], parts, raw)
 
 
-def _found(kind: str, found: Any) -> str:
-    if isinstance(found, str | int | float | bool) or found is None:
-        return f", found {found!r:.{_SHOWN}}."
-    return f", found {'a list' if isinstance(found, list) else 'a mapping'}." if kind in _KINDS else "."
+def _found(kind: str, found: Any, pointer: str) -> str:
+    if kind in {"too_short", "too_long"} and isinstance(found, list | dict):
+        return f", found {len(found)}." if found else "."
+    if isinstance(found, list | dict) and kind not in {*WRONG_KINDS, "literal_error"}:
+        return "."
+    is_shown = not isinstance(found, list | dict) and not _LEARNED.match(pointer)
+    return f", found {found!r:.{_SHOWN}}." if is_shown else f", found {kind_of(found)}."
 
 
 def _real_parts(loc: tuple[int | str, ...], raw: Any) -> list[int | str]:
@@ -239,30 +295,31 @@ def _real_parts(loc: tuple[int | str, ...], raw: Any) -> list[int | str]:
 
 def _known_keys(schema: dict[str, Any], parts: list[int | str], raw: Any) -> list[str]:
     """Keys that the JSON Schema allows at a place; discriminated unions are followed by the text's own tag."""
-    node = _resolve(schema, schema, raw)
+    nodes = _resolved(schema, schema, raw)
     for part in parts:
         raw = raw[part]
-        properties = node.get("properties", {})
-        child = properties.get(part) or node.get("items") or node.get("additionalProperties") or {}
-        node = _resolve(child, schema, raw) if isinstance(child, dict) else {}
-    return list(node.get("properties", {}))
+        children = [_child(node, part) for node in nodes]
+        nodes = [found for child in children if isinstance(child, dict) for found in _resolved(child, schema, raw)]
+    return list(dict.fromkeys(key for node in nodes for key in node.get("properties", {})))
 
 
-def _resolve(node: dict[str, Any], schema: dict[str, Any], raw: Any) -> dict[str, Any]:
-    while True:
-        if "$ref" in node:
-            node = schema["$defs"][node["$ref"].rpartition("/")[2]]
-        elif "discriminator" in node:
-            chooser = node["discriminator"]
-            tag = raw.get(chooser["propertyName"]) if isinstance(raw, dict) else None
-            if not isinstance(tag, str) or tag not in chooser["mapping"]:
-                return {}
-            node = {"$ref": chooser["mapping"][tag]}
-        elif "anyOf" in node:
-            objects = [branch for branch in node["anyOf"] if branch.get("type") != "null"]
-            fitting = [b for b in objects if isinstance(raw, dict) == ("$ref" in b or b.get("type") == "object")]
-            if not fitting:
-                return {}
-            node = fitting[0]
-        else:
-            return node
+def _child(node: dict[str, Any], part: int | str) -> Any:
+    items = node.get("prefixItems", [])
+    if isinstance(part, int) and part < len(items):
+        return items[part]
+    return node.get("properties", {}).get(part) or node.get("items") or node.get("additionalProperties")
+
+
+def _resolved(node: dict[str, Any], schema: dict[str, Any], raw: Any) -> list[dict[str, Any]]:
+    """What the schema says of a value: one part for each branch of a union that a mapping, or another value, may be."""
+    if "$ref" in node:
+        return _resolved(schema["$defs"][node["$ref"].rpartition("/")[2]], schema, raw)
+    if "discriminator" in node:
+        chooser = node["discriminator"]
+        tag = raw.get(chooser["propertyName"]) if isinstance(raw, dict) else None
+        is_known = isinstance(tag, str) and tag in chooser["mapping"]
+        return _resolved({"$ref": chooser["mapping"][tag]}, schema, raw) if is_known else []
+    branches = [*node.get("anyOf", ()), *node.get("oneOf", ())]
+    if not branches:
+        return [node]
+    return [found for branch in branches for found in _resolved(branch, schema, raw)]

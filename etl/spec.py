@@ -7,36 +7,45 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import Field
 
 from etl.artifacts import ReadArtifact, resolved
+from etl.consistency import inconsistencies, trace
 from etl.contract import Contract
 from etl.documents import Document, Strict, canonical_json, sha256_hex
-from etl.errors import SpecError
-from etl.expectations import AnyExpectation, expectation_problems
+from etl.errors import SpecError, TextError
+from etl.expectations import AnyExpectation
 from etl.migrations import migrated
 from etl.ops import AnyRowStep
 from etl.ops.base import StepId
 from etl.ops.columns import Assemble, Copy, Rename
 from etl.ops.filtering import Filter
-from etl.ops.relations import AnyRelationalStep, table_problems
+from etl.ops.relations import AnyRelationalStep
 from etl.outputs import Outputs, TensorOutput
-from etl.problems import Problem, Source, nearest, parse, problem_lines
+from etl.problems import Problem, Source, few_hints, parse, problem_lines
 from etl.salvage import sound_part
 from etl.training import FieldProfile, GoldenRow, Integrity, Provenance
-from etl.types import ColumnType, Schema
+from etl.types import width_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     import pyarrow as pa
 
-    from etl.ops.base import Step
     from etl.transforming import Transformed
+    from etl.types import ColumnType, Schema
 
-__all__ = ["FORMAT", "Outputs", "Semantics", "Spec", "TensorOutput", "read_spec", "trace"]
+__all__ = ["FORMAT", "MOST_BYTES", "Outputs", "Semantics", "Spec", "TensorOutput", "read_spec", "too_long", "trace"]
 
 FORMAT = "scorespec/1"
 
-_LONGEST = 16 * 2**20
-"""Characters of a spec; vocabularies of more than 1,000 entries lie beside it."""
+MOST_BYTES = 16 * 2**20
+"""Of a spec, in UTF-8; vocabularies of more than 1,000 entries lie beside it."""
+
+_MOST_ENTRIES = 10_000
+"""Of each list of a spec: steps, fields, expectations and so on."""
+
+_LISTS = (
+    *("/input/fields", "/input/labels", "/relational", "/steps", "/outputs/tensors", "/outputs/passthrough"),
+    *("/expectations", "/golden"),
+)
 
 
 class Semantics(Strict):
@@ -113,7 +122,7 @@ class Spec(Document):
         """
         schemas, problems = trace(self)
         if problems:
-            raise SpecError("\n".join(f"{problem.pointer}: {problem.message}" for problem in problems))
+            raise SpecError("\n".join(f"{problem.pointer}: {problem.message} [{problem.code}]" for problem in problems))
         return schemas
 
     def transform(self, data: Any, references: Mapping[str, pa.Table] | None = None) -> Transformed:
@@ -157,17 +166,18 @@ class Spec(Document):
         return frozenset(found)
 
     def widths(self) -> dict[str, int]:
-        """Width of each tensor by name."""
+        """Width of each tensor by name; 0 where it is not known before the fit."""
         _, last = self.schemas()[-1]
-        return {tensor.tensor: sum(last[name].width for name in tensor.columns) for tensor in self.outputs.tensors}
+        return {tensor.tensor: width_of(last[name] for name in tensor.columns) for tensor in self.outputs.tensors}
 
 
 def _names(column: str, kind: ColumnType, labels: tuple[str, ...] | None) -> list[str]:
     if kind.kind != "vector":
         return [column]
-    return [f"{column}[{label}]" for label in labels or map(str, range(kind.width))]
+    return [f"{column}[{label}]" for label in labels or list(map(str, range(kind.width))) or ["?"]]
 
 
+@few_hints()
 def read_spec(text: str, name: str, *, fitted: bool = True, artifacts: ReadArtifact = lambda _: None) -> Spec:
     """Parse and check a spec (`fitted=False`: a recipe will do) from JSON or YAML.
 
@@ -176,27 +186,51 @@ def read_spec(text: str, name: str, *, fitted: bool = True, artifacts: ReadArtif
     Raises:
         SpecError: with every problem, one a line, by file, line, column and JSON pointer.
     """
-    if len(text) > _LONGEST:
-        message = f"{name}: has {len(text):,} characters, and a spec at most {_LONGEST:,}. Large state lies beside it."
-        raise SpecError(f"{message} [E-SIZE]")
+    if len(text) > MOST_BYTES or len(text.encode(errors="surrogatepass")) > MOST_BYTES:
+        raise SpecError(too_long(name))
     try:
         source = Source.read(text, name)
-    except ValueError as error:
-        raise SpecError(str(error)) from error
+    except TextError as error:
+        raise SpecError(error.coded) from error
+    spec, problems = _parsed(source, artifacts)
+    if spec is not None:
+        problems = source.ordered(_all_problems(spec, fitted=fitted))
+    if spec is None or problems:
+        raise SpecError("\n".join(problem_lines(problems, source, with_code=True)))
+    return spec
+
+
+def too_long(name: str) -> str:
+    """What is said of a text that is longer than a spec can be."""
+    most = f"{MOST_BYTES >> 20} MiB"
+    return f"{name}:1:1: /: is longer than {most}, the most of a spec; large states lie beside it. [E-SIZE]"
+
+
+def _parsed(source: Source, artifacts: ReadArtifact) -> tuple[Spec | None, list[Problem]]:
+    """The spec with its states, or everything that is wrong with its form."""
+    if problems := _oversized(source.value):
+        return None, problems
     try:
         value = migrated(source.value)
     except ValueError as error:
-        raise SpecError(
-            "\n".join(problem_lines([Problem("/format", f"{error}.", "E-VERSION")], source, with_code=True))
-        ) from error
+        return None, [Problem("/format", f"{error}.", "E-VERSION")]
     value, problems = resolved(value, artifacts)
     spec = None
     if not problems:
         spec, problems = parse(Spec, source._replace(value=value))
-    problems = _of_the_rest(source, value, problems) if spec is None else _all_problems(spec, fitted=fitted)
-    if spec is None or problems:
-        raise SpecError("\n".join(problem_lines(problems, source, with_code=True)))
-    return spec
+    return spec, problems if spec is not None else _of_the_rest(source, value, problems)
+
+
+def _oversized(value: Any) -> list[Problem]:
+    problems = []
+    for pointer in _LISTS:
+        entries = value
+        for key in pointer.split("/")[1:]:
+            entries = entries.get(key) if isinstance(entries, dict) else None
+        if isinstance(entries, list) and len(entries) > _MOST_ENTRIES:
+            message = f"has {len(entries):,} entries, and at most {_MOST_ENTRIES:,} are read; make two specs of it."
+            problems.append(Problem(pointer, message, "E-SIZE"))
+    return problems
 
 
 def _of_the_rest(source: Source, value: Any, problems: list[Problem]) -> list[Problem]:
@@ -205,12 +239,12 @@ def _of_the_rest(source: Source, value: Any, problems: list[Problem]) -> list[Pr
     spec = parse(Spec, source._replace(value=sound.value))[0] if sound else None
     if sound is None or spec is None:
         return problems
-    return source.ordered([*problems, *sound.told(trace(spec)[1])])
+    return source.ordered([*problems, *sound.told(inconsistencies(spec))])
 
 
 def _all_problems(spec: Spec, *, fitted: bool) -> list[Problem]:
     """What parsing cannot see: whether the parts fit each other."""
-    problems = trace(spec)[1]
+    problems = inconsistencies(spec)
     if fitted and not problems:
         problems = [
             Problem(
@@ -225,100 +259,3 @@ def _all_problems(spec: Spec, *, fitted: bool) -> list[Problem]:
         message = f"the content has SHA-256 {spec.digest}: it was changed since it was sealed."
         problems.append(Problem("/integrity/content_sha256", message, "E-HASH"))
     return problems
-
-
-def trace(spec: Spec) -> tuple[list[tuple[str, Schema]], list[Problem]]:
-    """The schema after every step, and everything that does not fit together."""
-    schema: Schema = spec.input.columns()
-    labels: Schema = {field.name: field.type for field in spec.input.labels}
-    written = set(spec.input.of_training.columns())
-    schemas = [("input", dict(schema))]
-    problems: list[Problem] = []
-    makers = {name: step.id for step in (*spec.relational, *spec.steps) for name in step.outputs if name not in schema}
-    seen: set[str] = set()
-    for section, steps in (("relational", spec.relational), ("steps", spec.steps)):
-        for index, step in enumerate(steps):
-            pointer = f"/{section}/{index}"
-            if step.id in seen:
-                problems.append(Problem(f"{pointer}/id", f"id {step.id!r} is used by an earlier step.", "E-DUP-OUTPUT"))
-            seen.add(step.id)
-            problems.extend(_unlabelled(step, pointer, labels))
-            problems.extend(_advance(step, pointer, schema, written=written, makers=makers))
-            schemas.append((step.id, dict(schema)))
-            for name in step.outputs:
-                makers.pop(name, None)
-    problems.extend(table_problems(spec.relational, [name for field in spec.input.fields for name in field.flags]))
-    problems.extend(spec.outputs.problems(schema, fitted=spec.is_fitted))
-    problems.extend(expectation_problems(spec.expectations, schema, spec.steps))
-    return schemas, problems
-
-
-def _advance(
-    step: Step, pointer: str, schema: Schema, *, written: set[str], makers: Mapping[str, str]
-) -> list[Problem]:
-    """Bring the schema behind the step; unknown types become float64 so that later steps are still checked."""
-    problems = [
-        *_unread(step, pointer, schema, makers=makers),
-        *_miscounted(step, pointer),
-        *_rewritten(step, pointer, written),
-    ]
-    types: tuple[ColumnType, ...] = ()
-    if not problems:
-        try:
-            types = step.infer(tuple(schema[name] for name in step.reads))
-        except ValueError as error:
-            problems.append(Problem(pointer, f"op {step.op} {error}.", "E-TYPE"))
-    for position, name in enumerate(step.outputs):
-        schema.setdefault(name, types[position] if position < len(types) else ColumnType("float64"))
-    written.update(step.outputs)
-    for name in step.dropped:
-        schema.pop(name, None)
-    return problems
-
-
-def _unread(step: Step, pointer: str, schema: Schema, *, makers: Mapping[str, str]) -> list[Problem]:
-    """Columns that are read and not there; one that only a later step makes would need a cycle, or another order."""
-    problems = []
-    for position, name in enumerate(step.reads):
-        if name not in schema:
-            # What a step reads begins with its inputs; the columns of a condition follow.
-            place = f"{pointer}/in/{position}" if position < len(step.inputs) else f"{pointer}/params"
-            message, code = f"column {name!r} is not there at step {step.id!r}.{nearest(name, schema)}", "E-NO-COLUMN"
-            if name in makers:
-                by = "itself" if makers[name] == step.id else f"the later step {makers[name]!r}"
-                message = f"column {name!r}, which step {step.id!r} reads, is made by {by}; steps run in their order."
-                code = "E-CYCLE"
-            problems.append(Problem(place, message, code))
-    return problems
-
-
-def _unlabelled(step: Step, pointer: str, labels: Schema) -> list[Problem]:
-    problems = []
-    for name in step.learns_from:
-        if name not in labels:
-            message = (
-                f"column {name!r}, which step {step.id!r} learns from, is not in /input/labels.{nearest(name, labels)}"
-            )
-            problems.append(Problem(f"{pointer}/params", message, "E-NO-COLUMN"))
-        elif not labels[name].is_numeric:
-            message = f"op {step.op} learns from numbers, found label {name!r} of type {labels[name]}."
-            problems.append(Problem(f"{pointer}/params", message, "E-TYPE"))
-    return problems
-
-
-def _miscounted(step: Step, pointer: str) -> list[Problem]:
-    return [
-        Problem(f"{pointer}/{key}", f"op {step.op} takes {wanted} here, found {len(names)}.", "E-TYPE")
-        for key, names, wanted in (("in", step.inputs, step.arity[0]), ("out", step.outputs, step.arity[1]))
-        if wanted is not None and len(names) != wanted
-    ]
-
-
-def _rewritten(step: Step, pointer: str, written: set[str]) -> list[Problem]:
-    return [
-        Problem(
-            f"{pointer}/out/{place}", f"column {name!r} is already written; names are written once.", "E-DUP-OUTPUT"
-        )
-        for place, name in enumerate(step.outputs)
-        if name in written or name in step.outputs[:place]
-    ]

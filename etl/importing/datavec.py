@@ -11,7 +11,7 @@ import re
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
-from etl.errors import SpecError
+from etl.errors import SpecError, TextError
 from etl.importing import (
     datavec_categories,
     datavec_columns,
@@ -81,8 +81,8 @@ def import_datavec(text: str, name: str) -> Imported:
     """
     try:
         source = Source.read(text, name)
-    except ValueError as error:
-        raise SpecError(str(error)) from error
+    except TextError as error:
+        raise SpecError(error.coded) from error
     draft = Writer()
     report: list[Mapped] = []
     document: dict[str, Any] = {}

@@ -8,12 +8,13 @@ such as `2024-02-01` or `2024-02-01T00:00:00Z`. NaN, missing or a value, compare
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import numpy as np
 from pydantic import BeforeValidator, Discriminator, Field, Tag
 
 from etl.documents import Strict
+from etl.errors import Misfit
 from etl.ops.base import ColumnName
 from etl.ops.comparing import (
     Literal_,
@@ -27,11 +28,11 @@ from etl.ops.comparing import (
     positions,
 )
 from etl.patterns import Pattern, matches
-from etl.problems import nearest
+from etl.problems import Problem, listed, nearest
 from etl.types import ColumnType, kernels
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     import numpy.typing as npt
 
@@ -61,12 +62,15 @@ class Condition(Strict):
         """Whether it is true, for each row; shape (rows,). Not to be written to."""
 
     @abstractmethod
-    def problems(self, schema: Schema) -> list[str]:
-        """What does not fit the columns and their types, with its place in the condition where that has parts."""
+    def problems(self, schema: Schema) -> list[Problem]:
+        """What does not fit the columns and their types, with pointers from the condition on."""
 
 
 class _OfOne(Condition):
     """A condition on one column."""
+
+    place: ClassVar[str]
+    """Where the column's name stands, from the condition on."""
 
     @property
     @abstractmethod
@@ -78,16 +82,17 @@ class _OfOne(Condition):
         """The one column."""
         return (self.column,)
 
-    def problems(self, schema: Schema) -> list[str]:
+    def problems(self, schema: Schema) -> list[Problem]:
         """The column is there and has a type that fits."""
         if self.column not in schema:
-            return [f"column {self.column!r} is not there.{nearest(self.column, schema)}"]
-        problem = self.misfit(schema[self.column])
-        return [f"column {self.column!r} {problem}"] if problem else []
+            return [_absent(self.place, self.column, schema)]
+        return [
+            Problem(place, f"column {self.column!r} {problem}.") for place, problem in self.misfits(schema[self.column])
+        ]
 
-    def misfit(self, found: ColumnType) -> str | None:
-        """Why the column's type does not fit; None where it does."""
-        return None if found.is_scalar else f"is {found}, and a condition takes scalars"
+    def misfits(self, found: ColumnType) -> Iterable[tuple[str, str]]:
+        """Why the column's type does not fit, each behind the place of what does not."""
+        return () if found.is_scalar else ((self.place, f"is {found}, and a condition takes scalars"),)
 
 
 class All(Condition):
@@ -107,9 +112,9 @@ class All(Condition):
             mask &= part.holds(frame)
         return mask
 
-    def problems(self, schema: Schema) -> list[str]:
+    def problems(self, schema: Schema) -> list[Problem]:
         """Those of the parts."""
-        return _problems_within(self.all, "all", schema)
+        return _problems_within(self.all, "/all", schema)
 
 
 class AnyOf(Condition):
@@ -129,9 +134,9 @@ class AnyOf(Condition):
             mask |= part.holds(frame)
         return mask
 
-    def problems(self, schema: Schema) -> list[str]:
+    def problems(self, schema: Schema) -> list[Problem]:
         """Those of the parts."""
-        return _problems_within(self.any, "any", schema)
+        return _problems_within(self.any, "/any", schema)
 
 
 class Not(Condition):
@@ -148,27 +153,31 @@ class Not(Condition):
         """The opposite."""
         return ~self.negated.holds(frame)
 
-    def problems(self, schema: Schema) -> list[str]:
+    def problems(self, schema: Schema) -> list[Problem]:
         """Those of the part."""
-        return _problems_within((self.negated,), "not", schema)
+        return _below("/not", self.negated.problems(schema))
 
 
 class Compare(_OfOne):
     """`[column, operator, value]`; false where the column is missing or NaN, for `!=` too."""
 
     cmp: Annotated[tuple[ColumnName, Operator, Literal_], _COMPARISON] = Field(description="Column, operator, value.")
+    place = "/cmp/0"
 
     @property
     def column(self) -> str:
         """The column."""
         return self.cmp[0]
 
-    def misfit(self, found: ColumnType) -> str | None:
+    def misfits(self, found: ColumnType) -> Iterable[tuple[str, str]]:
         """The value is one of the column's type, and bools and vectors have no order."""
         _, operator, value = self.cmp
-        if problem := super().misfit(found) or literal_misfit(found, value):
-            return problem
-        return f"is bool and has no order, found {operator}" if found.kind == "bool" and operator[0] in "<>" else None
+        if not found.is_scalar:
+            yield from super().misfits(found)
+        elif problem := literal_misfit(found, value):
+            yield "/cmp/2", problem
+        elif found.kind == "bool" and operator[0] in "<>":
+            yield "/cmp/1", f"is bool and has no order, found {operator}"
 
     def holds(self, frame: Frame) -> npt.NDArray[np.bool_]:
         """By whole columns."""
@@ -195,32 +204,37 @@ class CompareColumns(Condition):
         left, operator, right = self.cmp_columns
         return compare_columns(frame, left, operator, right=right)
 
-    def problems(self, schema: Schema) -> list[str]:
+    def problems(self, schema: Schema) -> list[Problem]:
         """Both are there and of one kind."""
-        found = [f"column {name!r} is not there.{nearest(name, schema)}" for name in self.columns if name not in schema]
         left, _, right = self.cmp_columns
+        places = (("/cmp_columns/0", left), ("/cmp_columns/2", right))
+        found = [_absent(place, name, schema) for place, name in places if name not in schema]
         misfit = None if found else comparison_misfit(schema[left], schema[right])
-        return [f"cmp_columns {misfit}"] if misfit else found
+        return [Problem("/cmp_columns", f"cmp_columns {misfit}.")] if misfit else found
 
 
 class Between(_OfOne):
     """`[column, lowest, highest]`, both included; false where the column is missing or NaN."""
 
     between: Annotated[tuple[ColumnName, Literal_, Literal_], _INTERVAL] = Field(description="Column, lowest, highest.")
+    place = "/between/0"
 
     @property
     def column(self) -> str:
         """The column."""
         return self.between[0]
 
-    def misfit(self, found: ColumnType) -> str | None:
+    def misfits(self, found: ColumnType) -> Iterable[tuple[str, str]]:
         """Both edges are values of the column's type, which has an order, and not the wrong way round."""
         _, low, high = self.between
-        if problem := super().misfit(found) or literal_misfit(found, low) or literal_misfit(found, high):
-            return problem
+        if not found.is_scalar:
+            return super().misfits(found)
+        if problems := _literal_misfits(found, (low, high), "/between", first=1):
+            return problems
         if found.kind == "bool":
-            return "is bool and has no order"
-        return None if is_ordered(found, low, high) else f"is never between {low!r:.30} and {high!r:.30}"
+            return ((self.place, "is bool and has no order"),)
+        is_fitting = is_ordered(found, low, high)
+        return () if is_fitting else (("/between", f"is never between {low!r:.30} and {high!r:.30}"),)
 
     def holds(self, frame: Frame) -> npt.NDArray[np.bool_]:
         """Two comparisons."""
@@ -234,16 +248,16 @@ class In(_OfOne):
     in_: Annotated[tuple[ColumnName, tuple[Literal_, ...]], _MEMBERSHIP] = Field(
         alias="in", description="Column, values."
     )
+    place = "/in/0"
 
     @property
     def column(self) -> str:
         """The column."""
         return self.in_[0]
 
-    def misfit(self, found: ColumnType) -> str | None:
+    def misfits(self, found: ColumnType) -> Iterable[tuple[str, str]]:
         """The values are of the column's type."""
-        problems = (literal_misfit(found, value) for value in self.in_[1])
-        return super().misfit(found) or next((problem for problem in problems if problem), None)
+        return _literal_misfits(found, self.in_[1], "/in/1") if found.is_scalar else super().misfits(found)
 
     def holds(self, frame: Frame) -> npt.NDArray[np.bool_]:
         """By a hash table for texts, else by sorting."""
@@ -254,15 +268,16 @@ class IsNull(_OfOne):
     """True where the column is missing: null, or NaN of a float unless NaN is a value of its field."""
 
     is_null: ColumnName = Field(description="Column.")
+    place = "/is_null"
 
     @property
     def column(self) -> str:
         """The column."""
         return self.is_null
 
-    def misfit(self, found: ColumnType) -> str | None:  # noqa: ARG002  any type has missing values
+    def misfits(self, found: ColumnType) -> Iterable[tuple[str, str]]:  # noqa: ARG002  any type has missing values
         """Any column fits."""
-        return None
+        return ()
 
     def holds(self, frame: Frame) -> npt.NDArray[np.bool_]:
         """The frame's own mask."""
@@ -273,15 +288,16 @@ class IsNan(_OfOne):
     """True where a float column holds NaN, whether that is missing or a value."""
 
     is_nan: ColumnName = Field(description="Column.")
+    place = "/is_nan"
 
     @property
     def column(self) -> str:
         """The column."""
         return self.is_nan
 
-    def misfit(self, found: ColumnType) -> str | None:
+    def misfits(self, found: ColumnType) -> Iterable[tuple[str, str]]:
         """Only floats have NaN."""
-        return None if found.is_float else f"is {found}, and is_nan takes floats"
+        return () if found.is_float else ((self.place, f"is {found}, and is_nan takes floats"),)
 
     def holds(self, frame: Frame) -> npt.NDArray[np.bool_]:
         """A null is no NaN."""
@@ -295,15 +311,16 @@ class RegexFullMatch(_OfOne):
     """`[column, pattern]`: true where the whole text matches; false where it is missing."""
 
     regex_full_match: Annotated[tuple[ColumnName, Pattern], _MATCH] = Field(description="Column, RE2 pattern.")
+    place = "/regex_full_match/0"
 
     @property
     def column(self) -> str:
         """The column."""
         return self.regex_full_match[0]
 
-    def misfit(self, found: ColumnType) -> str | None:
+    def misfits(self, found: ColumnType) -> Iterable[tuple[str, str]]:
         """Only text matches."""
-        return None if found.kind == "string" else f"is {found}, and regex_full_match takes string"
+        return () if found.kind == "string" else ((self.place, f"is {found}, and regex_full_match takes string"),)
 
     def holds(self, frame: Frame) -> npt.NDArray[np.bool_]:
         """By RE2."""
@@ -315,20 +332,32 @@ def need_fitting(condition: Condition, key: str, schema: Schema) -> None:
     """Refuse a condition that does not fit the columns and their types; `key` is that of the parameter.
 
     Raises:
-        ValueError: with every problem.
+        Misfit: with every problem, by its place in the step.
     """
-    if problems := _problems_within((condition,), key, schema):
-        message = f"has a condition that does not fit: {'; '.join(problems)}"
-        raise ValueError(message)
+    if problems := condition.problems(schema):
+        problems = _below(f"/{key}", problems)
+        told = listed([f"{problem.pointer}: {problem.message}" for problem in problems])
+        misfit = Misfit(f"has a condition that does not fit: {told.removesuffix('.')}")
+        misfit.problems = problems
+        raise misfit
 
 
-def _problems_within(parts: Sequence[Condition], key: str, schema: Schema) -> list[str]:
-    """Those of the parts of a condition, each with its place in it."""
-    problems = []
-    for index, part in enumerate(parts):
-        place = f"/{key}/{index}" if key in {"all", "any"} else f"/{key}"
-        problems += [f"{place}{'' if found.startswith('/') else ': '}{found}" for found in part.problems(schema)]
-    return problems
+def _absent(place: str, name: str, schema: Schema) -> Problem:
+    return Problem(place, f"column {name!r} is not there.{nearest(name, schema)}", "E-NO-COLUMN")
+
+
+def _below(place: str, problems: Iterable[Problem]) -> list[Problem]:
+    return [problem._replace(pointer=f"{place}{problem.pointer}") for problem in problems]
+
+
+def _problems_within(parts: Sequence[Condition], key: str, schema: Schema) -> list[Problem]:
+    return [found for index, part in enumerate(parts) for found in _below(f"{key}/{index}", part.problems(schema))]
+
+
+def _literal_misfits(found: ColumnType, values: Sequence[Any], key: str, *, first: int = 0) -> list[tuple[str, str]]:
+    """Why values are none of a column's type, each behind its place."""
+    pairs = ((f"{key}/{place}", literal_misfit(found, value)) for place, value in enumerate(values, first))
+    return [(place, problem) for place, problem in pairs if problem]
 
 
 def _tag(value: Any) -> str:

@@ -350,9 +350,9 @@ def test_if_names_its_columns_in_its_parameters():
         (
             {"cmp": ["x", "<", "a"]},
             {"column": "x"},
-            "has a condition that does not fit: /params/condition: column 'x' is",
+            "/steps/0/params/condition/cmp/2: column 'x' is float64, and",
         ),
-        ({"all": []}, {"column": "xx"}, "/steps/0/params: column 'xx' is not there at step 'i'"),
+        ({"all": []}, {"column": "xx"}, "/steps/0/params/then/column: column 'xx' is not there at step 'i'"),
         ({"all": []}, {"colum": "x"}, '/steps/0/params/then/colum: unknown key "colum".'),
     ):
         params: dict[str, Any] = {"condition": condition, "then": then, "else": "as_missing"}

@@ -275,18 +275,18 @@ def test_nan_that_is_a_value_is_one_value() -> None:
 @pytest.mark.parametrize(
     ("expectation", "pointer", "message"),
     [
-        ({"row": {"cmp": ["xx", ">", 1]}}, "/row", "column 'xx' is not there"),
-        ({"row": {"cmp": ["s", ">", 1]}}, "/row", "is string, and 1 is no value of that type"),
-        ({"row": {"cmp": ["x", ">", 1]}, "severity": "reject"}, "/severity", "'warn', 'quarantine' or 'fail'"),
+        ({"row": {"cmp": ["xx", ">", 1]}}, "/row/cmp/0", "column 'xx' is not there. Did you mean"),
+        ({"row": {"cmp": ["s", ">", 1]}}, "/row/cmp/2", "is string, and 1 is no value of that type"),
+        ({"row": {"cmp": ["x", ">", 1]}, "severity": "quarantin"}, "/severity", 'Did you mean "quarantine"?'),
         ({"batch": {"null_share": ["xx", "<=", 0.1]}}, "/batch/null_share/0", "is made by no step. Did you"),
         ({"batch": {"null_share": ["x", "<=", 20]}}, "/batch/null_share/2", "a share is between 0 and 1, found 20.0."),
         ({"batch": {"null_share": ["x", "=<", 0.1]}}, "/batch/null_share/1", "should be '<', '<='"),
         ({"batch": {"null_share": ["x", 0.1]}}, "/batch/null_share", "should be [column, operator, bound]"),
         ({"batch": {"null_share": ["x", "<=", 0.1]}, "severity": "quarantine"}, "/severity", "'warn' or 'fail'"),
-        ({"batch": {"in_set_share": ["s", [1], ">=", 0.1]}}, "/batch/in_set_share/1", "1 is no value of that type"),
+        ({"batch": {"in_set_share": ["s", [1], ">=", 0.1]}}, "/batch/in_set_share/1/0", "1 is no value of that type"),
         ({"batch": {"in_set_share": ["s", ["a"], ">=", -1]}}, "/batch/in_set_share/3", "a share is between 0 and 1"),
-        ({"batch": {"row_share": [{"is_nan": "s"}, "<", 1]}}, "/batch/row_share/0", "is_nan takes floats"),
-        ({"batch": {"row_share": [{"is_nan": "q"}, "<", 2]}}, "/batch/row_share/0", "column 'q' is not there"),
+        ({"batch": {"row_share": [{"is_nan": "s"}, "<", 1]}}, "/batch/row_share/0/is_nan", "is_nan takes floats"),
+        ({"batch": {"row_share": [{"is_nan": "q"}, "<", 2]}}, "/batch/row_share/0/is_nan", "column 'q' is not there"),
         ({"batch": {"oov_share": ["x", "<", 1]}}, "/batch/oov_share/0", "is made by no step of ids"),
         ({"batch": {"oov_share": ["n_words", "<", 1]}}, "/batch/oov_share/0", "makes no ids of unknown values"),
         ({"batch": {"truncated_share": ["sid", "<", 1]}}, "/batch/truncated_share/0", "does not say how many tokens"),
@@ -294,6 +294,7 @@ def test_nan_that_is_a_value_is_one_value() -> None:
         ({"batch": {"unique": ["words"]}}, "/batch/unique/0", "is list<string>, unique takes scalars"),
         ({"batch": {"unique": ["s", "q"]}}, "/batch/unique/1", "column 'q' is made by no step"),
         ({"batch": {"nul_share": ["x", "<", 1]}}, "/batch", "should be a mapping of one of the keys null_share"),
+        ({"rwo": {"is_null": "x"}}, "/rwo", 'unknown key "rwo". Did you mean "row"?'),
     ],
 )  # fmt: skip
 def test_a_mistake_is_named_with_its_place(expectation: dict[str, Any], pointer: str, message: str) -> None:

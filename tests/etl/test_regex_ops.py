@@ -137,10 +137,9 @@ REFUSED = [
     (r"[\d_]", "write an explicit class"),
     *((pattern, "write ranges such as") for pattern in (r"\p{L}", r"\pL", r"[^\P{Lu}]")),
     *((pattern, r"for both cases write \[Kk\]") for pattern in ("(?i)k", "(?m)^a", "a(?s).", "(?-s:a)")),
-    *(
-        (pattern, "lookaround, names, flags")
-        for pattern in ("(?=a)", "(?!a)", "(?<=a)b", "(?<n>a)", "(?P<n>a)", "(?>a)")
-    ),
+    *((pattern, "lookaround, .* join the conditions") for pattern in ("(?=a)", "(?!a)", "(?<=a)b", "(?<!a)b")),
+    *((pattern, "groups go by number") for pattern in ("(?<n>a)", "(?P<n>a)")),
+    ("(?>a)", "an atomic group"),
     *((pattern, "no backreferences") for pattern in (r"(a)\1", r"(a)(b)\2")),
     *((pattern, "can match nothing") for pattern in ("(a*)*", "(?:a?)+", "^*", "(|a){2}", r"(?:\z)?", "(a|b*)*")),
     *((pattern, "quantifier behind a quantifier") for pattern in ("a**", "a{2}{3}", "a+{2}", "a??*")),

@@ -478,7 +478,7 @@ WRONG: dict[str, tuple[tuple[str, list[str], list[str], dict[str, Any]], str]] =
     ),
     "no order": (("window_rolling", ["x"], ["o"], {**PARTITION, **LEAK}), "which row comes before which"),
     "no std": (("window_rolling", ["x"], ["o"], {**PARTITION, **POINT, "aggregates": ["std"]}), "'sum', 'mean'"),
-    "no lead": (("window_lag", ["x"], ["o"], {"partition_by": ["k"], "offset": -1, **POINT}), "greater than or equal"),
+    "no lead": (("window_lag", ["x"], ["o"], {"partition_by": ["k"], "offset": -1, **POINT}), "should be . or more"),
     "the future": (("dedupe", [], [], {"keys": ["k"], "keep": "last", **POINT}), "later rows decide which that is"),
     "unknown key": (("dedupe", [], [], {"keys": ["kk"], **LEAK}), r"column 'kk' is not there .*Did you mean \"k\""),
 }

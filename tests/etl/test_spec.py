@@ -10,6 +10,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from etl.errors import SpecError
+from etl.files import load_spec
 from etl.spec import Spec, read_spec
 from etl.types import ColumnType
 from tests.etl.nasty import document, spec_of
@@ -96,8 +97,10 @@ def changed(*path, to):
         (
             changed("format", to="scorespec/2"),
             "/format",
-            "the format is scorespec/2, this release reads up to scorespec/1. Use a newer batchscore.",
+            "the format is scorespec/2, and this release reads scorespec/0 and scorespec/1. Upgrade batchscore to read",
         ),
+        (changed("format", to="scorespec/99999"), "/format", "the format is scorespec/99999, and this release reads"),
+        (changed("format", to="scorespec/1.1"), "/format", "the format is scorespec/1.1, and this release reads"),
         (changed("format", to=None), "/format", 'key "format" is required.'),
         (changed("steps", 0, "op", to="clipp"), "/steps/0/op", 'unknown op "clipp". Did you mean "clip"?'),
         (changed("steps", 0, "op", to=None), "/steps/0/op", 'key "op" is required.'),
@@ -117,7 +120,9 @@ def changed(*path, to):
             "/steps/0/params/lowr",
             'unknown key "lowr". Did you mean "lower"?',
         ),
-        (changed("steps", 0, "id", to="C"), "/steps/0/id", "String should match pattern"),
+        (changed("steps", 0, "id", to="C"), "/steps/0/id", "should be a lower-case letter, then up to 99"),
+        (changed("steps", 0, "op", to=[]), "/steps/0/op", "op should be text, found a list."),
+        (changed("steps", 0, "in", to=[""]), "/steps/0/in/0", "should not be empty, found ''."),
         (changed("revision", to=True), "/revision", "should be a whole number, found True."),
         (changed("revision", to="2"), "/revision", "should be a whole number, found '2'."),
         (changed("steps", 0, "params", "lower", to="1"), "/steps/0/params/lower", "should be a number, found '1'."),
@@ -140,8 +145,13 @@ def changed(*path, to):
             "/input/fields/0/on_missing",
             "should be 'as_is', 'as_missing'",
         ),
+        (
+            changed("input", "fields", 0, "on_missing", to="regect"),
+            "/input/fields/0/on_missing",
+            "found 'regect'. Did you mean \"reject\"?",
+        ),
         (changed("input", "fields", 1, "name", to="x"), "/input", "columns declared twice: x."),
-        (changed("input", "fields", to=[]), "/input/fields", "should not be empty, found a list"),
+        (changed("input", "fields", to=[]), "/input/fields", "should not be empty."),
         (
             changed("outputs", "tensors", 0, "from", to=["z"]),
             "/outputs/tensors/0/from/0",
@@ -400,10 +410,15 @@ def test_a_step_cannot_read_what_comes_later():
     assert found["/steps/2/in/0"] == "column 'r', which step 'c' reads, is made by itself; steps run in their order."
 
 
-def test_a_spec_that_is_too_long_is_not_parsed():
-    """A text of more than 16 million characters is refused before it is read."""
-    with pytest.raises(SpecError, match=r"^spec\.json: has 16,777,217 characters, and a spec at most 16,777,216\."):
-        read_spec("{" + " " * 2**24, "spec.json")
+def test_a_spec_that_is_too_long_is_not_parsed(tmp_path):
+    """A text of more than 16 MiB in UTF-8 is refused before it is read, from a file or not."""
+    with pytest.raises(
+        SpecError, match=r"^spec\.json:1:1: /: is longer than 16 MiB, the most of a spec; .* \[E-SIZE\]$"
+    ):
+        read_spec("{" + "é" * 2**23, "spec.json")
+    (tmp_path / "spec.json").write_bytes(b"{" + b" " * 2**24)
+    with pytest.raises(SpecError, match=r"spec\.json:1:1: /: is longer than 16 MiB"):
+        load_spec(tmp_path / "spec.json")
 
 
 def test_mistakes_of_form_hide_none_of_meaning():
