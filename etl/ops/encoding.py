@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import numpy as np
 import pyarrow as pa
-from pydantic import Field, FiniteFloat, model_validator
+from pydantic import Field, FiniteFloat, PositiveInt, model_validator
 
 from etl.ops.base import AsNumber, FittedStep, Params, RowStep, need_string
 from etl.ops.codes import IntegerCodes, TextCodes
@@ -21,7 +21,6 @@ from etl.ops.vocabulary import (
     VocabularyAccumulator,
     VocabularyState,
     need_kept,
-    need_ranked,
     need_rows,
 )
 from etl.types import INTEGER_BOUNDS, ColumnType, kernels
@@ -131,11 +130,11 @@ class OrdinalMap(RowStep):
 class FrequencyState(VocabularyState):
     """The categories of a column with their counts, most frequent first, ties by UTF-8 bytes."""
 
+    counts: tuple[PositiveInt, ...] = Field(description="Rows of each category at fit.")
     n: int = Field(ge=1, description="Rows that had a category at fit.")
 
     @model_validator(mode="after")
     def _counts_are_of_rows(self) -> FrequencyState:
-        need_ranked(self.vocab, self.counts)
         need_rows(self.counts, self.n)
         return self
 

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Literal, Self
 
 import numpy as np
 import pyarrow as pa
-from pydantic import Field, FiniteFloat, model_validator
+from pydantic import Field, FiniteFloat, PositiveInt, model_validator
 
 from etl.ops.base import Accumulator, FittedStep, Name, Params, need_string
 from etl.ops.encoding import Numbers
-from etl.ops.vocabulary import MOST_CATEGORIES, Gap, VocabularyState, need_kept, need_ranked, need_rows
+from etl.ops.vocabulary import MOST_CATEGORIES, Gap, VocabularyState, need_kept, need_rows
 from etl.partials import KeyedSums, Moments
 from etl.types import ColumnType
 
@@ -53,6 +53,7 @@ class TargetEncodeParams(Params):
 class TargetState(VocabularyState):
     """Categories, most frequent first, ties by UTF-8 bytes, with what is known of the target in each."""
 
+    counts: tuple[PositiveInt, ...] = Field(description="Rows of each category at fit that had a target.")
     sums: tuple[FiniteFloat, ...] = Field(description="Sum of the target over the rows of each category.")
     prior: FiniteFloat = Field(description="Mean of the target over all rows that had one.")
     n: int = Field(ge=1, description="Rows that had a target.")
@@ -62,7 +63,6 @@ class TargetState(VocabularyState):
         if len(self.sums) != len(self.vocab):
             message = "vocab and sums have equal length"
             raise ValueError(message)
-        need_ranked(self.vocab, self.counts)
         need_rows(self.counts, self.n)
         return self
 

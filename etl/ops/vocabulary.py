@@ -28,7 +28,6 @@ __all__ = [
     "VocabularyAccumulator",
     "VocabularyState",
     "need_kept",
-    "need_ranked",
     "need_rows",
 ]
 
@@ -55,7 +54,7 @@ class VocabularyState(State):
             message = "vocab and counts have equal length, and no category stands twice"
             raise ValueError(message)
         if any(self.counts):
-            need_ranked(self.vocab, self.counts)
+            _need_ranked(self.vocab, self.counts)
         return self
 
     @functools.cached_property
@@ -64,7 +63,7 @@ class VocabularyState(State):
         return TextCodes(self.vocab)
 
 
-def need_ranked(vocab: tuple[str, ...], counts: tuple[int, ...]) -> None:
+def _need_ranked(vocab: tuple[str, ...], counts: tuple[int, ...]) -> None:
     """Refuse categories that are not in the order that a fit gives them, or of which no row was.
 
     Raises:
