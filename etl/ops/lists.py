@@ -221,9 +221,14 @@ class ListPad(RowStep):
 class ListSliceParams(Params):
     """Which elements stay, as in a slice of Python."""
 
-    start: int = Field(default=0, description="The first that stays; negative ones count from the end.")
+    start: int = Field(
+        default=0, ge=-(2**63), lt=2**63, description="The first that stays; negative ones count from the end."
+    )
     stop: int | None = Field(
-        default=None, description="The first that stays no longer; negative ones count from the end. Default: none."
+        default=None,
+        ge=-(2**63),
+        lt=2**63,
+        description="The first that stays no longer; negative ones count from the end. Default: none.",
     )
 
     @model_validator(mode="after")
