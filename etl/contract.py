@@ -20,6 +20,7 @@ from etl.documents import Strict
 from etl.entry import Entry
 from etl.errors import ContractError
 from etl.frame import Frame
+from etl.given import advice
 from etl.ops.base import Name
 from etl.patterns import Pattern
 from etl.problems import listed, nearest
@@ -182,7 +183,8 @@ class Contract(Strict):
     @functools.cached_property
     def of_training(self) -> Contract:
         """The contract of the rows that a fit reads, where labels are fields like any other."""
-        return Contract(fields=(*self.fields, *self.labels), extra_columns=self.extra_columns)
+        fields = (*self.fields, *self.labels)
+        return _OfTraining(fields=fields, extra_columns=self.extra_columns, first_label=len(self.fields))
 
     @functools.cached_property
     def nan_is_value(self) -> frozenset[str]:
@@ -193,6 +195,10 @@ class Contract(Strict):
         """The columns that it hands on, by name and in order: the fields, and behind them the flags."""
         flags = [name for field in self.fields for name in field.flags]
         return {**{field.name: field.type for field in self.fields}, **dict.fromkeys(flags, ColumnType("bool"))}
+
+    def pointer(self, index: int) -> str:
+        """Place in the spec of one of the fields."""
+        return f"/input/fields/{index}"
 
     def check_schema(self, schema: pa.Schema, where: str, others: Iterable[str] = ()) -> None:
         """Refuse a file that lacks a column or has one of another type; the order of columns does not matter, and other
@@ -209,7 +215,9 @@ class Contract(Strict):
             elif len(matches) > 1:
                 problems.append(f"column {field.name!r} is there {len(matches)} times")
             elif not is_readable(schema.field(matches[0]).type, field.type):
-                problems.append(_mistyped(field, schema.field(matches[0]).type))
+                problems.append(
+                    _mistyped(field, schema.field(matches[0]).type) + advice(field.name, field.type, schema)
+                )
         if self.extra_columns == "error":
             known = {*others, *(field.name for field in (*self.fields, *self.labels))}
             extra = dict.fromkeys(name for name in schema.names if name not in known)
@@ -226,8 +234,20 @@ class Contract(Strict):
         """
         frame = Frame(batch.num_rows, {}, nan_is_value=self.nan_is_value)
         for index, field in enumerate(self.fields):
-            Entry(frame, field, f"/input/fields/{index}", where=where).take(batch.column(field.name))
+            Entry(frame, field, self.pointer(index), where=where).take(batch.column(field.name))
         return frame
+
+
+class _OfTraining(Contract):
+    """The contract of the rows that a fit reads."""
+
+    first_label: int
+    """Fields from this one on are labels."""
+
+    def pointer(self, index: int) -> str:
+        """Place in the spec of one of the fields or labels."""
+        is_label = index >= self.first_label
+        return f"/input/labels/{index - self.first_label}" if is_label else super().pointer(index)
 
 
 def _mistyped(field: InputField, found: pa.DataType) -> str:

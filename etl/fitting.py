@@ -24,6 +24,7 @@ import pyarrow as pa
 from etl.arrivals import arrivals, entered, is_prepared
 from etl.checksum import checksum
 from etl.errors import DocumentError, InputChanged, ReadError, SpecError
+from etl.given import as_table
 from etl.golden import golden_rows, replay
 from etl.ops.base import Accumulator, FittedStep
 from etl.ops.relations import joins, on_table
@@ -135,12 +136,13 @@ RunPass: TypeAlias = Callable[[Pass], Learned]
 """Runs a pass over all data: in this process, or as Spark tasks."""
 
 
-def fit(recipe: Spec, data: Any, references: Mapping[str, pa.Table] | None = None, *, workers: int = 1) -> Spec:
+def fit(recipe: Spec, data: Any, references: Mapping[str, Any] | None = None, *, workers: int = 1) -> Spec:
     """The recipe with what its steps learn from data: anything that `pieces_of` takes, or a Spark DataFrame.
 
-    `workers` threads learn pieces side by side; the result is the same to the byte for any number of them. Where the
-    recipe has relational steps that run on the whole table, all data is held in memory for them; what was prepared is
-    taken as it is. A DataFrame is learned from by `etl.spark.fit`, in Spark tasks.
+    `workers` threads learn pieces side by side; the result is the same to the byte for any number of them. `references`
+    are Arrow tables or pandas frames. Where the recipe has relational steps that run on the whole table, all data is
+    held in memory for them; what was prepared is taken as it is. A DataFrame is learned from by `etl.spark.fit`, in
+    Spark tasks.
 
     Raises:
         TypeError: the data is of no kind that is known.
@@ -276,7 +278,7 @@ def pieces_of(data: Any) -> Sequence[Piece]:
     if isinstance(data, Sequence) and all(isinstance(part, Piece) for part in data):
         return data
     if type(data).__module__.partition(".")[0] == "pandas":
-        return pieces_of(pa.Table.from_pandas(data, preserve_index=False))
+        return pieces_of(as_table(data))
     message = f"cannot learn from {type(data).__name__}; give an Arrow table or dataset, or a pandas frame"
     raise TypeError(message)
 

@@ -2,24 +2,71 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 import pyarrow as pa
 
-__all__ = ["as_table"]
+from etl.errors import ContractError
+from etl.types import ColumnType, without_views
+
+__all__ = ["advice", "as_table"]
+
+_NULLABLE = {"int32": "Int32", "int64": "Int64", "uint64": "UInt64", "bool": "boolean"}
+"""What pandas calls a column that may have missing values."""
 
 
-def as_table(data: Any) -> pa.Table:
-    """An Arrow table of an Arrow table or batch, or a pandas frame.
+def as_table(data: Any, where: str = "") -> pa.Table:
+    """An Arrow table of an Arrow table or batch, or a pandas frame; errors begin with `where`.
 
     Raises:
         TypeError: it is none of these.
+        ContractError: columns of the frame have no plain names, one twice, or values that no Arrow column holds.
     """
     if isinstance(data, pa.Table):
-        return data
+        return without_views(data)
     if isinstance(data, pa.RecordBatch):
-        return pa.Table.from_batches([data])
-    if type(data).__module__.partition(".")[0] == "pandas":
-        return pa.Table.from_pandas(data, preserve_index=False)
-    message = f"takes an Arrow table or batch, or a pandas frame, found {type(data).__name__}"
-    raise TypeError(message)
+        return without_views(pa.Table.from_batches([data]))
+    module = type(data).__module__.partition(".")[0]
+    if module == "pandas" and hasattr(data, "columns"):
+        return _of_pandas(data, where or "the frame")
+    found = f"{module}'s {type(data).__name__}" if module in {"pandas", "pyspark"} else type(data).__name__
+    message = f"{where}{': ' if where else ''}takes an Arrow table or batch, or a pandas frame, found {found}"
+    hints = {"pandas": "; give a frame of it: .to_frame()", "pyspark": "; give it to the verbs of etl.spark"}
+    raise TypeError(message + hints.get(module, ""))
+
+
+def _of_pandas(frame: Any, where: str) -> pa.Table:
+    if frame.columns.nlevels > 1:
+        message = f"{where}: its columns have names of {frame.columns.nlevels} levels. Give each one name, a text."
+        raise ContractError(message)
+    twice = [name for name, count in Counter(map(str, frame.columns)).items() if count > 1]
+    if twice:
+        message = f"{where}: has more than one column {twice[0]!r}. Rename them, or leave all but one out."
+        raise ContractError(message)
+    try:
+        return pa.Table.from_pandas(frame, preserve_index=False)
+    except (pa.ArrowException, TypeError, ValueError, OverflowError) as error:
+        # Arrow's own words show a value, which may be personal data.
+        raise ContractError(f"{where}: {_unreadable(frame)}") from error
+
+
+def _unreadable(frame: Any) -> str:
+    """Which column Arrow does not take, and what is in it."""
+    for name, column in frame.items():
+        try:
+            pa.Array.from_pandas(column)
+        except (pa.ArrowException, TypeError, ValueError, OverflowError):
+            kinds = ", ".join(sorted({type(value).__name__ for value in column.dropna()})[:4])
+            found = f"column {name!r} holds values of {kinds}, which are no one type of Arrow"
+            return f"{found}. Make all of them of one type, or leave the column out."
+    return "Arrow cannot hold its columns. Cast them to plain types."
+
+
+def advice(name: str, wanted: ColumnType, schema: pa.Schema) -> str:
+    """What to do about a column of floats in place of integers or bools, where it was made by pandas."""
+    kind = _NULLABLE.get(wanted.kind)
+    is_float = pa.types.is_floating(schema.field(name).type)
+    if kind is None or not is_float or b"pandas" not in (schema.metadata or {}):
+        return ""
+    return f" (pandas makes floats of them where one is missing: .astype({{{name!r}: {kind!r}}}) keeps them)"

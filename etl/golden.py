@@ -10,7 +10,6 @@ sums of its values stand beside it, each equal within one unit in the last place
 
 from __future__ import annotations
 
-import contextlib
 import math
 from typing import TYPE_CHECKING, Any
 
@@ -18,17 +17,19 @@ import numpy as np
 import pyarrow as pa
 
 from etl.documents import sha256_hex
+from etl.entry import read
 from etl.errors import ContractError, SpecError, TransformError
 from etl.plain import array_of, plain_values
 from etl.positions import escape
 from etl.training import GoldenRow
-from etl.types import canonical, held, one_chunk
+from etl.types import one_chunk
 from etl.ulp import ulp_distance
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from etl.contract import InputField
+    from etl.entry import Violation
     from etl.frame import Column, Frame
     from etl.spec import Spec
     from etl.types import ArrowArray
@@ -52,8 +53,13 @@ def golden_rows(spec: Spec, batch: pa.RecordBatch, frame: Frame) -> tuple[Golden
     needs it has none.
     """  # noqa: D205  one sentence each
     pii = spec.derived_from(field.name for field in spec.input.fields if field.pii)
-    raw = {field.name: _raw(batch.column(field.name), field) for field in spec.input.fields}
-    rows = _chosen(raw, np.flatnonzero(~frame.gone))
+    raw, sound = {}, ~frame.gone
+    for field in spec.input.fields:
+        raw[field.name], unheld = _raw(batch.column(field.name), field)
+        for violation in unheld:
+            # What the type cannot hold has no form in which it could be given again.
+            sound &= ~violation.rows
+    rows = _chosen(raw, np.flatnonzero(sound))
     if not rows.size:
         return ()
     given = {name: plain_values(column.take(pa.array(rows))) for name, column in raw.items()}
@@ -109,14 +115,11 @@ def _replay(spec: Spec) -> None:
         raise SpecError(f"{message} [E-GOLDEN]")
 
 
-def _raw(column: ArrowArray, field: InputField) -> ArrowArray:
-    """The field as it came, in its canonical type, before any treatment."""
-    if field.type.is_scalar:
-        return held(column, field.type)[0]
+def _raw(column: ArrowArray, field: InputField) -> tuple[ArrowArray, list[Violation]]:
+    """The field as it came, in its canonical type, before any treatment; and where that cannot hold it."""
     if field.type.kind != "vector":
-        with contextlib.suppress(pa.ArrowInvalid):
-            return canonical(column, field.type)
-    return one_chunk(column).cast(field.type.arrow, safe=False)
+        return read(column, field.type)
+    return one_chunk(column).cast(field.type.arrow, safe=False), []
 
 
 def _chosen(raw: dict[str, ArrowArray], kept: np.ndarray) -> np.ndarray:

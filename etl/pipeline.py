@@ -12,6 +12,7 @@ import numpy as np
 from etl.arrivals import arrivals, entered, unmatched
 from etl.errors import SpecError
 from etl.frame import once
+from etl.given import as_table
 from etl.golden import replay
 from etl.ops.filtering import Filter
 from etl.ops.lookup import LookupJoin, ReferenceTable
@@ -51,7 +52,7 @@ class Features(NamedTuple):
 class Pipeline:
     """A fitted spec with its reference tables indexed; made once per worker."""
 
-    def __init__(self, spec: Spec, references: Mapping[str, pa.Table], *, moved: Collection[str] = ()) -> None:
+    def __init__(self, spec: Spec, references: Mapping[str, Any], *, moved: Collection[str] = ()) -> None:
         """Replay the spec's golden rows, and bind it to its reference tables, by the name each `lookup_join` gives.
 
         `moved` are ids of joins that were run on the table, because their reference table is too large for a worker.
@@ -107,9 +108,7 @@ class Pipeline:
 _NO_ROWS = np.empty(0, dtype=np.int64)
 
 
-def index_references(
-    spec: Spec, which: Collection[str], references: Mapping[str, pa.Table]
-) -> dict[str, ReferenceTable]:
+def index_references(spec: Spec, which: Collection[str], references: Mapping[str, Any]) -> dict[str, ReferenceTable]:
     """The indexed table of some joins, by the step's id.
 
     Raises:
@@ -125,7 +124,8 @@ def index_references(
             place = f"/relational/{index}/params/reference"
             message = f"{place}: reference table {name!r} is not given; the job names it under `references`"
             raise SpecError(message)
-        tables[step.id] = ReferenceTable.index(step, references[name], f"reference {name!r}")
+        where = f"reference {name!r}"
+        tables[step.id] = ReferenceTable.index(step, as_table(references[name], where), where)
     return tables
 
 

@@ -83,7 +83,7 @@ _PLACE = "__batchscore_place"
 """The column with the position of each row, while steps run; no step sees it."""
 
 
-def prepare(data: Any, spec: Spec, references: Mapping[str, pa.Table] | None = None) -> Prepared:
+def prepare(data: Any, spec: Spec, references: Mapping[str, Any] | None = None) -> Prepared:
     """The relational steps of a spec or recipe that run on the table, carried out in memory.
 
     `data` is an Arrow table or batch, or a pandas frame, with all its rows; a spec without such steps gives it back.
@@ -112,7 +112,7 @@ def whole(batches: Sequence[pa.RecordBatch]) -> pa.Table:
     Raises:
         ContractError: no type holds all values of a column.
     """
-    tables = [pa.Table.from_batches([batch]) for batch in batches]
+    tables = [as_table(batch) for batch in batches]
     tables = [pa.table({name: _plain(table.column(name)) for name in table.column_names}) for table in tables]
     try:
         return pa.concat_tables(tables, promote_options="permissive")
@@ -139,13 +139,16 @@ def check_new_names(made: Iterable[str], names: Iterable[str], where: str) -> No
             raise ContractError(message)
 
 
-def used_references(steps: Mapping[str, LookupJoin], references: Mapping[str, pa.Table]) -> dict[str, pa.Table]:
+def used_references(steps: Mapping[str, LookupJoin], references: Mapping[str, Any]) -> dict[str, pa.Table]:
     """Of each reference table that is joined, the columns that are used."""
     wanted: dict[str, dict[str, None]] = {}
     for step in steps.values():
         columns = (*step.params.keys, *step.params.columns)
         wanted.setdefault(step.params.reference, {}).update(dict.fromkeys(column.name for column in columns))
-    return {name: references[name].select(list(columns)) for name, columns in wanted.items()}
+    return {
+        name: as_table(references[name], f"reference {name!r}").select(list(columns))
+        for name, columns in wanted.items()
+    }
 
 
 class TablePart:
@@ -154,7 +157,7 @@ class TablePart:
     def __init__(
         self,
         spec: Spec,
-        references: Mapping[str, pa.Table],
+        references: Mapping[str, Any],
         *,
         moved: Collection[str] = (),
         elsewhere: Collection[str] = (),

@@ -39,7 +39,7 @@ class Transformed(NamedTuple):
     """Positions of rows that a filter or dedupe left out. Kept, rejected and filtered rows add up to what was given."""
 
 
-def transform(spec: Spec, data: Any, references: Mapping[str, pa.Table] | None = None) -> Transformed:
+def transform(spec: Spec, data: Any, references: Mapping[str, Any] | None = None) -> Transformed:
     """What a fitted spec makes of an Arrow table or batch, or a pandas frame. Spark's are for `etl.spark.transform`.
 
     Where the spec has relational steps that run on the whole table, a table or frame is taken for all the rows that

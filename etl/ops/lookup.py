@@ -10,7 +10,9 @@ import pyarrow as pa
 from pydantic import Field, FiniteFloat
 
 from etl.documents import Strict
+from etl.entry import read
 from etl.errors import ContractError
+from etl.given import advice
 from etl.ops.base import Name, Step, StepId
 from etl.ops.codes import IntegerCodes, TextCodes
 from etl.ops.groups import KEY_KINDS, sort_keys
@@ -18,7 +20,7 @@ from etl.ops.time import integers_of
 from etl.problems import listed, nearest
 from etl.tensors import matrix_of
 from etl.treatments import fits
-from etl.types import ColumnType, TypeName, canonical, is_readable, kernels, one_chunk
+from etl.types import ColumnType, TypeName, is_readable, kernels, one_chunk
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -176,8 +178,8 @@ class ReferenceTable:
         """Check the table's columns, types and the uniqueness of its keys, and index it.
 
         Raises:
-            ContractError: the table lacks a column, has another type, a key is null or stands twice (the message shows
-                one).
+            ContractError: the table lacks a column, has another type or a value that the declared one cannot hold, or a
+                key is null or stands twice. The message shows no value.
         """
         check_reference(step, table.schema, where)
         keys = [_read(table, column, where) for column in step.params.keys]
@@ -189,10 +191,9 @@ class ReferenceTable:
         index = _KeyIndex(keys)
         twice = index.first_duplicate()
         if twice is not None:
-            row, times, others = twice
-            shown = ", ".join(str(key[row]) for key in keys)
-            more = f", and {others} other keys stand more than once" if others else ""
-            message = f"{where}: keys ({names}) must be unique; ({shown}) stands {times} times{more}."
+            count, row, again = twice
+            found = f"{count} of them stand more than once, the first in rows {row} and {again}, counted from 0"
+            message = f"{where}: keys ({names}) must be unique; {found}."
             raise ContractError(message)
         _check_pin(step, table, keys, where=where)
         return cls(index, [_taken(table, column, where) for column in step.params.columns])
@@ -231,6 +232,7 @@ def check_reference(step: LookupJoin, schema: pa.Schema, where: str) -> None:
             problems.append(f"column {column.name!r} {found}.{'' if count else nearest(column.name, schema.names)}")
         elif not is_readable(schema.field(column.name).type, column.type):
             found = f"has type {schema.field(column.name).type}, step {step.id!r} says {column.type}"
+            found += advice(column.name, column.type, schema)
             problems.append(f"column {column.name!r} {found}")
     if problems:
         message = f"{where}: is not the table that step {step.id!r} declares: {listed(problems)}"
@@ -308,11 +310,13 @@ _INTEGERS = {8: pa.uint8(), 32: pa.int32(), 64: pa.int64()}
 
 
 def _read(table: pa.Table, column: ReferenceColumn, where: str) -> ArrowArray:
-    try:
-        return canonical(table.column(column.name), column.type)
-    except pa.ArrowInvalid as error:
-        message = f"{where}: column {column.name!r} holds a value that {column.type} cannot hold: {error}."
-        raise ContractError(message) from error
+    values, unheld = read(table.column(column.name), column.type)
+    for violation in unheld:
+        rows = violation.rows
+        place = f"in {rows.sum()} rows, the first {np.argmax(rows)}, counted from 0: it {violation.reason}"
+        message = f"{where}: column {column.name!r} holds a value that {column.type} cannot hold, {place}."
+        raise ContractError(message)
+    return values
 
 
 def _taken(table: pa.Table, column: ReferenceColumn, where: str) -> Column:
@@ -353,13 +357,14 @@ class _KeyIndex:
         self._codes = codes
 
     def first_duplicate(self) -> tuple[int, int, int] | None:
-        """Row of the first key that stands twice, how often it does, and how many other keys do."""
+        """How many keys stand more than once, and the first two rows of the one that begins first."""
         counts = np.bincount(self._codes)
         twice = counts[self._codes] > 1
         if not twice.any():
             return None
         row = int(np.argmax(twice))
-        return row, int(counts[self._codes[row]]), int((counts > 1).sum()) - 1
+        again = int(np.flatnonzero(self._codes == self._codes[row])[1])
+        return int((counts > 1).sum()), row, again
 
     def rows_of(self, keys: Sequence[ArrowArray]) -> Codes:
         """Row of each key; −1, which also addresses the last place of the table, for one that has none."""

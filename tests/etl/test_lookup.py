@@ -156,16 +156,16 @@ def test_any_readable_form_of_a_table_will_do():
         ({"k0": ["a", None], "k1": [None, None], "r0": [1, 2]}, r"3 keys \(k0, k1\) are null"),
         (
             {"k0": ["a"] * 3, "k1": [1] * 3, "r0": [1, 2, 3]},
-            r"keys \(k0, k1\) must be unique; \(a, 1\) stands 3 times\.",
+            r"keys \(k0, k1\) must be unique; 1 of them stand more than once, the first in rows 0 and 1, counted",
         ),
         (
-            {"k0": ["b", "a", "a", "b", "c"], "k1": [1, 1, 1, 1, 1], "r0": [1] * 5},
-            r"\(b, 1\) stands 2 times, and 1 other keys stand more than once\.",
+            {"k0": ["c", "b", "a", "a", "b"], "k1": [1, 1, 1, 1, 1], "r0": [1] * 5},
+            r"; 2 of them stand more than once, the first in rows 1 and 4, counted from 0\.$",
         ),
     ],
 )
 def test_a_table_that_is_not_the_declared_one_is_refused(table, found):
-    """A table that lacks a column, has another type, a null key or a key twice is refused, with an example."""
+    """A table that lacks a column, has another type, a null key or a key twice is refused, without a value."""
     with pytest.raises(ContractError, match=found) as caught:
         ReferenceTable.index(join_of(["string", "int64"], ["int64"]), pa.table(table), "reference 'ref'")
     assert str(caught.value).startswith("reference 'ref': ")
@@ -173,12 +173,29 @@ def test_a_table_that_is_not_the_declared_one_is_refused(table, found):
 
 def test_a_table_with_a_value_beyond_its_type_is_refused():
     """A reference value that its declared type cannot hold, or a vector of another length, refuses the table."""
-    for kind, column in (("int64", pa.array([2**63], pa.uint64())), ("float64", pa.array([2**53 + 1]))):
-        with pytest.raises(ContractError, match=f"column 'r0' holds a value that {kind} cannot hold"):
+    broken = pa.Array.from_buffers(pa.string(), 1, pa.array([b"\xff"]).buffers())
+    for kind, column in (
+        ("int64", pa.array([2**63], pa.uint64())),
+        ("float64", pa.array([2**53 + 1])),
+        ("string", broken),
+    ):
+        with pytest.raises(ContractError, match=f"'r0' holds a value that {kind} cannot hold, in 1 rows, the first 0,"):
             ReferenceTable.index(join_of(["string"], [kind]), pa.table({"k0": ["a"], "r0": column}), "t")
+    with pytest.raises(ContractError, match=r"'k0' holds a value that string .*: it is not UTF-8\.$"):
+        ReferenceTable.index(join_of(["string"], ["int64"]), pa.table({"k0": broken, "r0": [1]}), "t")
     table = pa.table({"k0": ["a"], "r0": pa.array([[1.0]])})
     with pytest.raises(ContractError, match="column 'r0' has 1 rows without 2 values"):
         ReferenceTable.index(join_of(["string"], ["float32[2]"]), table, "t")
+
+
+@pytest.mark.parametrize("kind", ["date", "timestamp"])
+def test_a_repeated_key_beyond_the_calendar_is_told(kind):
+    """A date or instant outside the years 1 to 9999 that stands twice is told by its rows as any other key is."""
+    far = pa.array([2**31 - 1] * 2, pa.int32()).view(pa.date32())
+    if kind == "timestamp":
+        far = pa.array([2**62] * 2).view(pa.timestamp("us", "UTC"))
+    with pytest.raises(ContractError, match=r"1 of them stand more than once, the first in rows 0 and 1, counted"):
+        ReferenceTable.index(join_of([kind], ["int64"]), pa.table({"k0": far, "r0": [1, 2]}), "t")
 
 
 @pytest.mark.parametrize(
