@@ -66,7 +66,7 @@ def _traced(spec: Spec, behind: Callable[[str, Schema], None]) -> list[Problem]:
             for name in step.outputs:
                 makers.pop(name, None)
     problems.extend(table_problems(spec.relational, [name for field in spec.input.fields for name in field.flags]))
-    problems.extend(spec.outputs.problems(schema, fitted=spec.is_fitted))
+    problems.extend(spec.outputs.problems(schema))
     problems.extend(expectation_problems(spec.expectations, schema, spec.steps))
     return problems
 

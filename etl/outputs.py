@@ -94,10 +94,10 @@ class Outputs(Strict):
         default=(), description="Columns handed through beside the tensors, e.g. the id; a job may name others."
     )
 
-    def problems(self, schema: Schema, *, fitted: bool) -> list[Problem]:
+    def problems(self, schema: Schema) -> list[Problem]:
         """Everything that does not fit the columns that there are behind the last step.
 
-        Before a fit the width of a vector may not be known, so whether it fills a shape is told behind it.
+        Where only a fit tells the width of a vector, whether it fills a shape is told behind it.
         """
         problems: list[Problem] = []
         names: set[str] = set()
@@ -114,8 +114,7 @@ class Outputs(Strict):
             names.add(tensor.tensor)
             model_inputs.add(tensor.model_input)
             found = _column_problems(tensor, pointer, schema)
-            is_known = fitted or all(schema[name].kind != "vector" for name in tensor.columns if name in schema)
-            problems.extend(found or (_shape_problems(tensor, pointer, schema) if is_known else []))
+            problems.extend(found or _shape_problems(tensor, pointer, schema))
         for position, name in enumerate(self.passthrough):
             if name not in schema:
                 message = f"column {name!r} is made by no step.{nearest(name, schema)}"

@@ -182,9 +182,11 @@ def _tensor_changes(old: Spec, new: Spec) -> Iterator[Change]:
             yield Change(f"{place}{_LAYOUT}", f"tensor {name!r} is new")
             continue
         was = before[name]
-        axes = was.axes(old_widths[was.tensor]), tensor.axes(new_widths[tensor.tensor])
-        if (was.dtype, axes[0]) != (tensor.dtype, axes[1]):
-            said = f"tensor {name!r} was {was.dtype}{list(axes[0])} a row, is {tensor.dtype}{list(axes[1])}"
+        widths = old_widths[was.tensor], new_widths[tensor.tensor]
+        is_other = was.axes(widths[0]) != tensor.axes(widths[1])
+        # A width that a fit has yet to tell is no other layout; what the tensor means is another thing behind the fit.
+        if was.dtype != tensor.dtype or (is_other and (all(widths) or len(was.axes(1)) != len(tensor.axes(1)))):
+            said = f"tensor {name!r} was {was.form(widths[0])}, is {tensor.form(widths[1])}"
             yield Change(f"{place}{_LAYOUT}", said)
             continue
         pairs = zip(was.columns, tensor.columns, strict=False)

@@ -6,6 +6,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from etl.inspection.op_reference import markdown_table
+from etl.printable import code_span, prose
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
     from etl.contract import InputField
     from etl.ops.base import Step
     from etl.spec import Spec
+    from etl.types import Schema
 
 __all__ = ["page_of"]
 
@@ -25,7 +27,7 @@ def page_of(spec: Spec) -> str:
     Raises:
         SpecError: the spec is inconsistent.
     """
-    lines = [f"# {spec.spec_id}", "", *([spec.doc, ""] if spec.doc else [])]
+    lines = [f"# {spec.spec_id}", "", *([prose(spec.doc), ""] if spec.doc else [])]
     lines += [f"Revision {spec.revision}, `{spec.format}`, profile `{spec.semantics.profile}`.", _learned(spec), ""]
     lines += [f"SHA-256 `{spec.digest}`.", "", "## What comes in", ""]
     lines += markdown_table(("field", "type", "rules", ""), (_field(field) for field in spec.input.fields))
@@ -46,21 +48,19 @@ def _learned(spec: Spec) -> str:
         return "A recipe: its state is not learned yet."
     if told is None or not told.rows:
         return "It learns nothing from data."
-    by = f" by {told.fitted_by}" if told.fitted_by else ""
-    source = f" of {told.source}" if told.source else ""
-    return f"Learned from {told.rows:,} rows{source} in {told.passes} passes{by}; {told.rejected:,} were rejected."
+    by = f" by {prose(told.fitted_by)}" if told.fitted_by else ""
+    source = f" of {code_span(told.source)}" if told.source else ""
+    passes = f"{told.passes} pass{'' if told.passes == 1 else 'es'}"
+    left_out = f"{told.rejected:,} were rejected, {told.filtered:,} filtered"
+    return f"Learned from {told.rows:,} rows{source} in {passes}{by}; {left_out}."
 
 
 def _field(field: InputField) -> tuple[str, ...]:
     plain = field.model_dump(mode="json", by_alias=True, exclude_defaults=True)
     rules = {key: part for key, part in plain.items() if key not in {"name", "type", "doc", "pii"}}
     told = ", ".join(f"{key} {_value(part)}" for key, part in rules.items())
-    return (
-        f"`{field.name}`",
-        f"`{field.type}`",
-        told,
-        " ".join(filter(None, ["*personal*" if field.pii else "", field.doc])),
-    )
+    marked = " ".join(filter(None, ["*personal*" if field.pii else "", prose(field.doc or "")]))
+    return code_span(field.name), code_span(str(field.type)), told, marked
 
 
 def _steps(spec: Spec, steps: Sequence[Step]) -> list[str]:
@@ -70,7 +70,7 @@ def _steps(spec: Spec, steps: Sequence[Step]) -> list[str]:
     for step in steps:
         plain = step.model_dump(mode="json", by_alias=True, exclude_defaults=True)
         types = schemas[step.id]
-        makes = ", ".join(f"`{name}` {types[name]}" if name in types else f"`{name}`" for name in step.outputs)
+        makes = ", ".join(_typed(name, types) for name in step.outputs)
         told = [f"{key} {_value(part)}" for key, part in plain.get("params", {}).items()]
         state = [f"{key} {_value(part)}" for key, part in (plain.get("state") or {}).items()]
         if state and not personal.isdisjoint(step.reads):
@@ -78,12 +78,12 @@ def _steps(spec: Spec, steps: Sequence[Step]) -> list[str]:
         learned = f"learned: {', '.join(state)}" if state else ""
         rows.append(
             (
-                f"`{step.id}`",
+                code_span(step.id),
                 step.op,
                 _names(step.reads),
                 makes or "none",
                 "; ".join(filter(None, [*told, learned])),
-                step.doc or "",
+                prose(step.doc or ""),
             )
         )
     return markdown_table(("step", "op", "reads", "makes", "how", ""), rows)
@@ -93,10 +93,8 @@ def _outputs(spec: Spec) -> list[str]:
     widths = spec.widths()
     rows = []
     for tensor in spec.outputs.tensors:
-        axes = ", ".join(["rows", *map(str, tensor.axes(widths[tensor.tensor]))])
-        rows.append(
-            (f"`{tensor.tensor}`", f"{tensor.dtype}[{axes}]", f"`{tensor.model_input}`", _names(tensor.columns))
-        )
+        form = tensor.form(widths[tensor.tensor])
+        rows.append((code_span(tensor.tensor), form, code_span(tensor.model_input), _names(tensor.columns)))
     lines = markdown_table(("tensor", "type", "model input", "columns, in this order"), rows)
     if spec.outputs.passthrough:
         lines += ["", f"Handed through: {_names(spec.outputs.passthrough)}."]
@@ -108,7 +106,7 @@ def _expectations(spec: Spec) -> list[str]:
     for expectation in spec.expectations:
         plain = expectation.model_dump(mode="json", by_alias=True, exclude_defaults=True)
         told = plain.get("row") or plain.get("batch")
-        rows.append((f"`{expectation.id}`", _value(told), expectation.severity, expectation.doc or ""))
+        rows.append((code_span(expectation.id), _value(told), expectation.severity, prose(expectation.doc or "")))
     return markdown_table(("expectation", "what", "severity", ""), rows)
 
 
@@ -117,15 +115,19 @@ def _reference(spec: Spec) -> list[str]:
     for name, profile in spec.reference.items():
         share = f"{profile.missing / profile.n:.2%}" if profile.n else ""
         numbers = ", ".join(f"{key}: {value:.6g}" for key, value in profile.quantiles.items())
-        texts = ", ".join(f"{text} ({count:,})" for text, count in profile.top[:5])
-        rows.append((f"`{name}`", f"{profile.n:,}", share, numbers or texts))
+        texts = ", ".join(f"{code_span(text)} ({count:,})" for text, count in profile.top[:5])
+        rows.append((code_span(name), f"{profile.n:,}", share, numbers or texts))
     return markdown_table(("field", "rows", "missing", "quantiles, or the most frequent"), rows)
 
 
+def _typed(name: str, types: Schema) -> str:
+    return f"{code_span(name)} {code_span(str(types[name]))}" if name in types else code_span(name)
+
+
 def _names(names: Iterable[str]) -> str:
-    return ", ".join(f"`{name}`" for name in names)
+    return ", ".join(map(code_span, names))
 
 
 def _value(value: Any) -> str:
     text = json.dumps(value, ensure_ascii=False)
-    return f"`{text}`" if len(text) <= _CELL else f"`{text[:_CELL]}…`"
+    return code_span(text if len(text) <= _CELL else f"{text[:_CELL]}…")

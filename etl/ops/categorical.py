@@ -69,7 +69,7 @@ class OneHot(FittedStep[VocabularyState]):
         return self
 
     def infer(self, types: tuple[ColumnType, ...]) -> tuple[ColumnType, ...]:
-        """String in, vector out. A recipe's width is not known before the fit: it counts as one category."""
+        """String in, vector out. Its width is known behind the fit."""
         need_string(types)
         return (_vector(self.state, self.params),)
 
@@ -149,7 +149,7 @@ class MultiHot(FittedStep[VocabularyState]):
         return self
 
     def infer(self, types: tuple[ColumnType, ...]) -> tuple[ColumnType, ...]:
-        """Lists of strings in, vector out. A recipe's width is not known before the fit: it counts as one category."""
+        """Lists of strings in, vector out. Its width is known behind the fit."""
         need_list(types, "string")
         return (_vector(self.state, self.params),)
 
@@ -204,7 +204,7 @@ class ListAccumulator(VocabularyAccumulator):
 
 
 def _vector(state: VocabularyState | None, params: OneHotParams) -> ColumnType:
-    return ColumnType("vector", (len(state.vocab) if state else 1) + params.buckets)
+    return ColumnType("vector", len(state.vocab) + params.buckets if state else 0)
 
 
 def _element_names(state: VocabularyState | None, params: OneHotParams) -> tuple[str, ...] | None:

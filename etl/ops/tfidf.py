@@ -74,9 +74,9 @@ class TfIdf(FittedStep[TfIdfState]):
         return self
 
     def infer(self, types: tuple[ColumnType, ...]) -> tuple[ColumnType, ...]:
-        """List of texts in, vector out. A recipe's width is not known before the fit, so it counts as 1."""
+        """List of texts in, vector out. Its width is known behind the fit."""
         need_list(types, "string")
-        return (ColumnType("vector", len(self.state.vocab) if self.state else 1),)
+        return (ColumnType("vector", len(self.state.vocab) if self.state else 0),)
 
     def apply(self, frame: Frame, pointer: str) -> tuple[Column, ...]:  # noqa: ARG002  rejects no row
         """A look-up of all tokens at once, and work on the terms that each row has."""

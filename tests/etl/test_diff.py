@@ -125,10 +125,10 @@ def test_what_changes_a_number_needs_another_model(value, part, where, what):
         (changed("outputs", "tensors", 1, "tensor", to="other"), "tensor 'other' is new"),
         (
             changed("outputs", "tensors", 0, "from", to=["xc"]),
-            "tensor 'dense' was float32[2] a row, is float32[1]",
+            "tensor 'dense' was float32[rows, 2], is float32[rows, 1]",
         ),
-        (changed("outputs", "tensors", 0, "dtype", to="float64"), "is float64[2]"),
-        (changed("outputs", "tensors", 1, "shape", to=[-1, 1]), "tensor 'ids' was int64[] a row, is int64[1]"),
+        (changed("outputs", "tensors", 0, "dtype", to="float64"), "is float64[rows, 2]"),
+        (changed("outputs", "tensors", 1, "shape", to=[-1, 1]), "tensor 'ids' was int64[rows], is int64[rows, 1]"),
     ],
 )
 def test_another_layout_is_incompatible(value, what):
@@ -269,6 +269,21 @@ def test_a_page_tells_a_spec_to_a_person():
     for head in heads:
         after = next((number for number in heads if number > head), len(tables) + 1) - 1
         assert set(bars[head - 1 : after]) == {bars[head]}
+
+
+def test_a_page_obeys_no_text_of_its_spec():
+    """Names, documentation and values are shown as they are: no HTML, no mark, no table and no terminal obeys them."""
+    value = changed("doc", to="<script>a</script>\n\n# b `c` *d* [e](javascript:f) \x1b[31m")
+    name = "`x` | <b>\x1b[2J"
+    value["input"]["fields"].append({"name": name, "type": "struct<<i>: string>", "doc": "a|b <br>"})
+    row = {"cmp": ["s", "==", "``<img>|"]}
+    value["expectations"] = [{"id": "e", "row": row, "severity": "warn", "doc": "`<hr>`"}]
+    page = page_of(read_spec(json.dumps(value), "spec.json"))
+    assert "\x1b" not in page
+    assert "&lt;script&gt;a&lt;/script&gt; # b \\`c\\` \\*d\\* \\[e\\](javascript:f) \\\\x1b\\[31m" in page
+    shown = [re.sub(r"(?<!\\)(`+)(?!`).*?(?<!`)\1(?!`)", "", line) for line in page.splitlines()]
+    assert not [line for line in shown if "<" in line]
+    assert {line.replace("\\|", "").count("|") for line in page.splitlines() if "2J" in line} == {5}
 
 
 def test_every_op_is_in_the_reference():
