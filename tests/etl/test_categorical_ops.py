@@ -257,6 +257,8 @@ def test_codes_of_texts_are_their_positions(values, known, start):
     wanted = codes_by_dict(vocabulary, values[start:])
     assert TextCodes(vocabulary).codes(column).tolist() == wanted
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(codes, "_MARKED", 8)
+        assert TextCodes(vocabulary).codes(column).tolist() == wanted
         patch.setattr(codes, "_KERNEL_TEXTS", 0)
         patch.setattr(codes, "_KERNEL_SHARE", 0)
         assert TextCodes(vocabulary).codes(column).tolist() == wanted
@@ -286,6 +288,8 @@ def test_elements_of_lists_are_looked_up_at_once():
         assert TextCodes(MANY).codes(column.flatten()).tolist() == codes_by_dict(MANY, flat)
     repeating = [*MANY[:9], None, "nobody"] * 200
     assert TextCodes(MANY).codes(arrow(repeating, "string")).tolist() == codes_by_dict(MANY, repeating)
+    many = repeating * 31
+    assert TextCodes(MANY[:7]).codes(arrow(many, "string")).tolist() == codes_by_dict(MANY[:7], many)
 
 
 WIDE = st.integers(-(2**63), 2**63 - 1)
