@@ -41,7 +41,8 @@ class InputField(Strict):
     name: Name
     type: TypeName = Field(
         description="What a value is. Files may hold it in any type of Arrow whose values it has, or that are checked "
-        "one by one: dictionaries, large lists, unsigned integers; decimals as the nearest float64, or as int64."
+        "one by one: dictionaries, large lists, unsigned integers; decimals as the nearest float64, or as integers. "
+        "Only decimal(20, 0), in which Spark holds a uint64, is an integer to a float64 field too."
     )
     nullable: bool = Field(default=True, description="Whether a missing value is legal.")
     role: Literal["feature", "id", "event_time"] = "feature"

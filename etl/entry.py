@@ -16,7 +16,18 @@ from etl.frame import EXACT_INTEGERS, Frame, RejectionCode
 from etl.patterns import matches
 from etl.tensors import matrix_of
 from etl.treatments import AsValue, Flag
-from etl.types import INTEGER_BOUNDS, ColumnType, decoded, held, joined, kernels, one_chunk, parts_of, rows_with
+from etl.types import (
+    INTEGER_BOUNDS,
+    UNSIGNED,
+    ColumnType,
+    decoded,
+    held,
+    joined,
+    kernels,
+    one_chunk,
+    parts_of,
+    rows_with,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -306,6 +317,8 @@ def _at(edge: float, treatment: OutlierTreatment, kind: pa.DataType) -> OutlierT
 def _rounded(column: ArrowArray) -> tuple[ArrowArray, npt.NDArray[np.bool_] | None]:
     """Wide integers as float64, and which of them float64 cannot hold exactly, if any; other columns as they are."""
     column = decoded(column)
+    if column.type == UNSIGNED:
+        return column, _beyond_float64(column)
     if column.type not in {pa.int64(), pa.uint64()}:
         return column, None
     values = column.fill_null(0).to_numpy()
@@ -315,6 +328,18 @@ def _rounded(column: ArrowArray) -> tuple[ArrowArray, npt.NDArray[np.bool_] | No
     if not beyond.any():
         return column, None
     return column.cast(pa.float64(), safe=False), beyond
+
+
+def _beyond_float64(column: ArrowArray) -> npt.NDArray[np.bool_] | None:
+    """Which decimals, being integers, float64 cannot hold exactly, if any."""
+    low, high = (
+        np.frombuffer(column.buffers()[1] or b"", "<i8")[2 * column.offset :][: 2 * len(column)].reshape(-1, 2).T
+    )
+    within = ((high == 0) & (low >= 0) & (low <= EXACT_INTEGERS)) | (
+        (high == -1) & (low < 0) & (low >= -EXACT_INTEGERS)
+    )
+    beyond = _present(column, ~within)
+    return beyond if beyond.any() else None
 
 
 def _without_broken_text(column: ArrowArray) -> tuple[ArrowArray, npt.NDArray[np.bool_] | None]:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 __all__ = [
     "INTEGER_BOUNDS",
     "SCALARS",
+    "UNSIGNED",
     "ArrowArray",
     "ColumnType",
     "Schema",
@@ -58,6 +59,9 @@ SCALARS: dict[str, pa.DataType] = {
 
 INTEGER_BOUNDS = {"int32": (-(2**31), 2**31 - 1), "int64": (-(2**63), 2**63 - 1)}
 """Smallest and largest value of each integer kind."""
+
+UNSIGNED = pa.decimal128(20, 0)
+"""What Spark, and databases without uint64, hold one in: the one type of decimals that is read as an integer."""
 
 _VECTOR = r"(float32|int64)\[([1-9][0-9]{0,6})\]"
 _FORMS = ("float32[width]", "int64[width]", "list<scalar>", "struct<name: scalar, …>")
@@ -172,6 +176,7 @@ class _ColumnTypeSchema:
 TypeName = Annotated[ColumnType, _ColumnTypeSchema]
 """A column type in a document."""
 
+
 def width_of(types: Iterable[ColumnType]) -> int:
     """Values per row of columns side by side; 0 where a width is not known before the fit."""
     widths = [found.width for found in types]
@@ -201,7 +206,7 @@ def is_readable(found: pa.DataType, wanted: ColumnType) -> bool:
         "bool": pa.types.is_boolean(found),
         "int32": found in {pa.int8(), pa.int16(), pa.int32(), pa.uint8(), pa.uint16()},
         "int64": pa.types.is_integer(found) or is_decimal,
-        "uint64": pa.types.is_integer(found),
+        "uint64": pa.types.is_integer(found) or is_decimal,
         "float32": found in {pa.float16(), pa.float32()},
         "float64": pa.types.is_floating(found) or pa.types.is_integer(found) or is_decimal,
         "string": pa.types.is_string(found) or pa.types.is_large_string(found) or pa.types.is_string_view(found),
@@ -215,7 +220,8 @@ def _holds_elements(inner: pa.DataType, wanted: ColumnType) -> bool:
     """Whether a list with elements of this type is readable."""
     if wanted.kind == "list":
         return is_readable(inner, ColumnType(wanted.item))
-    is_number = pa.types.is_integer(inner) if wanted.item == "int64" else pa.types.is_floating(inner)
+    is_integer = pa.types.is_integer(inner) or inner == UNSIGNED
+    is_number = is_integer if wanted.item == "int64" else pa.types.is_floating(inner)
     return wanted.kind == "vector" and (is_number or pa.types.is_null(inner))
 
 
@@ -345,7 +351,7 @@ def _without_equal(column: ArrowArray, wanted: ColumnType) -> npt.NDArray[np.boo
     """Integers of the other sign or half, instants that are too far away for µs, dates with a time of day."""
     if pa.types.is_decimal(column.type):
         # Arrow has no kernel that compares any two decimals.
-        low, high = INTEGER_BOUNDS["int64"]
+        low, high = (0, 2**64 - 1) if wanted.kind == "uint64" else INTEGER_BOUNDS["int64"]
         values = column.to_pylist()
         return np.array([v is not None and (v != v.to_integral_value() or not low <= v <= high) for v in values])
     is_number = pa.types.is_integer(column.type)

@@ -28,7 +28,7 @@ from etl.runs.publish import Mode
 from etl.runs.read import SplitReader, open_parquet
 from etl.runs.splits import InputFile, Split, cut_splits
 from etl.runs.storage import Storage, storage_for
-from etl.types import ColumnType
+from etl.types import UNSIGNED, ColumnType
 from jobs.errors import Refused, refusing
 from jobs.identity import whoami
 from jobs.model import resolve_model
@@ -382,6 +382,8 @@ def _column_type(field: pa.Field) -> ColumnType:
         return ColumnType("timestamp")
     if pa.types.is_integer(type_):
         return ColumnType("uint64" if type_ == pa.uint64() else "int64")
+    if type_ == UNSIGNED:
+        return ColumnType("uint64")
     for kind in ("bool", "float32", "float64", "date"):
         if type_ == ColumnType(kind).arrow:
             return ColumnType(kind)

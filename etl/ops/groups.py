@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from etl.ops.time import DAY_MICROSECONDS, integers_of
 from etl.partials.histogram import keys_of
-from etl.types import kernels
+from etl.types import decoded, kernels
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -182,5 +182,8 @@ def _ranks(column: ArrowArray) -> Integers:
         rank = np.empty(len(texts), dtype=np.int64)
         rank[kernels.sort_indices(texts).to_numpy()] = np.arange(len(texts))
         return np.asarray(rank[codes])
+    if pa.types.is_decimal(column.type):
+        ranks = kernels.rank(decoded(column), "ascending", tiebreaker="dense")
+        return np.asarray(ranks.to_numpy()).astype(np.int64)
     written = np.array([repr(value) for value in column.to_pylist()], dtype=object)
     return np.unique(written, return_inverse=True)[1].astype(np.int64)

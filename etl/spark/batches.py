@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from etl.code import digest_of_packages
 from etl.errors import EtlError
-from etl.spark.schema import column, spark_schema
+from etl.spark.schema import arrow_schema, column, spark_schema
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -25,15 +25,16 @@ is pickled."""
 
 
 def map_batches(df: DataFrame, names: Sequence[str], run: MapBatches, *, declared: pa.Schema) -> DataFrame:
-    """The named columns through `run`, which gives batches of the declared schema.
+    """The named columns through `run`, which gives batches of the declared schema; in types that Spark has.
 
     Spark resolves the columns of a `mapInArrow` by names in which a dot leads into a struct, so under way they have
     plain ones.
     """
     given = df.select(*(column(name).alias(f"c{at}") for at, name in enumerate(names)))
-    plain = pa.schema([pa.field(f"c{at}", field.type) for at, field in enumerate(declared)])
+    schema = spark_schema(pa.schema([pa.field(f"c{at}", field.type) for at, field in enumerate(declared)]))
+    plain = arrow_schema(schema)
     task = functools.partial(_run, run=run, names=tuple(names), plain=plain, code=digest_of_packages("etl"))
-    made = given.mapInArrow(task, spark_schema(plain))
+    made = given.mapInArrow(task, schema)
     return made.select(*(column(f"c{at}").alias(name) for at, name in enumerate(declared.names)))
 
 
@@ -44,7 +45,8 @@ def _run(
     check_code(code)
     renamed = (pa.RecordBatch.from_arrays(batch.columns, names=list(names)) for batch in batches)
     for made in run(renamed):
-        yield pa.RecordBatch.from_arrays(made.columns, schema=plain)
+        columns = [part if part.type == kind else part.cast(kind) for part, kind in zip(made, plain.types, strict=True)]
+        yield pa.RecordBatch.from_arrays(columns, schema=plain)
 
 
 def check_code(expected: str) -> None:

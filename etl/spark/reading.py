@@ -20,7 +20,7 @@ from etl.runs.splits import cut_splits, group_splits
 from etl.runs.storage import storage_for
 from etl.spark.batches import map_batches
 from etl.spark.schema import as_declared
-from etl.types import ColumnType, canonical, one_chunk
+from etl.types import UNSIGNED, ColumnType, canonical, one_chunk
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -35,10 +35,10 @@ __all__ = ["Cuts", "held_type", "read_files"]
 _THREADS = 16
 _ROWS = 1 << 14
 
-_INTEGERS = (pa.int8(), pa.int16(), pa.int32(), pa.int64(), pa.decimal128(20, 0))
+_INTEGERS = (pa.int8(), pa.int16(), pa.int32(), pa.int64(), UNSIGNED)
 """Each holds the values of those before it."""
 
-_WIDER = {pa.uint8(): pa.int16(), pa.uint16(): pa.int32(), pa.uint32(): pa.int64(), pa.uint64(): pa.decimal128(20, 0)}
+_WIDER = {pa.uint8(): pa.int16(), pa.uint16(): pa.int32(), pa.uint32(): pa.int64(), pa.uint64(): UNSIGNED}
 _AS_IT_IS = (pa.types.is_boolean, pa.types.is_binary, pa.types.is_float32, pa.types.is_float64, pa.types.is_null)
 _TEXTS = (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view)
 

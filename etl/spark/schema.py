@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 
 from etl.errors import TransformError
+from etl.types import UNSIGNED
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -39,7 +40,7 @@ _HELD_BY = {
     pa.uint8(): pa.int16(),
     pa.uint16(): pa.int32(),
     pa.uint32(): pa.int64(),
-    pa.uint64(): pa.decimal128(20, 0),
+    pa.uint64(): UNSIGNED,
 }
 """What holds every value of a type that Spark has not."""
 

@@ -566,6 +566,23 @@ def test_a_decimal_is_the_nearest_float_or_the_very_integer(kind: str, physical:
         applied("int32", pa.array([Decimal(1)], pa.decimal128(5, 0)))
 
 
+def test_spark_s_form_of_uint64_is_read_as_uint64_is() -> None:
+    """A decimal(20, 0) gives the values and rejections of the integers that it holds, in fields of every kind."""
+    values = [None, 0, 1, 2**53, 2**53 + 1, 2**63 - 1, 2**63, 2**64 - 1]
+    unsigned = pa.array(values, pa.uint64())
+    decimal = pa.array([value if value is None else Decimal(value) for value in values], pa.decimal128(20, 0))
+    for kind in ("uint64", "int64", "float64"):
+        frames = [applied(kind, column[start:]) for start in (0, 3) for column in (unsigned, decimal)]
+        for one, other in (frames[:2], frames[2:]):
+            assert other["x"].equals(one["x"])
+            told = [[(r.code, r.rows.tolist()) for r in frame.rejections] for frame in (one, other)]
+            assert told[0] == told[1]
+            assert bool(told[0]) == (kind != "uint64")
+    negative = applied("float64", pa.array([Decimal(-(2**53)), Decimal(-(2**53) - 1), None], pa.decimal128(20, 0)))
+    assert [rejection.rows.tolist() for rejection in negative.rejections] == [[1]]
+    assert applied("uint64", pa.array([Decimal(-1)], pa.decimal128(20, 0))).rejections[0].code == "OUT_OF_RANGE"
+
+
 def test_lists_and_structs_are_read_by_name_and_not_copied() -> None:
     """A list or struct in its canonical type is the same memory; another is cast part by part, in slices too."""
     column = pa.array([[1, 2], None, [3]])

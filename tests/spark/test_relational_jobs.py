@@ -171,12 +171,13 @@ def expected(table: pa.Table) -> tuple[dict[int, float], dict[str, int]]:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory, logistic_onnx: Path) -> Path:
-    """The payments in two files, one with instants in ns and texts as a dictionary; the codes; and the bundle."""
+    """The payments in two files, keys as uint64, one with instants in ns and texts as a dictionary; codes; the bundle."""
     folder = tmp_path_factory.mktemp("payments")
     table, inside = payments(), folder / "in" / "year=2023 [a]"
+    stored = table.set_column(0, "key", table.column("key").cast(pa.uint64()))
     inside.mkdir(parents=True)
-    pq.write_table(table.slice(0, 900), inside / "a.parquet", row_group_size=200)
-    other = table.slice(900)
+    pq.write_table(stored.slice(0, 900), inside / "a.parquet", row_group_size=200)
+    other = stored.slice(900)
     other = other.set_column(2, "paid_at", other.column("paid_at").cast(pa.timestamp("ns", "UTC")))
     other = other.set_column(1, "account", other.column("account").cast(pa.large_string()).dictionary_encode())
     other = other.set_column(4, "code", other.column("code").cast(pa.uint8()))
@@ -243,6 +244,8 @@ def test_a_job_is_scored_on_what_its_relational_steps_make(spark: SparkSession, 
     assert record.state == RunState.PARTIALLY_SUCCEEDED
     assert {"prepare", "score"} <= record.wall_seconds.keys()
     check(record, tmp_path / "out")
+    published = ds.dataset(tmp_path / "out" / "run_id=r", format="parquet")
+    assert published.schema.field("key").type == pa.uint64()
     assert run(request) == record
     source = next((folder / "in").rglob("b.parquet"))
     kept = source.read_bytes()

@@ -14,8 +14,10 @@ from etl.arrivals import REJECTED
 from etl.errors import ContractError, SpecError
 from etl.pipeline import Pipeline
 from etl.relational import Counts, TablePart, prepare
+from etl.runs.storage import storage_for
 from etl.spark import preparing as in_spark
 from etl.spark import transform
+from etl.spark.reading import Cuts, read_files
 from etl.spec import read_spec
 from tests.etl.nasty import bits, document
 from tests.etl.test_relational import FIELDS, LEAK, POINT, REFERENCE, look_up, rows_of, step_of, table_of
@@ -23,6 +25,8 @@ from tests.spark.frames import arrow_of
 from tests.spark.test_etl_spark import settings
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from pyspark.sql import DataFrame, SparkSession
 
     from etl.spec import Spec
@@ -104,7 +108,7 @@ def test_spark_prepares_the_rows_that_memory_does(
     """Filter, join, dedupe, lag, aggregate and window over three sets of keys give the same rows to the bit in Spark
     as in memory, in any session time zone and ANSI mode, and leave out as many."""  # noqa: D205, D209  one sentence
     spec = read_spec(SPEC, "spec")
-    wanted, counts = prepare(table, spec, REFERENCES)
+    wanted, counts, _ = prepare(table, spec, REFERENCES)
     with settings(spark, zone=zone, ansi=ansi):
         found = arrow_of(in_spark.marked(frame, spec, REFERENCES))
     left_out = found.column(in_spark.LEFT_OUT)
@@ -278,3 +282,24 @@ def test_what_spark_cannot_join_as_a_worker_does_is_refused(frame: DataFrame, la
     refused(
         ContractError, r"column 'k2' is decimal\(20,0\)", df=frame.withColumn("k2", frame["k2"].cast("decimal(20,0)"))
     )
+
+
+def test_uint64_comes_through_spark_as_what_it_is(spark: SparkSession, tmp_path: Path) -> None:
+    """Columns of uint64, carried and made, give behind Spark the values and rejections that they give in memory, and
+    order rows by size."""  # noqa: D205, D209  one sentence
+    values = [7, 10, 2**53, 2**53 + 1, 2**63, 2**64 - 1, None]
+    unsigned = pa.array(values, pa.uint64())
+    table = pa.table({"id": list(range(7)), "u": unsigned, "f": unsigned, "k": [1] * 7, "more": unsigned})
+    pq.write_table(table, tmp_path / "a.parquet")
+    fields = [{"name": "u", "type": "uint64"}, {"name": "f", "type": "float64"}, {"name": "k", "type": "int64"}]
+    lag = {**step_of("window_lag", ["u"], ["p"], partition_by=["k"], order_by=["k"], leak="acknowledged"), "id": "lag"}
+    spec = read_spec(json.dumps(document(fields, relational=[lag], columns=["f"])), "spec")
+    storage, path = storage_for(str(tmp_path))
+    rows = read_files(spark, tuple(storage.list_files(path)), table.column_names, cuts=Cuts(1 << 20, 1 << 20, 1))
+    frames = {}
+    for name, made in (("memory", prepare(table, spec).table), ("spark", arrow_of(in_spark.prepare(rows, spec)))):
+        frame = Pipeline(spec, {}).contract(made.sort_by("id"), name)
+        told = [(rejection.code, rejection.rows.tolist()) for rejection in frame.rejections]
+        frames[name] = {column: frame.arrow(column).to_pylist() for column in ("u", "f", "p")}, told
+    assert frames["spark"] == frames["memory"]
+    assert frames["memory"][0]["p"] == [None, *values[:5], None]
