@@ -140,7 +140,8 @@ class SpecTransformer(TransformerMixin, BaseEstimator):  # type: ignore[misc]  #
 
     def __sklearn_is_fitted__(self) -> bool:
         """Whether there is a spec with all its state: what `fit` learned, or the recipe itself."""
-        return hasattr(self, "spec_") or (isinstance(self.recipe, Spec) and self.recipe.is_fitted)
+        recipe: Any = self.recipe
+        return hasattr(self, "spec_") or (isinstance(recipe, Spec) and recipe.is_fitted)
 
     @property
     def _spec(self) -> Spec:

@@ -18,6 +18,7 @@ from etl.ops.base import StepId
 from etl.ops.columns import Assemble, Copy, Rename
 from etl.ops.filtering import Filter
 from etl.ops.relations import AnyRelationalStep
+from etl.ops.vectors import Weigh
 from etl.outputs import Outputs, TensorOutput
 from etl.problems import Problem, Source, few_hints, parse, problem_lines
 from etl.salvage import sound_part
@@ -152,7 +153,7 @@ class Spec(Document):
                 labels[name] = step.element_names(name)
                 if isinstance(step, Assemble):
                     parts[name] = names_of(step.inputs)
-                elif isinstance(step, Copy | Rename):
+                elif isinstance(step, Copy | Rename | Weigh):
                     labels[name] = labels.get(step.inputs[place])
                     parts[name] = parts.get(step.inputs[place], [])
         return {tensor.tensor: tuple(names_of(tensor.columns)) for tensor in self.outputs.tensors}

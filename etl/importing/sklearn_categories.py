@@ -7,14 +7,17 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 
-from etl.importing.sklearn_columns import Block, Part, Value
+from etl.importing.sklearn_columns import FLOAT64, Block, Part, Value
 from etl.importing.sklearn_draft import text_of
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from etl.importing.sklearn_draft import Leaf
 
-__all__ = ["one_hot_encoder", "ordinal_encoder"]
+__all__ = ["one_hot_encoder", "ordinal_encoder", "target_encoder"]
 
+_LEFT = "A missing value is None here, which SimpleImputer leaves and the encoder knows, and not the NaN that it fills."
 _FAILS = "A row with an unknown category, on which scikit-learn fails, is set aside here."
 
 
@@ -49,6 +52,7 @@ def one_hot_encoder(leaf: Leaf) -> Block:
     handled = encoder.handle_unknown
 
     def encoded(index: int, value: Value) -> list[Value]:
+        value = _unfilled(leaf, value, index)
         labels = _labels(leaf, value)
         categories = _categories(leaf, value, index)
         dropped = None if encoder.drop_idx_ is None else encoder.drop_idx_[index]
@@ -73,6 +77,7 @@ def ordinal_encoder(leaf: Leaf) -> Block:
         leaf.refuse(f"dtype {dtype} may not hold every code; float64, float32, int64 and int32 have a counterpart.")
 
     def encoded(index: int, value: Value) -> list[Value]:
+        value = _unfilled(leaf, value, index)
         labels = _labels(leaf, value)
         categories = _categories(leaf, value, index)
         unknown: Any = "reject" if encoder.handle_unknown == "error" else _instead(encoder.unknown_value)
@@ -85,6 +90,28 @@ def ordinal_encoder(leaf: Leaf) -> Block:
         return [Value(value.name, ours, "float64", dtype, is_finite=True, is_present=is_present)]
 
     return Block.array(leaf.each(encoded), dtype)
+
+
+def target_encoder(leaf: Leaf) -> Block:
+    """`TargetEncoder`: the mean of the target by category, for each class of the target where there are several."""
+    encoder = leaf.estimator
+    means = np.atleast_1d(encoder.target_mean_)
+
+    def encoded(index: int, value: Value) -> list[Value]:
+        value = _unfilled(leaf, value, index)
+        labels = _labels(leaf, value)
+        categories = _categories(leaf, value, index)
+        made = []
+        for place, mean in enumerate(means):
+            found = encoder.encodings_[index * len(means) + place]
+            numbers = dict(enumerate(leaf.finite(number, value) for number in found))
+            unknown = _instead(leaf.finite(mean, value))
+            missing = unknown if categories.missing is None else _instead(numbers.pop(categories.missing))
+            known = {categories.texts[at]: number for at, number in numbers.items()}
+            made.append(_mapped(leaf, labels, known, name=value.name, instead=(unknown, missing)))
+        return [Value(value.name, ours, "float64", FLOAT64, is_finite=True, is_present=True) for ours in made]
+
+    return Block.array(leaf.each(encoded), FLOAT64)
 
 
 _Unknown = int | Literal["none", "reject"]
@@ -179,13 +206,13 @@ class _OneHot(NamedTuple):
         return [Value(f"{self.value.name}_{part.position}", vector, "vector", dtype, part=part) for part in parts]
 
 
-def _mapped(leaf: Leaf, labels: str, known: dict[str, int], *, name: str, instead: tuple[Any, Any]) -> str:
+def _mapped(leaf: Leaf, labels: str, known: Mapping[str, float], *, name: str, instead: tuple[Any, Any]) -> str:
     """Our column with the number of each text; `instead` is what unknown and missing ones get."""
     if not known:
         leaf.refuse(f"was fitted to no value of column {name!r:.80}, so that there is no category.")
     if "reject" in instead:
         leaf.draft.note(_FAILS)
-    params = {"mapping": known, "unknown": instead[0], "missing": instead[1]}
+    params = {"mapping": dict(known), "unknown": instead[0], "missing": instead[1]}
     params = {key: value for key, value in params.items() if value != "as_missing"}
     return leaf.draft.step("ordinal_map", [labels], f"{name}_code", params=params)
 
@@ -193,6 +220,14 @@ def _mapped(leaf: Leaf, labels: str, known: dict[str, int], *, name: str, instea
 def _instead(number: float | None) -> Any:
     """What a value gets that is no category, as op ordinal_map has it."""
     return "as_missing" if number is None or math.isnan(number) else {"as_value": float(number)}
+
+
+def _unfilled(leaf: Leaf, value: Value, index: int) -> Value:
+    """The column as it is before NaN was filled, where the encoder has a category None, which that left."""
+    if not value.unfilled or not any(category is None for category in leaf.estimator.categories_[index]):
+        return value
+    leaf.draft.note(_LEFT)
+    return value._replace(ours=value.unfilled, unfilled="", is_present=False)
 
 
 def _labels(leaf: Leaf, value: Value) -> str:

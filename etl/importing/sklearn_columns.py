@@ -38,7 +38,7 @@ class InputColumn(NamedTuple):
 
 
 class Part(NamedTuple):
-    """One position of a one-hot vector."""
+    """One position of a vector, such as a one-hot vector."""
 
     vector: str
     """Our column with the vector."""
@@ -46,8 +46,8 @@ class Part(NamedTuple):
     """From 0."""
     width: int
     """Positions of the vector."""
-    condition: dict[str, Any]
-    """Of which rows it is 1; of others it is 0."""
+    condition: dict[str, Any] | None
+    """Of which rows it is 1, and of others 0; None of a vector of other numbers, of which nothing reads one alone."""
 
 
 class Value(NamedTuple):
@@ -71,6 +71,8 @@ class Value(NamedTuple):
     """Whether scikit-learn has 0.0 for -0.0, which a sparse array does not hold."""
     part: Part | None = None
     """Where it is a position of a vector."""
+    unfilled: str = ""
+    """Our column of texts in which missing values are missing still, where scikit-learn filled NaN and left None."""
 
     @property
     def is_text(self) -> bool:

@@ -146,6 +146,8 @@ class SklearnDraft(Draft):
             self.note(_MANY_BITS)
         if value.is_text:
             refuse(pointer, f"takes numbers, and column {value.name!r:.80} is text.")
+        if value.part is not None and value.part.condition is None:
+            refuse(pointer, f"would read {value.name!r:.80} alone, and the terms of a text are one vector here.")
         return value.ours if value.part is None else self._single(value)
 
     def labels(self, value: Value, pointer: str) -> str:

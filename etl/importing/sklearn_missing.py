@@ -16,6 +16,7 @@ __all__ = ["missing_indicator", "simple_imputer"]
 
 _FLAG = np.dtype(bool)
 _NONE = "None is missing here; to scikit-learn only NaN is, and None stays."
+_NAN = "NaN is missing here; to scikit-learn only None is, and NaN stays."
 _NEW_GAP = (
     "A row without a value where there was one throughout at fit, on which scikit-learn fails, is set aside here."
 )
@@ -67,10 +68,12 @@ def missing_indicator(leaf: Leaf) -> Block:
 def _sentinel(leaf: Leaf) -> float | None:
     """The number that stands for a missing value; None where that is NaN."""
     found = leaf.estimator.missing_values
+    if found is None and all(value.is_text for value in leaf.block.values):
+        return None
     if isinstance(found, float | np.floating) and math.isnan(found):
         return None
     if isinstance(found, bool) or not isinstance(found, int | float | np.number) or not math.isfinite(found):
-        leaf.refuse(f"missing_values {found!r:.60} has no counterpart; NaN and numbers have.")
+        leaf.refuse(f"missing_values {found!r:.60} has no counterpart; NaN, numbers, and None of texts have.")
     return float(found)
 
 
@@ -81,7 +84,7 @@ def _with_gaps(leaf: Leaf, value: Value, sentinel: float | None) -> Value:
         leaf.refuse(f"missing_values is a number, and column {value.name!r:.80} is text.")
     if sentinel is None:
         if value.is_text:
-            leaf.draft.note(_NONE)
+            leaf.draft.note(_NONE if leaf.estimator.missing_values is not None else _NAN)
         return leaf.checked(value, allows_missing=True) if is_number else value
     value = leaf.checked(value, allows_missing=False)
     number = float(np.float32(sentinel)) if value.dtype == FLOAT32 else sentinel
@@ -100,7 +103,7 @@ def _imputed(leaf: Leaf, value: Value, filler: Any) -> Value:
     if is_text:
         params = {"strategy": "constant", "value": filler}
         ours = leaf.draft.step("impute", [leaf.labels(value)], f"{value.name}_impute", params=params)
-        return value._replace(ours=ours, is_present=True)
+        return value._replace(ours=ours, is_present=True, unfilled=value.ours)
     if value.dtype != MIXED:
         # As transform does, which makes 2 of 2.5 where it was fitted to integers.
         fit_dtype = getattr(leaf.estimator, "_fill_dtype", leaf.estimator._fit_dtype)  # noqa: SLF001  as above

@@ -25,6 +25,12 @@ __all__ = [
 ]
 
 
+_UNROLLED = 8
+"""Numbers from which on numpy sums them in an order that goes by how the array lies in memory."""
+
+_SUMMED = "A row is summed in another order than numpy's, and may differ in the last place."
+
+
 def standard_scaler(leaf: Leaf) -> Block:
     """`StandardScaler`: (x - mean) / scale."""
     scaler, dtype = leaf.estimator, leaf.float_type
@@ -82,27 +88,49 @@ def min_max_scaler(leaf: Leaf) -> Block:
 
 
 def normalizer(leaf: Leaf) -> Block:
-    """`Normalizer` by the largest magnitude of a row; sums depend on the order in which numpy adds."""
-    if leaf.estimator.norm != "max":
-        leaf.refuse(
-            f"norm {leaf.estimator.norm} sums a row in an order that is numpy's own; norm max has a counterpart."
-        )
+    """`Normalizer`: a row by its largest magnitude, or by the sum of magnitudes or the root of that of squares."""
+    norm, dtype, draft = leaf.estimator.norm, leaf.float_type, leaf.draft
     if leaf.is_given_sparse:
         leaf.refuse("has no counterpart of a sparse array.")
-    draft, dtype = leaf.draft, leaf.float_type
+    # numpy adds fewer than 8 numbers from the first to the last; squares by its own vector code.
+    is_exact = norm == "max" or (norm == "l1" and len(leaf.block.values) < _UNROLLED)
+    if not is_exact and dtype == FLOAT32:
+        leaf.refuse(
+            f"norm {norm} of so many columns of float32 is summed in an order of numpy's own; give them as float64."
+        )
     values = leaf.each(lambda _, value: [leaf.checked(value._replace(dtype=dtype), allows_missing=False)])
     columns = [leaf.number(value) for value in values]
-    magnitudes = [draft.step("abs", [column], f"{column}_abs") for column in columns]
-    norm = magnitudes[0]
-    if len(magnitudes) > 1:
-        norm = draft.step("arith", magnitudes, "largest", params={"operator": "max"})
-    is_zero = {"cmp": [norm, "<", float(10 * np.finfo(dtype).eps)]}
-    choice = {"condition": is_zero, "then": {"as_value": 1.0}, "else": {"column": norm}}
-    norm = draft.step("if", [], "norm", params=choice)
-    made = [draft.step("arith", [column, norm], f"{column}_scaled", params={"operator": "div"}) for column in columns]
+    divisor = _norm(leaf, columns, dtype)
+    if not is_exact:
+        draft.note(_SUMMED)
+    is_zero = {"cmp": [divisor, "<", float(10 * np.finfo(dtype).eps)]}
+    choice = {"condition": is_zero, "then": {"as_value": 1.0}, "else": {"column": divisor}}
+    divisor = draft.step("if", [], "norm", params=choice)
+    made = [
+        draft.step("arith", [column, divisor], f"{column}_scaled", params={"operator": "div"}) for column in columns
+    ]
     is_rounded = dtype != FLOAT32
     pairs = zip(values, made, strict=True)
     return Block.array([Value(value.name, ours, "float64", dtype, is_rounded) for value, ours in pairs], dtype)
+
+
+def _norm(leaf: Leaf, columns: list[str], dtype: np.dtype[Any]) -> str:
+    """Our column with the norm of each row."""
+    norm, draft = leaf.estimator.norm, leaf.draft
+    if norm == "l2":
+        terms = [
+            draft.step("arith", [column] * 2, f"{column}_squared", params={"operator": "mul"}) for column in columns
+        ]
+    else:
+        terms = [draft.step("abs", [column], f"{column}_abs") for column in columns]
+    first, *others = terms
+    if others and (norm == "max" or dtype == FLOAT64):
+        first = draft.step("arith", terms, norm, params={"operator": "max" if norm == "max" else "add"})
+    elif others:
+        for term in others:
+            total = draft.step("arith", [first, term], norm, params={"operator": "add"})
+            first = leaf.number(Value(norm, total, "float64", dtype, is_rounded=False))
+    return draft.step("sqrt", [first], "root") if norm == "l2" else first
 
 
 def binarizer(leaf: Leaf) -> Block:

@@ -13,6 +13,7 @@ import numpy as np
 import sklearn
 from sklearn.compose import ColumnTransformer
 from sklearn.exceptions import NotFittedError
+from sklearn.feature_extraction.text import CountVectorizer, TfidfTransformer, TfidfVectorizer
 from sklearn.impute import MissingIndicator, SimpleImputer
 from sklearn.pipeline import FeatureUnion, Pipeline
 from sklearn.preprocessing import (
@@ -24,16 +25,23 @@ from sklearn.preprocessing import (
     Normalizer,
     OneHotEncoder,
     OrdinalEncoder,
+    PolynomialFeatures,
+    PowerTransformer,
+    QuantileTransformer,
     RobustScaler,
     StandardScaler,
+    TargetEncoder,
 )
 from sklearn.utils.validation import check_is_fitted
 
 from etl.errors import SpecError
 from etl.importing import sklearn_categories as categories
+from etl.importing import sklearn_distributions as distributions
 from etl.importing import sklearn_functions as functions
 from etl.importing import sklearn_missing as missing
 from etl.importing import sklearn_numbers as numbers
+from etl.importing import sklearn_products as products
+from etl.importing import sklearn_texts as texts
 from etl.importing.draft import Imported, Mapped
 from etl.importing.nodes import collecting, give_up, refuse
 from etl.importing.sklearn_columns import MIXED, Block, Value, common_type, schema_of
@@ -60,8 +68,15 @@ def _kind(read: Callable[[Leaf], Block], parameters: str) -> _Kind:
     return _Kind(read, frozenset(parameters.split()))
 
 
+_COUNTS = (
+    "input encoding decode_error strip_accents lowercase preprocessor tokenizer stop_words token_pattern ngram_range "
+    "analyzer max_df min_df max_features vocabulary binary dtype"
+)
+_TFIDF = "norm use_idf smooth_idf sublinear_tf"
+
 _KINDS: dict[type, _Kind] = {
     Binarizer: _kind(numbers.binarizer, "threshold copy"),
+    CountVectorizer: _kind(texts.count_vectorizer, _COUNTS),
     FunctionTransformer: _kind(
         functions.function_transformer,
         "func inverse_func validate accept_sparse check_inverse feature_names_out kw_args inv_kw_args",
@@ -81,16 +96,25 @@ _KINDS: dict[type, _Kind] = {
         categories.ordinal_encoder,
         "categories dtype handle_unknown unknown_value encoded_missing_value min_frequency max_categories",
     ),
+    PolynomialFeatures: _kind(products.polynomial_features, "degree interaction_only include_bias order"),
+    PowerTransformer: _kind(distributions.power_transformer, "method standardize copy"),
+    QuantileTransformer: _kind(
+        distributions.quantile_transformer,
+        "n_quantiles output_distribution ignore_implicit_zeros subsample random_state copy",
+    ),
     RobustScaler: _kind(numbers.robust_scaler, "with_centering with_scaling quantile_range copy unit_variance"),
     SimpleImputer: _kind(
         missing.simple_imputer, "missing_values strategy fill_value copy add_indicator keep_empty_features"
     ),
     StandardScaler: _kind(numbers.standard_scaler, "copy with_mean with_std"),
+    TargetEncoder: _kind(categories.target_encoder, "categories target_type smooth cv shuffle random_state"),
+    TfidfTransformer: _kind(texts.tfidf_transformer, _TFIDF),
+    TfidfVectorizer: _kind(texts.tfidf_vectorizer, f"{_COUNTS} {_TFIDF}"),
 }
 
 _HINTS = {
-    "PowerTransformer": "its powers are not equal to the last place on two machines.",
-    "QuantileTransformer": "op quantile_map makes the same but for the last places; write it into the spec by hand.",
+    "HashingVectorizer": "it hashes by MurmurHash3, and a spec by XXH64; TfidfVectorizer and CountVectorizer have one.",
+    "SplineTransformer": "no op computes splines; KBinsDiscretizer and PolynomialFeatures have one.",
 }
 
 

@@ -17,6 +17,7 @@ from etl.ops.functions import FunctionStep
 from etl.ops.hashing import HashingStep
 from etl.ops.lists import ListStep
 from etl.ops.missing import MissingStep
+from etl.ops.powers import PowerStep
 from etl.ops.regexes import RegexStep
 from etl.ops.scaling import ScalingStep
 from etl.ops.strings import StringStep
@@ -25,6 +26,7 @@ from etl.ops.tfidf import TfIdf
 from etl.ops.time import TimeStep
 from etl.ops.token_ids import TokenIds
 from etl.ops.tokens import TokenStep
+from etl.ops.vectors import Weigh
 from etl.ops.wordpiece import WordPiece
 
 if TYPE_CHECKING:
@@ -44,6 +46,7 @@ AnyRowStep = Annotated[
     | HashingStep
     | ListStep
     | MissingStep
+    | PowerStep
     | RegexStep
     | ScalingStep
     | StringStep
@@ -52,6 +55,7 @@ AnyRowStep = Annotated[
     | TimeStep
     | TokenIds
     | TokenStep
+    | Weigh
     | WordPiece,
     Field(discriminator="op"),
 ]

@@ -32,6 +32,7 @@ STEPS: dict[str, tuple[list[str], int, dict[str, Any]]] = {
     "arith": (["f", "g"], 1, {"operator": "add"}),
     "assemble": (["f", "v", "b"], 1, {}),
     "binarize": (["f"], 1, {"threshold": 0.5}),
+    "box_cox": (["g"], 1, {"lambda": -0.5}),
     "bucketize": (["g"], 1, {"method": "quantile", "k": 5, "missing": -1}),
     "cast": (["i"], 1, {"to": "string"}),
     "clip": (["f"], 1, {"lower_quantile": 0.1, "upper": 3.0}),
@@ -97,7 +98,9 @@ STEPS: dict[str, tuple[list[str], int, dict[str, Any]]] = {
     "tokenize": (["s"], 1, {"split": "[^a-z]+", "drop_empty": True}),
     "trim": (["s"], 1, {}),
     "upper": (["s"], 1, {}),
+    "weigh": (["v"], 1, {"weights": [0.5, -2.0, 1e30], "norm": "l2"}),
     "wordpiece": (["w"], 1, {"max_len": 6}),
+    "yeo_johnson": (["f"], 1, {"lambda": 1.5}),
 }
 """Inputs, number of outputs, and parameters of a step of each op. The last ones drop what the others read."""
 

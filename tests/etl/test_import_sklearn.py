@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.base import clone
 from sklearn.compose import ColumnTransformer, make_column_selector, make_column_transformer
+from sklearn.feature_extraction.text import CountVectorizer, HashingVectorizer, TfidfTransformer, TfidfVectorizer
 from sklearn.impute import KNNImputer, MissingIndicator, SimpleImputer
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import FeatureUnion, Pipeline, make_pipeline
@@ -29,7 +30,9 @@ from sklearn.preprocessing import (
     PowerTransformer,
     QuantileTransformer,
     RobustScaler,
+    SplineTransformer,
     StandardScaler,
+    TargetEncoder,
 )
 
 from etl.errors import SpecError
@@ -40,6 +43,10 @@ from tests.etl.nasty import FLOATS, NAN, TEXTS, bits
 FLOAT = np.array([NAN if value is None else value for value in FLOATS])
 TEXT = [NAN if value is None else value for value in TEXTS]
 ROWS = 96
+WITHIN = {"a_min": -2, "a_max": 3}
+ONE_SIGN = r"(?u)\b\w+\b"
+WORDS = ["the", "The", "été", "red", "red", "car", "a1_b", "x", "No", "9", "日本", "don't", "ÀÉ", "naïve,", "2nd"]
+RARE = set("İ\u03a3\u1fb3\U0010ffff\ufdd0")
 FREQUENT = ["a"] * 5 + ["b"] * 4 + ["c"] * 3 + ["d", "e", ""]
 
 
@@ -60,6 +67,7 @@ def training_frame():
             "c": np.where(gaps[:, 2], NAN, generator.choice(FREQUENT, ROWS).astype(object)),
             "d": generator.choice(["yes", "no"], ROWS).astype(object),
             "k": generator.choice([1.0, 2.5, -0.1, NAN, 3e20], ROWS),
+            "s": [" ".join(generator.choice(WORDS, size)) for size in generator.integers(0, 9, ROWS)],
         }
     )
 
@@ -70,8 +78,10 @@ def nasty_frame():
     columns: dict[str, Any] = {}
     for shift, name in enumerate(train):
         kind = train[name].dtype
-        if kind.kind == "O":
-            pool: list[Any] = [*TEXT, *train[name].tolist()]
+        if name == "s":
+            pool: list[Any] = [*(text for text in TEXT if not set(str(text)) & RARE), *train[name]]
+        elif kind.kind == "O":
+            pool = [*TEXT, *train[name].tolist()]
         elif kind.kind == "f":
             with np.errstate(over="ignore"):
                 nasty = FLOAT.astype(kind)
@@ -219,6 +229,30 @@ EXACT: dict[str, tuple[Any, list[str]]] = {
     "binarized float32": (Binarizer(threshold=-1.1), ["f"]),
     "normalized": (numeric(Normalizer("max")), NUMBERS),
     "normalized float32": (Normalizer("max"), ["f"]),
+    "normalized by magnitudes": (numeric(Normalizer("l1")), [*NUMBERS, "i"]),
+    "normalized by magnitudes of float32": (make_pipeline(SimpleImputer(), Normalizer("l1")), [*NARROW, "b"]),
+    "polynomial": (numeric(PolynomialFeatures()), [*NUMBERS, "i"]),
+    "polynomial of degree 4, scaled": (
+        make_pipeline(MaxAbsScaler(), SimpleImputer(), PolynomialFeatures(4, include_bias=False), MinMaxScaler()),
+        ["x", "y", "n"],
+    ),
+    "products alone": (numeric(PolynomialFeatures((2, 3), interaction_only=True)), [*NUMBERS, "n"]),
+    "polynomial of float32": (
+        make_pipeline(SimpleImputer(), FunctionTransformer(np.clip, kw_args=WITHIN), PolynomialFeatures(3)),
+        NARROW,
+    ),
+    "terms": (ColumnTransformer([("s", CountVectorizer(), "s")], remainder=StandardScaler()), ["s", "y"]),
+    "terms that are there": (ColumnTransformer([("s", CountVectorizer(binary=True, lowercase=False), "s")]), ["s"]),
+    "terms of two": (ColumnTransformer([("s", CountVectorizer(ngram_range=(2, 2), min_df=2), "s")]), ["s"]),
+    "terms of one sign": (ColumnTransformer([("s", CountVectorizer(token_pattern=ONE_SIGN), "s")]), ["s"]),
+    "tfidf": (ColumnTransformer([("s", TfidfVectorizer(), "s"), ("n", "passthrough", ["y"])]), ["s", "y"]),
+    "tfidf by magnitudes": (ColumnTransformer([("s", TfidfVectorizer(norm="l1", smooth_idf=False), "s")]), ["s"]),
+    "tfidf without norm": (ColumnTransformer([("s", TfidfVectorizer(norm=None, binary=True), "s")]), ["s"]),
+    "tfidf without idf": (ColumnTransformer([("s", TfidfVectorizer(use_idf=False, stop_words="english"), "s")]), ["s"]),
+    "tfidf of counts": (
+        ColumnTransformer([("s", make_pipeline(CountVectorizer(), TfidfTransformer()), "s")]),
+        ["s"],
+    ),
     "square root": (FunctionTransformer(np.sqrt), ["x", "y", "i", "f"]),
     "magnitude": (FunctionTransformer(np.abs), ["x", "y", "i", "f"]),
     "floor of an array": (numeric(FunctionTransformer(np.floor)), ["x", "y"]),
@@ -322,6 +356,16 @@ EXACT: dict[str, tuple[Any, list[str]]] = {
     ),
 }
 TRANSCENDENTAL: dict[str, tuple[Any, list[str]]] = {
+    "powers": (PowerTransformer(), NUMBERS),
+    "powers of integers, not standardised": (PowerTransformer(standardize=False), ["y", "i", "n", "b"]),
+    "powers of positive numbers": (PowerTransformer("box-cox"), ["y"]),
+    "powers of positive numbers, not standardised": (PowerTransformer("box-cox", standardize=False), ["y"]),
+    "quantiles": (QuantileTransformer(n_quantiles=20), [*NUMBERS, "i", "k"]),
+    "quantiles of float32": (QuantileTransformer(n_quantiles=7), NARROW),
+    "quantiles, normal": (QuantileTransformer(n_quantiles=30, output_distribution="normal"), [*NUMBERS, "i", "k"]),
+    "normalized by squares": (numeric(Normalizer()), [*NUMBERS, "i"]),
+    "normalized by magnitudes of many": (numeric(Normalizer("l1")), ["x", "y", "z", "i", "n", "k", "b", "f", "g"]),
+    "tfidf of logarithms": (ColumnTransformer([("s", TfidfVectorizer(sublinear_tf=True), "s")]), ["s"]),
     "log1p": (FunctionTransformer(np.log1p), ["x", "y", "i"]),
     "exp": (FunctionTransformer(np.exp), ["x", "y", "i"]),
     "log": (FunctionTransformer(np.log), ["x", "y", "i"]),
@@ -331,11 +375,11 @@ TRANSCENDENTAL: dict[str, tuple[Any, list[str]]] = {
 CASES = EXACT | TRANSCENDENTAL
 
 
-def fitted(estimator, columns, frame=TRAIN):
+def fitted(estimator, columns, frame=TRAIN, y=None):
     """Return a copy that is fitted to columns of a frame."""
     with warnings.catch_warnings(), np.errstate(all="ignore"):
         warnings.simplefilter("ignore")
-        return clone(estimator).fit(frame[columns])
+        return clone(estimator).fit(frame[columns], y)
 
 
 def outcome(estimator, data):
@@ -346,7 +390,8 @@ def outcome(estimator, data):
             made = estimator.transform(data)
             dense = made.toarray() if hasattr(made, "toarray") else np.asarray(made)
             return dense.astype(np.float64).astype(np.float32) if dense.dtype == object else dense.astype(np.float32)
-    except ValueError:
+    except (ValueError, AttributeError, TypeError):
+        # A vectorizer does not look whether it is given texts.
         return None
 
 
@@ -471,26 +516,25 @@ def test_what_cannot_be_mapped_is_told_all_at_once():
     """Everything without a counterpart is an error with its place, behind a refused step too, and in order."""
     parts = [
         ("good", StandardScaler(), ["x"]),
-        ("powers", PowerTransformer(), ["y"]),
+        ("powers", PowerTransformer(), ["f"]),
         ("own", FunctionTransformer(lambda frame: frame + 1), ["i"]),
-        ("deep", Pipeline([("n", Normalizer()), ("m", KNNImputer()), ("p", PolynomialFeatures())]), ["i", "n"]),
+        ("deep", Pipeline([("n", SplineTransformer()), ("m", KNNImputer()), ("p", PolynomialFeatures())]), ["i", "n"]),
         ("text", "passthrough", ["c"]),
         ("narrow", FunctionTransformer(np.exp), ["f"]),
-        ("quantiles", QuantileTransformer(n_quantiles=5), ["z"]),
+        ("hashes", HashingVectorizer(n_features=4), "s"),
     ]
-    estimator = Pipeline([("columns", ColumnTransformer(parts)), ("model", LogisticRegression())])
+    estimator = Pipeline([("columns", ColumnTransformer(parts, sparse_threshold=0)), ("model", LogisticRegression())])
     estimator.steps[0][1].fit(TRAIN)
     with pytest.raises(SpecError) as raised:
         import_sklearn(estimator, TRAIN)
     lines = str(raised.value).splitlines()
     wanted = {
-        "/steps/0/transformers/1": "PowerTransformer has no counterpart",
+        "/steps/0/transformers/1": "of columns of float32 it computes in float32",
         "/steps/0/transformers/2": "function <lambda>",
-        "/steps/0/transformers/3/steps/0": "norm l2",
+        "/steps/0/transformers/3/steps/0": "SplineTransformer has no counterpart: no op computes splines",
         "/steps/0/transformers/3/steps/1": "KNNImputer",
-        "/steps/0/transformers/3/steps/2": "PolynomialFeatures",
         "/steps/0/transformers/5": "'f', which is of float32, numpy computes it in float32",
-        "/steps/0/transformers/6": "quantile_map",
+        "/steps/0/transformers/6": "MurmurHash3",
         "/steps/1": "it is a model; import the steps before it",
     }
     assert [line.partition(": ")[0] for line in lines] == list(wanted)
@@ -541,6 +585,44 @@ def strange():
         ),
         "dtype": (fitted(OrdinalEncoder(dtype=np.int8), ["d"]), TRAIN[["d"]], "dtype int8"),
         "wrapping": (fitted(FunctionTransformer(np.abs), ["n"]), TRAIN[["n"]], "column 'n' is of int32"),
+        **{
+            f"terms by {next(iter(keys))}": (
+                ColumnTransformer([("s", CountVectorizer(**keys), "s")]).fit(TRAIN[["s"]]),
+                TRAIN[["s"]],
+                f"/transformers/0: {said}",
+            )
+            for keys, said in (
+                ({"analyzer": "char"}, "analyzer 'char' has no counterpart; 'word' has."),
+                ({"strip_accents": "unicode"}, "strip_accents 'unicode' has no counterpart"),
+                ({"tokenizer": str.split, "token_pattern": None}, "tokenizer 'split' has no counterpart"),
+                ({"token_pattern": "[a-z]+"}, "token_pattern '[a-z]+' has no counterpart; these have: "),
+                ({"ngram_range": (1, 2)}, "ngram_range (1, 2) makes terms of several lengths"),
+                ({"vocabulary": ["red", "car"]}, "a vocabulary in its own order"),
+                ({"stop_words": ["the"], "vocabulary": ["car", "the"]}, "stop_words have no counterpart where"),
+                ({"dtype": np.int8}, "dtype int8 may not hold every count"),
+            )
+        },
+        "one term": (
+            make_pipeline(CountVectorizer(), MaxAbsScaler()).fit(TRAIN["s"]),
+            TRAIN[["s"]],
+            "/steps/1: would read 's_",
+        ),
+        "two columns of text": (CountVectorizer().fit(TRAIN["s"]), TRAIN[["s", "c"]], "/: takes one column of texts."),
+        "norm of float32": (
+            fitted(make_pipeline(SimpleImputer(), Normalizer()), ["f"]),
+            TRAIN[["f"]],
+            "/steps/1: norm l2 of ",
+        ),
+        "normal of float32": (
+            fitted(QuantileTransformer(n_quantiles=5, output_distribution="normal"), ["f"]),
+            TRAIN[["f"]],
+            "/: of columns of float32 it computes in float32",
+        ),
+        "many products": (
+            fitted(numeric(PolynomialFeatures(9)), [*NUMBERS, "i", "n"]),
+            TRAIN[[*NUMBERS, "i", "n"]],
+            "/steps/1: makes 2002 columns, each by a step",
+        ),
         "arguments": (
             fitted(FunctionTransformer(np.sqrt, kw_args={"where": True}), ["y"]),
             TRAIN[["y"]],
@@ -628,6 +710,75 @@ def test_a_column_without_values_is_left_out_unless_it_is_kept(keys):
     document = import_sklearn(estimator, frame).document
     wanted = outcomes(estimator, NASTY[["x", "i", "y"]], list(range(len(NASTY))))
     assert differing(ours(document, NASTY), wanted) == []
+
+
+TARGETS = {
+    "binary": TRAIN["b"],
+    "continuous": TRAIN["y"],
+    "multiclass": TRAIN["n"].map({0: "no", 1: "yes", 2: "maybe", 3: "no"}),
+}
+
+
+@pytest.mark.parametrize("kind", TARGETS)
+def test_a_target_encoder_gives_the_means_that_it_learned(kind):
+    """Each category becomes the number that was learned of it, for each class, and an unknown one the target's mean."""
+    columns = ["c", "d", "k", "n"]
+    estimator = fitted(TargetEncoder(), columns, y=TARGETS[kind])
+    assert estimator.target_type_ == kind
+    document = import_sklearn(estimator, TRAIN[columns]).document
+    wanted = outcomes(estimator, NASTY[columns], list(range(len(NASTY))))
+    assert differing(ours(document, NASTY), wanted) == []
+
+
+@pytest.mark.parametrize("encoder", [OneHotEncoder(), OneHotEncoder(drop="first"), OrdinalEncoder()])
+@pytest.mark.parametrize("handled", ["error", "other"])
+def test_none_that_an_imputer_leaves_is_the_category_none(encoder, handled):
+    """SimpleImputer fills NaN and leaves None, which the encoder behind it knows: so None is that category here."""
+    frame = pd.DataFrame({"c": ["a", None, "b", "a"], "d": [None, "x", None, "y"]}, dtype=object)
+    estimator = clone(encoder)
+    if handled == "other":
+        keys = {"handle_unknown": "use_encoded_value", "unknown_value": -1} if "Ordinal" in str(encoder) else {}
+        estimator.set_params(**(keys or {"handle_unknown": "ignore"}))
+    estimator = make_pipeline(SimpleImputer(strategy="constant", fill_value="none"), estimator).fit(frame)
+    found = import_sklearn(estimator, frame)
+    rows = pd.DataFrame({"c": [None, "a", "b", None, "?"], "d": ["x", None, "y", None, "x"]}, dtype=object)
+    assert differing(ours(found.document, rows), outcomes(estimator, rows, list(range(5)))) == []
+    assert "A missing value is None here" in str(found.report[-2].note)
+
+
+def test_none_can_be_what_is_filled():
+    """With missing_values None, None of texts is filled; of numbers, which have no None, it is refused."""
+    frame = pd.DataFrame({"c": ["a", None, "b", "a"]}, dtype=object)
+    imputer = SimpleImputer(missing_values=None, strategy="most_frequent")
+    estimator = make_pipeline(imputer, OrdinalEncoder()).fit(frame)
+    found = import_sklearn(estimator, frame)
+    assert differing(ours(found.document, frame), outcomes(estimator, frame, list(range(4)))) == []
+    assert "to scikit-learn only None is" in str(found.report[1].note)
+    numbers = pd.DataFrame({"x": np.array([1.0, None], dtype=object)})
+    with pytest.raises(SpecError, match="missing_values None has no counterpart"):
+        import_sklearn(clone(imputer).fit(numbers), {"x": "float64"})
+
+
+@pytest.mark.parametrize("is_lowered", [True, False])
+def test_every_text_has_the_terms_that_it_has_in_scikit_learn(is_lowered):
+    """Of every nasty text the terms are counted alike, or the row is set aside for a letter that is in no class."""
+    texts = [text for text in TEXTS if text is not None] + [f"{text} Über {text}" for text in TEXT[2:]]
+    estimator = CountVectorizer(lowercase=is_lowered).fit(texts)
+    found = import_sklearn(estimator, {"s": "string"})
+    made = ours(found.document, pa.table({"s": texts}))
+    wanted = dict(enumerate(estimator.transform(texts).toarray().astype(np.float32)))
+    assert all(set(texts[row]) & RARE for row in wanted.keys() - made.keys())
+    assert differing(made, {row: wanted[row] for row in made}) == []
+    assert len(made) > len(texts) * 0.9
+    assert "are not read" in str(found.report[1].note)
+
+
+def test_terms_are_the_names_of_values():
+    """A term of a text is the name of its value, behind its weight too."""
+    estimator = ColumnTransformer([("s", TfidfVectorizer(min_df=3), "s")]).fit(TRAIN)
+    spec = read_spec(json.dumps(import_sklearn(estimator, TRAIN).document), "spec.json")
+    terms = estimator.named_transformers_["s"].get_feature_names_out()
+    assert spec.feature_names()["features"] == tuple(f"s_terms_tfidf[{term}]" for term in terms)
 
 
 def test_a_filling_value_is_of_the_type_that_was_seen_at_fit():
