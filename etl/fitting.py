@@ -141,8 +141,8 @@ def fit(recipe: Spec, data: Any, references: Mapping[str, Any] | None = None, *,
 
     `workers` threads learn pieces side by side; the result is the same to the byte for any number of them. `references`
     are Arrow tables or pandas frames. Where the recipe has relational steps that run on the whole table, all data is
-    held in memory for them; what was prepared is taken as it is. A DataFrame is learned from by `etl.spark.fit`, in
-    Spark tasks.
+    held in memory for them, and the note `table` of the provenance tells what they left out; what was prepared is taken
+    as it is. A DataFrame is learned from by `etl.spark.fit`, in Spark tasks.
 
     Raises:
         TypeError: the data is of no kind that is known.
@@ -157,12 +157,14 @@ def fit(recipe: Spec, data: Any, references: Mapping[str, Any] | None = None, *,
         from etl.spark.fitting import fit as fit_in_spark  # noqa: PLC0415  a worker needs no Spark
 
         return fit_in_spark(data, recipe, references)
-    pieces = _watched(data, recipe)
+    pieces, notes = _watched(data, recipe), dict[str, str]()
     if on_table(recipe.relational):
         batches = [batch for piece in pieces for batch in piece.batches()]
         if batches:
             table = whole(batches)
-            table = table if is_prepared(recipe, table.column_names) else prepare(table, recipe, references).table
+            if not is_prepared(recipe, table.column_names):
+                table, counts, _ = prepare(table, recipe, references)
+                notes["table"] = str(counts)
             pieces = pieces_of(table)
     tables = index_references(recipe, joins(recipe.relational)[1], references or {})
 
@@ -175,6 +177,7 @@ def fit(recipe: Spec, data: Any, references: Mapping[str, Any] | None = None, *,
     fitted = fit_by(recipe, run)
     if fitted is recipe:
         return recipe
+    fitted = _noted(fitted, notes) if notes else fitted
     return with_golden(fitted, tables, (batch for piece in pieces for batch in piece.batches()))
 
 
@@ -237,7 +240,7 @@ def with_golden(spec: Spec, tables: Mapping[str, ReferenceTable], batches: Itera
         if golden:
             found = spec.model_copy(update={"golden": golden, "integrity": None})
             reason = _unreplayable(found)
-            return (found if reason is None else _without_golden(spec, reason)).sealed()
+            return (found if reason is None else _noted(spec, {"golden": f"none: {reason}"})).sealed()
     return spec.sealed()
 
 
@@ -250,10 +253,9 @@ def _unreplayable(spec: Spec) -> str | None:
     return None
 
 
-def _without_golden(spec: Spec, reason: str) -> Spec:
+def _noted(spec: Spec, notes: dict[str, str]) -> Spec:
     told = spec.provenance or Provenance()
-    notes = {**told.notes, "golden": f"none: {reason}"}
-    return spec.model_copy(update={"provenance": told.model_copy(update={"notes": notes})})
+    return spec.model_copy(update={"provenance": told.model_copy(update={"notes": {**told.notes, **notes}})})
 
 
 def pieces_of(data: Any) -> Sequence[Piece]:

@@ -86,7 +86,7 @@ def _wanted(spec: Spec, uris: Mapping[str, str]) -> dict[str, list[LookupJoin]]:
         if isinstance(step, LookupJoin):
             wanted.setdefault(step.params.reference, []).append(step)
     for name in sorted(wanted.keys() - uris.keys()):
-        hint = f"say where it is under `references`.{nearest(name, uris)}"
+        hint = f"say where it is: --reference {name}=URI, in a job under `references`.{nearest(name, uris)}"
         message = f"reference table {name!r} is joined by the spec; {hint}"
         raise ContractError(message)
     for name in sorted(uris.keys() - wanted.keys()):
@@ -99,7 +99,7 @@ def _files_of(uri: str) -> tuple[Storage, list[InputFile]]:
     storage, path = storage_for(uri)
     files = list(storage.list_files(path))
     if not files:
-        message = f"{uri}: no reference table is there. Check `references`."
+        message = f"{uri}: no reference table is there. Check --reference, in a job `references`."
         raise InputMissing(message)
     return storage, files
 

@@ -62,6 +62,10 @@ class Counts(NamedTuple):
     deduplicated: int
     """Rows that were copies of others."""
 
+    def __str__(self) -> str:
+        """For people."""
+        return f"{self.rows_in:,} rows, of which {self.filtered:,} filtered and {self.deduplicated:,} deduplicated"
+
     @property
     def rows_out(self) -> int:
         """Rows that are left."""

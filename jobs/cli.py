@@ -18,6 +18,7 @@ from typer.core import TyperGroup
 
 from etl.errors import BatchscoreError
 from etl.files import save_spec
+from etl.printable import printable
 from etl.runs.layout import scratch_folder
 from etl.spec import Spec
 from jobs import decisions, summary
@@ -140,6 +141,7 @@ def _root(
     """Distributed batch scoring on Spark whose counts always add up.
 
     Exit codes: 0 published, 1 failed, 2 refused before work, 3 outcome unknown, 4 finished but not published.
+    `etl diff` alone: 5 the model has to be trained again, 6 it cannot be fed.
     """
 
 
@@ -450,14 +452,14 @@ def _say_error(message: str, error: BaseException, *, debug: bool) -> None:
     if debug:
         traceback.print_exception(error)
     console = Console(stderr=True, highlight=False)
-    console.print(Text.assemble(("error: ", "bold red"), message), soft_wrap=True)
+    console.print(Text.assemble(("error: ", "bold red"), printable(message, lines=True)), soft_wrap=True)
     for note in getattr(error, "__notes__", ()):
-        console.print(Text(note), soft_wrap=True)
+        console.print(Text(printable(note, lines=True)), soft_wrap=True)
 
 
 def _say_warning(message: Warning | str, *_: object, **__: object) -> None:
     # Not by a console of its own: it would write into the line of the spinner, which minds sys.stderr.
-    sys.stderr.write(f"warning: {message}\n")
+    sys.stderr.write(f"warning: {printable(str(message), lines=True)}\n")
 
 
 def main() -> None:

@@ -33,7 +33,11 @@ VERDICT_CODES: dict[Verdict, int] = {
 }
 """What `diff` ends with."""
 
-specs = typer.Typer(no_args_is_help=True, help="Check, explain, compare, try and import ETL specs.")
+specs = typer.Typer(
+    no_args_is_help=True,
+    help="Check, explain, compare, try and import ETL specs.\n\nExit codes: 0 done, 2 refused; `diff`: 0 compatible, "
+    "5 the model has to be trained again, 6 it cannot be fed.",
+)
 imports = typer.Typer(
     no_args_is_help=True,
     help="Make a spec of what another system wrote. A scikit-learn pipeline is imported from Python, by "
@@ -67,24 +71,35 @@ def named_uris(pairs: list[str] | None) -> dict[str, str]:
 
 @specs.command()
 def validate(spec: _Spec) -> None:
-    """Check a spec or recipe whole: form, columns, types, its digest, its golden rows; exits 2 on a fault."""
+    """Check a spec or recipe whole: form, columns, types, its digest, its golden rows; exits 2 on a fault.
+
+    Warns of a fitted spec that is not sealed: a digest and golden rows that were taken out can tell of no change.
+    """
     read = read_spec_file(spec)
     if read.is_fitted:
         with refusing():
             replay(read)
-    _screen().facts([*spec_summary.spec_facts(read), ("state", "ok")])
+    _screen().facts([*spec_summary.spec_facts(read), *spec_summary.verdict_facts(read)])
 
 
 @specs.command()
-def explain(spec: _Spec, *, as_json: _Json = False) -> None:
-    """Show the columns after every step, the passes that a fit takes, and what each step costs a row here."""
+def explain(
+    spec: _Spec,
+    *,
+    schema: Annotated[bool, typer.Option("--schema", help="List every column behind each step, too.")] = False,
+    as_json: _Json = False,
+) -> None:
+    """Show what each step adds to and takes from the columns, the passes of a fit, and what a row costs here."""
     read = read_spec_file(spec)
     steps = explain_spec(read)
     if as_json:
         typer.echo(json.dumps([spec_summary.explained_plain(step) for step in steps]))
         return
     screen = _screen()
-    screen.sheet(spec_summary.explained_sheet(steps))
+    screen.sheet(spec_summary.explained_sheet(read, steps))
+    if schema:
+        screen.line()
+        screen.facts(spec_summary.schema_facts(read, steps))
     screen.line()
     screen.facts(spec_summary.explained_facts(read, steps))
 
@@ -98,8 +113,8 @@ def diff(
 ) -> None:
     """Compare two specs: steps, drift of what was learned, layout of the tensors.
 
-    Exits 0 when they are compatible: the model gets the same numbers. 5 when the model has to be trained again, 6 when
-    it cannot even be fed.
+    Exit codes: 0 compatible, the model gets the same numbers; 5 refit-model, it has to be trained again;
+    6 incompatible, it cannot even be fed; 2 refused.
     """
     found = compare(read_spec_file(old), read_spec_file(new))
     if as_json:

@@ -6,6 +6,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from etl.fitting import most_extra_passes
+from etl.ops.base import FittedStep
 from jobs.summary import Column, Facts, Sheet
 
 if TYPE_CHECKING:
@@ -25,7 +26,9 @@ __all__ = [
     "explained_sheet",
     "imported_sheet",
     "sample_sheet",
+    "schema_facts",
     "spec_facts",
+    "verdict_facts",
 ]
 
 _CELL = 36
@@ -38,33 +41,60 @@ def spec_facts(spec: Spec) -> Facts:
     told = spec.provenance
     without = told.notes.get("golden", "none") if told is not None else "none"
     golden = f"{len(spec.golden)} rows, replayed" if spec.golden else without
+    sealed = spec.digest if spec.integrity is not None else f"{spec.digest}, not sealed"
     facts = [
         ("spec", f"{spec.spec_id}, revision {spec.revision}, {spec.format}, {spec.semantics.profile}"),
         ("input", f"{len(spec.input.fields)} fields"),
         ("steps", f"{len(spec.relational)} relational, {len(spec.steps)} row steps"),
-        ("fitted", "yes" if spec.is_fitted else f"no, {learning} steps are to be learned"),
+        ("fitted", "yes" if spec.is_fitted else f"no, {_many(learning, 'step')} to be learned"),
         ("tensors", ", ".join(_tensors(spec))),
         ("golden rows", golden),
-        ("sha256", spec.digest),
+        ("sha256", sealed),
     ]
     if told is not None and told.rows:
-        learned = f"{told.rows:,} rows in {told.passes} passes, of which {told.rejected:,} rejected"
-        facts.insert(4, ("learned from", learned))
+        left_out = f"of which {told.rejected:,} rejected and {told.filtered:,} filtered"
+        facts.insert(4, ("learned from", f"{told.rows:,} rows in {_many(told.passes, 'pass')}, {left_out}"))
     return facts
+
+
+def verdict_facts(spec: Spec) -> Facts:
+    """That a spec is sound, and what nothing tells of it."""
+    facts = [("state", "ok")]
+    has_learned = any(isinstance(step, FittedStep) and step.is_fitted for step in spec.steps)
+    if has_learned and spec.is_fitted and spec.integrity is None:
+        also = "" if spec.golden else " and has no golden rows"
+        goes = "what it learned" if not spec.golden else "what no golden row shows of what it learned"
+        facts.append(("warning", f"the spec is not sealed{also}: {goes} may have been changed, and nothing tells."))
+    return facts
+
+
+def _many(count: int, what: str) -> str:
+    return f"{count} {what}{'' if count == 1 else 'es' if what.endswith('s') else 's'}"
 
 
 def _tensors(spec: Spec) -> list[str]:
     widths = spec.widths()
     made = []
     for tensor in spec.outputs.tensors:
-        axes = ", ".join(["rows", *map(str, tensor.axes(widths[tensor.tensor]))])
+        form = tensor.form(widths[tensor.tensor])
+        told = "" if "?" not in form else ", known behind the fit"
         bound = "" if tensor.model_input == tensor.tensor else f" → {tensor.model_input}"
-        made.append(f"{tensor.tensor} {tensor.dtype}[{axes}]{bound}")
+        made.append(f"{tensor.tensor} {form}{bound}{told}")
     return made
 
 
-def explained_sheet(steps: Sequence[ExplainedStep]) -> Sheet:
-    """A line a step: what it reads and makes, when it is learned, what it costs."""
+def schema_facts(spec: Spec, steps: Sequence[ExplainedStep]) -> Facts:
+    """Every column that there is behind the input and behind each step, with its type."""
+    last = [(step.id, step.schema) for step in steps]
+    return [(name, _typed(schema, len(schema))) for name, schema in (("input", _fields(spec)), *last)]
+
+
+def _fields(spec: Spec) -> tuple[tuple[str, ColumnType], ...]:
+    return tuple(spec.input.columns().items())
+
+
+def explained_sheet(spec: Spec, steps: Sequence[ExplainedStep]) -> Sheet:
+    """A line for the input, then one a step: what it reads and makes, when it is learned, what it costs."""
     columns = (
         Column("step"),
         Column("op"),
@@ -74,12 +104,15 @@ def explained_sheet(steps: Sequence[ExplainedStep]) -> Sheet:
         Column("ns/row", "right", 3),
         Column("columns", "right", 4),
     )
-    return Sheet(columns, [_explained(step) for step in steps])
+    fields = _fields(spec)
+    first = ("input", "", "", _typed(fields, len(fields)), "", "", str(len(fields)))
+    return Sheet(columns, [first, *map(_explained, steps)])
 
 
 def explained_plain(step: ExplainedStep) -> dict[str, Any]:
     """A step for programs, types as a spec writes them."""
-    typed = {key: [[name, str(type_)] for name, type_ in getattr(step, key)] for key in ("reads", "makes")}
+    keys = ("reads", "makes", "schema")
+    typed = {key: [[name, str(type_)] for name, type_ in getattr(step, key)] for key in keys}
     return {**step._asdict(), **typed}
 
 
@@ -95,13 +128,13 @@ def _explained(step: ExplainedStep) -> tuple[str, ...]:
         f"{_typed(step.makes)}{drops}" or "no column",
         passes,
         "" if step.nanoseconds is None else f"{step.nanoseconds:.1f}",
-        str(step.columns),
+        str(len(step.schema)),
     )
 
 
-def _typed(columns: Sequence[tuple[str, ColumnType]]) -> str:
-    shown = [f"{name} {type_}" for name, type_ in columns[:_FEW]]
-    more = [f"and {len(columns) - _FEW} more"] if len(columns) > _FEW else []
+def _typed(columns: Sequence[tuple[str, ColumnType]], most: int = _FEW) -> str:
+    shown = [f"{name} {type_}" for name, type_ in columns[:most]]
+    more = [f"and {len(columns) - most} more"] if len(columns) > most else []
     return ", ".join(shown + more)
 
 

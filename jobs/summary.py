@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from etl.fitting import passes
+from etl.printable import printable
 from etl.training import Provenance
 from jobs.history import UNFINISHED, RunLine, RunView
 from jobs.progress import PHASES
@@ -100,8 +101,8 @@ class Screen:
         self.width = console.width if self.is_terminal else _LOG_WIDTH
 
     def line(self, text: str = "", style: str = "") -> None:
-        """Text as it is; a terminal folds it at words."""
-        self._console.print(Text(text, style), soft_wrap=not self.is_terminal)
+        """Text, control characters written out; a terminal folds it at words."""
+        self._console.print(Text(printable(text, lines=True), style), soft_wrap=not self.is_terminal)
 
     def facts(self, facts: Facts) -> None:
         """Labels and values: in two columns on a terminal, `label: value` in a log."""
@@ -113,12 +114,12 @@ class Screen:
         grid.add_column(style="dim", no_wrap=True)
         grid.add_column(overflow="fold")
         for label, value in facts:
-            grid.add_row(label, Text(value, _STYLES.get(value, "")))
+            grid.add_row(label, Text(printable(value, lines=True), _STYLES.get(value, "")))
         self._console.print(grid)
 
     def sheet(self, sheet: Sheet) -> None:
         """A table; what does not fit loses its columns of the highest rank."""
-        fitted = self._fitted(sheet)
+        fitted = self._fitted(sheet._replace(rows=[tuple(map(printable, row)) for row in sheet.rows]))
         if self.is_terminal:
             self._print_table(fitted)
         else:
@@ -146,7 +147,7 @@ class Screen:
         self.line()
         for what, command in steps:
             self._console.print(Text(f"{what}:", "dim"))
-            self._console.print(Text(f"  {command}"), soft_wrap=True)
+            self._console.print(Text(f"  {printable(command)}"), soft_wrap=True)
 
     def _fitted(self, sheet: Sheet) -> Sheet:
         kept = list(range(len(sheet.columns)))
@@ -322,11 +323,19 @@ def checks_sheet(checks: Sequence[Check]) -> Sheet:
 
 
 def fit_facts(recipe: Spec, fitted: Spec) -> Facts:
-    """What each pass over the data learned."""
-    learned = [(f"pass {number}", ", ".join(steps)) for number, steps in enumerate(passes(recipe), 1)]
+    """What was learned, behind what else, in how many passes and from how many rows."""
+    learned = [("learned" if not number else "then", ", ".join(steps)) for number, steps in enumerate(passes(recipe))]
     told = fitted.provenance or Provenance()
     rows = f"{told.rows:,}, of which {told.rejected:,} rejected and {told.filtered:,} filtered"
-    return [*(learned or [("passes", "none; nothing is to be learned")]), ("rows", rows), ("spec", fitted.digest[:12])]
+    before = [("table", told.notes["table"])] if "table" in told.notes else []
+    count = f"{told.passes}, for exact quantiles too" if told.passes > max(1, len(learned)) else f"{told.passes}"
+    return [
+        *(learned or [("learned", "nothing is to be learned")]),
+        ("passes", count),
+        *before,
+        ("rows", rows),
+        ("spec", fitted.digest[:12]),
+    ]
 
 
 def _expectation_facts(record: RunRecord) -> Facts:

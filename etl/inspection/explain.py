@@ -24,6 +24,9 @@ __all__ = ["ExplainedStep", "explain"]
 _ROWS = 16_384
 """Rows of a batch, as the worker has them."""
 
+_BYTES = 64 * 2**20
+"""Of a batch with all that the steps make of it; wide rows are measured in fewer."""
+
 _ROUNDS = 5
 
 
@@ -46,8 +49,8 @@ class ExplainedStep(NamedTuple):
     """Further passes that it may need: exact quantiles of very many distinct values."""
     nanoseconds: float | None
     """Per row on this machine, of a batch of golden rows; None for relational steps and without golden rows."""
-    columns: int
-    """Columns that there are behind it."""
+    schema: tuple[tuple[str, ColumnType], ...]
+    """Columns that there are behind it, with their types."""
 
 
 def explain(spec: Spec) -> tuple[ExplainedStep, ...]:
@@ -76,7 +79,7 @@ def explain(spec: Spec) -> tuple[ExplainedStep, ...]:
                 levels.get(step.id),
                 step.most_extra_passes if isinstance(step, FittedStep) else 0,
                 cost.get(step.id),
-                len(after),
+                tuple(after.items()),
             )
         )
     return tuple(explained)
@@ -86,23 +89,31 @@ def _measured(spec: Spec) -> dict[str, float]:
     """Nanoseconds a row of each row step: the median over a few rounds of a batch of golden rows."""
     if not spec.golden or not spec.is_fitted:
         return {}
-    seconds: dict[str, list[float]] = {step.id: [] for step in spec.steps}
-    for _ in range(_ROUNDS):
-        frame = _tiled(spec)
-        for index, step in enumerate(spec.steps):
-            start = time.perf_counter()
-            step.run(frame, f"/steps/{index}")
-            seconds[step.id].append(time.perf_counter() - start)
-    return {name: statistics.median(rounds) / _ROWS * 1e9 for name, rounds in seconds.items()}
-
-
-def _tiled(spec: Spec) -> Frame:
-    """A batch of as many rows as the worker's, made of the golden rows over and over."""
     golden = frame_of(spec, spec.golden)
-    positions = np.resize(np.arange(golden.rows), _ROWS)
+    seconds = _timed(spec, golden)
+    made = {name for _, schema in spec.schemas() for name in schema}
+    a_row = sum(golden[name].nbytes for name in made if name in golden) / golden.rows
+    rows = int(max(golden.rows, min(_ROWS, _BYTES / max(1, a_row))))
+    rounds = [_timed(spec, _tiled(spec, golden, rows)) for _ in range(_ROUNDS)]
+    return {name: statistics.median(one[name] for one in rounds) / rows * 1e9 for name in seconds}
+
+
+def _timed(spec: Spec, frame: Frame) -> dict[str, float]:
+    """Run the row steps; seconds of each."""
+    seconds = {}
+    for index, step in enumerate(spec.steps):
+        start = time.perf_counter()
+        step.run(frame, f"/steps/{index}")
+        seconds[step.id] = time.perf_counter() - start
+    return seconds
+
+
+def _tiled(spec: Spec, golden: Frame, rows: int) -> Frame:
+    """A batch of so many rows, made of the golden rows over and over."""
+    positions = np.resize(np.arange(golden.rows), rows)
     _, schema = spec.schemas()[len(spec.relational)]
     columns = {}
     for name in schema:
         column = golden[name]
         columns[name] = column[positions] if isinstance(column, np.ndarray) else column.take(pa.array(positions))
-    return Frame(_ROWS, columns, nan_is_value=golden.nan_is_value)
+    return Frame(rows, columns, nan_is_value=golden.nan_is_value)

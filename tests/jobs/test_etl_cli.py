@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,6 +35,9 @@ outputs:
     - {tensor: dense, from: [age_z]}
     - {tensor: ids, dtype: int64, from: [city_id], shape: [-1]}
 """
+
+
+FIELDS = (("age", "int32"), ("city", "string"), ("name", "string"))
 
 
 def batchscore(*words: object) -> Result:
@@ -68,7 +72,8 @@ def test_a_spec_is_fitted_checked_and_tried(people: Path) -> None:
     checked = batchscore("etl", "validate", spec)
     assert checked.exit_code == 0, checked.output
     assert "golden rows: 12 rows, replayed" in checked.stdout
-    assert "1,500 rows in 1 passes, of which 1 rejected" in checked.stdout
+    assert "1,500 rows in 1 pass, of which 1 rejected and 0 filtered" in checked.stdout
+    assert "warning" not in checked.stdout
     tried = batchscore("etl", "sample", spec, "--data", people / "people.parquet", "-n", 9, "--json")
     found = json.loads(tried.stdout)
     columns = {column["name"]: column["values"] for column in found["columns"]}
@@ -91,6 +96,75 @@ def test_a_recipe_is_explained(people: Path) -> None:
     assert "ns a row on one core here" in batchscore("etl", "explain", spec).stdout
     steps = json.loads(batchscore("etl", "explain", spec, "--json").stdout)
     assert [step["id"] for step in steps] == ["age_z", "city_id"]
+    assert steps[0]["schema"] == [*map(list, FIELDS), ["age_z", "float64"]]
+    listed = batchscore("etl", "explain", spec, "--schema").stdout
+    behind = ", ".join(f"{name} {kind}" for name, kind in (*FIELDS, ("age_z", "float64"), ("city_id", "int64")))
+    assert f"\ncity_id: {behind}\n" in listed
+
+
+@pytest.mark.parametrize(
+    ("gone", "said"),
+    [
+        (("integrity",), "the spec is not sealed: what no golden row shows of what it learned may have been changed"),
+        (
+            ("integrity", "golden"),
+            "the spec is not sealed and has no golden rows: what it learned may have been changed",
+        ),
+    ],
+)
+def test_what_protects_no_state_is_said(people: Path, gone: tuple[str, ...], said: str) -> None:
+    """Validate warns of a fitted spec that nothing protects; a recipe has nothing to protect."""
+    spec = fitted(people)
+    value = json.loads(spec.read_text())
+    spec.write_text(json.dumps({key: part for key, part in value.items() if key not in gone}))
+    checked = batchscore("etl", "validate", spec)
+    assert checked.exit_code == 0
+    assert f"warning: {said}" in checked.stdout
+    assert "warning" not in batchscore("etl", "validate", people / "recipe.yaml").stdout
+
+
+def test_a_width_that_a_fit_tells_is_not_invented(people: Path) -> None:
+    """What a recipe's vectors hold is not known before the fit, and no command says otherwise."""
+    text = RECIPE.replace("op: string_index", "op: one_hot").replace(", dtype: int64", "").replace(", shape: [-1]", "")
+    (people / "recipe.yaml").write_text(text)
+    assert "city_id float32[?]" in batchscore("etl", "explain", people / "recipe.yaml").stdout
+    checked = batchscore("etl", "validate", people / "recipe.yaml").stdout
+    assert "ids float32[rows, ?], known behind the fit" in checked
+    assert "| `ids` | float32[rows, ?] |" in batchscore("etl", "docs", people / "recipe.yaml").stdout
+    done = batchscore("etl", "diff", people / "recipe.yaml", fitted(people))
+    assert (done.exit_code, "means something else" in done.stdout) == (5, True)
+
+
+ODD = """
+format: scorespec/1
+spec_id: odd
+input:
+  fields:
+    - {name: l, type: list<timestamp>}
+    - {name: s, type: "struct<d: date, n: float64>"}
+    - {name: t, type: string}
+steps: [{id: f, op: missing_flag, in: [t], out: [f]}]
+outputs: {tensors: [{tensor: x, from: [f]}]}
+"""
+
+
+def test_values_of_every_kind_are_shown_and_none_is_obeyed(tmp_path: Path) -> None:
+    """Sample shows instants in lists and structs of days; what would steer the terminal is written out."""
+    (tmp_path / "odd.yaml").write_text(ODD)
+    rows = pa.table(
+        {
+            "l": pa.array([[0, None]], pa.list_(pa.timestamp("us", "UTC"))),
+            "s": pa.array([{"d": 1, "n": 0.5}], pa.struct({"d": pa.date32(), "n": pa.float64()})),
+            "t": ["\x1b[2J\u202ered\n"],
+        }
+    )
+    pq.write_table(rows, tmp_path / "odd.parquet")
+    words = ("etl", "sample", tmp_path / "odd.yaml", "--data", tmp_path / "odd.parquet")
+    done = batchscore(*words)
+    assert done.exit_code == 0, done.output
+    for text in ("[1970-01-01T00:00:00Z, ·]", '{"d": "1970-01-02", "n": 0.5}', r"\x1b[2J\u202ered\x0a"):
+        assert text in done.stdout
+    assert json.loads(batchscore(*words, "--json").stdout)["columns"][1]["values"] == [{"d": "1970-01-02", "n": 0.5}]
 
 
 def test_diff_ends_with_its_verdict(people: Path) -> None:
@@ -189,3 +263,49 @@ outputs: {tensors: [{tensor: x, from: [total]}]}
     assert done.exit_code == 0, done.output
     columns = {column["name"]: column["values"] for column in json.loads(done.stdout)["columns"]}
     assert columns == {"who": ["ann", "bob"], "amount": [1.0, 2.0], "total": [5.0, 2.0]}
+
+
+TABLE = """
+format: scorespec/1
+spec_id: orders
+input:
+  fields: [{name: who, type: string}, {name: amount, type: float64}]
+relational:
+  - {id: some, op: filter, params: {keep: {cmp: [amount, ">", 0]}}}
+  - {id: one, op: dedupe, params: {keys: [who], order_by: [amount], leak: acknowledged}}
+  - id: region
+    op: lookup_join
+    in: [who]
+    out: [risk]
+    params: {reference: risks, keys: [{name: who, type: string}], columns: [{name: risk, type: float64}]}
+steps:
+  - {id: q, op: impute, in: [amount], out: [a], params: {strategy: mean}}
+  - {id: z, op: standardize, in: [a], out: [az]}
+outputs: {tensors: [{tensor: x, from: [az, risk]}]}
+"""
+
+
+def test_a_fit_tells_what_it_took(tmp_path: Path) -> None:
+    """Fit tells the passes that it took and what the steps on the table left out, and notes the latter in the spec."""
+    (tmp_path / "orders.yaml").write_text(TABLE)
+    table = pa.table({"who": ["ann", "bob", "ann", "eve"], "amount": [1.0, 2.0, 4.0, -1.0]})
+    pq.write_table(table, tmp_path / "orders.parquet")
+    pq.write_table(pa.table({"who": ["ann"], "risk": [0.5]}), tmp_path / "risks.parquet")
+    words = ("fit", tmp_path / "orders.yaml", "--data", tmp_path / "orders.parquet")
+    done = batchscore(*words, "--out", tmp_path / "orders.json")
+    assert done.exit_code == 2
+    assert "say where it is: --reference risks=URI" in done.stderr
+    out = tmp_path / "new" / "orders.json"
+    done = batchscore(*words, "--reference", f"risks={tmp_path / 'risks.parquet'}", "--out", out)
+    assert done.exit_code == 0, done.output
+    assert "\npasses: 2\ntable: 4 rows, of which 1 filtered and 1 deduplicated\nrows: 2, of which" in done.stdout
+    provenance = json.loads(out.read_text())["provenance"]
+    assert provenance["notes"] == {"table": "4 rows, of which 1 filtered and 1 deduplicated"}
+    assert (provenance["passes"], provenance["rows"]) == (2, 2)
+
+
+def test_exit_codes_are_in_the_help() -> None:
+    """The codes of `etl diff` are where a person looks for them."""
+    for words in (("etl", "--help"), ("etl", "diff", "--help")):
+        told = " ".join(batchscore(*words).stdout.replace("│", "").split())
+        assert re.search(r"0 compatible.*5 .*trained again.*6 .*cannot", told), told
