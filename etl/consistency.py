@@ -103,7 +103,7 @@ def _unread(step: Step, pointer: str, schema: Schema, *, makers: Mapping[str, st
     for position, name in enumerate(step.reads):
         if name not in schema:
             # What a step reads begins with its inputs; the columns that parameters name follow.
-            places = places or _named_in_params(step)
+            places = _named_in_params(step) if places is None else places
             found = [f"/in/{position}"] if position < len(step.inputs) else places.get(name, ["/params"])
             message, code = f"column {name!r} is not there at step {step.id!r}.{nearest(name, schema)}", "E-NO-COLUMN"
             if name in makers:

@@ -35,6 +35,8 @@ _NEAR = 0.6
 """Share of letters that a name has in common with one that may have been meant."""
 
 _MOST_LINES = 50
+_MOST_FAULTS = 2000
+"""Faults that are looked at, since a document of megabytes may have millions."""
 
 _LEARNED = re.compile(r"/(?:golden|reference|steps/[0-9]+/state)(?:/|$)")
 """Parts of a spec that hold values of rows, which may be personal data: a message says only of which kind they are."""
@@ -85,8 +87,9 @@ class Source(NamedTuple):
         return given[-1] if given else f"{self.name}:{line}:{column}"
 
     def ordered(self, problems: Iterable[Problem]) -> list[Problem]:
-        """In the order of the text."""
-        return sorted(problems, key=lambda problem: self._position(problem.pointer))
+        """In the order of the text, and no more than a document is told."""
+        some = list(itertools.islice(problems, _MOST_FAULTS))
+        return sorted(some, key=lambda problem: self._position(problem.pointer))
 
     def _position(self, pointer: str) -> tuple[int, int]:
         while pointer and pointer not in self.places:
@@ -152,15 +155,34 @@ def parse(model: type[ModelT], source: Source, shown: Any = None) -> tuple[Model
     `shown` has the value's form, and what a message may show of it; by default the value itself.
     """
     shown = source.value if shown is None else shown
+    error = _faults(model, source.value)
+    if not isinstance(error, ValidationError):
+        return error, []
+    if error.error_count() > _MOST_FAULTS:
+        # Pydantic would write out each. The lists that are so long have as many faults of the same kind.
+        cut = _faults(model, _cut(source.value))
+        error = cut if isinstance(cut, ValidationError) else error
+    details = error.errors(include_url=False)[:_MOST_FAULTS]
+    pairs = [(detail, _problem(detail, shown, _schema(model))) for detail in details]
+    within = _counts_within(problem.pointer for _, problem in pairs)
+    told = [problem for detail, problem in pairs if not _is_echo(detail, within[problem.pointer])]
+    problems = _one_a_place(told or [problem for _, problem in pairs])
+    return None, source.ordered(problems)
+
+
+def _faults(model: type[ModelT], value: Any) -> ModelT | ValidationError:
+    """The model, or what pydantic says is wrong."""
     try:
-        return strictly(model, json.dumps(source.value)), []
+        return strictly(model, json.dumps(value))
     except ValidationError as error:
-        details = error.errors(include_url=False)
-        pairs = [(detail, _problem(detail, shown, _schema(model))) for detail in details]
-        within = _counts_within(problem.pointer for _, problem in pairs)
-        told = [problem for detail, problem in pairs if not _is_echo(detail, within[problem.pointer])]
-        problems = _one_a_place(told or [problem for _, problem in pairs])
-        return None, source.ordered(problems)
+        return error
+
+
+def _cut(value: Any) -> Any:
+    """The value with the beginning of each list."""
+    if isinstance(value, dict):
+        return {key: _cut(part) for key, part in value.items()}
+    return [_cut(part) for part in value[:_MOST_FAULTS]] if isinstance(value, list) else value
 
 
 def problem_lines(problems: Sequence[Problem], source: Source, *, with_code: bool = False) -> list[str]:
@@ -172,7 +194,8 @@ def problem_lines(problems: Sequence[Problem], source: Source, *, with_code: boo
         for problem in shown
     ]
     if others:
-        lines.append(f"{source.place(others[0].pointer)}: {others[0].pointer}: and {len(others)} more from here on.")
+        count = f"{len(others):,}" if len(problems) < _MOST_FAULTS else f"{len(others):,} or more"
+        lines.append(f"{source.place(others[0].pointer)}: {others[0].pointer}: and {count} more from here on.")
     return ["".join(sign if sign.isprintable() else repr(sign)[1:-1] for sign in line) for line in lines]
 
 
