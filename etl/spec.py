@@ -24,6 +24,7 @@ from etl.problems import Problem, Source, few_hints, parse, problem_lines
 from etl.salvage import sound_part
 from etl.training import FieldProfile, GoldenRow, Integrity, Provenance
 from etl.types import width_of
+from etl.vocabularies import with_vocabularies
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -216,6 +217,8 @@ def _parsed(source: Source, artifacts: ReadArtifact) -> tuple[Spec | None, list[
     except ValueError as error:
         return None, [Problem("/format", f"{error}.", "E-VERSION")]
     value, problems = resolved(value, artifacts)
+    value, more = with_vocabularies(value, artifacts)
+    problems += more
     spec = None
     if not problems:
         spec, problems = parse(Spec, source._replace(value=value))

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import functools
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple
 
 import numpy as np
 import pyarrow as pa
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, StringConstraints, model_validator
 
 from etl.ops.base import State
 from etl.ops.codes import TextCodes
@@ -21,9 +21,22 @@ if TYPE_CHECKING:
     from etl.frame import Column, Frame
     from etl.types import ArrowArray
 
-__all__ = ["WordPiece", "WordPieceParams", "WordPieceState"]
+__all__ = ["WordPiece", "WordPieceParams", "WordPieceState", "file_beside"]
 
 _WHITESPACE = frozenset(b" \t\n\v\f\r")
+
+
+def file_beside(name: str) -> str:
+    """Refuse the name of a file that may lie elsewhere than in the folder of the recipe, or below.
+
+    Raises:
+        ValueError: it is absolute, goes upwards, or is no plain path of parts with slashes between.
+    """
+    parts = name.split("/")
+    if not {"", ".", ".."}.isdisjoint(parts) or any(sign in name for sign in "\\:\0"):
+        message = "a file in the recipe's folder or below it is a relative path, without `..`, such as vocab.txt"
+        raise ValueError(message)
+    return name
 
 
 class WordPieceParams(SequenceParams):
@@ -32,6 +45,14 @@ class WordPieceParams(SequenceParams):
     unknown: str = Field(default="[UNK]", min_length=1, description="Piece for a word that cannot be cut.")
     continuation: str = Field(default="##", description="What a piece begins with that is not a word's first.")
     max_chars_per_word: int = Field(default=100, ge=1, le=10_000, description="Longer words are unknown.")
+    vocabulary_file: Annotated[str, StringConstraints(max_length=255), AfterValidator(file_beside)] | None = Field(
+        default=None,
+        description="Where the pieces come from in a recipe without state: a file of one piece a line, such as BERT's "
+        "vocab.txt, by its path from the recipe's folder.",
+    )
+    vocabulary_sha256: Annotated[str, StringConstraints(pattern="^[0-9a-f]{64}$")] | None = Field(
+        default=None, description="SHA-256 of that file, which another is refused by; a fit writes it."
+    )
     begin: str | None = Field(default=None, description="Piece before those of each text, such as `[CLS]`.")
     end: str | None = Field(default=None, description="Piece behind those of each text, such as `[SEP]`.")
 
@@ -41,9 +62,12 @@ class WordPieceParams(SequenceParams):
         return (self.begin is not None) + (self.end is not None)
 
     @model_validator(mode="after")
-    def _has_room(self) -> WordPieceParams:
+    def _fits(self) -> WordPieceParams:
         if self.around >= self.max_len:
             message = f"max_len {self.max_len} leaves no room between begin and end"
+            raise ValueError(message)
+        if self.vocabulary_sha256 is not None and self.vocabulary_file is None:
+            message = "vocabulary_sha256 is that of vocabulary_file, which is not given"
             raise ValueError(message)
         return self
 
@@ -61,14 +85,31 @@ class WordPieceState(State):
         return self
 
     @classmethod
-    def read(cls, text: str) -> WordPieceState:
-        """From a file of one piece a line, as BERT's `vocab.txt`. Only line feeds end lines.
+    def read(cls, data: bytes) -> WordPieceState:
+        """From a file of one piece a line in UTF-8, as BERT's `vocab.txt`. Line feeds alone end lines, with or without
+        a carriage return before them.
 
         Raises:
-            ValueError: a piece stands twice, or there is none.
-        """
-        lines = text.removesuffix("\n").split("\n")
-        return cls(vocab=tuple(line.removesuffix("\r") for line in lines))
+            ValueError: a line is empty, stands twice or is not UTF-8; the message has its number, from 1.
+        """  # noqa: D205  one sentence
+        try:
+            lines = data.decode().removesuffix("\n").split("\n")
+        except UnicodeDecodeError as error:
+            before = data.count(b"\n", 0, error.start)
+            message = f"line {before + 1} is not UTF-8"
+            raise ValueError(message) from error
+        first: dict[str, int] = {}
+        for number, line in enumerate(lines, 1):
+            piece = line.removesuffix("\r")
+            problem = "" if piece else "is empty"
+            if number == 1 and piece.startswith("\ufeff"):
+                problem = "begins with a byte order mark"
+            if first.setdefault(piece, number) != number:
+                problem = problem or f"has the piece of line {first[piece]}"
+            if problem:
+                message = f"line {number} {problem}; each line is one piece, and its position is the piece's id"
+                raise ValueError(message)
+        return cls(vocab=tuple(first))
 
     @functools.cached_property
     def ids(self) -> dict[str, int]:
@@ -100,20 +141,38 @@ class WordPiece(SequenceStep):
     `begin` and `end` stand in every row and count in `max_len`, but not among the pieces that are counted. An empty
     word has no pieces. A missing word is unknown. A text or list without words has `begin` and `end` alone; of a
     missing one all is padding, and its number of pieces is missing.
+
+    A recipe may name the file of the vocabulary instead: its lines, from 0, become the state when the recipe is read
+    from its own file, and its SHA-256 is kept. It has at most 16 MiB, and no line that is empty or stands twice.
     """  # noqa: D205  the outputs are one sentence
 
     op: Literal["wordpiece"]
     params: WordPieceParams
-    state: WordPieceState = Field(description="The vocabulary; it is given, not learned.")
+    state: WordPieceState | None = Field(
+        default=None,
+        description="The vocabulary; it is given, not learned. Absent only in a recipe that names a `vocabulary_file`.",
+    )
 
     @model_validator(mode="after")
     def _special_pieces_are_there(self) -> WordPiece:
+        if self.state is None:
+            message = (
+                "there is no vocabulary: give the pieces as state.vocab; or name their file as params.vocabulary_file, "
+                "which is read from the folder of a recipe that is itself a file, by etl.load_spec or batchscore fit"
+            )
+            raise ValueError(message)
         for key in ("unknown", "begin", "end"):
             piece = getattr(self.params, key)
             if piece is not None and piece not in self.state.ids:
                 message = f"params.{key} is {piece!r:.60}, which is not in the vocabulary"
                 raise ValueError(message)
         return self
+
+    @property
+    def given(self) -> WordPieceState:
+        """The vocabulary, which a spec that was read has."""
+        assert self.state is not None  # noqa: S101  a step without is refused
+        return self.state
 
     def infer(self, types: tuple[ColumnType, ...]) -> tuple[ColumnType, ...]:
         """Text or list of texts in."""
@@ -147,7 +206,7 @@ class WordPiece(SequenceStep):
 
     def unknown_ids(self, output: str) -> range | None:
         """The one of words that cannot be cut."""
-        unknown = self.state.ids[self.params.unknown]
+        unknown = self.given.ids[self.params.unknown]
         return range(unknown, unknown + 1) if output == self.outputs[0] else None
 
     def _surrounded(self, ids: npt.NDArray[np.int64], used: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
@@ -159,15 +218,15 @@ class WordPiece(SequenceStep):
         is_word = np.ones(edges[-1], dtype=bool)
         for piece, places in ((self.params.begin, edges[:-1]), (self.params.end, edges[1:] - 1)):
             if piece is not None:
-                whole[places[has_any]] = self.state.ids[piece]
+                whole[places[has_any]] = self.given.ids[piece]
                 is_word[places[has_any]] = False
         whole[is_word] = ids
         return whole
 
     def _pieces_of(self, words: ArrowArray) -> _Pieces:
         """Of distinct words: most are whole pieces, and only others are cut in Python."""
-        unknown = self.state.ids[self.params.unknown]
-        first = self.state.codes.codes(words).astype(np.int64)
+        unknown = self.given.ids[self.params.unknown]
+        first = self.given.codes.codes(words).astype(np.int64)
         counts = np.ones(len(words), dtype=np.int64)
         lengths = kernels.utf8_length(words).fill_null(self.params.max_chars_per_word + 1).to_numpy()
         first[lengths > self.params.max_chars_per_word] = unknown
@@ -190,14 +249,14 @@ class WordPiece(SequenceStep):
             end = self._end(word, start, before)
             if end == start:
                 return []
-            pieces.append(self.state.ids[before + word[start:end]])
+            pieces.append(self.given.ids[before + word[start:end]])
             start, before = end, self.params.continuation
         return pieces
 
     def _end(self, word: str, start: int, before: str) -> int:
         """Where the longest piece ends that begins at `start`; `start` where there is none."""
-        ids = self.state.ids
-        longest = min(len(word), start + self.state.longest - len(before))
+        ids = self.given.ids
+        longest = min(len(word), start + self.given.longest - len(before))
         return next((end for end in range(longest, start, -1) if before + word[start:end] in ids), start)
 
 

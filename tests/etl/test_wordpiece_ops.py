@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 import re
 
 import numpy as np
@@ -9,7 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from etl.ops.wordpiece import WordPieceState
+from etl import fit, load_spec, read_spec, save_spec, vocabularies
+from etl.errors import SpecError
+from etl.ops.wordpiece import WordPiece, WordPieceState
 from etl.types import ColumnType
 from tests.etl.nasty import TEXTS, applied, frame_of, plain, step_of
 
@@ -173,16 +176,122 @@ def test_any_vocabulary_is_searched_greedily(first, others, words):
 
 def test_a_vocabulary_is_read_from_its_file():
     """Each line is a piece, also one with a line separator of Unicode in it; carriage returns belong to line ends."""
-    assert WordPieceState.read("[PAD]\n[UNK]\r\na\u2028b\n\x85\n##c\n").vocab == (
+    assert WordPieceState.read("[PAD]\n[UNK]\r\na\u2028b\n\x85\n##c\n".encode()).vocab == (
         "[PAD]",
         "[UNK]",
         "a\u2028b",
         "\x85",
         "##c",
     )
-    assert WordPieceState.read("a\nb").vocab == ("a", "b")
-    with pytest.raises(ValidationError, match="no piece stands twice"):
-        WordPieceState.read("a\nb\na\n")
+    assert WordPieceState.read(b"a\nb").vocab == ("a", "b")
+
+
+RECIPE = """
+format: scorespec/1
+spec_id: bert
+input: {fields: [{name: text, type: string}]}
+steps:
+  - id: pieces
+    op: wordpiece
+    in: [text]
+    out: [ids, n, mask]
+    params: {vocabulary_file: words/vocab.txt, max_len: 7, mask: true, begin: "[CLS]", end: "[SEP]"}
+outputs: {tensors: [{tensor: input_ids, from: [ids], dtype: int64}]}
+"""
+
+
+def recipe_in(folder, data, text=RECIPE):
+    """Write a recipe, and the file of its vocabulary, into a folder."""
+    (folder / "words").mkdir()
+    (folder / "words" / "vocab.txt").write_bytes(data)
+    (folder / "recipe.yaml").write_text(text)
+    return folder / "recipe.yaml"
+
+
+def test_a_recipe_may_name_the_file_of_its_vocabulary(tmp_path):
+    """The lines of the file are the state of the fitted spec, its SHA-256 is kept, and then it is needed no more."""
+    data = "\r\n".join(VOCAB).encode()
+    file = recipe_in(tmp_path, data)
+    texts = ["unaffable wanted", None, "abc q ab running un ab"]
+    spec = fit(load_spec(file, fitted=False), pa.table({"text": texts}))
+    step = spec.steps[0]
+    assert isinstance(step, WordPiece)
+    assert step.given.vocab == tuple(VOCAB)
+    assert step.params.vocabulary_sha256 == hashlib.sha256(data).hexdigest()
+    save_spec(spec, tmp_path / "fitted.json")
+    (tmp_path / "words" / "vocab.txt").unlink()
+    again = load_spec(tmp_path / "fitted.json")
+    assert again == spec
+    wanted = [row_by_hand(words_of(text), {"max_len": 7, "begin": "[CLS]", "end": "[SEP]"})[0] for text in texts]
+    assert again.transform(pa.table({"text": texts})).tensors["input_ids"].tolist() == wanted
+
+
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        (b"[UNK]\n[CLS]\n[SEP]\n\na\n", "line 4 is empty"),
+        (b"[UNK]\n[CLS]\n\r\n[SEP]\n", "line 3 is empty"),
+        (b"[UNK]\n[CLS]\n[SEP]\n[CLS]\r\n", "line 4 has the piece of line 2"),
+        (b"[UNK]\n[CLS]\n\xc3\x28\n[SEP]\n", "line 3 is not UTF-8"),
+        (b"\xef\xbb\xbf[UNK]\n[CLS]\n[SEP]\n", "line 1 begins with a byte order mark"),
+        (b"", "line 1 is empty"),
+        (b"[UNK]\n[CLS]\n", r"params.end is '\[SEP\]', which is not in the vocabulary"),
+        (b"[UNK]\n[CLS]\n[SEP]\n" + b"a" * 60, "has more than 0 MiB"),
+    ],
+)
+def test_a_vocabulary_that_cannot_be_meant_is_refused(tmp_path, monkeypatch, data, reason):
+    """A line that is empty, stands twice or is not UTF-8 is named by its number; a large file is refused."""
+    monkeypatch.setattr(vocabularies, "MOST_BYTES", 60)
+    with pytest.raises(SpecError, match=rf"recipe.yaml:\d+:\d+: /steps/0.*{reason}"):
+        load_spec(recipe_in(tmp_path, data), fitted=False)
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("/etc/hostname", "relative path"),
+        ("../vocab.txt", "relative path"),
+        ("words/../../vocab.txt", "relative path"),
+        ("words//vocab.txt", "relative path"),
+        ("C:/vocab.txt", "relative path"),
+        ("''", "relative path"),
+        ("words", "is not in the recipe's folder"),
+        ("words/other.txt", "is not in the recipe's folder"),
+        ("words/link.txt", "a link that leaves the folder"),
+        ("words/folder/vocab.txt", "a link that leaves the folder"),
+    ],
+)
+def test_a_vocabulary_lies_in_the_folder_of_its_recipe(tmp_path, name, reason):
+    """A name that leads elsewhere, by itself or by a link, is refused at its place; so is a file that is not there."""
+    (tmp_path / "recipes").mkdir()
+    file = recipe_in(tmp_path / "recipes", b"[UNK]\n[CLS]\n[SEP]\n", RECIPE.replace("words/vocab.txt", name))
+    (tmp_path / "vocab.txt").write_bytes(b"[UNK]\n[CLS]\n[SEP]\n")
+    (tmp_path / "recipes" / "words" / "link.txt").symlink_to(tmp_path / "vocab.txt")
+    (tmp_path / "recipes" / "words" / "folder").symlink_to(tmp_path)
+    with pytest.raises(SpecError, match=rf"/steps/0/params/vocabulary_file: .*{reason}"):
+        load_spec(file, fitted=False)
+
+
+def test_another_file_than_the_one_that_was_pinned_is_refused(tmp_path):
+    """A recipe that has the file's SHA-256 takes no other file; without a file there is none to have one."""
+    data = b"[UNK]\n[CLS]\n[SEP]\n"
+    pinned = f"vocabulary_sha256: {hashlib.sha256(data).hexdigest()}"
+    file = recipe_in(tmp_path, data, RECIPE.replace("max_len", f"{pinned}, max_len"))
+    assert load_spec(file, fitted=False).steps[0].is_fitted
+    (tmp_path / "words" / "vocab.txt").write_bytes(data + b"a\n")
+    with pytest.raises(SpecError, match=r"/steps/0/params/vocabulary_sha256: .* is another than this. \[E-HASH\]"):
+        load_spec(file, fitted=False)
+    file.write_text(RECIPE.replace("vocabulary_file: words/vocab.txt", pinned))
+    with pytest.raises(SpecError, match="vocabulary_sha256 is that of vocabulary_file, which is not given"):
+        load_spec(file, fitted=False)
+
+
+def test_a_recipe_that_is_no_file_has_no_folder():
+    """A text or a dict that names a file of pieces is refused, and told to be read from a file by `load_spec`."""
+    with pytest.raises(SpecError, match=r"is not read from a file has none: read it by `etl.load_spec`"):
+        read_spec(RECIPE, "recipe.yaml", fitted=False)
+    with pytest.raises(ValidationError, match=r"a recipe that is itself a file, by etl.load_spec or batchscore fit"):
+        step_of("wordpiece", ["x"], params={"max_len": 4, "vocabulary_file": "vocab.txt"})
 
 
 def test_a_step_tells_what_its_ids_mean():
