@@ -66,6 +66,12 @@ def test_the_reference_of_ops_is_the_one_of_the_code() -> None:
     assert (REPOSITORY / "docs" / "ETL-OPS.md").read_text(encoding="utf-8") == ops_page()
 
 
+def test_the_readme_counts_the_ops() -> None:
+    """The README's number of ops is the number of ops that `batchscore etl ops` prints."""
+    readme = (REPOSITORY / "README.md").read_text(encoding="utf-8")
+    assert re.findall(r"([0-9]+) ops", readme) == [str(ops_page().count("\n### "))]
+
+
 def test_every_code_is_explained() -> None:
     """Each error code that the code raises for a spec is in the page's table."""
     sources = [path.read_text(encoding="utf-8") for path in (REPOSITORY / "etl").rglob("*.py")]
