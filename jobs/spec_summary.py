@@ -98,15 +98,18 @@ def explained_sheet(spec: Spec, steps: Sequence[ExplainedStep]) -> Sheet:
     columns = (
         Column("step"),
         Column("op"),
-        Column("reads", "fold", 2),
+        Column("reads", "fold", 4),
         Column("makes", "fold"),
         Column("pass", "right", 1),
-        Column("ns/row", "right", 3),
-        Column("columns", "right", 4),
+        Column("ns/row", "right", 2),
+        Column("columns", "right", 3),
     )
     fields = _fields(spec)
     first = ("input", "", "", _typed(fields, len(fields)), "", "", str(len(fields)))
-    return Sheet(columns, [first, *map(_explained, steps)])
+    rows = [first, *map(_explained, steps)]
+    # A recipe costs nothing yet, and a fitted spec learns nothing more.
+    shown = [place for place, column in enumerate(columns) if column.rank in {0, 3, 4} or any(r[place] for r in rows)]
+    return Sheet(tuple(columns[place] for place in shown), [tuple(row[place] for place in shown) for row in rows])
 
 
 def explained_plain(step: ExplainedStep) -> dict[str, Any]:
