@@ -22,14 +22,17 @@ from etl.importing import (
     datavec_texts,
     datavec_times,
 )
+from etl.importing.datavec_nodes import Node
 from etl.importing.datavec_schema import identify, metadata, only
-from etl.importing.draft import Column, Imported, Mapped
-from etl.importing.nodes import Node, collecting, refuse
-from etl.importing.steps import Writer
+from etl.importing.datavec_steps import Writer
+from etl.importing.refusals import collecting, refuse
+from etl.importing.report import Imported, Mapped
 from etl.problems import Source, problem_lines
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from etl.importing.datavec_draft import Column
 
 __all__ = ["import_datavec"]
 
@@ -43,17 +46,29 @@ _TRANSFORMS: dict[str, Callable[[Node, Writer], None]] = {
     **datavec_times.TRANSFORMS,
 }
 _FILTERS = datavec_filters.FILTERS
-_SEQUENCES = "sequences of rows have no counterpart here."
+_SEQUENCES = (
+    "a sequence, one row of many steps, has no counterpart here. Where the steps are rows of a table, the relational "
+    "steps window_lag and window_rolling look at those before."
+)
+_REDUCER = (
+    "a reduction has no counterpart that is equal to the bit: DataVec adds up and rounds in the order in which it has "
+    "the rows of a key, takefirst and takelast go by that order too, and stdev and variance divide by n - 1. Here sums "
+    "and means are exact, and std divides by n. Where that will do, write the relational steps group_aggregate and "
+    "dedupe, with the same keys, by hand."
+)
 _OTHERS = {
     "calculateSortedRank": "a rank, which needs all rows, has no counterpart here.",
     "convertFromSequence": _SEQUENCES,
     "convertToSequence": _SEQUENCES,
-    "reducer": "a reduction, which needs the other rows of its key, has no counterpart here.",
+    "reducer": _REDUCER,
     "sequenceSplit": _SEQUENCES,
 }
 """Other actions of DataVec's, and why they cannot be imported."""
 
-_TOKENS = "leaves unknown tokens out and counts ids from 0, which token_ids here has no way to say."
+_TOKENS = (
+    "makes a sequence of as many steps as there are known tokens, and leaves unknown ones out. Op token_ids makes ids "
+    "of one length, with an id for unknown tokens; where that will do, write tokenize and token_ids by hand."
+)
 _REASONS = {"TextToCharacterIndexTransform": _TOKENS, "TextToTermIndexSequenceTransform": _TOKENS}
 """Why some transforms cannot be imported."""
 

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from etl.importing.datavec_draft import Column
 from etl.importing.datavec_replacements import writable
 from etl.importing.datavec_schema import KINDS, Meta, only
-from etl.importing.draft import Column
-from etl.importing.nodes import collecting, give_up, refuse
+from etl.importing.refusals import collecting, give_up, refuse
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from etl.importing.nodes import Node
-    from etl.importing.steps import Writer
+    from etl.importing.datavec_nodes import Node
+    from etl.importing.datavec_steps import Writer
 
 __all__ = ["TRANSFORMS"]
 

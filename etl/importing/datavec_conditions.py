@@ -15,16 +15,17 @@ from typing import TYPE_CHECKING, Any
 from pydantic import TypeAdapter, ValidationError
 
 from etl.importing.datavec_conversions import saturated
+from etl.importing.datavec_nodes import Node
 from etl.importing.datavec_schema import Meta, identify, only, single
 from etl.importing.java_regex import LINE_END, translated
-from etl.importing.nodes import Node, collecting, give_up, refuse
+from etl.importing.refusals import collecting, give_up, refuse
 from etl.patterns import Pattern
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from etl.importing.draft import Column
-    from etl.importing.steps import Writer
+    from etl.importing.datavec_draft import Column
+    from etl.importing.datavec_steps import Writer
 
 __all__ = [
     "ALWAYS",

@@ -5,15 +5,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from etl.importing.datavec_schema import Meta, only
-from etl.importing.nodes import refuse
-from etl.importing.steps import Lit
+from etl.importing.datavec_steps import Lit
+from etl.importing.refusals import refuse
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from etl.importing.draft import Column
-    from etl.importing.nodes import Node
-    from etl.importing.steps import Writer
+    from etl.importing.datavec_draft import Column
+    from etl.importing.datavec_nodes import Node
+    from etl.importing.datavec_steps import Writer
 
 __all__ = ["TRANSFORMS", "as_text", "saturated"]
 

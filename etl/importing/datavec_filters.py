@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING
 
 from etl.importing.datavec_conditions import NEVER, condition, invalid, negated, takes_no_missing
 from etl.importing.datavec_schema import only
-from etl.importing.nodes import collecting, give_up, refuse
+from etl.importing.refusals import collecting, give_up, refuse
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from etl.importing.nodes import Node
-    from etl.importing.steps import Writer
+    from etl.importing.datavec_nodes import Node
+    from etl.importing.datavec_steps import Writer
 
 __all__ = ["FILTERS"]
 

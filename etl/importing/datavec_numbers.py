@@ -12,15 +12,16 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from etl.importing.datavec_draft import Column
+from etl.importing.datavec_nodes import Node
 from etl.importing.datavec_schema import Meta, only, single
-from etl.importing.draft import Column
-from etl.importing.nodes import Node, collecting, give_up, refuse
-from etl.importing.steps import FUNCTIONS, Lit
+from etl.importing.datavec_steps import FUNCTIONS, Lit
+from etl.importing.refusals import collecting, give_up, refuse
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from etl.importing.steps import Writer
+    from etl.importing.datavec_steps import Writer
 
 __all__ = ["TRANSFORMS", "whole"]
 

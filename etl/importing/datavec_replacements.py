@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 from etl.importing.datavec_conditions import condition, instant, invalid
 from etl.importing.datavec_schema import identify, only, single
-from etl.importing.nodes import refuse
-from etl.importing.steps import Lit
+from etl.importing.datavec_steps import Lit
+from etl.importing.refusals import refuse
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from etl.importing.draft import Column
-    from etl.importing.nodes import Node
-    from etl.importing.steps import Writer
+    from etl.importing.datavec_draft import Column
+    from etl.importing.datavec_nodes import Node
+    from etl.importing.datavec_steps import Writer
 
 __all__ = ["TRANSFORMS", "writable"]
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import struct
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from etl.importing.nodes import Node, refuse
+from etl.importing.datavec_nodes import Node
+from etl.importing.refusals import refuse
 
 if TYPE_CHECKING:
     from collections.abc import Callable

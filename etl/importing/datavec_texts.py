@@ -6,17 +6,17 @@ from typing import TYPE_CHECKING
 
 from etl.importing.datavec_conditions import check_pattern, negated
 from etl.importing.datavec_conversions import as_text
+from etl.importing.datavec_draft import Column
 from etl.importing.datavec_schema import Meta, only
-from etl.importing.draft import Column
+from etl.importing.datavec_steps import Lit
 from etl.importing.java_regex import LINE_END, WHITE_SPACE, replacement, translated
-from etl.importing.nodes import collecting, give_up, refuse
-from etl.importing.steps import Lit
+from etl.importing.refusals import collecting, give_up, refuse
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from etl.importing.nodes import Node
-    from etl.importing.steps import Writer
+    from etl.importing.datavec_nodes import Node
+    from etl.importing.datavec_steps import Writer
 
 __all__ = ["TRANSFORMS"]
 

@@ -5,17 +5,17 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from etl.importing.datavec_conditions import instant
+from etl.importing.datavec_draft import Column
 from etl.importing.datavec_schema import UTC, Meta, only
-from etl.importing.draft import Column
+from etl.importing.datavec_steps import Lit
 from etl.importing.joda_format import format_of
-from etl.importing.nodes import collecting, give_up, refuse
-from etl.importing.steps import Lit
+from etl.importing.refusals import collecting, give_up, refuse
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from etl.importing.nodes import Node
-    from etl.importing.steps import Writer
+    from etl.importing.datavec_nodes import Node
+    from etl.importing.datavec_steps import Writer
 
 __all__ = ["TRANSFORMS"]
 

@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from etl.importing.draft import Draft
-from etl.importing.nodes import collecting, give_up, refuse
+from etl.importing.refusals import collecting, give_up, refuse
 from etl.importing.sklearn_columns import FLOAT32, FLOAT64, MIXED, Block, InputColumn, Value, common_type
 from etl.problems import nearest
 
@@ -212,13 +212,6 @@ class SklearnDraft(Draft):
         return f"is not in the schema.{nearest(name, self.inputs)}" if found is None else f"{found.problem}."
 
     # ----------------------------------------------------------------------------------------------------- what is made
-
-    def guard(self, condition: dict[str, Any], why: str) -> None:
-        """Set rows aside for which a condition is false; no filter stands behind it."""
-        notes = list(self.notes)
-        super().guard(condition, why)
-        self.notes = notes
-        self.note(f"{why} Such a row is set aside here.")
 
     def _single(self, value: Value) -> str:
         """0 or 1 by a position of a vector."""

@@ -42,8 +42,8 @@ from etl.importing import sklearn_missing as missing
 from etl.importing import sklearn_numbers as numbers
 from etl.importing import sklearn_products as products
 from etl.importing import sklearn_texts as texts
-from etl.importing.draft import Imported, Mapped
-from etl.importing.nodes import collecting, give_up, refuse
+from etl.importing.refusals import collecting, give_up, refuse
+from etl.importing.report import Imported, Mapped
 from etl.importing.sklearn_columns import MIXED, Block, Value, common_type, schema_of
 from etl.importing.sklearn_draft import Leaf, SklearnDraft
 

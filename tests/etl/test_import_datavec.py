@@ -449,6 +449,21 @@ def test_other_documents_are_refused(text):
         import_datavec(text, "x.json")
 
 
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("reduce_several", "write the relational steps group_aggregate and dedupe"),
+        ("term_index", "write tokenize and token_ids by hand"),
+        ("unsupported", "window_lag and window_rolling"),
+    ],
+)
+def test_what_needs_other_rows_is_refused_with_what_comes_near(name, said):
+    """A reduction, a text as ids and a sequence are refused with the reason and the steps to write by hand."""
+    example = Example(name)
+    with pytest.raises(SpecError, match=said):
+        import_datavec(example.text, example.name)
+
+
 def test_a_misspelt_key_is_an_error():
     """A key that DataVec would read past, taking 0 for what it means, is refused with the right one."""
     text = Example("standardize").text.replace('"stdev"', '"stdevv"')

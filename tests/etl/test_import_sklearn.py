@@ -477,8 +477,7 @@ def test_categories_of_pandas_are_texts():
 def test_the_spec_says_where_it_comes_from():
     """The spec is fitted, bears the id that is given, reads what is used alone, and names its values."""
     columns = [*NUMBERS, "i", "c", "d", "k"]
-    document = import_sklearn(fitted(mixed(), columns), TRAIN[columns], spec_id="orders").document
-    spec = read_spec(json.dumps(document), "spec.json")
+    spec = import_sklearn(fitted(mixed(), columns), TRAIN[columns], spec_id="orders").spec()
     assert spec.is_fitted
     assert spec.spec_id == "orders"
     assert str(spec.doc).startswith("Imported from scikit-learn 1.")

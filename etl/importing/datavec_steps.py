@@ -1,4 +1,4 @@
-"""The ops of ours that imports write, each as a method that appends its step and gives the name of what it makes."""
+"""The ops that DataVec's actions become, each as a method that appends its step and gives the name of what it makes."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from typing import Any, NamedTuple
 
 from pydantic import TypeAdapter, ValidationError
 
-from etl.importing.draft import Draft
-from etl.importing.nodes import refuse
+from etl.importing.datavec_draft import DatavecDraft
+from etl.importing.refusals import refuse
 from etl.ops.parsing import Format
 
 __all__ = ["FUNCTIONS", "Lit", "Writer"]
@@ -30,7 +30,7 @@ class Lit(NamedTuple):
     """The value."""
 
 
-class Writer(Draft):
+class Writer(DatavecDraft):
     """A draft that knows the ops. `base` is what the name of the column that is made begins with."""
 
     def calculated(self, operator: str, operands: tuple[str | float, ...], base: str, **params: str) -> str:

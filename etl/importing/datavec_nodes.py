@@ -1,60 +1,24 @@
-"""Values of a foreign document, each with its place, read strictly; every fault is collected with its JSON pointer."""
+"""Values of DataVec's JSON, each with its place, read strictly."""
 
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+from etl.importing.refusals import refuse
 from etl.positions import escape
-from etl.problems import Problem, nearest
+from etl.problems import nearest
 
 if TYPE_CHECKING:
     from collections.abc import Collection
 
-__all__ = ["Node", "collecting", "give_up", "refuse"]
-
-UNSUPPORTED = "E-UNSUPPORTED-IMPORT"
+__all__ = ["Node"]
 
 _NOT_FINITE = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
 """Numbers that Jackson, which writes DataVec's JSON, writes as text."""
 
 _SHOWN = 60
 """Characters of a value in a message."""
-
-
-class _Refusal(Exception):
-    """Something cannot be imported; without a problem, because of something that has one already."""
-
-    def __init__(self, problem: Problem | None) -> None:
-        super().__init__(problem)
-        self.problem = problem
-
-
-def refuse(pointer: str, message: str) -> NoReturn:
-    """Say that what stands at a place cannot be imported, and why."""
-    raise _Refusal(Problem(pointer, message, UNSUPPORTED))
-
-
-def give_up() -> NoReturn:
-    """Leave off what depends on something that has been refused already."""
-    raise _Refusal(None)
-
-
-class collecting:  # noqa: N801  a context manager, used as a function is
-    """Run to the first refusal, which is added to the problems."""
-
-    def __init__(self, problems: list[Problem]) -> None:
-        """`problems` is what is added to."""
-        self._problems = problems
-
-    def __enter__(self) -> None:
-        """Nothing to prepare."""
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> bool:
-        """Take a refusal, and let anything else pass."""
-        if isinstance(error, _Refusal) and error.problem is not None:
-            self._problems.append(error.problem)
-        return isinstance(error, _Refusal)
 
 
 class Node(NamedTuple):
