@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from etl.runs.splits import InputFile
     from etl.spec import Spec
 
-__all__ = ["fit", "fit_files"]
+__all__ = ["fit"]
 
 _ANSWER = "task int, rows bigint, rejected bigint, filtered bigint, kind string, message string"
 """What a task says: how many rows it saw, or the class and text of its error."""
@@ -78,13 +78,13 @@ def fit(
             rows.write.mode("error").parquet(uri)
         storage, _ = storage_for(folder)
         files = list(storage.list_files(f"{folder}/rows"))
-        return fit_files(spark, recipe, files, references=references, folder=folder)
+        return _fit_pinned(spark, recipe, files, references=references, folder=folder)
     finally:
         if temporary is not None:
             shutil.rmtree(temporary, ignore_errors=True)
 
 
-def fit_files(
+def _fit_pinned(
     spark: SparkSession,
     recipe: Spec,
     files: Sequence[InputFile],
