@@ -87,6 +87,7 @@ def resolved(value: Any, read: ReadArtifact) -> tuple[Any, list[Problem]]:
         try:
             whole.append({**step, "state": _state_of(state, read)})
         except _Unfit as error:
+            whole.append(step)
             problem = error.problem
             problems.append(problem._replace(pointer=f"/steps/{index}/state{problem.pointer}"))
     return {**value, "steps": whole}, problems

@@ -8,6 +8,7 @@ YAML 1.1 rules (`no` is false, `010` is 8, `1e5` is text, `12:30` is 750) are re
 from __future__ import annotations
 
 import bisect
+import itertools
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping
@@ -37,29 +38,73 @@ class _Unread(Exception):
         self.pointer = pointer
 
 
-class _LazyPlaces(Mapping[str, tuple[int, int]]):
-    """Places by JSON pointer, looked for when the first is asked for: a document without an error needs none."""
+class _JsonPlaces(Mapping[str, tuple[int, int]]):
+    """Places by JSON pointer in a text that is JSON, each looked for when it is asked for.
 
-    def __init__(self, find: Callable[[], dict[str, tuple[int, int]]]) -> None:
-        """`find` makes the whole map."""
-        self._find = find
-        self._places: dict[str, tuple[int, int]] | None = None
+    A document without an error needs none. One of megabytes with an error needs few: what is not on the way to them is
+    stepped over by the parser.
+    """
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+        self._lines = _line_starts(text)
+        start = _after_space(text, 0)
+        self._offsets = {"": (start, start)}
+        """Of the key, or of the element itself, and of the value."""
+        self._opened: set[str] = set()
 
     def __getitem__(self, pointer: str) -> tuple[int, int]:
         """Line and column, from 1."""
-        if self._places is None:
-            self._places = self._find()
-        return self._places[pointer]
+        parents = list(itertools.accumulate(pointer.split("/"), "{}/{}".format))[:-1]
+        for parent in parents:
+            if parent not in self._opened:
+                self._opened.add(parent)
+                self._open(parent)
+        return _line_and_column(self._lines, self._offsets[pointer][0])
 
     def __iter__(self) -> Iterator[str]:
         """The pointers in the order of the text."""
-        if self._places is None:
-            self._places = self._find()
-        return iter(self._places)
+        return iter(_JsonScanner(self._text).places())
 
     def __len__(self) -> int:
         """How many values the text has."""
         return sum(1 for _ in self)
+
+    def _open(self, pointer: str) -> None:
+        """Find what stands directly in a value.
+
+        Raises:
+            KeyError: the text has no such value.
+        """
+        text, start = self._text, self._offsets[pointer][1]
+        is_mapping, at, count = text[start] == "{", start + 1, 0
+        while text[start] in "{[" and text[at := _after_space(text, at, also=",")] not in "}]":
+            key, value = str(count), at
+            if is_mapping:
+                key, end = _DECODER.raw_decode(text, at)
+                value = _after_space(text, end, also=":")
+            self._offsets[f"{pointer}/{escape(key)}"] = (at, value)
+            _, at = _DECODER.raw_decode(text, value)
+            count += 1
+
+
+_DECODER = json.JSONDecoder()
+
+
+def _after_space(text: str, start: int, also: str = "") -> int:
+    """Where the next value or bracket begins."""
+    while text[start] in f" \t\n\r{also}":
+        start += 1
+    return start
+
+
+def _line_starts(text: str) -> list[int]:
+    return [0, *(match.end() for match in re.finditer("\n", text))]
+
+
+def _line_and_column(starts: list[int], offset: int) -> tuple[int, int]:
+    line = bisect.bisect_right(starts, offset)
+    return line, offset - starts[line - 1] + 1
 
 
 def escape(part: str) -> str:
@@ -97,7 +142,7 @@ def _read_json(text: str) -> tuple[Any, Mapping[str, tuple[int, int]]]:
         raise _Unread(str(error), (1, 1)) from error
     if _HALF_A_PAIR.search(text):
         _JsonScanner(text).places()
-    return value, _LazyPlaces(lambda: _JsonScanner(text).places())
+    return value, _JsonPlaces(text)
 
 
 _HALF_A_PAIR = re.compile(r"\\u[dD][89a-fA-F]|[\ud800-\udfff]")
@@ -137,7 +182,7 @@ class _JsonScanner:
 
     def __init__(self, text: str) -> None:
         self._tokens = self._TOKEN.finditer(text)
-        self._lines = [0, *(match.end() for match in re.finditer("\n", text))]
+        self._lines = _line_starts(text)
         self._places: dict[str, tuple[int, int]] = {}
 
     def places(self) -> dict[str, tuple[int, int]]:
@@ -178,8 +223,7 @@ class _JsonScanner:
                 index += 1
 
     def _place(self, token: re.Match[str]) -> tuple[int, int]:
-        line = bisect.bisect_right(self._lines, token.start())
-        return line, token.start() - self._lines[line - 1] + 1
+        return _line_and_column(self._lines, token.start())
 
 
 def _check_scalar(token: str, place: tuple[int, int], pointer: str) -> None:
@@ -199,7 +243,14 @@ def _is_unicode(text: str) -> bool:
     return True
 
 
+_LONGEST_YAML = 2**20
+"""Characters, which take seconds; a longer document is one of a program's, and JSON is read a hundred times as fast."""
+
+
 def _read_yaml(text: str) -> tuple[Any, Mapping[str, tuple[int, int]]]:
+    if len(text) > _LONGEST_YAML:
+        most = f"{_LONGEST_YAML:,} characters"
+        raise _Unread(f"YAML is read up to {most}; write what is longer as JSON", (1, 1), code="E-SIZE")
     places: dict[str, tuple[int, int]] = {}
     try:
         node = _CoreComposer(text).get_single_node()

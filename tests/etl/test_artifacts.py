@@ -8,7 +8,10 @@ import pyarrow.parquet as pq
 import pytest
 
 import etl
+import etl.artifacts
+import etl.files
 from etl.artifacts import MOST_INLINE, stored
+from etl.documents import sha256_hex
 from etl.errors import SpecError
 from etl.fitting import fit
 from etl.spec import read_spec
@@ -85,8 +88,6 @@ def test_a_file_that_is_not_the_one_is_refused(state, files, pointer, message):
 
 def test_bytes_that_are_no_parquet_are_refused():
     """A file with the right digest that is no Parquet is refused, not raised as an error of pyarrow."""
-    from etl.documents import sha256_hex
-
     text, files = changed(sha256=sha256_hex(b"nonsense"))
     with pytest.raises(SpecError, match=r"file many-\w+\.pq is no Parquet"):
         read_spec(text, "etl.json", artifacts=dict.fromkeys(files, b"nonsense").get)
@@ -112,8 +113,6 @@ def test_two_specs_in_a_folder_keep_their_states(tmp_path):
 @pytest.mark.parametrize("damage", ["page", "text"])
 def test_a_damaged_file_with_the_right_digest_is_refused(damage):
     """A file whose pages are damaged, or whose text is no UTF-8, is told as that, whatever its digest says."""
-    from etl.documents import sha256_hex
-
     _, files = changed()
     [data] = files.values()
     sink = pa.BufferOutputStream()
@@ -128,3 +127,71 @@ def test_a_damaged_file_with_the_right_digest_is_refused(damage):
         SpecError, match=r"/steps/1/state/\$artifact: file many-\w+\.pq (is no Parquet|holds text that)"
     ):
         read_spec(text, "etl.json", artifacts=dict.fromkeys(files, data).get)
+
+
+def artifact_of(table, **options):
+    """Return the text of a spec whose large state is this table, and its files."""
+    sink = pa.BufferOutputStream()
+    pq.write_table(table, sink, **options)
+    data = sink.getvalue().to_pybytes()
+    text, files = changed(sha256=sha256_hex(data), rows=table.num_rows)
+    return text, dict.fromkeys(files, data)
+
+
+@pytest.mark.parametrize(
+    "column",
+    [
+        pa.array([b"a"] * 5),
+        pa.array([18_000] * 5, pa.date32()),
+        pa.array([1] * 5, pa.timestamp("us", "UTC")),
+        pa.array(["1.5"] * 5).cast(pa.decimal128(5, 2)),
+        pa.array([{"a": 1}] * 5),
+        pa.array([[b"a"]] * 5, pa.list_(pa.field("element", pa.binary()))),
+    ],
+    ids=lambda column: str(column.type),
+)
+def test_a_column_that_no_state_has_is_refused_by_name(column):
+    """A column of bytes, dates, decimals or structs is refused with its name, its type and the types that there are."""
+    text, files = artifact_of(pa.table({"vocab": column, "counts": [1] * 5}))
+    with pytest.raises(SpecError) as caught:
+        read_spec(text, "etl.json", artifacts=files.get)
+    told = f"has column 'vocab' of {column.type}; a state has texts, whole numbers, floats of 32 or 64 bits"
+    assert "/steps/1/state/$artifact: " in str(caught.value)
+    assert told in str(caught.value)
+
+
+@pytest.mark.parametrize("limit", ["MOST_BYTES", "MOST_ROWS"])
+def test_a_file_that_would_grow_is_refused_before_it_is_read(limit, monkeypatch):
+    """A small file of very many rows, or of one long text in each of them, is refused by what it would be in memory."""
+    text, files = artifact_of(pa.table({"vocab": ["x" * 10_000] * 2000, "counts": [1] * 2000}))
+    assert len(files.popitem()[1]) < 5000
+    text, files = artifact_of(pa.table({"vocab": ["x" * 10_000] * 2000, "counts": [1] * 2000}))
+    monkeypatch.setattr(etl.artifacts, limit, 1999 if limit == "MOST_ROWS" else 15_000_000)
+    with pytest.raises(SpecError, match=r"/steps/1/state/\$artifact: file many-\w+\.pq has more than .* \[E-SIZE\]"):
+        read_spec(text, "etl.json", artifacts=files.get)
+
+
+def test_a_link_out_of_the_folder_is_refused(tmp_path):
+    """A large state that is a link within the folder is read, as a mounted folder has it, and one out of it is not."""
+    folder = tmp_path / "spec"
+    (folder / "data").mkdir(parents=True)
+    etl.save_spec(fitted(1500), folder / "etl.json")
+    [state] = folder.glob("*.pq")
+    state.rename(folder / "data" / state.name)
+    state.symlink_to(folder / "data" / state.name)
+    assert etl.load_spec(folder / "etl.json") == fitted(1500)
+    (folder / "data" / state.name).rename(tmp_path / state.name)
+    state.unlink()
+    state.symlink_to(tmp_path / state.name)
+    with pytest.raises(SpecError, match=r"cannot be read: it is a link that leaves the folder of the spec\. \[E-ARTIF"):
+        etl.load_spec(folder / "etl.json")
+
+
+def test_a_file_that_is_too_long_is_not_read(tmp_path, monkeypatch):
+    """A large state of more bytes than a state can have is refused, however many they are."""
+    etl.save_spec(fitted(1500), tmp_path / "etl.json")
+    monkeypatch.setattr(etl.files, "MOST_ARTIFACT_BYTES", 2**20 - 1)
+    [state] = tmp_path.glob("*.pq")
+    state.write_bytes(bytes(2**20))
+    with pytest.raises(SpecError, match=r"cannot be read: it has more than 0 MiB"):
+        etl.load_spec(tmp_path / "etl.json")

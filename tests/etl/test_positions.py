@@ -47,6 +47,33 @@ def test_what_is_no_document_has_its_place(text, name, message):
         Source.read(text, name)
 
 
+@pytest.mark.parametrize(
+    ("text", "name", "line"),
+    [
+        ('{"a": {"b": 1,\n "b": 2}}', "a.json", 'a.json:2:2: /a/b: key "b" stands twice. [E-DUP-KEY]'),
+        ("a:\n  - b: 1\n    b: 2", "a.yaml", "a.yaml:3:5: /a/0/b: not valid YAML: key 'b' stands twice. [E-DUP-KEY]"),
+        ('{"a": [NaN]}', "a.json", "a.json:1:8: /a/0: NaN is no number of JSON. [E-SYNTAX]"),
+        ('{"a": 1,}', "a.json", "a.json:1:9: /: not valid JSON: "),
+        ("a: b: c", "a.yaml", "a.yaml:1:5: /: not valid YAML: mapping values are not allowed here. [E-SYNTAX]"),
+        (
+            '{"a":[' + "[" * 100 + "]" * 100 + "]}",
+            "a.json",
+            "a.json:1:106: /a" + "/0" * 100 + ": nested too deeply. [E-S",
+        ),
+        (
+            "a: " + "b" * 2**20,
+            "a.yaml",
+            "a.yaml:1:1: /: YAML is read up to 1,048,576 characters; write what is longer as",
+        ),
+    ],
+)
+def test_what_is_no_document_has_a_code_and_a_pointer(text, name, line):
+    """The first fault of form of a spec's text is told like any other, with code and pointer."""
+    with pytest.raises(SpecError) as caught:
+        read_spec(text, name)
+    assert str(caught.value).startswith(line)
+
+
 def test_yaml_means_what_json_would():
     """Plain YAML scalars are numbers, bools and null as YAML 1.2 has them, and everything else is text."""
     text = "a: 1e5\nb: 010\nc: no\nd: 2020-01-01\ne: ~\nf:\ng: -.5\n1: 12:30\nh: true\ni: 0x10\nj: <<\n<<: 1_000\n"
@@ -80,7 +107,7 @@ def places_of(value, pointer=""):
             yield from places_of(child, f"{pointer}/{str(key).replace('~', '~0').replace('/', '~1')}")
 
 
-@settings(deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(st.dictionaries(st.text(), VALUES), st.sampled_from([None, 1]))
 def test_every_value_of_json_has_its_place(value, indent):
     """JSON is read as Python reads it, and the place of each value is that of its key, or of itself in a list."""

@@ -3,6 +3,8 @@ from __future__ import annotations
 import copy
 import json
 import re
+import time
+from pathlib import Path
 
 import pytest
 import yaml
@@ -11,6 +13,7 @@ from hypothesis import strategies as st
 
 from etl.errors import SpecError
 from etl.files import load_spec
+from etl.golden import replay
 from etl.spec import Spec, read_spec
 from etl.types import ColumnType
 from tests.etl.nasty import document, spec_of
@@ -393,6 +396,109 @@ def test_any_text_is_refused(text):
     for name in ("spec.json", "spec.yaml"):
         with pytest.raises(SpecError):
             read_spec(text, name)
+
+
+def test_a_large_spec_is_read_in_seconds_and_a_larger_one_refused():
+    """Time grows with the spec and not with its square: 5,000 steps and expectations and 1,000 tensors are no wait."""
+    value = document([X], [{**CLIP, "id": f"s{n}", "out": [f"y{n}"]} for n in range(5000)], columns=["x"])
+    row = {"row": {"cmp": ["x", ">", 1]}, "severity": "warn"}
+    value["expectations"] = [{"id": f"e{n}", **row} for n in range(5000)]
+    value["outputs"]["tensors"] = [{"tensor": f"t{n}", "from": ["x"]} for n in range(1000)]
+    start = time.process_time()
+    assert len(read_spec(json.dumps(value), "spec.json").steps) == 5000
+    assert time.process_time() - start < 5
+    value["steps"] = [[]] * 10_001
+    ((_, _, pointer, message),) = problems(value)
+    assert (pointer, message[:40]) == ("/steps", "has 10,001 entries, and at most 10,000 a")
+
+
+def test_thousands_of_mistakes_are_told_in_seconds():
+    """A spec whose thousands of columns are all misspelt, or whose list is all of another type, is told so at once."""
+    start = time.process_time()
+    steps = [{**CLIP, "id": f"s{n}", "in": [f"x{n}"], "out": [f"y{n}"]} for n in range(3000)]
+    assert problems(document([X], steps, columns=["x"]))[0][2] == "/steps/0/in/0"
+    steps = [{**CLIP, "in": [1] * 100_000}]
+    assert problems(document([X], steps, columns=["x"]))[-1][3] == "and 1,950 or more more from here on."
+    assert time.process_time() - start < 5
+
+
+TRAINED = {
+    **document([X, S], [CLIP]),
+    "reference": {"x": {"n": 3, "missing": 1, "quantiles": {"0": 1.0, "0.5": 2.0}}},
+    "golden": [{"in": {"x": 1.0, "s": None}, "out": {"y": 1.0}}],
+}
+
+
+@pytest.mark.parametrize(
+    ("path", "to", "pointer", "message"),
+    [
+        (("reference", "z"), {"n": 1, "missing": 0}, "/reference/z", "'z' is no input field."),
+        (("reference", "x", "missing"), 4, "/reference/x", "has 4 missing rows of 3."),
+        (("reference", "x", "n"), -1, "/reference/x/n", "should be 0 or more, found a number."),
+        (("reference", "x", "top"), [["secret", 3]], "/reference/x", "has more rows in top than the 2 that are not mi"),
+        (("reference", "x", "top"), [["secret", 1]] * 2, "/reference/x", "has a text twice in top."),
+        (
+            ("reference", "x", "top"),
+            [["secret", "secret"]],
+            "/reference/x/top/0/1",
+            "should be a whole number, found a",
+        ),
+        (("reference", "x", "top"), [["secret"]], "/reference/x/top/0/1", "the list ends before its element 1"),
+        (("reference", "x", "quantiles"), {"0.1": 3, "0.2": 2}, "/reference/x", "has quantiles that fall while"),
+        (("reference", "x", "quantiles"), {"half": 2}, "/reference/x", "has a quantile whose key is no probability"),
+        (("provenance",), {"rows": 2, "rejected": 2, "filtered": 1}, "/provenance", "has 2 rejected and 1 filtered"),
+        (("golden", 0, "in", "xx"), 1, "/golden/0/in/xx", "column 'xx' is none of the spec's that stand here. Did you"),
+        (("golden", 0, "out", "x"), 1, "/golden/0/out/x", "column 'x' is none of the spec's"),
+        (
+            ("golden", 0, "in", "x"),
+            ["secret"],
+            "/golden/0/in/x",
+            "column 'x' is float64, which has no such value, found",
+        ),
+        (("golden", 0, "in", "x"), "secret", "/golden/0/in/x", "column 'x' is float64, which has no such value, found"),
+        (
+            ("golden", 0, "in", "s"),
+            {"secret": 1},
+            "/golden/0/in/s",
+            "column 's' is string, which has no such value, fo",
+        ),
+        (("golden", 0, "in"), "secret", "/golden/0/in", "should be a mapping, found a text."),
+    ],
+)
+def test_what_was_learned_and_cannot_be_is_refused_without_a_value(path, to, pointer, message):
+    """Statistics and golden rows of other columns, of odd values, or that contradict themselves are told by place."""
+    value = copy.deepcopy(TRAINED)
+    node = value
+    for part in path[:-1]:
+        node = node[part]
+    node[path[-1]] = to
+    ((_, _, found, told),) = problems(value)
+    assert found == pointer
+    assert told.startswith(message)
+    assert "secret" not in told
+
+
+def test_golden_rows_with_odd_outputs_are_told_by_place():
+    """An output of a golden row that is of another kind than a number is a difference, with its pointer and code."""
+    for odd in (["a"], {"sums": 1, "sha256": "x"}, "a", None, 10**399, {}):
+        value = copy.deepcopy(TRAINED)
+        value["golden"][0]["out"]["y"] = odd
+        spec = read_spec(json.dumps(value), "spec.json")
+        with pytest.raises(SpecError, match=r"^/steps/0: .*\(/golden/0/out/y\) .* \[E-GOLDEN\]$"):
+            replay(spec)
+
+
+def test_every_code_is_in_the_docs():
+    """The table of codes in docs/ETL.md has those of the source, and no other."""
+    folder = Path(__file__).parents[2]
+    source = "".join(path.read_text(encoding="utf-8") for path in (folder / "etl").rglob("*.py"))
+    found = {code for code in re.findall(r"\bE-[A-Z]+(?:-[A-Z]+)*\b(?!-)", source) if code != "E-UNKNOWN"}
+    kinds = set(re.findall(r'discriminator="([a-z]+)"', source))
+    page = (folder / "docs" / "ETL.md").read_text(encoding="utf-8")
+    told = {
+        code for line in page.splitlines() if line.startswith("| `E-") for code in re.findall(r"`(E-[A-Z-]+)`", line)
+    }
+    assert told == found | {f"E-UNKNOWN-{kind.upper()}" for kind in kinds}
 
 
 def test_a_step_cannot_read_what_comes_later():
