@@ -113,8 +113,9 @@ def diff(
 ) -> None:
     """Compare two specs: steps, drift of what was learned, layout of the tensors.
 
-    Exit codes: 0 compatible, the model gets the same numbers; 5 refit-model, it has to be trained again;
-    6 incompatible, it cannot even be fed; 2 refused.
+    Exit codes: 0 compatible, the model gets the same numbers.
+
+    5 refit-model, it has to be trained again. 6 incompatible, it cannot even be fed. 2 refused.
     """
     found = compare(read_spec_file(old), read_spec_file(new))
     if as_json:

@@ -41,7 +41,7 @@ def spec_facts(spec: Spec) -> Facts:
     told = spec.provenance
     without = told.notes.get("golden", "none") if told is not None else "none"
     golden = f"{len(spec.golden)} rows, replayed" if spec.golden else without
-    sealed = spec.digest if spec.integrity is not None else f"{spec.digest}, not sealed"
+    sealed = f"{spec.digest}, not sealed" if spec.is_fitted and spec.integrity is None else spec.digest
     facts = [
         ("spec", f"{spec.spec_id}, revision {spec.revision}, {spec.format}, {spec.semantics.profile}"),
         ("input", f"{len(spec.input.fields)} fields"),

@@ -165,7 +165,7 @@ def _vocabulary_drift(was: list[str], now: list[str]) -> str:
         f"{len(was) - len(kept)} removed" if len(kept) < len(was) else "",
     ]
     parts.append(f"{moved} have another id, which breaks an embedding" if moved else "")
-    return ", ".join(part for part in parts if part) or "same entries in the same order"
+    return ", ".join(part for part in parts if part) or "same entries in the same order, other counts"
 
 
 def _tensor_changes(old: Spec, new: Spec) -> Iterator[Change]:

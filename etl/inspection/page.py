@@ -51,7 +51,7 @@ def _learned(spec: Spec) -> str:
     by = f" by {prose(told.fitted_by)}" if told.fitted_by else ""
     source = f" of {code_span(told.source)}" if told.source else ""
     passes = f"{told.passes} pass{'' if told.passes == 1 else 'es'}"
-    left_out = f"{told.rejected:,} were rejected, {told.filtered:,} filtered"
+    left_out = f"{told.rejected:,} were rejected and {told.filtered:,} filtered"
     return f"Learned from {told.rows:,} rows{source} in {passes}{by}; {left_out}."
 
 
