@@ -49,6 +49,7 @@ __all__ = [
     "fit_by",
     "learn_piece",
     "most_extra_passes",
+    "noted",
     "passes",
     "pieces_of",
     "with_golden",
@@ -177,7 +178,7 @@ def fit(recipe: Spec, data: Any, references: Mapping[str, Any] | None = None, *,
     fitted = fit_by(recipe, run)
     if fitted is recipe:
         return recipe
-    fitted = _noted(fitted, notes) if notes else fitted
+    fitted = noted(fitted, notes) if notes else fitted
     return with_golden(fitted, tables, (batch for piece in pieces for batch in piece.batches()))
 
 
@@ -240,7 +241,7 @@ def with_golden(spec: Spec, tables: Mapping[str, ReferenceTable], batches: Itera
         if golden:
             found = spec.model_copy(update={"golden": golden, "integrity": None})
             reason = _unreplayable(found)
-            return (found if reason is None else _noted(spec, {"golden": f"none: {reason}"})).sealed()
+            return (found if reason is None else noted(spec, {"golden": f"none: {reason}"})).sealed()
     return spec.sealed()
 
 
@@ -253,7 +254,8 @@ def _unreplayable(spec: Spec) -> str | None:
     return None
 
 
-def _noted(spec: Spec, notes: dict[str, str]) -> Spec:
+def noted(spec: Spec, notes: dict[str, str]) -> Spec:
+    """The spec with notes in its provenance."""
     told = spec.provenance or Provenance()
     return spec.model_copy(update={"provenance": told.model_copy(update={"notes": {**told.notes, **notes}})})
 

@@ -7,7 +7,7 @@ nothing else of `etl` imports it.
 from __future__ import annotations
 
 from etl.spark.fitting import fit
-from etl.spark.preparing import prepare
+from etl.spark.preparing import freeze_prepared, prepare
 from etl.spark.transforming import transform
 
-__all__ = ["fit", "prepare", "transform"]
+__all__ = ["fit", "freeze_prepared", "prepare", "transform"]

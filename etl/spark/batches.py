@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterable, Iterator
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import pyarrow as pa
 
@@ -17,11 +17,23 @@ if TYPE_CHECKING:
 
     from pyspark.sql import DataFrame
 
-__all__ = ["MapBatches", "check_code", "map_batches"]
+__all__ = ["MapBatches", "check_code", "map_batches", "need_frame"]
 
 MapBatches: TypeAlias = Callable[[Iterator[pa.RecordBatch]], Iterable[pa.RecordBatch]]
 """What a task does: the batches of its partition in, batches out. A function of a module, or a partial of one, since it
 is pickled."""
+
+
+def need_frame(df: Any, instead: str) -> None:
+    """Refuse what is no Spark DataFrame; `instead` is the verb for tables in memory.
+
+    Raises:
+        TypeError: with what was found.
+    """
+    if not type(df).__module__.startswith("pyspark.sql."):
+        found = f"{type(df).__module__.partition('.')[0]}'s {type(df).__name__}"
+        message = f"takes a Spark DataFrame, found {found}; for a table in memory there is {instead}"
+        raise TypeError(message)
 
 
 def map_batches(df: DataFrame, names: Sequence[str], run: MapBatches, *, declared: pa.Schema) -> DataFrame:

@@ -21,16 +21,16 @@ import etl.errors
 from etl.arrivals import arrivals
 from etl.code import digest_of_packages
 from etl.errors import BatchscoreError, EtlError, ReadError, SpecError
-from etl.fitting import Learned, Pass, Piece, fit_by, learn_piece, with_golden
-from etl.ops.relations import joins
+from etl.fitting import Learned, Pass, Piece, fit_by, learn_piece, noted, with_golden
+from etl.ops.relations import joins, on_table
 from etl.partials.transport import dump, load
 from etl.pipeline import index_references
 from etl.relational import used_references
 from etl.runs.read import open_parquet, read_row_group
 from etl.runs.storage import storage_for
-from etl.spark.batches import check_code
+from etl.spark.batches import check_code, need_frame
 from etl.spark.freeze import cause_of, storing
-from etl.spark.preparing import prepare
+from etl.spark.preparing import freeze_prepared, moved_joins
 from etl.spark.schema import column
 
 if TYPE_CHECKING:
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 
     from pyspark.sql import DataFrame, SparkSession
 
+    from etl.relational import Counts
     from etl.runs.splits import InputFile
     from etl.spec import Spec
 
@@ -48,7 +49,7 @@ _ANSWER = "task int, rows bigint, rejected bigint, filtered bigint, kind string,
 
 
 def fit(
-    df: DataFrame, recipe: Spec, references: Mapping[str, pa.Table] | None = None, *, scratch: str | None = None
+    df: DataFrame, recipe: Spec, references: Mapping[str, Any] | None = None, *, scratch: str | None = None
 ) -> Spec:
     """The recipe with what its steps learn from a DataFrame; relational steps that run on the table are run first.
 
@@ -57,12 +58,19 @@ def fit(
     removed.
 
     Raises:
+        TypeError: `df` is no Spark DataFrame.
         SpecError: the recipe is inconsistent, a reference or `scratch` is not given, or a step finds nothing to learn.
         ContractError: the DataFrame or a reference table is not as the recipe declares it.
         TransformError: a value breaks a step whose spec says `fail`.
         InputMissing, ReadError: Spark cannot give or store the rows, or gave up on a task.
     """
+    need_frame(df, "etl.fit")
     recipe.schemas()
+    if moved_joins(recipe, references):
+        message = (
+            "a reference that is a Spark DataFrame is joined behind the contract; give a fit one that fits a worker."
+        )
+        raise SpecError(message)
     spark = df.sparkSession
     temporary = None
     if scratch is None:
@@ -72,16 +80,25 @@ def fit(
         scratch = temporary = tempfile.mkdtemp(prefix="batchscore-fit-")
     try:
         _, folder = storage_for(f"{scratch.rstrip('/')}/fit-{uuid.uuid4().hex[:12]}")
-        names = [field.name for field in recipe.input.of_training.fields]
-        with storing(spark, "the DataFrame", f"{folder}/rows") as uri:
-            rows = prepare(df, recipe, references).select(*map(column, [*names, *arrivals(recipe)]))
-            rows.write.mode("error").parquet(uri)
+        rows, counts = _frozen(df, recipe, references, folder=f"{folder}/rows")
         storage, _ = storage_for(folder)
-        files = list(storage.list_files(f"{folder}/rows"))
-        return _fit_pinned(spark, recipe, files, references=references, folder=folder)
+        files = list(storage.list_files(rows))
+        return _fit_pinned(spark, recipe, files, references=references, folder=folder, counts=counts)
     finally:
         if temporary is not None:
             shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _frozen(
+    df: DataFrame, recipe: Spec, references: Mapping[str, Any] | None, *, folder: str
+) -> tuple[str, Counts | None]:
+    """Where the rows are that are learned from, and what became of others, where steps ran on the table."""
+    names = [*(field.name for field in recipe.input.of_training.fields), *arrivals(recipe)]
+    if on_table(recipe.relational):
+        return freeze_prepared(df, recipe, references, folder=folder, columns=names)
+    with storing(df.sparkSession, "the DataFrame", folder) as uri:
+        df.select(*map(column, names)).write.mode("error").parquet(uri)
+    return folder, None
 
 
 def _fit_pinned(
@@ -89,10 +106,13 @@ def _fit_pinned(
     recipe: Spec,
     files: Sequence[InputFile],
     *,
-    references: Mapping[str, pa.Table] | None = None,
+    references: Mapping[str, Any] | None = None,
     folder: str,
+    counts: Counts | None = None,
 ) -> Spec:
-    """As `fit`, from pinned files of rows that are prepared already; partial states pass through `folder`."""
+    """As `fit`, from pinned files of rows that are prepared already, of which `counts` tells; partial states pass
+    through `folder`.
+    """  # noqa: D205  one sentence
     joined = joins(recipe.relational)[1]
     tables = index_references(recipe, joined, references or {})
     names = (*(field.name for field in recipe.input.of_training.fields), *arrivals(recipe))
@@ -107,6 +127,7 @@ def _fit_pinned(
     fitted = fit_by(recipe, functools.partial(_run_pass, spark, work))
     if fitted is recipe:
         return recipe
+    fitted = fitted if counts is None else noted(fitted, {"table": str(counts)})
     return with_golden(fitted, tables, (batch for piece in pieces for batch in piece.batches(names)))
 
 

@@ -26,7 +26,7 @@ from etl.ops.tables import TableStep
 from etl.relational import Counts, TablePart, check_new_names, used_references
 from etl.runs.read import open_parquet
 from etl.runs.storage import storage_for
-from etl.spark.batches import map_batches
+from etl.spark.batches import map_batches, need_frame
 from etl.spark.freeze import storing
 from etl.spark.joining import joined, with_nothing
 from etl.spark.schema import arrow_schema, arrow_type, as_declared, column
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from etl.runs.splits import InputFile
     from etl.spec import Spec
 
-__all__ = ["LEFT_OUT", "Frozen", "References", "freeze_prepared", "marked", "moved_joins", "prepare"]
+__all__ = ["LEFT_OUT", "Frozen", "References", "frames_of", "freeze_prepared", "marked", "moved_joins", "prepare"]
 
 WHERE = "the DataFrame"
 """How errors call what is prepared."""
@@ -57,8 +57,8 @@ _ROWS = 1 << 17
 """Rows that a task gathers before it works on the groups that are complete."""
 
 
-References: TypeAlias = "Mapping[str, pa.Table | DataFrame]"
-"""Reference tables by name: a table is joined by workers, a DataFrame by Spark."""
+References: TypeAlias = "Mapping[str, Any]"
+"""Reference tables by name: an Arrow table or pandas frame is joined by workers, a Spark DataFrame by Spark."""
 
 
 def prepare(
@@ -68,13 +68,16 @@ def prepare(
 
     Lazy, as Spark is, but that keys of a reference that is a DataFrame are looked at first. What the steps mean, and
     how it goes on, is said at `etl.relational`. A spec without such steps gives the DataFrame back. `others` are
-    columns that it may have although the contract says that there are no others.
+    columns that it may have although the contract says that there are no others. To know how many rows the steps leave
+    out, use `freeze_prepared`.
 
     Raises:
+        TypeError: `df` is no Spark DataFrame.
         SpecError: the spec is inconsistent, a reference is not given, or one cannot be joined by Spark.
         ContractError: the DataFrame lacks a column, has one of another type, one that a step makes, or one of a type
             that cannot go through; or a reference table is not as the spec declares it.
     """
+    need_frame(df, "etl.relational.prepare")
     if not on_table(spec.relational) and not moved_joins(spec, references):
         return df
     made = marked(df, spec, references, others=others)
@@ -87,7 +90,7 @@ def moved_joins(spec: Spec, references: References | None) -> tuple[str, ...]:
     Raises:
         SpecError: the contract changes what such a join joins by.
     """
-    moved = moved_to_table(spec.relational, _frames(references or {}))
+    moved = moved_to_table(spec.relational, frames_of(references or {}))
     problem = unmovable(spec.relational, moved, spec.input.fields)
     if problem is not None:
         message = f"{problem}. Let the contract keep or reject such values, or give a table that fits a worker."
@@ -95,7 +98,7 @@ def moved_joins(spec: Spec, references: References | None) -> tuple[str, ...]:
     return moved
 
 
-def _frames(references: References) -> dict[str, Any]:
+def frames_of(references: References) -> dict[str, Any]:
     """Those that are DataFrames."""
     return {name: given for name, given in references.items() if type(given).__module__.startswith("pyspark.sql.")}
 
@@ -105,7 +108,7 @@ def marked(df: DataFrame, spec: Spec, references: References | None = None, *, o
 
     Errors are those of `prepare`.
     """
-    given, frames = dict(references or {}), _frames(references or {})
+    given, frames = dict(references or {}), frames_of(references or {})
     moved = moved_joins(spec, given)
     part = TablePart(spec, given, moved=moved, elsewhere=frames)
     spec.input.check_schema(arrow_schema(df.schema), WHERE, [*others, *(label.name for label in spec.input.labels)])
@@ -139,21 +142,24 @@ def freeze_prepared(
     *,
     folder: str,
     others: Sequence[str] = (),
+    columns: Sequence[str] | None = None,
 ) -> Frozen:
-    """Write the rows of `prepare` as Parquet below a new folder, and count them.
+    """Write the rows of `prepare` as Parquet below a new folder, and count them; all columns, or those named.
 
     Rows that are left out are written too, each as a row of nulls, since what was written is the one thing that can be
     counted for sure: Spark may run a task twice.
 
     Raises:
-        SpecError, ContractError: as `prepare` does.
+        TypeError, SpecError, ContractError: as `prepare` does.
         InputMissing, ReadError: Spark cannot give or write the rows.
     """
     from pyspark.sql import functions  # noqa: PLC0415  only who has a DataFrame needs Spark
 
+    need_frame(df, "etl.relational.prepare")
     rows = marked(df, spec, references, others=others)
     outcome = functions.coalesce(column(LEFT_OUT), functions.lit(_KEPT))
     rows = rows.withColumn(_OUTCOME, outcome).drop(LEFT_OUT)
+    rows = rows if columns is None else rows.select(*map(column, [*columns, _OUTCOME]))
     kept = f"{folder}/{_OUTCOME}={_KEPT}"
     with storing(df.sparkSession, "the table behind the relational steps", folder) as uri:
         rows.write.mode("error").partitionBy(_OUTCOME).parquet(uri)

@@ -25,8 +25,8 @@ from etl.ops.relations import joins
 from etl.pipeline import Pipeline
 from etl.problems import nearest
 from etl.relational import used_references
-from etl.spark.batches import map_batches
-from etl.spark.preparing import WHERE, moved_joins, prepare
+from etl.spark.batches import map_batches, need_frame
+from etl.spark.preparing import WHERE, frames_of, moved_joins, prepare
 from etl.spark.schema import arrow_schema, arrow_type, as_declared
 from etl.types import one_chunk
 
@@ -87,12 +87,15 @@ def transform(
         ContractError: the DataFrame lacks a column, or has one of another type; or a reference table is not as
             declared.
         ValueError: `on_rejected` is unknown.
+        TypeError: `df` is no Spark DataFrame.
     """
     if on_rejected not in {"fail", "keep"}:
         message = f"on_rejected is 'fail' or 'keep', found {on_rejected!r:.40}"
         raise ValueError(message)
+    need_frame(df, "Spec.transform")
     moved = moved_joins(spec, references)
-    tables = {name: given for name, given in (references or {}).items() if isinstance(given, pa.Table)}
+    given = dict(references or {})
+    tables = {name: given[name] for name in given.keys() - frames_of(given).keys()}
     Pipeline(spec, tables, moved=moved)
     names = tuple(spec.outputs.passthrough if passthrough is None else passthrough)
     df = prepare(df, spec, references, others=names)

@@ -19,7 +19,7 @@ import etl
 from etl.errors import ContractError, EtlError, InputMissing, SpecError, TransformError
 from etl.fitting import Piece
 from etl.fitting import fit as fit_here
-from etl.spark import fit, transform, transforming
+from etl.spark import fit, prepare, transform, transforming
 from etl.spark.batches import check_code
 from etl.spark.schema import arrow_schema, as_declared, spark_schema
 from etl.spec import read_spec
@@ -322,8 +322,10 @@ def read_group(path: Path, group: int) -> list[pa.RecordBatch]:
 
 
 def test_the_fit_of_a_dataframe_runs_its_relational_steps_first(training: tuple[DataFrame, pa.Table]) -> None:
-    """`etl.fit` takes a DataFrame, and what a step learns of a group's mean is what it learns of it in memory."""
+    """`etl.fit` takes a DataFrame, and what a step learns of a group's mean is what it learns of it in memory; and it
+    counts the rows that its steps on the table left out."""  # noqa: D205, D209  one sentence
     df, table = training
+    some = {"id": "f", "op": "filter", "in": [], "out": [], "params": {"keep": {"not": {"is_null": "x"}}}}
     group = {
         "id": "g",
         "op": "group_aggregate",
@@ -333,12 +335,18 @@ def test_the_fit_of_a_dataframe_runs_its_relational_steps_first(training: tuple[
     }
     step = {"id": "r", "op": "minmax", "in": ["x_k"], "out": ["x_kz"]}
     outputs = {"tensors": [{"tensor": "x", "from": ["x_kz"]}]}
-    document = {**RECIPE, "relational": [group], "steps": [step], "outputs": outputs}
+    document = {**RECIPE, "relational": [some, group], "steps": [step], "outputs": outputs}
     recipe = read_spec(json.dumps(document), "recipe", fitted=False)
     fitted, wanted = (etl.fit(recipe, data) for data in (df, table))
     assert state(fitted, "r") == state(wanted, "r")
     assert fitted.reference == wanted.reference
     assert fitted.golden
+    left_out = table.column("x").null_count
+    note = f"{FIT_ROWS:,} rows, of which {left_out:,} filtered and 0 deduplicated"
+    for provenance in (fitted.provenance, wanted.provenance):
+        assert provenance is not None
+        assert provenance.notes["table"] == note
+        assert provenance.rows == FIT_ROWS - left_out
 
 
 def test_the_error_of_a_task_is_the_error_of_the_fit(training: tuple[DataFrame, pa.Table]) -> None:
@@ -350,3 +358,14 @@ def test_the_error_of_a_task_is_the_error_of_the_fit(training: tuple[DataFrame, 
         fit(training[0], recipe)
     with pytest.raises(InputMissing, match="UNRESOLVED_COLUMN"):
         fit(training[0].drop("x"), recipe)
+
+
+def test_what_is_no_dataframe_is_refused() -> None:
+    """Each verb refuses a table in memory and names the verb that takes it; Spark is not asked."""
+    table: Any = pa.table({"x": [1.0]})
+    spec = read_spec(json.dumps(SPEC), "spec")
+    verbs: dict[str, Any] = {"etl.fit": fit, "etl.relational.prepare": prepare, "Spec.transform": transform}
+    for name, verb in verbs.items():
+        message = rf"^takes a Spark DataFrame, found pyarrow's Table; for a table in memory there is {name}$"
+        with pytest.raises(TypeError, match=message):
+            verb(table, spec)

@@ -171,7 +171,7 @@ def expected(table: pa.Table) -> tuple[dict[int, float], dict[str, int]]:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory, logistic_onnx: Path) -> Path:
-    """The payments in two files, keys as uint64, one with instants in ns and texts as a dictionary; codes; the bundle."""
+    """The payments in two files, keys as uint64, one with instants in ns and texts as a dictionary; codes; bundle."""
     folder = tmp_path_factory.mktemp("payments")
     table, inside = payments(), folder / "in" / "year=2023 [a]"
     stored = table.set_column(0, "key", table.column("key").cast(pa.uint64()))
