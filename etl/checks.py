@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+import re
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -11,8 +12,9 @@ from pydantic import Field
 
 from etl.arrivals import check_entry
 from etl.documents import Strict
-from etl.expectations import BatchExpectation, RowExpectation, RowShare, Unique
+from etl.expectations import BatchExpectation, RowExpectation, RowShare, Unique, unique_columns
 from etl.given import as_table
+from etl.keys import key_column
 from etl.pipeline import Pipeline
 from etl.runs.receipt import Tally
 
@@ -22,7 +24,6 @@ if TYPE_CHECKING:
     from etl.expectations import AnyExpectation
     from etl.frame import Frame
     from etl.spec import Spec
-    from etl.types import ArrowArray
 
 __all__ = ["Checked", "check", "checked"]
 
@@ -47,18 +48,21 @@ class Checked(Strict):
     share: float | None = Field(description="hits ÷ rows; None of no rows.")
     bound: str = Field(description="What hits or share should be: `0 rows`, `<= 0.2`.")
     holds: bool = Field(description="Whether it is so; over no rows it always is.")
+    query: str | None = Field(default=None, description="SQL that lists the keys that repeat, for `unique`.")
 
     def __str__(self) -> str:
         """One sentence without a full stop."""
         found = f"{self.hits:,} of {self.rows:,}"
         if self.bound == _NO_ROWS:
-            return f"expectation {self.id!r}: {found} {self.what}"
+            query = f" (to list them: {self.query})" if self.query and self.hits else ""
+            return f"expectation {self.id!r}: {found} {self.what}{query}"
         share = found if self.share is None else f"{self.share:.6g} ({found})"
         verdict = "as it should be" if self.holds else "not"
         return f"expectation {self.id!r}: {self.what} is {share}, {verdict} {self.bound}"
 
 
 _NO_ROWS = "0 rows"
+_PLAIN = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
 def check(spec: Spec, data: Any, references: Mapping[str, pa.Table] | None = None) -> tuple[Checked, ...]:
@@ -79,9 +83,7 @@ def check(spec: Spec, data: Any, references: Mapping[str, pa.Table] | None = Non
     pipeline = Pipeline(lenient, references or {})
     frame = pipeline.contract(table, "the table")
     tallies = pipeline.transform(frame).tallies
-    for expectation in spec.expectations:
-        if isinstance(expectation, BatchExpectation) and isinstance(expectation.batch, Unique):
-            tallies[expectation.id] = _repeats(frame, expectation.batch.unique)
+    tallies.update((name, _repeats(frame, columns)) for name, columns in unique_columns(spec.expectations).items())
     return checked(spec.expectations, tallies)
 
 
@@ -97,9 +99,9 @@ def checked(expectations: Sequence[AnyExpectation], tallies: Mapping[str, Tally]
 
 def _checked(expectation: AnyExpectation, found: Tally) -> Checked:
     share = found.hits / found.rows if found.rows else None
-    what, bound, holds = "rows do not meet it", _NO_ROWS, found.hits == 0
+    what, bound, holds, query = "rows do not meet it", _NO_ROWS, found.hits == 0, None
     if isinstance(expectation, BatchExpectation) and isinstance(expectation.batch, Unique):
-        what = f"rows repeat {', '.join(expectation.batch.unique)} of another"
+        what, query = f"rows repeat {', '.join(expectation.batch.unique)} of another", _query(expectation.batch.unique)
     elif isinstance(expectation, BatchExpectation):
         key = next(iter(type(expectation.batch).model_fields))
         first, *_, symbol, limit = getattr(expectation.batch, key)
@@ -115,22 +117,20 @@ def _checked(expectation: AnyExpectation, found: Tally) -> Checked:
         share=share,
         bound=bound,
         holds=holds,
+        query=query,
     )
+
+
+def _query(columns: Sequence[str]) -> str:
+    """SQL that lists each key that repeats, of a table or view `input`."""
+    # Plain names stay plain, because to Spark what stands in double quotes is a text.
+    names = ", ".join(name if _PLAIN.fullmatch(name) else '"' + name.replace('"', '""') + '"' for name in columns)
+    return f"SELECT {names}, count(*) FROM input GROUP BY {names} HAVING count(*) > 1"  # noqa: S608  to be read
 
 
 def _repeats(frame: Frame, names: Sequence[str]) -> Tally:
     """Rows that repeat an earlier one in these columns, of those that are neither rejected nor filtered."""
     kept = np.flatnonzero(~frame.gone)
-    keys = pa.table({str(place): _key(frame, name).take(pa.array(kept)) for place, name in enumerate(names)})
+    keys = pa.table({str(place): key_column(frame, name).take(pa.array(kept)) for place, name in enumerate(names)})
     distinct = keys.group_by(keys.column_names).aggregate([]).num_rows if kept.size else 0
     return Tally(hits=kept.size - distinct, rows=kept.size)
-
-
-def _key(frame: Frame, name: str) -> ArrowArray:
-    """A column in which equal values have equal bits: one NaN, no −0.0, and null for all that is missing."""
-    column = frame.arrow(name)
-    if not pa.types.is_floating(column.type):
-        return column
-    values = column.to_numpy(zero_copy_only=False) + 0.0
-    values[np.isnan(values)] = np.nan
-    return pa.array(values, mask=frame.missing(name))

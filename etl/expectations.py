@@ -34,6 +34,7 @@ __all__ = [
     "Unique",
     "expectation_problems",
     "maker_of",
+    "unique_columns",
 ]
 
 _SHARE = BeforeValidator(listing("column", "operator", "bound"))
@@ -103,8 +104,10 @@ class TruncatedShare(Strict):
 
 
 class Unique(Strict):
-    """No two rows have the same values in these columns; two missing values are the same. A table can be checked for
-    it, a job cannot, because no worker sees all rows.
+    """No two rows have the same values in these columns, which steps may have made. Two missing values are the same,
+    and so are 0.0 and −0.0, and where NaN is a value, any two NaN. Counted are all rows but the first of each key.
+
+    In a job, workers write a digest of each row's key (`etl.keys`), which are counted before the run is published.
     """  # noqa: D205  one sentence each
 
     unique: tuple[Name, ...] = Field(min_length=1)
@@ -158,6 +161,15 @@ AnyExpectation = Annotated[
 def maker_of(column: str, steps: Sequence[RowStep]) -> RowStep | None:
     """The step that makes a column; None for a column of the input, or of a relational step."""
     return next((step for step in steps if column in step.outputs), None)
+
+
+def unique_columns(expectations: Sequence[AnyExpectation]) -> dict[str, tuple[str, ...]]:
+    """The columns of each `unique` expectation, by its id."""
+    return {
+        expectation.id: expectation.batch.unique
+        for expectation in expectations
+        if isinstance(expectation, BatchExpectation) and isinstance(expectation.batch, Unique)
+    }
 
 
 def expectation_problems(

@@ -1,4 +1,4 @@
-"""XXH64 of whole columns in numpy: of texts of any length, and of int64.
+"""XXH64 of whole columns in numpy: of texts of any length, of int64, and of rows of words.
 
 What a spec's `semantics.hash` names: seed 42, over the UTF-8 bytes of a text or the 8 little-endian bytes of an int64.
 Spark's `xxhash64` of one STRING or BIGINT column is the same number, read as a signed one.
@@ -15,11 +15,13 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import numpy.typing as npt
 
     from etl.types import ArrowArray
 
-__all__ = ["SEED", "buckets_of", "hash_integers", "hash_texts", "repeats"]
+__all__ = ["SEED", "buckets_of", "hash_integers", "hash_texts", "hash_words", "repeats"]
 
 SEED = 42
 """The seed of all hashes of specs."""
@@ -50,8 +52,17 @@ _SAMPLE = 1 << 10
 
 def hash_integers(values: npt.NDArray[np.int64], seed: int = SEED) -> npt.NDArray[np.uint64]:
     """XXH64 of each value as 8 little-endian bytes; shape as `values`."""
-    hashes = np.full(values.shape, (seed + _PRIME_5 + 8) & _MASK, dtype=np.uint64)
-    _take_word(hashes, values.astype(np.uint64))
+    return hash_words([values.astype(np.uint64)], seed)
+
+
+def hash_words(columns: Sequence[npt.NDArray[np.uint64]], seed: int = SEED) -> npt.NDArray[np.uint64]:
+    """XXH64 of the words of each row, 8 little-endian bytes each, one behind another; the words are used up.
+
+    XXH64 takes four words or more in stripes. Here they are taken one by one, so from there on it is another hash.
+    """
+    hashes = np.full(columns[0].shape, (seed + _PRIME_5 + 8 * len(columns)) & _MASK, dtype=np.uint64)
+    for words in columns:
+        _take_word(hashes, words)
     return _avalanched(hashes)
 
 

@@ -18,7 +18,7 @@ from etl.arrivals import check_entry
 from etl.contract import InputField
 from etl.documents import Document, Strict, sha256_hex
 from etl.errors import InputMissing
-from etl.expectations import AnyExpectation, BatchExpectation, Unique
+from etl.expectations import AnyExpectation
 from etl.ops.relations import joins
 from etl.problems import nearest
 from etl.references import pin_references
@@ -284,7 +284,6 @@ def _opened(config: JobConfig, inputs: tuple[InputFile, ...], known: Known) -> t
     check_input(config, inputs)
     audited = known.audited or resolve_model(config.model, schema)
     check_entry(audited.spec, schema, first.path, others=config.output.passthrough, moved=known.moved)
-    _check_expectations(audited.spec)
     return audited, schema
 
 
@@ -390,14 +389,6 @@ def _column_type(field: pa.Field) -> ColumnType:
     found = f"output.passthrough: column {field.name!r} has type {field.type}"
     message = f"{found}, which cannot be passed through. Leave it out, or cast it: `input.sql` can."
     raise Refused(message)
-
-
-def _check_expectations(spec: Spec) -> None:
-    for index, expectation in enumerate(spec.expectations):
-        if isinstance(expectation, BatchExpectation) and isinstance(expectation.batch, Unique):
-            message = f"expectation {expectation.id!r} at /expectations/{index}: no worker sees all rows of a job"
-            advice = "Use a `dedupe` step, or take it out and check the table with etl.checks.check"
-            raise Refused(f"{message}, so `unique` cannot be checked. {advice}.")
 
 
 def check_input(config: JobConfig, inputs: tuple[InputFile, ...]) -> None:

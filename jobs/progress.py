@@ -36,6 +36,7 @@ PHASES = {
     "prepare": "running the relational steps and freezing their table",
     "score": "scoring",
     "settle": "checking the row account",
+    "count": "counting rows that repeat the key of another",
     "publish": "publishing",
     "complete": "making the files visible",
     "commit": "committing the version",

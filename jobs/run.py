@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from etl.documents import canonical_json, sha256_hex
 from etl.errors import AccountError, BatchscoreError, StorageError
+from etl.expectations import unique_columns
 from etl.runs.account import settle
 from etl.runs.manifest import latest_manifest
 from etl.runs.publish import publish
@@ -40,6 +41,7 @@ from jobs.preparation import PreparedInput, TableWork, bundle_of, prepare_input,
 from jobs.receipts import account_of, published_schema, receipts_of, totals_of
 from jobs.record import ErrorFacts, RunRecord, RunState, Snapshot, collect_record, load_record, machine, versions
 from jobs.session import parallelism, start_session
+from jobs.uniqueness import count_run, load_repeats
 from scoring.code import code_digest
 from scoring.spark import run_tasks
 
@@ -49,7 +51,7 @@ if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
     from etl.runs.manifest import Manifest
-    from etl.runs.receipt import Receipt, SplitAccount
+    from etl.runs.receipt import Receipt, SplitAccount, Tally
     from etl.runs.splits import InputFile, Split
     from jobs.config import JobConfig
 
@@ -269,10 +271,13 @@ class _Run:
         """
         with self.phase("settle"):
             receipts = receipts_of(self.target, plan)
-            self._note(**totals_of(receipts, plan))
-            if self._committed() is not None:
-                return receipts, account_of(receipts)
-            account = settle(self.target.storage, plan.splits, receipts)
+            is_committed = self._committed() is not None
+            account = account_of(receipts) if is_committed else settle(self.target.storage, plan.splits, receipts)
+        repeats: dict[str, Tally] = {}
+        if unique_columns(plan.expectations):
+            with self.phase("count"):
+                repeats = count_run(self.target, plan, receipts)
+        self._note(**totals_of(receipts, plan, repeats))
         may_filter = plan.filters or plan.order.row_limits or plan.order.sample is not None
         if account.filtered.rows and not may_filter:
             raise AccountError(f"{account.filtered.rows} rows were filtered, but the run asked for no filter.")
@@ -327,7 +332,8 @@ class _Run:
         self._note(state=state, error=ErrorFacts(kind=type(cause).__name__, message=str(error)))
         try:
             if self._plan is not None:
-                self._note(**totals_of(receipts_of(self.target, self._plan), self._plan))
+                receipts, repeats = receipts_of(self.target, self._plan), load_repeats(self.target)
+                self._note(**totals_of(receipts, self._plan, repeats or {}))
             manifest = self._committed()
             if manifest is not None:
                 # What came between the commit and its marks changes nothing of what readers see.

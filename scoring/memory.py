@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from etl.expectations import unique_columns
+from etl.runs.keys import KEY_BYTES, KEYS_HELD
 from etl.runs.write import ROW_GROUP_BYTES
 
 if TYPE_CHECKING:
@@ -39,6 +41,8 @@ _OUTPUT_COPIES = 2
 """Of buffered predictions: as Arrow and encoded."""
 _REFERENCE_COPIES = 6
 """Of a reference table: as it was pinned and with its keys indexed. A million keys took 3.5 (int64) or 8 (text)."""
+_KEY_COPIES = 3
+"""Of the digests of rows' keys that are held: as they come, joined, and cut into ranges."""
 _WIDTHS = {"bool": 1, "int32": 4, "float32": 4, "date": 4, "string": 24}
 """Bytes of a value; 8 of any other kind."""
 
@@ -62,6 +66,7 @@ def projected_task_bytes(
         + _reader_bytes(footer, columns)
         + rows * sum(_copies(field.type) * _width(field.type) for field in fields)
         + rows * _step_width(audited) * 8
+        + _KEY_COPIES * KEY_BYTES * min(footer.num_rows, KEYS_HELD) * len(unique_columns(audited.spec.expectations))
         + batch_out
         + _OUTPUT_COPIES * written
     )

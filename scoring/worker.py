@@ -20,7 +20,10 @@ import pyarrow as pa
 
 from etl.arrivals import check_entry
 from etl.errors import PendingLost, StorageError, TransformError
+from etl.expectations import unique_columns
+from etl.keys import key_digests
 from etl.runs.digest import file_seed, row_hashes
+from etl.runs.keys import KeyWriter
 from etl.runs.layout import Layout
 from etl.runs.read import ROW, SplitReader
 from etl.runs.receipt import Receipt, RowTally, SplitAccount, Tally, WorkerFacts
@@ -93,6 +96,9 @@ class _Attempt:
         self.predictions = ParquetWriter(self.storage, self.layout.part(self.split.name, self.name), schema)
         path = self.layout.quarantine(self.split.name, self.name)
         self.quarantine = ArrowWriter(self.storage, path, quarantine_schema(scorer.pipeline.spec.input))
+        self.unique = unique_columns(scorer.pipeline.spec.expectations)
+        places = {name: self.layout.keys(name, self.split.name, self.name) for name in self.unique}
+        self.keys = {name: KeyWriter(self.storage, place) for name, place in places.items()}
         try:
             for batch in rebatch(self._read(scorer), self.order.rows_at_once):
                 self._score(scorer, batch)
@@ -100,6 +106,8 @@ class _Attempt:
         except BaseException:
             self.predictions.abort()
             self.quarantine.abort()
+            for writer in self.keys.values():
+                writer.abort()
             raise
         return self._commit(receipt)
 
@@ -161,6 +169,9 @@ class _Attempt:
             features = self._transform(scorer, batch, frame)
             for name, tally in features.tallies.items():
                 self.expectations[name] += tally
+            for name, columns in self.unique.items():
+                digests = key_digests(frame, columns)
+                self.keys[name].write(digests if features.kept is None else digests[:, features.kept])
         with self._clock("infer"):
             rows = features.kept if features.kept is not None else np.arange(batch.num_rows)
             outputs, rows, failed = infer(scorer, Fed(features.tensors, rows), self.order.batch_rows)
@@ -195,8 +206,10 @@ class _Attempt:
         """Make the files durable; the receipt that names them."""
         with self._clock("write"):
             predictions, quarantine = self.predictions.finish(), self.quarantine.finish()
-            if quarantine is not None:
-                self.storage.complete(quarantine.pending)
+            finished = {name: writer.finish() for name, writer in self.keys.items()}
+            keys = {name: written for name, written in finished.items() if written is not None}
+            for written in filter(None, (quarantine, *keys.values())):
+                self.storage.complete(written.pending)
         return Receipt(
             run_id=self.order.run_id,
             split=self.split.index,
@@ -206,6 +219,7 @@ class _Attempt:
             quarantine=quarantine,
             reasons=dict(self.reasons),
             expectations=dict(self.expectations),
+            keys=keys,
             seconds={phase: round(seconds, 6) for phase, seconds in self.seconds.items()},
             bytes_read=self.bytes_read,
             started_at=self.started_at,
@@ -240,8 +254,8 @@ class _Attempt:
     def _throw_away(self, mine: Receipt) -> None:
         if mine.predictions is not None:
             self.storage.abort(mine.predictions.pending)
-        if mine.quarantine is not None:
-            self.storage.delete(mine.quarantine.pending.path)
+        for written in filter(None, (mine.quarantine, *mine.keys.values())):
+            self.storage.delete(written.pending.path)
 
 
 def _facts(scorer: Scorer) -> WorkerFacts:

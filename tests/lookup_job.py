@@ -58,11 +58,14 @@ SPEC = {
         {"id": "bound", "op": "clip", "in": ["f0"], "out": ["f0_low"], "params": {"upper": 1.5}},
     ],
     "outputs": {"tensors": [{"tensor": "X", "from": ["f0_low", "f1_full", "f2_z", "weight"]}]},
+    "expectations": [{"id": "once", "batch": {"unique": ["id", "word"]}, "severity": "fail"}],
 }
 
 
 def write_lookup_job(folder: Path, model: Path, *, files: int, rows: int, row_group: int, **sections: Any) -> Path:
-    """Input files, reference table, bundle and config of the job; three rows of 5,000 are bad, within the budgets."""
+    """Input files, reference table, bundle and config of the job; three rows of 5,000 are bad, within the budgets,
+    and no row repeats another.
+    """  # noqa: D205  one sentence
     rng = np.random.default_rng(11)
     (folder / "in").mkdir(parents=True)
     for number in range(files):

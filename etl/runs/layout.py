@@ -61,6 +61,11 @@ class Layout:
         return f"{self.state}/decision.json"
 
     @property
+    def repeats(self) -> str:
+        """How many rows of the run repeat the key of another."""
+        return f"{self.state}/repeats.json"
+
+    @property
     def receipts(self) -> str:
         """Folder of the receipts."""
         return f"{self.state}/receipts"
@@ -86,6 +91,10 @@ class Layout:
     def quarantine(self, split: str, attempt: str) -> str:
         """An attempt's quarantined rows of a split."""
         return f"{self.state}/quarantine/{split}-{attempt}.arrow"
+
+    def keys(self, expectation: str, split: str, attempt: str) -> str:
+        """An attempt's digests of a split's keys under a `unique` expectation, until the run has counted them."""
+        return f"{self.state}/keys/{expectation}-{split}-{attempt}.arrow"
 
     def reference(self, name: str, sha256: str) -> str:
         """A reference table as the run pinned it; a try that died before its plan may have pinned another."""

@@ -116,6 +116,10 @@ class Receipt(Document):
     expectations: dict[str, Tally] = Field(
         default_factory=dict, description="By id: rows that break a row expectation, or count in a batch expectation."
     )
+    keys: dict[str, Written] = Field(
+        default_factory=dict,
+        description="By id of a `unique` expectation: digests of the rows' keys; gone once the run has counted them.",
+    )
     seconds: dict[str, float] = Field(description="Worker-seconds by phase.")
     bytes_read: int = Field(ge=0, description="Compressed bytes of the column chunks that were read.")
     started_at: AwareDatetime

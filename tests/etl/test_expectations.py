@@ -7,6 +7,7 @@ import json
 import math
 from typing import Any
 
+import duckdb
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -210,6 +211,7 @@ def test_a_bound_is_met_as_its_sign_says(symbol: str, bound: float, holds: bool)
         "share": 0.2,
         "bound": f"{symbol} {bound}",
         "holds": holds,
+        "query": None,
     }
     (empty,) = check(spec, table_of([]))
     assert (empty.share, empty.holds, empty.rows) == (None, True, 0)
@@ -261,6 +263,21 @@ def test_rows_that_repeat_others_are_counted_exactly(rows: list[Any]) -> None:
         len(rows) - len({(s, x) for x, s, _ in keys}),
     ]
     assert [(c.hits, c.rows, c.holds) for c in check(spec, table)] == [(w, len(rows), w == 0) for w in wanted]
+
+
+def test_a_broken_unique_says_how_to_find_the_rows() -> None:
+    """The sentence has a query that lists the keys that repeat, and no value; what needs quotes has them."""
+    expectation = {"id": "once", "batch": {"unique": ["n", 'a "b"']}, "severity": "warn"}
+    value = document([*FIELDS, {"name": 'a "b"', "type": "string"}], columns=["x"])
+    spec = read_spec(json.dumps({**value, "expectations": [expectation]}), "spec.json")
+    table = table_of([ROWS[0], ROWS[0], ROWS[3]])
+    table = table.append_column('a "b"', pa.array(["k", "k", "k"]))
+    (found,) = check(spec, table)
+    query = 'SELECT n, "a ""b""", count(*) FROM input GROUP BY n, "a ""b""" HAVING count(*) > 1'
+    assert str(found) == f"""expectation 'once': 1 of 3 rows repeat n, a "b" of another (to list them: {query})"""
+    with duckdb.connect() as connection:
+        connection.register("input", table)
+        assert connection.execute(query).fetchall() == [(1, "k", 2)]
 
 
 def test_nan_that_is_a_value_is_one_value() -> None:

@@ -121,7 +121,7 @@ def test_credit_is_what_python_makes_of_it(credit: Spec, data: Path) -> None:
     assert np.array_equal(made.tensors["dense"][:, 1:], dense[:, 1:])
     np.testing.assert_array_max_ulp(made.tensors["dense"][:, 0], dense[:, 0], maxulp=1)
     found = {one.id: one.holds for one in check(credit, rows, {"merchant_region": regions})}
-    assert found == {"inc_nulls": True, "grade_known": True, "adult": True}
+    assert found == {"inc_nulls": True, "grade_known": True, "id_unique": True, "adult": True}
 
 
 def test_tickets_are_what_python_makes_of_them(tickets: Spec, data: Path) -> None:

@@ -12,13 +12,14 @@ import pytest
 from typer.testing import CliRunner
 
 from etl.checks import check
+from etl.errors import PendingLost
 from etl.runs.receipt import Tally
 from etl.spec import read_spec
 from jobs import cli
 from jobs.config import read_config
 from jobs.decisions import publish_run
 from jobs.errors import Refused, SplitsFailed
-from jobs.history import find_run, quarantined_rows
+from jobs.history import find_run, look_at, quarantined_rows
 from jobs.plan import Plan
 from jobs.preview import preview
 from jobs.record import RunState
@@ -82,11 +83,12 @@ def bundle(folder: Path, *expectations: dict[str, Any]) -> AuditedBundle:
     return create_bundle(STORE, str(folder), parts_of(spec, logistic_model(), golden, [P]))
 
 
-def job_of(folder: Path, *expectations: dict[str, Any], **sections: Any) -> Path:
+def job_of(folder: Path, *expectations: dict[str, Any], table: pa.Table | None = None, **sections: Any) -> Path:
     """A job over ROWS rows in four files."""
     (folder / "in").mkdir()
+    table = rows_in() if table is None else table
     for start in range(0, ROWS, 250):
-        pq.write_table(rows_in().slice(start, 250), folder / "in" / f"{start:04}.parquet", row_group_size=100)
+        pq.write_table(table.slice(start, 250), folder / "in" / f"{start:04}.parquet", row_group_size=100)
     bundle(folder / "bundle", *expectations)
     budgets = {"contract": {"max_rows": 11}, **sections.pop("budgets", {})}
     return write_job(folder, folder, model={"bundle": str(folder / "bundle")}, budgets=budgets, **sections)
@@ -207,12 +209,70 @@ def test_a_row_that_may_not_be_there_fails_the_run_with_its_place(spark: SparkSe
     assert "1 of 4 splits cannot be scored" in str(caught.value)
 
 
-def test_a_job_that_no_worker_could_check_is_refused(tmp_path: Path) -> None:
-    """A unique expectation is refused before any work, with what to do instead."""
-    job = job_of(tmp_path, {"row": POSITIVE, "severity": "warn"}, {"batch": {"unique": ["id"]}, "severity": "fail"})
-    with pytest.raises(Refused, match=r"'e1' at /expectations/1: no worker sees all rows .* `dedupe` step"):
-        run_job(job, "r")
-    assert not (tmp_path / "out" / "run_id=r").exists()
+UNIQUE: list[dict[str, Any]] = [
+    {"batch": {"unique": ["id"]}, "severity": "fail"},
+    {"batch": {"unique": ["wid", "word"]}, "severity": "warn"},
+    {"batch": {"unique": ["f1", "id"]}, "severity": "fail"},
+    {"row": POSITIVE, "severity": "quarantine"},
+]
+
+
+def twins(table: pa.Table) -> pa.Table:
+    """The rows with some ids of the first file in the others again: of good rows, of rows without f0, and of row 7."""
+    ids = table.column("id").to_pylist()
+    for there, again in ((3, 300), (4, 301), (5, 302), (97, 500), (7, 600), (11, 970), (3, 999)):
+        ids[again] = ids[there]
+    return table.set_column(table.schema.get_field_index("id"), "id", pa.array(ids))
+
+
+def repeats(table: pa.Table) -> dict[str, Tally]:
+    """Tallies of UNIQUE, row by row."""
+    rows = table.to_pylist()
+    rows = [row for row in rows if row["f0"] is not None and row["id"] != 7 and row["f1"] > -1]
+    return {
+        name: Tally(hits=len(rows) - len({tuple(row[column] for column in columns) for row in rows}), rows=len(rows))
+        for name, columns in {"e0": ["id"], "e1": ["word"], "e2": ["id", "f1"]}.items()
+    }
+
+
+def test_rows_that_repeat_others_hold_a_run_back(spark: SparkSession, tmp_path: Path) -> None:
+    """Rows of other splits that repeat a key are counted exactly. Severity warn is told, in a trial too; fail holds the
+    run back with a query that finds the rows. The digests are gone once they are counted, and nothing counts twice.
+    """  # noqa: D205  one sentence each
+    table = twins(rows_in())
+    job = job_of(tmp_path, *UNIQUE, table=table, budgets={"transform": {"max_ratio": 0.5}})
+    trial = run_job(job, "trial", limit=280)
+    assert trial.state is RunState.PARTIALLY_SUCCEEDED
+    assert {c.id: Tally(hits=c.hits, rows=c.rows) for c in trial.expectations[:3]} == repeats(table.slice(0, 280))
+    assert [c.holds for c in trial.expectations] == [True, False, True, False]
+
+    record = run_job(job, "r")
+    found = repeats(table)
+    assert {c.id: Tally(hits=c.hits, rows=c.rows) for c in record.expectations[:3]} == found
+    assert found["e0"].hits > 0 == found["e2"].hits
+    query = "SELECT id, count(*) FROM input GROUP BY id HAVING count(*) > 1"
+    broken = f"expectation 'e0': {found['e0'].hits} of {found['e0'].rows} rows repeat id of another"
+    assert record.error is not None
+    assert (record.state, record.error.message) == (RunState.HELD_BACK, f"{broken} (to list them: {query})")
+    assert not [path for path in tmp_path.rglob("keys/*") if path.is_file()]
+    again = run_job(job, "r")
+    assert (again.state, again.splits_scored_now, again.expectations) == (record.state, 0, record.expectations)
+    assert publish_run(find_run(str(job), "r"), accept_errors=1000, reason="known").expectations == record.expectations
+
+
+def test_a_split_whose_keys_are_not_those_of_its_rows_publishes_nothing(spark: SparkSession, tmp_path: Path) -> None:
+    """A run whose digests are lost between scoring and counting fails with what to do, and does not tell a count."""
+    job = job_of(tmp_path, *UNIQUE, budgets={"transform": {"max_ratio": 0.5}})
+
+    def lose(phase: str) -> None:
+        if phase == "count":
+            min(tmp_path.rglob("keys/e1-000002-*.arrow")).unlink()
+
+    with pytest.raises(PendingLost, match=r"keys/e1-000002-\w+\.arrow: .* Use a new run id"):
+        run_job(job, "r", lose)
+    record = look_at(find_run(str(job), "r")).record
+    assert record is not None
+    assert (record.state, [c.id for c in record.expectations]) == (RunState.FAILED, ["e3"])
 
 
 def test_a_plan_keeps_its_expectations(tmp_path: Path) -> None:

@@ -16,20 +16,26 @@ import xxhash
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import etl.runs.keys
 import scoring.worker
 from etl.contract import InputField
 from etl.errors import ContractError, InputChanged, ReadError, StorageError
 from etl.runs.account import settle
 from etl.types import ColumnType
 from scoring.code import code_digest
+from scoring.create import create_bundle
 from scoring.worker import score_split
 from tests.scoring.workshop import (
+    LOGISTIC_SPEC,
     STORE,
     VALUES,
+    P,
     Work,
+    logistic_model,
     logistic_scores,
     lookup_bundle,
     numbers,
+    parts_of,
     predictions,
     quarantined,
     with_values,
@@ -38,6 +44,7 @@ from tests.spine.builders import NOON, seed_of, tally
 
 if TYPE_CHECKING:
     from etl.runs.receipt import Receipt
+    from scoring.bundle import AuditedBundle
 
 ROWS = 250
 
@@ -262,18 +269,25 @@ def together(count: int, action: Any) -> list[Any]:
         return list(threads.map(go, range(count)))
 
 
+def keyed_bundle(folder: Path) -> AuditedBundle:
+    """A bundle of the logistic model that expects no id twice."""
+    spec = f"{LOGISTIC_SPEC}expectations: [{{id: once, batch: {{unique: [id, name]}}, severity: fail}}]\n"
+    return create_bundle(STORE, str(folder), parts_of(spec, logistic_model(), numbers(5), [P]))
+
+
 def check_one_attempt(work: Work, receipt: Receipt) -> None:
     """Only what the winner wrote is there."""
     part, bad = receipt.predictions, receipt.quarantine
     assert part is not None
     assert bad is not None
     expected = [Path(work.layout.receipt("000000")), Path(part.pending.upload), Path(bad.pending.path)]
+    expected += [Path(keys.pending.path) for keys in receipt.keys.values()]
     assert files_under(work.root) == sorted(str(path.relative_to(work.root)) for path in expected)
 
 
 def test_racing_attempts_leave_one_receipt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of 8 attempts at one split at once one wins, all give its receipt, and the others' files are gone."""
-    work = Work(tmp_path, with_values(numbers(ROWS), "f1", BAD))
+    work = Work(tmp_path, with_values(numbers(ROWS), "f1", BAD), keyed_bundle)
     order, split = work.make_order(), work.splits[0]
     score_split(order.model_copy(update={"run_id": "warm-up"}), split)  # the model is loaded
     everybody = threading.Barrier(8)
@@ -293,6 +307,7 @@ def test_racing_attempts_leave_one_receipt(tmp_path: Path, monkeypatch: pytest.M
         if path.is_file():
             path.unlink()
     check_one_attempt(work, receipts[0])
+    assert receipts[0].keys["once"].rows == ROWS - len(BAD)
 
 
 def test_racing_processes_leave_one_receipt(tmp_path: Path) -> None:
@@ -379,15 +394,16 @@ def test_a_receipt_that_may_land_later_keeps_its_files(tmp_path: Path, monkeypat
 
 def test_a_refused_receipt_takes_its_files_with_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """An attempt whose receipt the store refuses, as a full disk does, leaves nothing behind."""
-    work = Work(tmp_path, with_values(numbers(ROWS), "f1", BAD))
+    work = Work(tmp_path, with_values(numbers(ROWS), "f1", BAD), keyed_bundle)
     with pytest.raises(StorageError, match="the store is away"):
         score_with(work, monkeypatch, is_applied=False, error=StorageError)
     assert files_under(work.root) == []
 
 
-def test_a_failed_attempt_leaves_nothing(tmp_path: Path) -> None:
+def test_a_failed_attempt_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """An attempt that fails after it has written rows, because a page is damaged, leaves neither file nor receipt."""
-    work = Work(tmp_path, with_values(numbers(3000), "f1", BAD), row_group=1000)
+    monkeypatch.setattr(etl.runs.keys, "KEYS_HELD", 100)
+    work = Work(tmp_path, with_values(numbers(3000), "f1", BAD), keyed_bundle, row_group=1000)
     chunk = pq.read_metadata(work.input).row_group(2).column(0)
     data = bytearray(work.input.read_bytes())
     start = chunk.dictionary_page_offset or chunk.data_page_offset

@@ -109,6 +109,10 @@ SPEC: dict[str, Any] = {
         {"id": "y", "op": "standardize", "in": ["last_i"], "out": ["y"], "state": {"mean": 50, "std": 100, "n": 9}},
     ],
     "outputs": {"tensors": [{"tensor": "X", "from": ["z", "times", "y", "risk"]}]},
+    "expectations": [
+        {"id": "single", "batch": {"unique": ["account", "paid_at", "code"]}, "severity": "fail"},
+        {"id": "alike", "batch": {"unique": ["times", "risk"]}, "severity": "warn"},
+    ],
 }
 CODES = pa.table({"code": [1, 2, 3], "risk": pa.array([0.5, 0.25, 0.75], pa.float32())})
 
@@ -162,6 +166,7 @@ def expected(table: pa.Table) -> tuple[dict[int, float], dict[str, int]]:
     }
     counts["deduplicated"] = table.num_rows - counts["filtered"] - len(rows)
     good = [row for row in rows if row[4] is not None and (row[5] or 0) <= 900]
+    counts["alike"] = len(good) - len({(row[2], row[4]) for row in good})
     features = [
         [((row[1] or 0) - 100) / 300, row[2], ((-1 if row[3] is None else row[3]) - 50) / 100, row[4]] for row in good
     ]
@@ -233,6 +238,8 @@ def check(record: RunRecord, out: Path) -> None:
     assert record.account.rows_in.rows == ROWS + 100 - counts["filtered"] - counts["deduplicated"]
     assert record.account.quarantined.rows == counts["rejected"] > 10
     assert record.account.scored.rows == len(wanted)
+    assert [one.hits for one in record.expectations] == [0, counts["alike"]]
+    assert {one.rows for one in record.expectations} == {len(wanted)}
 
 
 def test_a_job_is_scored_on_what_its_relational_steps_make(spark: SparkSession, folder: Path, tmp_path: Path) -> None:

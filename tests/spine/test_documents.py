@@ -14,10 +14,11 @@ from etl.documents import Document, canonical_json, sha256_hex
 from etl.errors import DocumentError
 from etl.runs.layout import Layout
 from etl.runs.manifest import ColumnEntry, Manifest, RunEntry
-from etl.runs.receipt import Receipt, RowTally, SplitAccount
+from etl.runs.receipt import Receipt, RowTally, SplitAccount, Tally
 from etl.runs.splits import InputFile, cut_splits
 from etl.types import ColumnType
 from jobs.plan import Claim, ModelFacts, Plan
+from jobs.uniqueness import Repeats
 from scoring.order import Order
 from scoring.session import SessionOptions
 from tests.spine.builders import MASK, NOON, make_run
@@ -80,7 +81,12 @@ def a_claim(_: Path) -> Claim:
     return Claim(run_id="run", job="job", claimed_at=NOON, claimed_by="me@here")
 
 
-@pytest.fixture(params=[a_receipt, a_manifest, a_plan, a_claim])
+def some_repeats(_: Path) -> Repeats:
+    """Counts of two expectations."""
+    return Repeats(run_id="run", tallies={"once": Tally(hits=3, rows=10), "e": Tally()})
+
+
+@pytest.fixture(params=[a_receipt, a_manifest, a_plan, a_claim, some_repeats])
 def document(request: pytest.FixtureRequest, tmp_path: Path) -> Document:
     """One of each kind of stored document."""
     made: Document = request.param(tmp_path)
@@ -173,6 +179,14 @@ def test_a_document_cannot_be_changed(document: Document) -> None:
     """A document is a value: no part of it can be assigned."""
     with pytest.raises(ValueError, match="frozen"):
         document.format = "other"  # type: ignore[attr-defined]  # the base has none, each kind has one
+
+
+def test_what_an_older_release_stored_is_read(tmp_path: Path) -> None:
+    """A receipt from before there were expectations and keys of rows is read as one that has none."""
+    receipt = a_receipt(tmp_path)
+    old = json.loads(receipt.to_bytes())
+    del old["expectations"], old["keys"]
+    assert Receipt.from_bytes(json.dumps(old).encode(), where="here") == receipt
 
 
 def test_an_unknown_key_deep_inside_is_refused(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ def every_path(run: Layout) -> list[str]:
     """Each path that a layout names."""
     named = [getattr(run, name) for name, value in vars(Layout).items() if isinstance(value, property)]
     made = [run.receipt("000001"), run.quarantine("000001", "abc"), run.reference("airports", "ab12")]
+    made.append(run.keys("once", "000001", "abc"))
     of_root = [layout.manifest_path(run.root, 1), layout.model_folder(run.root, "0" * 64)]
     return [*named, *made, *of_root, run.part("000001", "abc")]
 
