@@ -12,7 +12,7 @@ is a row that a filter leaves out.
 from __future__ import annotations
 
 import itertools
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -24,6 +24,7 @@ import pyarrow as pa
 from etl.arrivals import arrivals, entered, is_prepared
 from etl.checksum import checksum
 from etl.errors import DocumentError, InputChanged, ReadError, SpecError
+from etl.frame import once
 from etl.given import as_table
 from etl.golden import golden_rows, replay
 from etl.ops.base import Accumulator, FittedStep
@@ -113,6 +114,8 @@ class Learned:
         self.rows = 0
         self.rejected = 0
         self.filtered = 0
+        self.reasons: Counter[str] = Counter()
+        """Rejected rows by the pointer of the rule that they broke first."""
         self.begin_anew(templates)
 
     def begin_anew(self, templates: Mapping[str, Accumulator[Any]]) -> None:
@@ -131,6 +134,7 @@ class Learned:
         self.rows += later.rows
         self.rejected += later.rejected
         self.filtered += later.filtered
+        self.reasons.update(later.reasons)
 
 
 RunPass: TypeAlias = Callable[[Pass], Learned]
@@ -309,12 +313,27 @@ def fit_by(recipe: Spec, run: RunPass) -> Spec:
         count += taken
         facts = {"rows": learned.rows, "rejected": learned.rejected, "filtered": learned.filtered, "passes": count}
         before = recipe.provenance or Provenance()
-        spec = _settle(spec, states).model_copy(update={"provenance": before.model_copy(update=facts)})
+        try:
+            spec = _settle(spec, states).model_copy(update={"provenance": before.model_copy(update=facts)})
+        except SpecError as error:
+            raise SpecError(f"{error}{_left_out(learned)}") from error
         templates = _ready(spec)
     _, problems = trace(spec)
     if problems:
         raise SpecError("\n".join(f"{problem.pointer}: {problem.message}" for problem in problems))
     return spec
+
+
+_MOST_REASONS = 5
+
+
+def _left_out(learned: Learned) -> str:
+    """How many rows taught nothing, and by which rules; empty where all did."""
+    if not learned.rejected and not learned.filtered:
+        return ""
+    reasons = ", ".join(f"{count:,} by {pointer}" for pointer, count in learned.reasons.most_common(_MOST_REASONS))
+    told = f"Of {learned.rows:,} rows {learned.filtered:,} were filtered and {learned.rejected:,} rejected"
+    return f"\n{told}{f': {reasons}' if reasons else ''}."
 
 
 def _of_the_same_rows(run: RunPass) -> RunPass:
@@ -433,6 +452,8 @@ class _Learner(NamedTuple):
         while frame.rejections or frame.filtered is not None:
             left_out = 0 if frame.filtered is None else int(frame.filtered.sum())
             kept = np.flatnonzero(~frame.gone)
+            for rejection in once(frame.rejections, frame.rows):
+                learned.reasons[rejection.pointer] += rejection.rows.size
             learned.filtered += left_out
             learned.rejected += batch.num_rows - kept.size - left_out
             batch = batch.take(kept)

@@ -194,7 +194,7 @@ def problem_lines(problems: Sequence[Problem], source: Source, *, with_code: boo
         for problem in shown
     ]
     if others:
-        count = f"{len(others):,}" if len(problems) < _MOST_FAULTS else f"{len(others):,} or more"
+        count = f"{len(others):,}" if len(problems) < _MOST_FAULTS else f"at least {len(others):,}"
         lines.append(f"{source.place(others[0].pointer)}: {others[0].pointer}: and {count} more from here on.")
     return ["".join(sign if sign.isprintable() else repr(sign)[1:-1] for sign in line) for line in lines]
 
@@ -256,7 +256,7 @@ def _problem(detail: ErrorDetails, raw: Any, schema: dict[str, Any]) -> Problem:
     if kind == "literal_error" and isinstance(found, str) and any(map(str.isalpha, found)):
         said = f"{message}{_found(kind, found, pointer)}"
         return Problem(pointer, f"{said}{near(found, choices(str(context['expected'])))}", code)
-    return Problem(pointer, ended(f"{message}{_found(kind, found, pointer)}"), code)
+    return Problem(pointer, message if message.endswith("?") else f"{message}{_found(kind, found, pointer)}", code)
 
 
 def _missing(pointer: str, last: int | str) -> Problem:

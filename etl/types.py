@@ -10,6 +10,8 @@ import pyarrow as pa
 import pyarrow.compute
 from pydantic_core import CoreSchema, core_schema
 
+from etl.problems import near
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
@@ -107,7 +109,7 @@ class ColumnType(NamedTuple):
             fields = tuple((name, kind) for name, _, kind in (part.partition(": ") for part in struct[1].split(", ")))
             if all(name and kind in SCALARS for name, kind in fields) and len(dict(fields)) == len(fields):
                 return cls("struct", fields=fields)
-        message = f"no column type {text!r:.80}; there is: {', '.join(SCALARS)}, {', '.join(_FORMS)}"
+        message = f"no column type {text!r:.80}; there is: {', '.join(SCALARS)}, {', '.join(_FORMS)}{_hint(text)}"
         raise ValueError(message)
 
     def __str__(self) -> str:
@@ -144,6 +146,26 @@ class ColumnType(NamedTuple):
     def is_integer(self) -> bool:
         """Whether values are whole numbers."""
         return self.kind in INTEGER_BOUNDS
+
+
+_ELSEWHERE = {
+    **dict.fromkeys(("double", "float", "number"), "float64"),
+    **dict.fromkeys(("int", "integer", "long", "bigint"), "int64"),
+    **dict.fromkeys(("str", "text", "varchar"), "string"),
+    "boolean": "bool",
+    "datetime": "timestamp",
+}
+"""What types are called in other places."""
+
+
+def _hint(text: str) -> str:
+    """The type that a name of none is near to."""
+    if text.lower() in _ELSEWHERE:
+        return f'. Did you mean "{_ELSEWHERE[text.lower()]}"?'
+    bracket = text.partition("[")
+    vectors = [f"{item}[{bracket[2]}" for item in ("float32", "int64")] if bracket[1] else []
+    found = near(text, [*SCALARS, *(f"list<{kind}>" for kind in SCALARS), *vectors])
+    return f".{found}" if found else ""
 
 
 class _ColumnTypeSchema:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import functools
 import itertools
+import json
 import shutil
 import tempfile
 import uuid
@@ -44,7 +45,7 @@ if TYPE_CHECKING:
 
 __all__ = ["fit"]
 
-_ANSWER = "task int, rows bigint, rejected bigint, filtered bigint, kind string, message string"
+_ANSWER = "task int, rows bigint, rejected bigint, filtered bigint, reasons string, kind string, message string"
 """What a task says: how many rows it saw, or the class and text of its error."""
 
 
@@ -202,6 +203,7 @@ def _run_pass(spark: SparkSession, work: _Work, what: Pass) -> Learned:
             part = Learned(what.templates)
             part.states = load(what.templates, storage.read_bytes(_states(work, name, answer["task"])) or b"")
             part.rows, part.rejected, part.filtered = answer["rows"], answer["rejected"], answer["filtered"]
+            part.reasons.update(json.loads(answer["reasons"]))
             total.merge(part)
     finally:
         for number in range(count):
@@ -223,7 +225,7 @@ def _states(work: _Work, name: str, task: int) -> str:
 def _learn(batches: Iterable[pa.RecordBatch], *, work: _Work, what: Pass, name: str) -> Iterator[pa.RecordBatch]:
     """Runs on a worker. Errors that a retry would repeat go back as data; any other one lets Spark retry the task."""
     fields = [("task", pa.int32()), ("rows", pa.int64()), ("rejected", pa.int64()), ("filtered", pa.int64())]
-    schema = pa.schema([*fields, ("kind", pa.string()), ("message", pa.string())])
+    schema = pa.schema([*fields, ("reasons", pa.string()), ("kind", pa.string()), ("message", pa.string())])
     for batch in batches:
         for task in batch.column("id").to_pylist():
             answer: dict[str, Any] = {"task": task}
@@ -235,7 +237,7 @@ def _learn(batches: Iterable[pa.RecordBatch], *, work: _Work, what: Pass, name: 
             yield pa.RecordBatch.from_pylist([answer], schema=schema)
 
 
-def _learn_share(work: _Work, what: Pass, path: str, *, task: int) -> dict[str, int]:
+def _learn_share(work: _Work, what: Pass, path: str, *, task: int) -> dict[str, Any]:
     """Learn a task's row groups and store what they teach; how many rows that were."""
     tables = index_references(what.spec, joins(what.spec.relational)[1], work.references)
     total = Learned(what.templates)
@@ -244,4 +246,9 @@ def _learn_share(work: _Work, what: Pass, path: str, *, task: int) -> dict[str, 
         total.merge(learn_piece(what, tables, piece))
     storage, _ = storage_for(path)
     storage.replace(path, dump(total.states))
-    return {"rows": total.rows, "rejected": total.rejected, "filtered": total.filtered}
+    return {
+        "rows": total.rows,
+        "rejected": total.rejected,
+        "filtered": total.filtered,
+        "reasons": json.dumps(total.reasons),
+    }

@@ -174,6 +174,20 @@ def test_all_that_cannot_be_learned_is_said_at_once():
         fit(recipe(), list, {})
 
 
+def test_a_fit_whose_rows_are_all_rejected_says_by_what():
+    """Where nothing is left to learn from, the rows that were left out are told with the rules that rejected them."""
+    fields = [
+        {"name": "x", "type": "float64", "range": {"min": 0}},
+        {"name": "y", "type": "float64", "nullable": False},
+    ]
+    recipe = spec_of(fields, [{"id": "z", "op": "standardize", "in": ["x"], "out": ["xz"]}], fitted=False)
+    data = pa.table({"x": [-1.0, -2.0, 3.0], "y": [1.0, 1.0, None]})
+    with pytest.raises(SpecError) as caught:
+        fit(recipe, data)
+    told = "Of 3 rows 0 were filtered and 3 rejected: 2 by /input/fields/0/range, 1 by /input/fields/1/on_missing."
+    assert str(caught.value).splitlines()[-1] == told
+
+
 def test_a_batch_of_another_schema_names_itself():
     """A batch that breaks the contract's schema stops the fit with its number."""
     with pytest.raises(ContractError, match=r"^batch 1: breaks the input contract: column 'x' has type string"):

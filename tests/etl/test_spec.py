@@ -5,6 +5,7 @@ import json
 import re
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -137,6 +138,19 @@ def changed(*path, to):
             changed("input", "fields", 0, "type", to="double"),
             "/input/fields/0/type",
             "no column type 'double'; there is: bool,",
+        ),
+        *(
+            (
+                changed("input", "fields", 0, "type", to=wrong),
+                "/input/fields/0/type",
+                f'list<scalar>, struct<name: scalar, …>. Did you mean "{right}"?',
+            )
+            for wrong, right in (
+                ("flaot64", "float64"),
+                ("double", "float64"),
+                ("list<sting>", "list<string>"),
+                ("flaot32[3]", "float32[3]"),
+            )
         ),
         (
             changed("input", "fields", 0, "type", to=5),
@@ -417,8 +431,10 @@ def test_thousands_of_mistakes_are_told_in_seconds():
     start = time.process_time()
     steps = [{**CLIP, "id": f"s{n}", "in": [f"x{n}"], "out": [f"y{n}"]} for n in range(3000)]
     assert problems(document([X], steps, columns=["x"]))[0][2] == "/steps/0/in/0"
-    steps = [{**CLIP, "in": [1] * 100_000}]
-    assert problems(document([X], steps, columns=["x"]))[-1][3] == "and 1,950 or more more from here on."
+    assert (
+        problems(document([X], [{**CLIP, "in": [1] * 100_000}], columns=["x"]))[-1][3]
+        == "and at least 1,950 more from here on."
+    )
     assert time.process_time() - start < 5
 
 
@@ -480,7 +496,8 @@ def test_what_was_learned_and_cannot_be_is_refused_without_a_value(path, to, poi
 
 def test_golden_rows_with_odd_outputs_are_told_by_place():
     """An output of a golden row that is of another kind than a number is a difference, with its pointer and code."""
-    for odd in (["a"], {"sums": 1, "sha256": "x"}, "a", None, 10**399, {}):
+    odd_ones: list[Any] = [["a"], {"sums": 1, "sha256": "x"}, "a", None, 10**399, {}]
+    for odd in odd_ones:
         value = copy.deepcopy(TRAINED)
         value["golden"][0]["out"]["y"] = odd
         spec = read_spec(json.dumps(value), "spec.json")
