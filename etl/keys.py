@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pyarrow as pa
 
-from etl.xxh64 import hash_texts, hash_words
+from etl.xxh64 import hash_texts_under, hash_words
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 __all__ = ["key_column", "key_digests"]
 
 _SEEDS = (0x6B65_792D_6869_6768, 0x6B65_792D_6C6F_7721)
-_ABSENT = (0x9AE1_6A3B_2F90_404F, 0xC949_D7C7_509E_6557)
+_ABSENT = np.array([[0x9AE1_6A3B_2F90_404F], [0xC949_D7C7_509E_6557]], dtype=np.uint64)
 """By seed, the word of a missing value: a number that is one of them is not the other."""
 
 
@@ -42,18 +42,14 @@ def key_column(frame: Frame, name: str) -> ArrowArray:
 
 def key_digests(frame: Frame, names: Sequence[str]) -> npt.NDArray[np.uint64]:
     """Two words for each row of the frame, of its values in these columns; shape (2, rows)."""
-    columns = [key_column(frame, name) for name in names]
-    digests = np.empty((len(_SEEDS), frame.rows), dtype=np.uint64)
-    for seed, absent, found in zip(_SEEDS, _ABSENT, digests, strict=True):
-        found[:] = hash_words([_words(column, seed, absent) for column in columns], seed)
-    return digests
+    return hash_words([_words(key_column(frame, name)) for name in names], _SEEDS)
 
 
-def _words(column: ArrowArray, seed: int, absent: int) -> npt.NDArray[np.uint64]:
-    """A new array with a word for each value; values of one type that differ have other words, but for texts."""
-    words = hash_texts(column, seed) if pa.types.is_string(column.type) else _numbers(column)
+def _words(column: ArrowArray) -> npt.NDArray[np.uint64]:
+    """A new array of a word for each value, or one under each seed. Numbers that differ have words that differ."""
+    words = hash_texts_under(column, _SEEDS) if pa.types.is_string(column.type) else _numbers(column)
     if column.null_count:
-        words[column.is_null().to_numpy(zero_copy_only=False)] = absent
+        words = np.where(column.is_null().to_numpy(zero_copy_only=False), _ABSENT, words)
     return words
 
 

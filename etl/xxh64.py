@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from etl.types import ArrowArray
 
-__all__ = ["SEED", "buckets_of", "hash_integers", "hash_texts", "hash_words", "repeats"]
+__all__ = ["SEED", "buckets_of", "hash_integers", "hash_texts", "hash_texts_under", "hash_words", "repeats"]
 
 SEED = 42
 """The seed of all hashes of specs."""
@@ -52,15 +52,21 @@ _SAMPLE = 1 << 10
 
 def hash_integers(values: npt.NDArray[np.int64], seed: int = SEED) -> npt.NDArray[np.uint64]:
     """XXH64 of each value as 8 little-endian bytes; shape as `values`."""
-    return hash_words([values.astype(np.uint64)], seed)
+    hashes: npt.NDArray[np.uint64] = hash_words([values.astype(np.uint64)], (seed,))[0]
+    return hashes
 
 
-def hash_words(columns: Sequence[npt.NDArray[np.uint64]], seed: int = SEED) -> npt.NDArray[np.uint64]:
-    """XXH64 of the words of each row, 8 little-endian bytes each, one behind another; the words are used up.
+def hash_words(columns: Sequence[npt.NDArray[np.uint64]], seeds: Sequence[int]) -> npt.NDArray[np.uint64]:
+    """XXH64 under each seed of the words of each row, 8 little-endian bytes each, one behind another.
 
-    XXH64 takes four words or more in stripes. Here they are taken one by one, so from there on it is another hash.
+    A column has the same words under all seeds, or of shape (seeds, rows) its own; they are used up. XXH64 takes four
+    words or more in stripes. Here they are taken one by one, so from there on it is another hash.
+
+    Returns:
+        Shape (seeds, rows).
     """
-    hashes = np.full(columns[0].shape, (seed + _PRIME_5 + 8 * len(columns)) & _MASK, dtype=np.uint64)
+    begin = _begin(seeds, _PRIME_5 + 8 * len(columns))
+    hashes = np.repeat(begin, columns[0].shape[-1], axis=1)
     for words in columns:
         _take_word(hashes, words)
     return _avalanched(hashes)
@@ -71,11 +77,17 @@ def hash_texts(column: ArrowArray, seed: int = SEED) -> npt.NDArray[np.uint64]:
 
     What a null is given means nothing. Texts that repeat themselves are hashed once.
     """
+    hashes: npt.NDArray[np.uint64] = hash_texts_under(column, (seed,))[0]
+    return hashes
+
+
+def hash_texts_under(column: ArrowArray, seeds: Sequence[int]) -> npt.NDArray[np.uint64]:
+    """As `hash_texts`, under each seed; shape (seeds, rows). The second costs less than half of the first."""
     if repeats(column):
         encoded = column.dictionary_encode(null_encoding="encode")
         indices: npt.NDArray[np.int32] = encoded.indices.to_numpy()
-        return _hash_each(encoded.dictionary, seed)[indices]
-    return _hash_each(column, seed)
+        return _hash_each(encoded.dictionary, seeds).take(indices, axis=1)
+    return _hash_each(column, seeds)
 
 
 def buckets_of(hashes: npt.NDArray[np.uint64], count: int) -> npt.NDArray[np.int64]:
@@ -91,14 +103,19 @@ def repeats(column: ArrowArray) -> bool:
     return len(sample) == _SAMPLE and len(sample.unique()) * 2 <= _SAMPLE
 
 
-def _hash_each(column: ArrowArray, seed: int) -> npt.NDArray[np.uint64]:
-    hashes = np.empty(len(column), dtype=np.uint64)
+def _begin(seeds: Sequence[int], constant: int) -> npt.NDArray[np.uint64]:
+    """What a hash begins with under each seed; shape (seeds, 1)."""
+    return np.array([[(seed + constant) & _MASK] for seed in seeds], dtype=np.uint64)
+
+
+def _hash_each(column: ArrowArray, seeds: Sequence[int]) -> npt.NDArray[np.uint64]:
+    hashes = np.empty((len(seeds), len(column)), dtype=np.uint64)
     if not len(column):
         return hashes
     words, edges = _Words.of(column)
     for start in range(0, len(column), _ROWS):
         part = edges[start : start + _ROWS + 1]
-        hashes[start : start + _ROWS] = _hash_part(words, part[:-1], np.diff(part), seed=seed)
+        hashes[:, start : start + _ROWS] = _hash_part(words, part[:-1], np.diff(part), seeds=seeds)
     return hashes
 
 
@@ -143,41 +160,41 @@ class _Words(NamedTuple):
 
 
 def _hash_part(
-    words: _Words, starts: npt.NDArray[np.int64], lengths: npt.NDArray[np.int64], *, seed: int
+    words: _Words, starts: npt.NDArray[np.int64], lengths: npt.NDArray[np.int64], *, seeds: Sequence[int]
 ) -> npt.NDArray[np.uint64]:
-    hashes = lengths.view(np.uint64) + np.uint64((seed + _PRIME_5) & _MASK)
+    hashes = lengths.view(np.uint64) + _begin(seeds, _PRIME_5)
     long = np.flatnonzero(lengths >= _STRIPE)
     if long.size:
-        merged = _hash_stripes(words, starts[long], lengths[long] // _STRIPE, seed=seed)
-        hashes[long] = merged + lengths[long].view(np.uint64)
+        merged = _hash_stripes(words, starts[long], lengths[long] // _STRIPE, seeds=seeds)
+        hashes[:, long] = merged + lengths[long].view(np.uint64)
         starts, lengths = starts + (lengths & -_STRIPE), lengths & (_STRIPE - 1)
     for end in range(8, int(lengths.max()) + 1, 8):
         rows = np.flatnonzero(lengths >= end)
-        if rows.size == hashes.size:
+        if rows.size == starts.size:
             _take_word(hashes, words.at(starts + (end - 8)))
         else:
-            some = hashes[rows]
+            some = hashes.take(rows, axis=1)
             _take_word(some, words.at(starts[rows] + (end - 8)))
-            hashes[rows] = some
+            hashes[:, rows] = some
     _take_tails(hashes, words, starts=starts + (lengths & ~7), sizes=lengths & 7)
     return _avalanched(hashes)
 
 
 def _hash_stripes(
-    words: _Words, starts: npt.NDArray[np.int64], counts: npt.NDArray[np.int64], *, seed: int
+    words: _Words, starts: npt.NDArray[np.int64], counts: npt.NDArray[np.int64], *, seeds: Sequence[int]
 ) -> npt.NDArray[np.uint64]:
     """All whole stripes, and their four lanes merged: in lock-step, texts with the most stripes first."""
     order = _falling(counts)
     starts, falling = starts[order], -counts[order]
-    begin = [seed + _PRIME_1 + _PRIME_2, seed + _PRIME_2, seed, seed - _PRIME_1]
-    lanes = np.repeat(np.array([lane & _MASK for lane in begin], dtype=np.uint64)[:, None], counts.size, axis=1)
+    begin = [_begin(seeds, constant) for constant in (_PRIME_1 + _PRIME_2, _PRIME_2, 0, -_PRIME_1)]
+    lanes = np.repeat(np.stack(begin, axis=1), counts.size, axis=2)
     done = 0
     while active := int(np.searchsorted(falling, -done)):
         end = min(int(-falling[active - 1]), done + max(1, _STRIPES // active))
-        _take_stripes(lanes[:, :active], words.stripes(starts[:active] + _STRIPE * done, end - done))
+        _take_stripes(lanes[:, :, :active], words.stripes(starts[:active] + _STRIPE * done, end - done))
         done = end
-    merged = np.empty(counts.size, dtype=np.uint64)
-    merged[order] = _merged(lanes)
+    merged = np.empty((len(seeds), counts.size), dtype=np.uint64)
+    merged[:, order] = _merged(lanes.swapaxes(0, 1))
     return merged
 
 
@@ -198,8 +215,9 @@ def _take_stripes(lanes: npt.NDArray[np.uint64], stripes: npt.NDArray[np.uint64]
 
 
 def _merged(lanes: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
-    spare = np.empty(lanes.shape[1], dtype=np.uint64)
-    merged = np.zeros(lanes.shape[1], dtype=np.uint64)
+    """From lanes of shape (4, seeds, texts)."""
+    spare = np.empty(lanes.shape[1:], dtype=np.uint64)
+    merged = np.zeros(lanes.shape[1:], dtype=np.uint64)
     for lane, bits in zip(lanes, (1, 7, 12, 18), strict=True):
         rotated = lane.copy()
         _rotate(rotated, bits, spare)
@@ -222,28 +240,29 @@ def _take_tails(
         return
     # Where each place begins, among the texts that have a tail: a text without has the first place.
     begin = [0, *(edges - edges[0]).tolist()]
-    some, left, spare = hashes[rows], words.at(starts[rows]), np.empty(rows.size, dtype=np.uint64)
+    some, left = hashes.take(rows, axis=1), words.at(starts[rows])
+    spare = np.empty_like(some)
     with_four = slice(begin[4], None)
     pieces = left[with_four] & np.uint64(0xFFFF_FFFF)
     pieces *= np.uint64(_PRIME_1)
-    _mix(some[with_four], pieces, 23, spare=spare[with_four])
-    some[with_four] *= np.uint64(_PRIME_2)
-    some[with_four] += np.uint64(_PRIME_3)
+    _mix(some[:, with_four], pieces, 23, spare=spare[:, with_four])
+    some[:, with_four] *= np.uint64(_PRIME_2)
+    some[:, with_four] += np.uint64(_PRIME_3)
     left[with_four] >>= np.uint64(32)
     for first, behind in _SINGLE_BYTES:
         having = slice(begin[first], begin[behind])
         pieces = left[having] & np.uint64(0xFF)
         pieces *= np.uint64(_PRIME_5)
-        _mix(some[having], pieces, 11, spare=spare[having])
-        some[having] *= np.uint64(_PRIME_1)
+        _mix(some[:, having], pieces, 11, spare=spare[:, having])
+        some[:, having] *= np.uint64(_PRIME_1)
         left[having] >>= np.uint64(8)
-    hashes[rows] = some
+    hashes[:, rows] = some
 
 
 def _take_word(hashes: npt.NDArray[np.uint64], words: npt.NDArray[np.uint64]) -> None:
     """Take in one word of each; the array of words is used up."""
-    spare = np.empty_like(words)
-    _mix(hashes, _rounded(words, spare), 27, spare=spare)
+    rounded = _rounded(words, np.empty_like(words))
+    _mix(hashes, rounded, 27, spare=np.empty_like(hashes))
     hashes *= np.uint64(_PRIME_1)
     hashes += np.uint64(_PRIME_4)
 

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from etl import xxh64
 from etl.types import ColumnType
-from etl.xxh64 import buckets_of, hash_integers, hash_texts
+from etl.xxh64 import buckets_of, hash_integers, hash_texts, hash_texts_under
 from tests.etl.nasty import INT64S, TEXTS, applied, arrow, frame_of, plain, step_of
 
 INT32S = [None, 0, 1, -1, 2**31 - 1, -(2**31)]
@@ -47,10 +47,13 @@ def together(values):
     st.lists(st.one_of(st.sampled_from(PRESENT), st.text(max_size=80))), st.integers(0, 5), st.integers(0, 2**64 - 1)
 )
 def test_the_hash_of_a_text_is_xxh64(texts, start, seed):
-    """The hash of each text is XXH64 of its UTF-8 bytes, whatever stands beside it and wherever the column begins."""
+    """The hash of each text is XXH64 of its UTF-8 bytes, whatever stands beside it and wherever the column begins,
+    under one seed and under several at once.
+    """  # noqa: D205  one sentence
     column = pa.array(texts, pa.string()).slice(start)
-    wanted = [xxhash.xxh64_intdigest(text.encode(), seed) for text in texts[start:]]
-    assert hash_texts(column, seed).tolist() == wanted
+    wanted = [[xxhash.xxh64_intdigest(text.encode(), each) for text in texts[start:]] for each in (seed, 0)]
+    assert hash_texts(column, seed).tolist() == wanted[0]
+    assert hash_texts_under(column, (seed, 0)).tolist() == wanted
 
 
 @pytest.mark.parametrize("first", range(9))
