@@ -88,7 +88,8 @@ def test_tables_given_and_tables_joined_are_the_same(spec: Spec, tmp_path: Path)
 def test_a_table_that_is_not_there_is_told(spec: Spec, tmp_path: Path) -> None:
     """A URI under which nothing is, is InputMissing with the URI."""
     uri = str(tmp_path / "nothing")
-    with pytest.raises(InputMissing, match=re.escape(f"{uri}: no reference table is there. Check --reference, in a job `references`.")):
+    message = f"{uri}: no reference table is there. Check --reference, in a job `references`."
+    with pytest.raises(InputMissing, match=re.escape(message)):
         pin_references(spec, {"airports": uri})
 
 
