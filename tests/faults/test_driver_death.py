@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
+import select
 import shutil
 import signal
 import subprocess
@@ -23,6 +25,8 @@ from tests.lookup_job import lookup_scores, write_config, write_lookup_job
 from tests.numbers_job import published_scores
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from pyspark.sql import SparkSession
 
     from jobs.record import RunRecord
@@ -30,7 +34,7 @@ if TYPE_CHECKING:
 REPOSITORY = Path(__file__).parents[2]
 RUN_ID = "nightly"
 BEFORE_SCORING = ("claim", "list", "plan", "start_spark")
-AFTER_SCORING = ("settle", "publish", "complete", "commit", "mark", "record")
+AFTER_SCORING = ("settle", "count", "publish", "complete", "commit", "mark", "record")
 FILES = 3
 SPLITS = FILES * 8
 
@@ -56,6 +60,17 @@ def again(job: Path) -> RunRecord:
     return run(RunRequest(config=read_config(str(job)), run_id=RUN_ID))
 
 
+def stop_before(phase: str, job: Path) -> None:
+    """Leave the run where a death at the border of this phase would."""
+
+    def stop(name: str) -> None:
+        if name == phase:
+            raise SimulatedStop
+
+    with pytest.raises(SimulatedStop):
+        run(RunRequest(config=read_config(str(job)), run_id=RUN_ID), stop)
+
+
 def quarantined(job: Path) -> set[tuple[Any, ...]]:
     """File, row and reason of every row that was set aside; fails on one that was set aside twice."""
     rows = quarantined_rows(find_run(str(job), RUN_ID)).to_pylist()
@@ -79,7 +94,7 @@ def undisturbed(spark: SparkSession, logistic_onnx: Path, tmp_path_factory: pyte
     assert scores.keys() == expected.keys()
     assert max(abs(scores[key] - expected[key]) for key in expected) <= 1e-6
     assert len(quarantined(job)) == FILES * 40_000 // 5_000 * 3
-    publishing = record.wall_seconds["settle"] + record.wall_seconds["publish"]
+    publishing = sum(record.wall_seconds[phase] for phase in ("settle", "count", "publish"))
     return Undisturbed(folder, splits, scores, quarantined(job), publishing)
 
 
@@ -94,12 +109,7 @@ def scored(undisturbed: Undisturbed, tmp_path_factory: pytest.TempPathFactory) -
     """A job whose splits are all scored and of which nothing is published; a copy of its output lies beside it."""
     job = write_config(undisturbed.folder, tmp_path_factory.mktemp("scored") / "out", splits=undisturbed.splits)
 
-    def stop(name: str) -> None:
-        if name == "settle":
-            raise SimulatedStop
-
-    with pytest.raises(SimulatedStop):
-        run(RunRequest(config=read_config(str(job)), run_id=RUN_ID), stop)
+    stop_before("settle", job)
     assert len(receipts(job)) == SPLITS
     shutil.copytree(job.with_suffix(""), job.with_suffix(".scored"))
     return job
@@ -113,15 +123,45 @@ def scored_job(scored: Path) -> Path:
     return scored
 
 
-def start(job: Path, *death: object) -> subprocess.Popen[bytes]:
-    """Start the job in a process of its own that dies at a phase, or some seconds later; without, one that lives."""
-    return subprocess.Popen(
-        [sys.executable, "-m", "tests.faults.die_at", str(job), RUN_ID, *map(str, death)],
+@pytest.fixture(scope="module")
+def nursery() -> Iterator[subprocess.Popen[bytes]]:
+    """The process from which drivers are forked."""
+    with subprocess.Popen(
+        [sys.executable, "-m", "tests.faults.die_at"],
         cwd=REPOSITORY,
-        stdout=subprocess.DEVNULL,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
+        bufsize=0,  # select must see every answer that was not read
         env={**os.environ, "PYSPARK_PYTHON": sys.executable},
-    )
+    ) as process:
+        yield process
+        assert process.stdin is not None
+        process.stdin.close()
+
+
+class Driver:
+    """A job in a process of its own that dies at a phase, or some seconds later; without one, it lives."""
+
+    def __init__(self, nursery: subprocess.Popen[bytes], job: Path, *death: object) -> None:
+        assert nursery.stdin is not None
+        assert nursery.stdout is not None
+        self._answers = nursery.stdout
+        nursery.stdin.write(json.dumps([str(job), RUN_ID, *death]).encode() + b"\n")
+        self._pid = int(self._answers.readline())
+
+    def is_alive(self) -> bool:
+        """Whether it has not ended yet."""
+        return not select.select([self._answers], [], [], 0)[0]
+
+    def killed(self) -> bool:
+        """Wait for its end; whether SIGKILL was the end."""
+        assert select.select([self._answers], [], [], 60)[0], "the driver lives"
+        return int(self._answers.readline()) == -signal.SIGKILL
+
+    def kill(self) -> None:
+        """Send it SIGKILL."""
+        os.kill(self._pid, signal.SIGKILL)
 
 
 def receipts(job: Path) -> dict[str, bytes]:
@@ -143,23 +183,29 @@ def check_quarantine(job: Path, undisturbed: Undisturbed) -> None:
     assert quarantined(job) == undisturbed.quarantined
 
 
-@pytest.mark.parametrize("phase", BEFORE_SCORING)
-def test_death_before_scoring_is_made_good_by_the_same_command(undisturbed: Undisturbed, job: Path, phase: str) -> None:
-    """A driver killed at a border before scoring leaves nothing that the same command does not complete."""
-    assert start(job, phase).wait(60) == -signal.SIGKILL
-    assert again(job).state is RunState.PARTIALLY_SUCCEEDED
+def test_death_before_scoring_is_made_good_by_the_same_command(
+    nursery: subprocess.Popen[bytes], undisturbed: Undisturbed, job: Path
+) -> None:
+    """Drivers killed at each border before scoring, each after the one before, leave nothing that the same command does
+    not complete.
+    """  # noqa: D205  one sentence
+    for phase in BEFORE_SCORING:
+        assert Driver(nursery, job, phase).killed(), phase
+    assert again(job).splits_scored_now == SPLITS
     check_as_if_nothing_happened(job, undisturbed)
     check_quarantine(job, undisturbed)
 
 
-def test_death_around_the_freezing_of_a_query_is_made_good(undisturbed: Undisturbed, tmp_path: Path) -> None:
-    """Of a query, a driver killed before it is frozen and one killed when scoring begins lose and double no row."""
+def test_death_around_the_freezing_of_a_query_is_made_good(
+    nursery: subprocess.Popen[bytes], undisturbed: Undisturbed, tmp_path: Path
+) -> None:
+    """Of a query, a driver that stops before it is frozen and one killed when scoring begins lose and double no row."""
     query = f"select * from parquet.`{undisturbed.folder}/in`"  # noqa: S608  ours
     job = write_config(undisturbed.folder, tmp_path / "out", input={"sql": query}, splits={"target_bytes": "200KB"})
     frozen = tmp_path / "out.scratch" / f"run_id={RUN_ID}"
-    assert start(job, "freeze").wait(60) == -signal.SIGKILL
+    stop_before("freeze", job)
     assert not frozen.exists()
-    assert start(job, "score").wait(60) == -signal.SIGKILL
+    assert Driver(nursery, job, "score").killed()
     (folder,) = frozen.iterdir()
     assert again(job).state is RunState.PARTIALLY_SUCCEEDED
     assert list(frozen.iterdir()) == [folder]
@@ -168,39 +214,42 @@ def test_death_around_the_freezing_of_a_query_is_made_good(undisturbed: Undistur
 
 @pytest.mark.parametrize("phase", AFTER_SCORING)
 def test_death_after_scoring_is_made_good_without_scoring_again(
-    undisturbed: Undisturbed, scored_job: Path, phase: str
+    nursery: subprocess.Popen[bytes], undisturbed: Undisturbed, scored_job: Path, phase: str
 ) -> None:
     """A driver killed at a border after scoring is completed by the same command from the receipts that are there."""
     before = receipts(scored_job)
-    assert start(scored_job, phase).wait(60) == -signal.SIGKILL
+    assert Driver(nursery, scored_job, phase).killed()
     assert again(scored_job).splits_scored_now == 0
     assert receipts(scored_job) == before
     check_as_if_nothing_happened(scored_job, undisturbed)
     check_quarantine(scored_job, undisturbed)
 
 
-@pytest.mark.parametrize("moment", range(3))
-def test_death_at_a_random_moment_before_scoring_is_made_good(undisturbed: Undisturbed, job: Path, moment: int) -> None:
-    """A driver killed at any moment between its claim and the start of Spark is completed by the same command."""
-    generator = random.Random(moment)  # noqa: S311  the moments are the same in every run of the tests
-    assert start(job, "claim", generator.uniform(0.01, 2.0)).wait(60) == -signal.SIGKILL
+def test_death_at_a_random_moment_before_scoring_is_made_good(
+    nursery: subprocess.Popen[bytes], undisturbed: Undisturbed, job: Path
+) -> None:
+    """Drivers killed at any moment between their claim and the start of Spark are completed by the same command."""
+    generator = random.Random(0)  # noqa: S311  the moments are the same in every run of the tests
+    for _ in range(4):
+        assert Driver(nursery, job, "claim", generator.uniform(0.01, 1.0)).killed()
     assert again(job).splits_scored_now == SPLITS
     check_as_if_nothing_happened(job, undisturbed)
 
 
-@pytest.mark.parametrize("moments", [0, 1])
-def test_death_at_random_moments_of_scoring_is_made_good(undisturbed: Undisturbed, job: Path, moments: int) -> None:
+def test_death_at_random_moments_of_scoring_is_made_good(
+    nursery: subprocess.Popen[bytes], undisturbed: Undisturbed, job: Path
+) -> None:
     """A driver killed while it scores, and its successor too, leave receipts whose splits are not scored again."""
-    generator = random.Random(moments)  # noqa: S311  as above
+    generator = random.Random(0)  # noqa: S311  as above
     before: dict[str, bytes] = {}
     for moment in sorted(generator.sample(range(1, SPLITS), 2)):
-        driver = start(job)
+        driver = Driver(nursery, job)
         # Workers outlive their driver for a moment, and may have committed more than it knew.
         wanted = min(SPLITS, max(moment, len(before) + 1))
-        while len(receipts(job)) < wanted and driver.poll() is None:
+        while len(receipts(job)) < wanted and driver.is_alive():
             time.sleep(0.001)
         driver.kill()
-        assert driver.wait() == -signal.SIGKILL
+        assert driver.killed()
         found = receipts(job)
         assert len(found) >= wanted
         assert {name: found[name] for name in before} == before
@@ -216,12 +265,12 @@ def test_death_at_random_moments_of_scoring_is_made_good(undisturbed: Undisturbe
 
 @pytest.mark.parametrize("moment", range(3))
 def test_death_at_a_random_moment_of_publishing_is_made_good(
-    undisturbed: Undisturbed, scored_job: Path, moment: int
+    nursery: subprocess.Popen[bytes], undisturbed: Undisturbed, scored_job: Path, moment: int
 ) -> None:
     """A driver killed at any moment between the last score and the record is completed by the same command."""
     generator = random.Random(moment)  # noqa: S311  as above
     moment_of_death = undisturbed.publishing * generator.uniform(0.05, 0.8)
-    assert start(scored_job, "settle", moment_of_death).wait(60) == -signal.SIGKILL
+    assert Driver(nursery, scored_job, "settle", moment_of_death).killed()
     assert again(scored_job).splits_scored_now == 0
     check_as_if_nothing_happened(scored_job, undisturbed)
     check_quarantine(scored_job, undisturbed)
