@@ -6,7 +6,11 @@
 - `incompatible`: a tensor has another name, type or shape, or is missing: the model cannot be fed.
 
 The verdict is about meaning, not text: the digest of a column's whole derivation decides (op, parameters, state, and
-the same of all that it reads). Which rows are filtered or rejected is told, and decides nothing.
+the same of all that it reads). To a step on the table, that is a field as it is stored; to one in the worker, as the
+contract treats it. A step that tells rows apart which are equal in all that orders them does so by every field, in the
+contract's order, and by what steps made before: those, too, are part of its meaning. Which rows are filtered,
+deduplicated or rejected is told, and decides nothing but what steps behind that see other rows come to. Columns of the
+data that no contract names are not known here.
 """
 
 from __future__ import annotations
@@ -14,6 +18,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
 
 from etl.documents import canonical_json, sha256_hex
+from etl.ops.relations import on_table
 from etl.ops.tables import TableStep
 
 if TYPE_CHECKING:
@@ -87,6 +92,11 @@ _LAYOUT = " (layout)"
 def _contract_changes(old: Spec, new: Spec) -> Iterator[Change]:
     before = {field.name: field for field in old.input.fields}
     after = {field.name: (index, field) for index, field in enumerate(new.input.fields)}
+    orders = [name for name in before if name in after], [name for name in after if name in before]
+    if orders[0] != orders[1]:
+        one, other = next(pair for pair in zip(*orders, strict=True) if pair[0] != pair[1])
+        said = f"fields are in another order: {other!r} stands where {one!r} was; the order breaks ties between rows"
+        yield Change("/input/fields", said)
     for index, field in enumerate(old.input.fields):
         if field.name not in after:
             yield Change(f"/input/fields/{index}", f"field {field.name!r} is gone")
@@ -199,33 +209,53 @@ def _tensor_changes(old: Spec, new: Spec) -> Iterator[Change]:
 
 def _meanings(spec: Spec) -> dict[str, str]:
     """Digest of the whole derivation of every column."""
-    meanings: dict[str, str] = {}
-    for field in spec.input.fields:
-        made = (field.name, *field.flags)
-        meanings.update({name: _digest([field.name, _rules(field), place]) for place, name in enumerate(made)})
-    left_out: list[str] = []
-    for step in (*spec.relational, *spec.steps):
-        # Columns are named in parameters too: what counts is which they are, not how they are called.
-        reads = {name: place for place, name in enumerate(step.reads)}
-        own = {key: part for key, part in _plain(step, reads).items() if key not in _NOT_MEANING}
-        if "state" in own:
-            told = _TOLD.get(step.op, ())
-            own["state"] = {key: part for key, part in own["state"].items() if key not in told}
-        parts = [own, [meanings[name] for name in step.reads]]
+    fields, part = spec.input.fields, on_table(spec.relational)
+    treated = {
+        name: _digest([field.name, _rules(field), place])
+        for field in fields
+        for place, name in enumerate((field.name, *field.flags))
+    }
+    # What runs on the table comes before the contract; to a step that sees other rows, NaN is never a value.
+    stored = {field.name: _digest([field.name, _stored(field), 0]) for field in fields}
+    seen = {field.name: _digest([field.name, {"type": str(field.type)}, 0]) for field in fields}
+    made: dict[str, str] = {}
+    all_made = left_out = ""
+    for index, step in enumerate((*spec.relational, *spec.steps)):
+        given = treated if index >= part else (seen if isinstance(step, TableStep) else stored)
+        parts = [_own(step), [given.get(name) or made[name] for name in step.reads]]
         if isinstance(step, TableStep):
-            # What other rows come to depends on which of them are there.
-            parts.append(list(left_out))
+            # What other rows come to depends on which of them are there, and on which comes first.
+            parts.append(left_out)
+            if step.breaks_ties:
+                # Keys tell no rows of a group apart.
+                parts.append([all_made, *(digest for name, digest in seen.items() if name not in step.keys)])
         if not step.outputs:
-            left_out.append(_digest(parts))
+            left_out = _digest([left_out, parts])
         for place, name in enumerate(step.outputs):
-            meanings[name] = _digest([*parts, place])
-    return meanings
+            made[name] = _digest([*parts, place])
+            all_made = _digest([all_made, made[name]])
+    return {**treated, **made}
+
+
+def _own(step: Step) -> dict[str, Any]:
+    """What a step is without what it reads."""
+    # Columns are named in parameters too: what counts is which they are, not how they are called.
+    reads = {name: place for place, name in enumerate(step.reads)}
+    own = {key: part for key, part in _plain(step, reads).items() if key not in _NOT_MEANING}
+    if "state" in own:
+        told = _TOLD.get(step.op, ())
+        own["state"] = {key: part for key, part in own["state"].items() if key not in told}
+    return own
+
+
+def _stored(field: InputField) -> dict[str, Any]:
+    """What there is to say of a field before the contract treats it."""
+    return {key: part for key, part in _plain(field).items() if key in {"type", "nan_is_value"}}
 
 
 def _rules(field: InputField) -> dict[str, Any]:
     """What a field's rules make of the values that they let through: a row that is set aside has none."""
-    plain, lets = _plain(field), {"as_is", "reject", "fail"}
-    kept: dict[str, Any] = {key: plain[key] for key in ("type", "nan_is_value") if key in plain}
+    plain, lets, kept = _plain(field), {"as_is", "reject", "fail"}, _stored(field)
     for key, treatment, rules in (
         ("on_missing", field.missing_treatment, ()),
         ("on_invalid", field.on_invalid, _RULES),

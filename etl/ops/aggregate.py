@@ -58,6 +58,11 @@ class GroupAggregate(TableStep):
         """Those of the params."""
         return self.params.keys
 
+    @property
+    def breaks_ties(self) -> bool:
+        """Only to tell which row is last."""
+        return "last" in self.params.aggregates
+
     def infer(self, types: tuple[ColumnType, ...]) -> tuple[ColumnType, ...]:
         """float64 for sums, means and deviations, int64 for counts, else the column's own type."""
         schema, params = self.checked(types), self.params
@@ -73,7 +78,7 @@ class GroupAggregate(TableStep):
         """Rows in order once, then a span of them for each row."""
         params = self.params
         time = params.event_time or (params.order_by[0] if params.window is not None else None)
-        order = self.ordered(frame, time, ties if "last" in params.aggregates else None)
+        order = self.ordered(frame, time, ties if self.breaks_ties else None)
         low, high = order.start, order.end
         if params.event_time is not None:
             high = order.peer

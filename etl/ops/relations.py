@@ -26,7 +26,15 @@ if TYPE_CHECKING:
     from etl.contract import InputField
     from etl.ops.base import Step
 
-__all__ = ["AnyRelationalStep", "joins", "moved_to_table", "on_table", "table_problems", "unmovable"]
+__all__ = [
+    "AnyRelationalStep",
+    "joins",
+    "moved_to_table",
+    "on_table",
+    "reads_as_stored",
+    "table_problems",
+    "unmovable",
+]
 
 AnyRelationalStep = Annotated[
     Dedupe | Filter | GroupAggregate | LookupJoin | WindowLag | WindowRolling, Field(discriminator="op")
@@ -79,6 +87,15 @@ def unmovable(steps: Sequence[Step], moved: Collection[str], fields: Iterable[In
                     "Spark, before the contract"
                 )
     return None
+
+
+def reads_as_stored(steps: Sequence[Step], fields: Iterable[InputField]) -> list[tuple[str, str]]:
+    """Joins and filters that run on the table and read a field whose values the contract then changes, by their ids,
+    each with that field.
+    """  # noqa: D205  one sentence
+    changed = {field.name for field in fields if _changes(field)}
+    here = [step for step in steps[: on_table(steps)] if not isinstance(step, TableStep)]
+    return [(step.id, name) for step in here for name in dict.fromkeys(step.reads) if name in changed]
 
 
 def _changes(field: InputField) -> bool:

@@ -112,6 +112,11 @@ class TableStep(Step):
         return (*self.inputs, *(name for name in others if name not in self.inputs))
 
     @property
+    def breaks_ties(self) -> bool:
+        """Whether what the step makes depends on the order of rows that are equal in all that they are ordered by."""
+        return True
+
+    @property
     def leak_problem(self) -> str | None:
         """What is wrong where the step does not say which rows it may use."""
         params = self.params

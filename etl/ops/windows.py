@@ -131,6 +131,11 @@ class WindowRolling(TableStep):
         """The partition."""
         return self.params.partition_by
 
+    @property
+    def breaks_ties(self) -> bool:
+        """Only to tell which rows are the last so many."""
+        return self.params.window.period is None
+
     def infer(self, types: tuple[ColumnType, ...]) -> tuple[ColumnType, ...]:
         """As of `group_aggregate`."""
         schema, params = self.checked(types), self.params
@@ -144,7 +149,7 @@ class WindowRolling(TableStep):
         """Rows in order once, then a span of them for each row."""
         params, period = self.params, self.params.window.period
         time = params.event_time or (params.order_by[0] if period is not None else None)
-        order = self.ordered(frame, time, ties if period is None else None)
+        order = self.ordered(frame, time, ties if self.breaks_ties else None)
         if params.event_time is not None:
             high = order.peer
         else:

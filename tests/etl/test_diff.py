@@ -16,6 +16,7 @@ from etl.inspection.explain import explain
 from etl.inspection.op_reference import op_names, op_page, ops_page
 from etl.inspection.page import page_of
 from etl.ops import OPS
+from etl.ops.relations import reads_as_stored
 from etl.spec import read_spec
 from tests.etl.nasty import join_of, spec_of
 
@@ -358,6 +359,79 @@ def test_rows_that_an_aggregate_does_not_see_change_it():
     assert diff(spec(0.0), spec(1.5)).verdict == "refit-model"
     assert diff(spec(), spec(0.0)).verdict == "refit-model"
     assert diff(spec(0.0, after=(0.0,)), spec(0.0, after=(7.0,))).verdict == "compatible"
+
+
+LAST = {"op": "group_aggregate", "params": {"keys": ["k"], "aggregates": ["last"], "order_by": ["t"]}}
+LAG = {"op": "window_lag", "params": {"partition_by": ["k"], "order_by": ["t"]}}
+ROWS = {"op": "window_rolling", "params": {**LAG["params"], "aggregates": ["sum"], "window": {"rows": 2}}}
+SUM = {"op": "group_aggregate", "params": {"keys": ["k"], "aggregates": ["sum"]}}
+
+
+def on_table(names, *steps):
+    """Return a spec with these fields, whose tensor is what the last relational step makes of `a`."""
+    kinds = {"k": "string", "t": "timestamp"}
+    fields = [{"name": name, "type": kinds.get(name, "float64")} for name in names]
+    made = [{"id": f"r{n}", "in": ["a"], "out": [f"o{n}"], **step} for n, step in enumerate(steps)]
+    relational = [{**step, "params": {**step["params"], "leak": "acknowledged"}} for step in made]
+    return spec_of(fields, relational=relational, columns=relational[-1]["out"])
+
+
+@pytest.mark.parametrize("step", [LAST, LAG, ROWS], ids=["last", "lag", "rows"])
+@pytest.mark.parametrize(
+    ("names", "verdict"),
+    [
+        (["t", "a", "k", "b"], "compatible"),
+        (["k", "t", "b", "a"], "refit-model"),
+        (["k", "t", "c", "a", "b"], "refit-model"),
+    ],
+)
+def test_what_breaks_ties_is_part_of_what_it_orders(step, names, verdict):
+    """Rows of one time are told apart by the fields in their order, but for keys, which are equal in a group."""
+    first, second = on_table(["k", "t", "a", "b"], step), on_table(names, step)
+    assert diff(first, second).verdict == verdict
+    # What needs no order has none.
+    assert diff(on_table(["k", "t", "a", "b"], SUM), on_table(names, SUM)).verdict == "compatible"
+    numbers = {"a": [1.0, 2.0, 3.0], "b": [3.0, 2.0, 1.0], "c": [2.0, 9.0, 1.0]}
+    table = pa.table({"k": ["x"] * 3, "t": pa.array([0] * 3, pa.timestamp("us", "UTC")), **numbers})
+    made = [repr(spec.transform(table).tensors["x"].ravel().tolist()) for spec in (first, second)]
+    assert (made[0] == made[1]) == (verdict == "compatible")
+
+
+def test_columns_that_steps_made_break_ties_and_copies_are_other_rows():
+    """A column made before a step breaks its ties; by which order copies went counts where other rows are seen."""
+    names = ["k", "t", "a", "b"]
+    mean = {"op": "group_aggregate", "params": {"keys": ["k"], "aggregates": ["mean"]}}
+    assert diff(on_table(names, SUM, LAST), on_table(names, mean, LAST)).verdict == "refit-model"
+    assert diff(on_table(names, SUM, SUM), on_table(names, mean, SUM)).verdict == "compatible"
+    copies = {"op": "dedupe", "in": [], "out": [], "params": {"keys": ["k"]}}
+    one, other = (on_table(fields, copies, SUM) for fields in (names, ["k", "t", "b", "a"]))
+    assert diff(one, other).verdict == "refit-model"
+    said = "fields are in another order: 'b' stands where 'a' was; the order breaks ties between rows"
+    assert [change.what for change in diff(one, other).contract] == [said]
+
+
+def joined(*behind, on_missing="as_is"):
+    """Return a spec that joins by a field, with other steps behind the join."""
+    join = join_of(["string"], ["float64"]).model_dump(mode="json", by_alias=True)
+    fields = [{"name": "k0", "type": "string", "on_missing": on_missing}, {"name": "a", "type": "int64"}]
+    return spec_of(fields, relational=[join, *behind], columns=["o0"])
+
+
+def test_a_join_that_comes_before_the_contract_is_another():
+    """With a step that needs other rows behind it, a join reads its key as stored, and not what the contract makes."""
+    treated = {"as_value": "p"}
+    copies = {"id": "d", "op": "dedupe", "params": {"keys": ["a"], "leak": "acknowledged"}}
+    assert diff(joined(on_missing=treated), joined(copies, on_missing=treated)).verdict == "refit-model"
+    assert diff(joined(), joined(copies)).verdict == "compatible"
+    # Before the contract, its treatments are nothing to the join.
+    assert diff(joined(copies), joined(copies, on_missing=treated)).verdict == "compatible"
+    assert diff(joined(), joined(on_missing=treated)).verdict == "refit-model"
+    reference = pa.table({"k0": ["p"], "r0": [1.0]})
+    data = pa.table({"k0": ["p", None], "a": [1, 2]})
+    specs = [joined(on_missing=treated), joined(copies, on_missing=treated), joined(copies)]
+    made = [spec.transform(data, {"ref": reference}).tensors["x"].ravel().tolist() for spec in specs]
+    assert repr(made) == "[[1.0, 1.0], [1.0, nan], [1.0, nan]]"
+    assert [reads_as_stored(spec.relational, spec.input.fields) for spec in specs] == [[], [("j", "k0")], []]
 
 
 def test_what_is_not_about_numbers_is_told_all_the_same():
