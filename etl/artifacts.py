@@ -21,7 +21,7 @@ from etl.types import kernels
 if TYPE_CHECKING:
     from etl.spec import Spec
 
-__all__ = ["MOST_BYTES", "MOST_INLINE", "MOST_ROWS", "ReadArtifact", "Stored", "resolved", "stored"]
+__all__ = ["MOST_BYTES", "MOST_INLINE", "MOST_ROWS", "OWN_KEYS", "ReadArtifact", "Stored", "resolved", "stored"]
 
 MOST_INLINE = 1000
 """Entries of a state that stand in the spec itself."""
@@ -40,6 +40,8 @@ It raises OSError, or a ValueError that says why the file may not be read.
 
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,99}-[0-9a-f]{12}\.pq")
 _KEYS = {"$artifact", "sha256", "rows"}
+OWN_KEYS = {"$rows": "rows"}
+"""What a state of its own has by such a key (tfidf), and how that is written beside those of the file."""
 
 
 class Stored(NamedTuple):
@@ -66,7 +68,8 @@ def stored(spec: Spec) -> Stored:
         # By its content too: another fit in the same folder must not take this one's file.
         name = f"{step['id']}-{sha256_hex(data)[:12]}.pq"
         artifacts[name] = data
-        rest = {key: part for key, part in step["state"].items() if key not in columns}
+        ours = {key: written for written, key in OWN_KEYS.items()}
+        rest = {ours.get(key, key): part for key, part in step["state"].items() if key not in columns}
         told = {"$artifact": name, "sha256": sha256_hex(data), "rows": rows}
         steps.append({**step, "state": {**rest, **told}})
     return Stored(canonical_json({**plain, "steps": steps} if steps else plain), artifacts)
@@ -114,7 +117,7 @@ def _state_of(state: dict[str, Any], read: ReadArtifact) -> dict[str, Any]:
     Raises:
         _Unfit: the file is not the one that the spec was fitted with.
     """
-    rest = {key: part for key, part in state.items() if key not in _KEYS}
+    rest = {OWN_KEYS.get(key, key): part for key, part in state.items() if key not in _KEYS}
     try:
         table = _table_of(state, read)
         twice = sorted(rest.keys() & set(table.column_names))

@@ -18,9 +18,9 @@ from typer.core import TyperGroup
 
 from etl.errors import BatchscoreError
 from etl.files import save_spec
+from etl.json_schema import spec_schema
 from etl.printable import printable
 from etl.runs.layout import scratch_folder
-from etl.spec import Spec
 from jobs import decisions, summary
 from jobs import history as runs
 from jobs.config import JobConfig, read_config
@@ -361,8 +361,8 @@ def schema(document: Annotated[_Document, typer.Argument(help="Which document.")
 
 def json_schema(document: str) -> dict[str, Any]:
     """JSON Schema of `job`, `etl`, `bundle` or `record`, e.g. for an editor that completes and checks YAML."""
-    models: dict[str, type[Strict]] = {"job": JobConfig, "etl": Spec, "bundle": Bundle, "record": RunRecord}
-    made = models[document].model_json_schema(by_alias=True)
+    models: dict[str, type[Strict]] = {"job": JobConfig, "bundle": Bundle, "record": RunRecord}
+    made = spec_schema() if document == "etl" else models[document].model_json_schema(by_alias=True)
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **made, "title": f"batchscore {document}"}
 
 

@@ -2,7 +2,9 @@ from __future__ import annotations
 
 import json
 import re
+from pathlib import Path
 
+import jsonschema
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -14,6 +16,8 @@ from etl.artifacts import MOST_INLINE, stored
 from etl.documents import sha256_hex
 from etl.errors import SpecError
 from etl.fitting import fit
+from etl.json_schema import spec_schema
+from etl.problems import Source
 from etl.spec import read_spec
 from tests.etl.nasty import spec_of
 
@@ -53,6 +57,45 @@ def test_where_the_state_lies_changes_nothing():
     assert again == spec
     assert again.digest == spec.digest
     assert stored(again) == files
+
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+
+
+@pytest.fixture(scope="module")
+def schema():
+    """The JSON Schema of specs as files."""
+    return jsonschema.Draft202012Validator(spec_schema())
+
+
+@pytest.mark.parametrize(
+    "file", ["flights/bundle/etl.json", "flights/recipe.yaml", "specs/credit.yaml", "specs/tickets.yaml"]
+)
+def test_the_schema_accepts_the_examples(file, schema):
+    """The JSON Schema that editors get accepts every spec of the examples, fitted or not."""
+    schema.validate(Source.read((EXAMPLES / file).read_text(), file).value)
+
+
+def test_a_state_with_rows_of_its_own_comes_back(schema):
+    """A state that counts rows itself, as tfidf's does, keeps its number beside that of its file."""
+    step = {"id": "t", "op": "tfidf", "in": ["w"], "out": ["o"], "params": {"max_size": 1500}}
+    recipe = spec_of([{"name": "w", "type": "list<string>"}], [step], fitted=False)
+    spec = fit(recipe, pa.table({"w": pa.array([[f"a{number}", f"b{number}"] for number in range(900)])}))
+    files = stored(spec)
+    assert len(files.artifacts) == 1
+    assert read_spec(files.text.decode(), "etl.json", artifacts=files.artifacts.get) == spec
+    schema.validate(json.loads(files.text))
+
+
+def test_the_schema_accepts_a_state_in_a_file(schema):
+    """It accepts a state that names a file, and refuses one that says less, more, or has the lists besides."""
+    value = json.loads(stored(fitted(3000)).text)
+    schema.validate(value)
+    state = value["steps"][1]["state"]
+    assert "$artifact" in state
+    for other in ({"rows": None}, {"$artifact": "../x.pq"}, {"vocab": ["x"]}, {"sha256": "x"}, {"rosw": 3}):
+        value["steps"][1]["state"] = {key: part for key, part in {**state, **other}.items() if part is not None}
+        assert not schema.is_valid(value), other
 
 
 def changed(**state):
