@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from etl.frame import Frame
     from etl.spec import Spec
 
-__all__ = ["Checked", "check", "checked"]
+__all__ = ["Checked", "check", "checked", "repeats", "without_failing"]
 
 _COMPARE = {
     "<": operator.lt,
@@ -79,7 +79,7 @@ def check(spec: Spec, data: Any, references: Mapping[str, pa.Table] | None = Non
     """
     table = as_table(data)
     check_entry(spec, table.schema, "the table")
-    lenient = spec.model_copy(update={"expectations": tuple(map(_without_failing, spec.expectations))})
+    lenient = spec.model_copy(update={"expectations": tuple(map(without_failing, spec.expectations))})
     pipeline = Pipeline(lenient, references or {})
     frame = pipeline.contract(table, "the table")
     tallies = pipeline.transform(frame).tallies
@@ -87,7 +87,8 @@ def check(spec: Spec, data: Any, references: Mapping[str, pa.Table] | None = Non
     return checked(spec.expectations, tallies)
 
 
-def _without_failing(expectation: AnyExpectation) -> AnyExpectation:
+def without_failing(expectation: AnyExpectation) -> AnyExpectation:
+    """The same, but that a row that breaks it is only counted where it would end the run."""
     is_fatal = isinstance(expectation, RowExpectation) and expectation.severity == "fail"
     return expectation.model_copy(update={"severity": "warn"}) if is_fatal else expectation
 
@@ -131,6 +132,12 @@ def _query(columns: Sequence[str]) -> str:
 def _repeats(frame: Frame, names: Sequence[str]) -> Tally:
     """Rows that repeat an earlier one in these columns, of those that are neither rejected nor filtered."""
     kept = np.flatnonzero(~frame.gone)
-    keys = pa.table({str(place): key_column(frame, name).take(pa.array(kept)) for place, name in enumerate(names)})
-    distinct = keys.group_by(keys.column_names).aggregate([]).num_rows if kept.size else 0
-    return Tally(hits=kept.size - distinct, rows=kept.size)
+    return repeats(
+        pa.table({str(place): key_column(frame, name).take(pa.array(kept)) for place, name in enumerate(names)})
+    )
+
+
+def repeats(keys: pa.Table) -> Tally:
+    """Rows whose key, the values of all columns of `etl.keys.key_column`, is that of an earlier row."""
+    distinct = keys.group_by(keys.column_names).aggregate([]).num_rows if keys.num_rows else 0
+    return Tally(hits=keys.num_rows - distinct, rows=keys.num_rows)

@@ -42,9 +42,12 @@ _SHARE_OF_SET = BeforeValidator(listing("column", "[values]", "operator", "bound
 
 
 class RowExpectation(Strict):
-    """A condition on each row behind the last step. Rows that are rejected or filtered already are not looked at, and a
-    fit looks at none.
-    """  # noqa: D205  one sentence each
+    """A condition on each row behind the last step. Rows that are rejected or filtered already are not looked at.
+
+    Rows that break one teach all the same, whatever the severity: a fit looks at them once all is learned, says how
+    many there are, and refuses only where the severity is `fail`. To keep rows from teaching, put the rule into the
+    contract.
+    """
 
     id: StepId = Field(description="Name, unique among the expectations.")
     row: AnyCondition = Field(description="What must be true.")

@@ -6,7 +6,7 @@ partial state, and they are merged in the order of the pieces. What is learned i
 state to the byte, in whatever pieces and by however many workers.
 
 A row that the contract rejects, or a step that can be applied in that pass, is left out of everything learned in it, as
-is a row that a filter leaves out.
+is a row that a filter leaves out. What expectations say is found in one more pass, once all is learned.
 """
 
 from __future__ import annotations
@@ -34,9 +34,11 @@ from etl.profiling import ProfileAccumulator
 from etl.relational import prepare, whole
 from etl.spec import Spec, trace
 from etl.training import Provenance
+from etl.training_checks import Found, countable, joined_tables, told
 from etl.types import without_views
 
 if TYPE_CHECKING:
+    from etl.expectations import AnyExpectation
     from etl.frame import Frame
     from etl.ops.base import RowStep
     from etl.ops.lookup import ReferenceTable
@@ -71,10 +73,11 @@ _AHEAD = 2
 
 
 def passes(recipe: Spec) -> tuple[tuple[str, ...], ...]:
-    """Ids of the steps that each pass over the data learns; empty where nothing is to be learned.
+    """Ids of the steps that each pass over the data learns; empty where nothing is to be learned. A spec with
+    expectations is fitted in one pass more, which looks at them.
 
     What reads a step waits for the further passes too that this may take: see `most_extra_passes`.
-    """
+    """  # noqa: D205  one sentence each
     level_of_column: dict[str, int] = {}
     levels: dict[int, list[str]] = {}
     for step in recipe.steps:
@@ -104,6 +107,8 @@ class Pass(NamedTuple):
     """The recipe with what earlier passes learned."""
     templates: dict[str, Accumulator[Any]]
     """An empty accumulator for each thing that the pass learns: a step by its id, a profile by `_PROFILE` and field."""
+    expectations: tuple[AnyExpectation, ...] = ()
+    """What the last pass counts, which learns nothing."""
 
 
 class Learned:
@@ -116,6 +121,8 @@ class Learned:
         self.filtered = 0
         self.reasons: Counter[str] = Counter()
         """Rejected rows by the pointer of the rule that they broke first."""
+        self.found = Found()
+        """What the last pass counted."""
         self.begin_anew(templates)
 
     def begin_anew(self, templates: Mapping[str, Accumulator[Any]]) -> None:
@@ -135,6 +142,7 @@ class Learned:
         self.rejected += later.rejected
         self.filtered += later.filtered
         self.reasons.update(later.reasons)
+        self.found.merge(later.found)
 
 
 RunPass: TypeAlias = Callable[[Pass], Learned]
@@ -163,6 +171,8 @@ def fit(recipe: Spec, data: Any, references: Mapping[str, Any] | None = None, *,
 
         return fit_in_spark(data, recipe, references)
     pieces, notes = _watched(data, recipe), dict[str, str]()
+    is_table = isinstance(data, pa.Table | pa.RecordBatch) or type(data).__module__.partition(".")[0] == "pandas"
+    in_memory = is_table or on_table(recipe.relational) > 0
     if on_table(recipe.relational):
         batches = [batch for piece in pieces for batch in piece.batches()]
         if batches:
@@ -179,10 +189,11 @@ def fit(recipe: Spec, data: Any, references: Mapping[str, Any] | None = None, *,
             total.merge(part)
         return total
 
-    fitted = fit_by(recipe, run)
+    fitted = fit_by(recipe, run, in_memory=in_memory)
     if fitted is recipe:
         return recipe
     fitted = noted(fitted, notes) if notes else fitted
+    notes.update(joined_tables(recipe, references or {}))
     return with_golden(fitted, tables, (batch for piece in pieces for batch in piece.batches()))
 
 
@@ -291,17 +302,18 @@ def pieces_of(data: Any) -> Sequence[Piece]:
     raise TypeError(message)
 
 
-def fit_by(recipe: Spec, run: RunPass) -> Spec:
+def fit_by(recipe: Spec, run: RunPass, *, in_memory: bool = False) -> Spec:
     """The recipe with what its steps learn. Steps that have a state keep it, and a spec that was fitted is returned.
 
-    `reference` and `provenance` (rows, rejected and filtered ones of the last pass, which applies the most steps) are
-    filled in; `integrity` is not.
+    `reference` and `provenance` (rows, rejected and filtered ones of the last pass that learns, which applies the most
+    steps; the note `expectations`, what was found of them) are filled in; `integrity` is not. `unique` is counted where
+    all rows are `in_memory`.
 
     Raises:
         SpecError: the recipe is inconsistent, a reference is not given, or a step finds nothing to learn from.
         ContractError: a batch or a reference table breaks its contract.
         InputChanged: a pass saw more or fewer rows than the first.
-        TransformError: a value breaks a step whose spec says `fail`.
+        TransformError: a value breaks a step, or the rows an expectation, that says `fail`.
     """
     recipe.schemas()
     spec, count = recipe, 0
@@ -321,7 +333,19 @@ def fit_by(recipe: Spec, run: RunPass) -> Spec:
     _, problems = trace(spec)
     if problems:
         raise SpecError("\n".join(f"{problem.pointer}: {problem.message}" for problem in problems))
-    return spec
+    return _looked_at(spec, run, count, in_memory=in_memory) if count and spec.expectations else spec
+
+
+def _looked_at(spec: Spec, run: RunPass, count: int, *, in_memory: bool) -> Spec:
+    """The spec, fitted in so many passes, with what one more finds of its expectations over the rows that taught it.
+
+    Raises:
+        TransformError: they do not meet one of severity `fail`.
+    """
+    found = run(Pass(spec, {}, countable(spec.expectations, in_memory=in_memory))).found
+    spec = noted(spec, {"expectations": told(spec.expectations, found)})
+    before = spec.provenance or Provenance()
+    return spec.model_copy(update={"provenance": before.model_copy(update={"passes": count + 1})})
 
 
 _MOST_REASONS = 5
@@ -452,6 +476,9 @@ class _Learner(NamedTuple):
         while frame.rejections or frame.filtered is not None:
             left_out = 0 if frame.filtered is None else int(frame.filtered.sum())
             kept = np.flatnonzero(~frame.gone)
+        if self.work.expectations:
+            learned.found.update(spec, self.work.expectations, frame)
+            return learned
             for rejection in once(frame.rejections, frame.rows):
                 learned.reasons[rejection.pointer] += rejection.rows.size
             learned.filtered += left_out

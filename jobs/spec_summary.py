@@ -143,12 +143,12 @@ def _typed(columns: Sequence[tuple[str, ColumnType]], most: int = _FEW) -> str:
 
 def explained_facts(spec: Spec, steps: Sequence[ExplainedStep]) -> Facts:
     """Passes over the data, and what a row costs altogether."""
-    passes = max((step.learned_in or 0 for step in steps), default=0)
+    passes = max((step.learned_in or 0 for step in steps), default=0) + bool(spec.expectations)
     extra = most_extra_passes(spec)
     many = f", and up to {extra} more for exact quantiles (of fields too) of very many distinct values"
-    said = f"{passes}{many if extra else ''}"
+    said = f"{passes}{', the last of them for expectations' if spec.expectations else ''}{many if extra else ''}"
     cost = [step.nanoseconds for step in steps if step.nanoseconds is not None]
-    per_row = "not measured: a fitted spec with golden rows is"
+    per_row = "not measured: only a fitted spec with golden rows is measured"
     if cost and sum(cost):
         per_row = f"{sum(cost):,.0f} ns a row on one core here, {1e3 / sum(cost):.2f} million rows a second"
     is_learned = "none: the spec is fitted" if spec.is_fitted else said

@@ -328,12 +328,16 @@ def fit_facts(recipe: Spec, fitted: Spec) -> Facts:
     told = fitted.provenance or Provenance()
     rows = f"{told.rows:,}, of which {told.rejected:,} rejected and {told.filtered:,} filtered"
     before = [("table", told.notes["table"])] if "table" in told.notes else []
-    count = f"{told.passes}, for exact quantiles too" if told.passes > max(1, len(learned)) else f"{told.passes}"
+    found = told.notes["expectations"].splitlines() if recipe.expectations and "expectations" in told.notes else []
+    further = [("exact quantiles", told.passes - bool(found) > max(1, len(learned))), ("expectations", bool(found))]
+    why = " and ".join(what for what, is_so in further if is_so)
+    count = f"{told.passes}, for {why} too" if why else f"{told.passes}"
     return [
         *(learned or [("learned", "nothing is to be learned")]),
         ("passes", count),
         *before,
         ("rows", rows),
+        *(("training rows", line) for line in found),
         ("spec", fitted.digest[:12]),
     ]
 

@@ -37,6 +37,7 @@ __all__ = [
     "ReferenceColumn",
     "ReferenceTable",
     "check_reference",
+    "content_sha256",
     "read_reference",
 ]
 
@@ -270,13 +271,18 @@ def _check_pin(step: LookupJoin, table: pa.Table, keys: Sequence[ArrowArray], *,
         message = f"{where}: step {step.id!r} joins version {params.version!r}, the table's metadata says {told!r:.80}."
         raise ContractError(message)
     if params.sha256 is not None:
-        found = _content_sha256(step, table, keys, where=where)
+        found = _digest(step, table, keys, where=where)
         if found != params.sha256:
             message = f"{where}: its content has SHA-256 {found}, step {step.id!r} joins {params.sha256}."
             raise ContractError(message)
 
 
-def _content_sha256(step: LookupJoin, table: pa.Table, keys: Sequence[ArrowArray], *, where: str) -> str:
+def content_sha256(step: LookupJoin, table: pa.Table, where: str) -> str:
+    """What `sha256` of the step must say to pin this table."""
+    return _digest(step, table, [_read(table, column, where) for column in step.params.keys], where=where)
+
+
+def _digest(step: LookupJoin, table: pa.Table, keys: Sequence[ArrowArray], *, where: str) -> str:
     """Of name, type, presence and values of each column, rows in the order of their keys; however it is stored."""
     sorts = [part for key in keys for part in sort_keys(key)]
     rows = np.lexsort(sorts[::-1])

@@ -29,11 +29,13 @@ from etl.pipeline import index_references
 from etl.relational import used_references
 from etl.runs.read import open_parquet, read_row_group
 from etl.runs.storage import storage_for
+from etl.runs.receipt import Tally
 from etl.spark.batches import check_code, need_frame
 from etl.spark.freeze import cause_of, storing
 from etl.spark.preparing import freeze_prepared, moved_joins
 from etl.spark.schema import column
 
+from etl.training_checks import joined_tables
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
@@ -45,7 +47,10 @@ if TYPE_CHECKING:
 
 __all__ = ["fit"]
 
-_ANSWER = "task int, rows bigint, rejected bigint, filtered bigint, reasons string, kind string, message string"
+_ANSWER = (
+    "task int, rows bigint, rejected bigint, filtered bigint, reasons string, tallies string, kind string, "
+    "message string"
+)
 """What a task says: how many rows it saw, or the class and text of its error."""
 
 
@@ -128,7 +133,9 @@ def _fit_pinned(
     fitted = fit_by(recipe, functools.partial(_run_pass, spark, work))
     if fitted is recipe:
         return recipe
-    fitted = fitted if counts is None else noted(fitted, {"table": str(counts)})
+    notes = {} if counts is None else {"table": str(counts)}
+    notes.update(joined_tables(recipe, references or {}))
+    fitted = noted(fitted, notes) if notes else fitted
     return with_golden(fitted, tables, (batch for piece in pieces for batch in piece.batches(names)))
 
 
@@ -206,6 +213,8 @@ def _run_pass(spark: SparkSession, work: _Work, what: Pass) -> Learned:
             part.reasons.update(json.loads(answer["reasons"]))
             total.merge(part)
     finally:
+            tallies = json.loads(answer["tallies"]).items()
+            part.found.tallies = {name: Tally(hits=hits, rows=rows) for name, (hits, rows) in tallies}
         for number in range(count):
             storage.delete(_states(work, name, number))
     return total
@@ -225,7 +234,7 @@ def _states(work: _Work, name: str, task: int) -> str:
 def _learn(batches: Iterable[pa.RecordBatch], *, work: _Work, what: Pass, name: str) -> Iterator[pa.RecordBatch]:
     """Runs on a worker. Errors that a retry would repeat go back as data; any other one lets Spark retry the task."""
     fields = [("task", pa.int32()), ("rows", pa.int64()), ("rejected", pa.int64()), ("filtered", pa.int64())]
-    schema = pa.schema([*fields, ("reasons", pa.string()), ("kind", pa.string()), ("message", pa.string())])
+    schema = pa.schema([*fields, *((name, pa.string()) for name in ("reasons", "tallies", "kind", "message"))])
     for batch in batches:
         for task in batch.column("id").to_pylist():
             answer: dict[str, Any] = {"task": task}
@@ -252,3 +261,4 @@ def _learn_share(work: _Work, what: Pass, path: str, *, task: int) -> dict[str, 
         "filtered": total.filtered,
         "reasons": json.dumps(total.reasons),
     }
+        "tallies": json.dumps({name: (found.hits, found.rows) for name, found in total.found.tallies.items()}),

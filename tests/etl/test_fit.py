@@ -15,7 +15,7 @@ from pyarrow import parquet
 from pyarrow.dataset import dataset
 
 from etl import fitting
-from etl.errors import ContractError, InputChanged, ReadError, SpecError
+from etl.errors import ContractError, InputChanged, ReadError, SpecError, TransformError
 from etl.fitting import Piece, fit, passes
 from etl.ops.base import FittedStep
 from etl.pipeline import Pipeline
@@ -387,3 +387,73 @@ def test_a_spec_whose_golden_rows_do_not_replay_can_be_loaded(monkeypatch):
     assert spec.provenance is not None
     assert spec.provenance.notes["golden"] == "none: /golden: a row is not one of spec test"
     Pipeline(read_spec(spec.to_bytes().decode(), "etl.json"), {})
+
+
+EXPECTED = [
+    {"id": "low", "row": {"cmp": ["x", "<", 100]}, "severity": "quarantine"},
+    {"id": "filled", "batch": {"null_share": ["x", "<=", 0.2]}, "severity": "warn"},
+    {"id": "once", "batch": {"unique": ["x"]}, "severity": "warn"},
+]
+
+
+def expecting(expectations):
+    """Return a recipe that learns a mean and has expectations."""
+    steps = [{"id": "i", "op": "impute", "in": ["x"], "out": ["xi"], "params": {"strategy": "mean"}}]
+    fields = [{"name": "x", "type": "float64"}]
+    value = {**document(fields, steps, columns=["xi"]), "expectations": expectations}
+    return read_spec(json.dumps(value), "recipe", fitted=False)
+
+
+def note(spec, name):
+    """Return a note of a spec's provenance."""
+    return spec.provenance.notes[name]
+
+
+def test_a_fit_tells_what_its_rows_do_not_meet():
+    """Rows that break an expectation teach, and one more pass counts them, those that are set aside in no later one."""
+    table = pa.table({"x": [1.0, 3.0, 3.0, None, 1000.0]})
+    fitted = fit(expecting(EXPECTED), table, {})
+    assert states(fitted)["i"].value == 1007 / 4
+    assert fitted.provenance is not None
+    assert fitted.provenance.passes == 2
+    low, filled, once = note(fitted, "expectations").splitlines()
+    # A comparison with a missing value is false.
+    assert low.startswith("expectation 'low': 2 of 5 rows do not meet it; they taught, too: put the rule into the con")
+    assert filled == "expectation 'filled': null_share of x is 0 (0 of 3), as it should be <= 0.2"
+    assert once.startswith("expectation 'once': 1 of 3 rows repeat x of another")
+    assert "1000" not in note(fitted, "expectations")
+    batches = [Piece("", [part].copy) for part in table.to_batches(max_chunksize=2)]
+    apart = [fit(expecting(EXPECTED), batches, {}, workers=workers) for workers in (1, 2)]
+    assert apart[0].to_bytes() == apart[1].to_bytes()
+    assert note(apart[0], "expectations").splitlines()[:2] == [low, filled]
+    assert "expectation 'once' is not counted" in note(apart[0], "expectations")
+
+
+def test_a_fit_whose_rows_break_an_expectation_that_fails_is_refused():
+    """All expectations of severity `fail` that the training rows do not meet are told, and nothing is learned."""
+    failing = [{**expectation, "severity": "fail"} for expectation in EXPECTED]
+    with pytest.raises(TransformError) as refused:
+        fit(expecting(failing), pa.table({"x": [1.0, None, 1000.0, 1000.0]}), {})
+    found = [line.partition(":")[0] for line in str(refused.value).splitlines()]
+    assert found == ["/expectations/0", "/expectations/1", "/expectations/2"]
+    kept = fit(expecting(failing), pa.table({"x": [1.0, 2.0]}), {})
+    assert fit(kept, pa.table({"x": [1000.0]}), {}) is kept
+
+
+def test_a_fit_notes_what_pins_its_references():
+    """The SHA-256 that a fit notes of a table that it joined pins that table, in any order of rows, and no other."""
+    batch = pa.record_batch({"k0": ["a", "b"]})
+    step = {"id": "z", "op": "standardize", "in": ["o0"], "out": ["z"]}
+
+    def recipe_of(**params):
+        join = join_of(["string"], ["float64"], **params).model_dump(mode="json", by_alias=True)
+        return spec_of([{"name": "k0", "type": "string"}], [step], relational=[join], fitted=False)
+
+    reference = pa.table({"k0": ["a", "b"], "r0": [1.0, 5.0]})
+    noted = note(fit(recipe_of(), batch, {"ref": reference}), "references")
+    before, sha256 = noted.split(" sha256 ")
+    assert before == "ref, by step 'j':"
+    pinned = recipe_of(sha256=sha256)
+    assert note(fit(pinned, batch, {"ref": reference.take([1, 0])}), "references") == noted
+    with pytest.raises(ContractError, match=sha256):
+        fit(pinned, batch, {"ref": pa.table({"k0": ["a", "b"], "r0": [1.0, 5.5]})})

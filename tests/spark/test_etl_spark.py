@@ -259,6 +259,7 @@ RECIPE = {
     },
     "steps": STEPS,
     "outputs": {"tensors": [{"tensor": "x", "from": ["x_z", "x_i", "x_iz"]}]},
+    "expectations": [{"id": "small", "row": {"cmp": ["k", "<", 50]}, "severity": "quarantine"}],
 }
 FIT_ROWS = 90_000
 
@@ -303,7 +304,9 @@ def test_a_fit_in_spark_tasks_is_the_fit_of_one_machine(training: tuple[DataFram
     assert list(zip(state(fitted, "s")["vocab"], state(fitted, "s")["counts"], strict=True)) == counts
     assert fitted.provenance is not None
     assert (fitted.provenance.rows, fitted.provenance.rejected) == (FIT_ROWS, FIT_ROWS - rows.num_rows)
-    assert fitted.provenance.passes >= 3
+    assert fitted.provenance.passes >= 4
+    broken = np.count_nonzero(rows.column("k").to_numpy() >= 50)
+    assert fitted.provenance.notes["expectations"].startswith(f"expectation 'small': {broken:,} of {rows.num_rows:,} ")
     (folder,) = tmp_path.iterdir()
     assert [path.name for path in folder.iterdir()] == ["rows"], "partial states are gone"
     pieces = [
