@@ -123,6 +123,8 @@ class Frame:
     def float64(self, name: str) -> npt.NDArray[np.float64]:
         """A scalar numeric column as float64 with NaN for missing; shape (rows,). Not to be written to.
 
+        A vector is of shape (rows, width).
+
         Profile f64-v1: a row whose int64 lies beyond ±2^53 is rejected, because float64 would change it silently.
         """
         if name not in self._float64:
@@ -172,17 +174,21 @@ class Frame:
 
     def _as_float64(self, name: str, column: Column) -> npt.NDArray[np.float64]:
         if isinstance(column, np.ndarray):
-            return column.astype(np.float64, copy=False)
+            if column.ndim == 2 and column.dtype.kind == "i":  # noqa: PLR2004  a vector
+                self._reject_inexact(name, column)
+            with np.errstate(invalid="ignore"):  # of a vector's signalling NaN, which becomes a quiet one
+                return column.astype(np.float64, copy=False)
         if column.type == pa.int64():
-            self._reject_inexact(name, column)
+            self._reject_inexact(name, column.fill_null(0).to_numpy())
         return _numeric_to_numpy(column).astype(np.float64, copy=False)
 
-    def _reject_inexact(self, name: str, column: ArrowArray) -> None:
-        values = column.fill_null(0).to_numpy()
+    def _reject_inexact(self, name: str, values: npt.NDArray[np.int64]) -> None:
         if values.size and (values.min() < -EXACT_INTEGERS or values.max() > EXACT_INTEGERS):
             beyond = (values < -EXACT_INTEGERS) | (values > EXACT_INTEGERS)
-            message = f"{name} is an integer beyond ±2^53, which float64 cannot hold exactly"
-            self.reject(beyond, code="INEXACT", pointer="/semantics/profile", column=name, message=message)
+            is_vector = values.ndim == 2  # noqa: PLR2004  a vector
+            rows = np.asarray(beyond.any(axis=1)) if is_vector else beyond
+            reason = f"{'has' if is_vector else 'is'} an integer beyond ±2^53, which float64 cannot hold exactly"
+            self.reject(rows, code="INEXACT", pointer="/semantics/profile", column=name, message=f"{name} {reason}")
 
 
 def once(rejections: Iterable[Rejection], rows: int) -> list[Rejection]:

@@ -9,7 +9,7 @@ import numpy as np
 from pydantic import Field, FiniteFloat, model_validator
 
 from etl.ops.base import AsNumber, Params
-from etl.ops.numbers import NumberStep
+from etl.ops.numbers import ElementStep, NumberStep, rows_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -91,13 +91,14 @@ class ArithParams(Params):
         return self
 
 
-class Arith(NumberStep):
+class Arith(ElementStep):
     """The operator between the inputs, or between the one input and a constant, in float64. Of add, mul, min and max
     there may be more than two inputs, taken from the first to the last. Missing where any is missing.
 
     As IEEE 754 says, ∞ − ∞, 0 × ∞ and ∞ ÷ ∞ are missing, and what is too large is ±inf. `mod` is exact and has the sign
     of the dividend (−7 mod 3 is −1): ±inf mod x is missing, x mod ±inf is x. Of min and max −0.0 is below 0.0. By zero
-    goes by `on_zero`, unless the dividend is missing.
+    goes by `on_zero`, unless the dividend is missing. With a constant, a vector may be the input (x ÷ 255 of an image):
+    the result is that of each element, rounded once to float32.
     """  # noqa: D205  the semantics are one sentence each
 
     op: Literal["arith"]
@@ -126,7 +127,7 @@ class Arith(NumberStep):
             result: npt.NDArray[np.float64] = reduce(_OPERATORS[self.params.operator], operands)  # type: ignore[arg-type]
         if self.params.operator in {"div", "mod"}:
             self._settle_by_zero(frame, f"{pointer}/params/on_zero", result=result, operands=operands)
-        return (result,)
+        return (self._column(frame, result),)
 
     def _settle_by_zero(
         self, frame: Frame, pointer: str, *, result: npt.NDArray[np.float64], operands: list[Operand]
@@ -140,7 +141,7 @@ class Arith(NumberStep):
         if on_zero == "reject":
             column = self.inputs[-1]
             message = f"{column} is divided by 0" if self.params.right is not None else f"{column}, the divisor, is 0"
-            frame.reject(by_zero, code="OUT_OF_DOMAIN", pointer=pointer, column=column, message=message)
+            frame.reject(rows_of(by_zero), code="OUT_OF_DOMAIN", pointer=pointer, column=column, message=message)
 
 
 def _least(left: Operand, right: Operand) -> Operand:
@@ -174,9 +175,10 @@ class PolyParams(Params):
     )
 
 
-class Poly(NumberStep):
+class Poly(ElementStep):
     """The polynomial's value in float64, by Horner's scheme: c₀ + x (c₁ + x (c₂ + …)), each operation rounded by
-    itself. Missing stays missing. ±inf goes as IEEE 754 says: 0 × inf and inf − inf are missing.
+    itself. Missing stays missing. ±inf goes as IEEE 754 says: 0 × inf and inf − inf are missing. Of a vector it is that
+    of each element, rounded once to float32.
     """  # noqa: D205  the semantics are one sentence each
 
     op: Literal["poly"]
@@ -185,7 +187,7 @@ class Poly(NumberStep):
     def apply(self, frame: Frame, pointer: str) -> tuple[Column, ...]:  # noqa: ARG002  rejects no row
         """One temporary."""
         with np.errstate(all="ignore"):
-            return (horner(self.params.coefficients, frame.float64(self.inputs[0])),)
+            return (self._column(frame, horner(self.params.coefficients, frame.float64(self.inputs[0]))),)
 
 
 def horner(coefficients: tuple[float, ...], values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
@@ -213,11 +215,12 @@ class RoundParams(Params):
     )
 
 
-class Round(NumberStep):
+class Round(ElementStep):
     """x × 10^digits in float64, taken to the whole number by `mode`, ÷ 10^digits. Where digits is below 0 it is first
     divided, then multiplied by 10^−digits. So it is the product in float64 that is a half or not: 1.005 × 100 is
     100.49999999999999, and half_up to two digits gives 1.0. Where the product is 2^52 or more in magnitude it has no
     fraction, and x stays as it is, ±inf too. Missing stays missing; −0.0, and what rounds to 0 from below, is −0.0.
+    Of a vector it is that of each element, rounded once to float32.
     """  # noqa: D205  the semantics are one sentence each
 
     op: Literal["round"]
@@ -231,7 +234,7 @@ class Round(NumberStep):
             product = values * scale if self.params.digits >= 0 else values / scale
             whole = np.rint(product) if self.params.mode == "half_even" else _half_up(product)
             result = whole / scale if self.params.digits >= 0 else whole * scale
-        return (np.where(np.abs(product) < _WHOLE, result, values),)
+        return (self._column(frame, np.where(np.abs(product) < _WHOLE, result, values)),)
 
 
 _WHOLE = 2.0**52
@@ -251,9 +254,9 @@ class BinarizeParams(Params):
     operator: Literal[">", ">="] = Field(default=">", description="Whether the threshold itself gives 0 or 1.")
 
 
-class Binarize(NumberStep):
+class Binarize(ElementStep):
     """1.0 where x is above the threshold (with `>=`: or equal to it), else 0.0. inf is above and −inf below every
-    threshold, −0.0 equals 0.0, missing stays missing.
+    threshold, −0.0 equals 0.0, missing stays missing. Of a vector it is that of each element, rounded once to float32.
     """  # noqa: D205  the semantics are one sentence each
 
     op: Literal["binarize"]
@@ -265,37 +268,43 @@ class Binarize(NumberStep):
         above = values > threshold if self.params.operator == ">" else values >= threshold
         result = above.astype(np.float64)
         result[np.isnan(values)] = np.nan
-        return (result,)
+        return (self._column(frame, result),)
 
 
-class Abs(NumberStep):
-    """The magnitude: −0.0 becomes 0.0, ±inf becomes inf, missing stays missing."""
+class Abs(ElementStep):
+    """The magnitude: −0.0 becomes 0.0, ±inf becomes inf, missing stays missing. Of a vector it is that of each element,
+    rounded once to float32.
+    """  # noqa: D205  the semantics are one sentence each
 
     op: Literal["abs"]
 
     def apply(self, frame: Frame, pointer: str) -> tuple[Column, ...]:  # noqa: ARG002  rejects no row
         """Without the sign bit."""
-        return (np.abs(frame.float64(self.inputs[0])),)
+        return (self._column(frame, np.abs(frame.float64(self.inputs[0]))),)
 
 
-class Neg(NumberStep):
-    """The opposite number: 0.0 becomes −0.0 and the other way round, ±inf becomes ∓inf, missing stays missing."""
+class Neg(ElementStep):
+    """The opposite number: 0.0 becomes −0.0 and the other way round, ±inf becomes ∓inf, missing stays missing. Of a
+    vector it is that of each element, rounded once to float32.
+    """  # noqa: D205  the semantics are one sentence each
 
     op: Literal["neg"]
 
     def apply(self, frame: Frame, pointer: str) -> tuple[Column, ...]:  # noqa: ARG002  rejects no row
         """With the other sign bit."""
-        return (np.negative(frame.float64(self.inputs[0])),)
+        return (self._column(frame, np.negative(frame.float64(self.inputs[0]))),)
 
 
-class Sign(NumberStep):
-    """1.0 of numbers above 0, −1.0 of those below, ±inf too; 0.0 stays 0.0, −0.0 stays −0.0, missing stays missing."""
+class Sign(ElementStep):
+    """1.0 of numbers above 0, −1.0 of those below, ±inf too; 0.0 stays 0.0, −0.0 stays −0.0, missing stays missing.
+    Of a vector it is that of each element.
+    """  # noqa: D205  the semantics are one sentence each
 
     op: Literal["sign"]
 
     def apply(self, frame: Frame, pointer: str) -> tuple[Column, ...]:  # noqa: ARG002  rejects no row
         """As `signs`."""
-        return (signs(frame.float64(self.inputs[0])),)
+        return (self._column(frame, signs(frame.float64(self.inputs[0]))),)
 
 
 def signs(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:

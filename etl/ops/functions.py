@@ -11,7 +11,7 @@ from pydantic import Field, FiniteFloat, field_validator
 
 from etl.ops.arithmetic import signs
 from etl.ops.base import AsNumber, Params
-from etl.ops.numbers import NumberStep
+from etl.ops.numbers import ElementStep, rows_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -47,7 +47,7 @@ class DomainParams(Params):
     )
 
 
-class DomainStep(NumberStep):
+class DomainStep(ElementStep):
     """A function that some numbers are outside the domain of."""
 
     params: DomainParams = DomainParams()
@@ -75,13 +75,13 @@ class DomainStep(NumberStep):
             if on_domain == "reject":
                 column = self.inputs[0]
                 frame.reject(
-                    outside,
+                    rows_of(outside),
                     code="OUT_OF_DOMAIN",
                     pointer=f"{pointer}/params/on_domain",
                     column=column,
                     message=f"{column} is not {self.domain}, as op {self.op} needs",
                 )
-        return (result,)
+        return (self._column(frame, result),)
 
 
 class LogParams(DomainParams):
@@ -101,7 +101,8 @@ class LogParams(DomainParams):
 class Log(DomainStep):
     """Logarithm of x to the base; to another base than e, 2 and 10 it is ln x ÷ ln base. Of inf it is inf, and −inf for
     a base below 1. Missing stays missing. 0.0, −0.0, negative numbers and −inf are outside the domain: `on_domain`.
-    `as_is` makes −inf of 0.0 and −0.0 (inf to a base below 1), and missing of the others.
+    `as_is` makes −inf of 0.0 and −0.0 (inf to a base below 1), and missing of the others. Of a vector it is that of
+    each element, rounded once to float32.
     """  # noqa: D205  the semantics are one sentence each
 
     op: Literal["log"]
@@ -126,7 +127,8 @@ _LOGARITHMS: dict[float, Callable[[npt.NDArray[np.float64]], npt.NDArray[np.floa
 
 class Log1p(DomainStep):
     """ln (1 + x), exact for small x too. Of inf it is inf, of −0.0 it is −0.0, missing stays missing. −1 and numbers
-    below it are outside the domain: `on_domain`. `as_is` makes −inf of −1, and missing of the others.
+    below it are outside the domain: `on_domain`. `as_is` makes −inf of −1, and missing of the others. Of a vector it is
+    that of each element, rounded once to float32.
     """  # noqa: D205  the semantics are one sentence each
 
     op: Literal["log1p"]
@@ -142,7 +144,8 @@ class Log1p(DomainStep):
 
 class Sqrt(DomainStep):
     """Square root, correctly rounded. Of inf it is inf, of −0.0 it is −0.0, missing stays missing. Negative numbers and
-    −inf are outside the domain: `on_domain`. `as_is` makes missing of them.
+    −inf are outside the domain: `on_domain`. `as_is` makes missing of them. Of a vector it is that of each element,
+    rounded once to float32.
     """  # noqa: D205  the semantics are one sentence each
 
     op: Literal["sqrt"]
@@ -166,7 +169,7 @@ class Power(DomainStep):
     IEEE 754 says, e.g. (−inf)³ is −inf and inf to a negative power is 0.0; −0.0 to an odd power is −0.0, to any other
     0.0. A negative number or −inf to a power that is not whole, and 0.0 or −0.0 to a negative power, are outside the
     domain: `on_domain`. `as_is` makes missing of a negative number, inf of −inf (0.0 to a negative power), and inf of
-    0.0 and −0.0 (−inf of −0.0 to an odd power).
+    0.0 and −0.0 (−inf of −0.0 to an odd power). Of a vector it is that of each element, rounded once to float32.
     """  # noqa: D205  the semantics are one sentence each
 
     op: Literal["power"]
@@ -192,8 +195,10 @@ class Power(DomainStep):
         return result
 
 
-class Exp(NumberStep):
-    """e to the power of x. Of inf and of numbers that are too large it is inf, of −inf 0.0; missing stays missing."""
+class Exp(ElementStep):
+    """e to the power of x. Of inf and of numbers that are too large it is inf, of −inf 0.0; missing stays missing. Of a
+    vector it is that of each element, rounded once to float32.
+    """  # noqa: D205  the semantics are one sentence each
 
     op: Literal["exp"]
     transcendental = True
@@ -201,12 +206,12 @@ class Exp(NumberStep):
     def apply(self, frame: Frame, pointer: str) -> tuple[Column, ...]:  # noqa: ARG002  rejects no row
         """Of all rows."""
         with np.errstate(all="ignore"):
-            return (np.exp(frame.float64(self.inputs[0])),)
+            return (self._column(frame, np.exp(frame.float64(self.inputs[0]))),)
 
 
-class SignedLog1p(NumberStep):
+class SignedLog1p(ElementStep):
     """ln (1 + |x|) with the sign of x: a logarithm for numbers of both signs. ±inf stays ±inf, −0.0 stays −0.0, missing
-    stays missing.
+    stays missing. Of a vector it is that of each element, rounded once to float32.
     """  # noqa: D205  the semantics are one sentence each
 
     op: Literal["signed_log1p"]
@@ -216,7 +221,7 @@ class SignedLog1p(NumberStep):
         """Of the magnitude, then the sign."""
         values = frame.float64(self.inputs[0])
         result = np.log1p(np.abs(values))
-        return (np.copysign(result, values, out=result),)
+        return (self._column(frame, np.copysign(result, values, out=result)),)
 
 
 class MathParams(Params):
@@ -244,12 +249,12 @@ class MathParams(Params):
     ] = Field(description="Angles are in radians; ceil, floor and trunc go up, down and towards 0.")
 
 
-class Math(NumberStep):
+class Math(ElementStep):
     """The function of x as IEEE 754, C and Java have it: log and log10 of 0.0 and −0.0 are −inf, what is too large is
     ±inf, −0.0 keeps its sign wherever the function goes through 0 (and ceil and trunc of −0.5 are −0.0). Missing stays
     missing, and what is outside the domain becomes missing: log, log10 and sqrt of negative numbers, acos and asin
     beyond ±1, sin, cos and tan of ±inf. abs, ceil, floor, signum, sqrt and trunc are equal to the bit on all platforms;
-    the others are transcendental.
+    the others are transcendental. Of a vector it is that of each element, rounded once to float32.
     """  # noqa: D205  the semantics are one sentence each
 
     op: Literal["math"]
@@ -263,7 +268,7 @@ class Math(NumberStep):
     def apply(self, frame: Frame, pointer: str) -> tuple[Column, ...]:  # noqa: ARG002  rejects no row
         """Of all rows."""
         with np.errstate(all="ignore"):
-            return (_FUNCTIONS[self.params.function](frame.float64(self.inputs[0])),)
+            return (self._column(frame, _FUNCTIONS[self.params.function](frame.float64(self.inputs[0]))),)
 
 
 _EXACT = {"abs", "ceil", "floor", "signum", "sqrt", "trunc"}

@@ -280,25 +280,29 @@ class ListStatParams(Params):
 
 
 class ListStat(RowStep):
-    """A number for each list, in float64. The sum is that of the elements added one by one from the first to the last,
-    the mean is the sum ÷ the number of elements; a least or largest zero is 0.0, whatever its sign. ±inf are numbers
-    (∞ − ∞ is missing), bools are 1 and 0. Of an empty list the sum is 0.0, the length 0.0, and the others are missing;
-    a missing list gives missing. A row with an integer beyond ±2^53 is rejected, except by len.
+    """A number for each list or vector, in float64. The sum is that of the elements added one by one from the first to
+    the last, the mean is the sum ÷ the number of elements; a least or largest zero is 0.0, whatever its sign. ±inf are
+    numbers (∞ − ∞ is missing), bools are 1 and 0. Of an empty list the sum is 0.0, the length 0.0, and the others are
+    missing; a missing list gives missing, and so does a vector that is missing, all of whose elements are. A row with
+    an integer beyond ±2^53 is rejected, except by len.
     """  # noqa: D205  the semantics are one sentence
 
     op: Literal["list_stat"]
     params: ListStatParams
 
     def infer(self, types: tuple[ColumnType, ...]) -> tuple[ColumnType, ...]:
-        """A list of numbers in, of anything for len, and float64 out."""
-        need_list(types, *(() if self.params.stat == "len" else _NUMBERS))
+        """A list of numbers in, of anything for len, or a vector, and float64 out."""
+        if types[0].kind != "vector":
+            need_list(types, *(() if self.params.stat == "len" else _NUMBERS))
         return (ColumnType("float64"),)
 
     def apply(self, frame: Frame, pointer: str) -> tuple[Column, ...]:
         """By sums and reductions over all elements at once."""
         name, rule = self.inputs[0], self.params.missing_elements
         lists = _Lists(frame.arrow(name))
-        holed = lists.with_any(lists.absent)
+        if isinstance(vectors := frame[name], np.ndarray) and vectors.dtype.kind == "f":
+            lists.missing = lists.missing | np.isnan(vectors).all(axis=1)
+        holed = lists.with_any(lists.absent) & ~lists.missing
         if rule == "reject":
             place, message = f"{pointer}/params/missing_elements", f"{name} has a list with a missing element"
             frame.reject(holed, code="MISSING", pointer=place, column=name, message=message)

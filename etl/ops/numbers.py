@@ -17,16 +17,20 @@ from etl.types import ColumnType
 if TYPE_CHECKING:
     from fractions import Fraction
 
-    from etl.frame import Frame
+    import numpy.typing as npt
+
+    from etl.frame import Column, Frame
 
 __all__ = [
     "ColumnAccumulator",
+    "ElementStep",
     "ExtentAccumulator",
     "NumberStep",
     "QuantilesAccumulator",
     "RowCount",
     "distance",
     "need_values",
+    "rows_of",
 ]
 
 PartialT = TypeVar("PartialT", Extent, Moments, Quantiles)
@@ -45,6 +49,32 @@ class NumberStep(RowStep):
         """Numbers in, float64 out."""
         need_numeric(types)
         return (ColumnType("float64"),)
+
+
+class ElementStep(NumberStep):
+    """A function of one number that takes a vector too: out comes a float32 vector of the same width, of each element
+    by itself. A missing vector stays missing, and an element that is missing, or becomes so, is NaN in its vector.
+    """  # noqa: D205  one sentence and another
+
+    def infer(self, types: tuple[ColumnType, ...]) -> tuple[ColumnType, ...]:
+        """Numbers in, float64 out; or one vector in, a vector of floats and of equal width out."""
+        if len(types) == 1 and types[0].kind == "vector":
+            return (ColumnType("vector", types[0].width, "float32"),)
+        return super().infer(types)
+
+    def _column(self, frame: Frame, values: npt.NDArray[np.float64]) -> Column:
+        """The values as the output column, which is missing where its input is: a vector in its own type."""
+        if values.ndim == 1:
+            return values
+        if self.inputs[0] in frame.absent:
+            frame.absent[self.outputs[0]] = frame.absent[self.inputs[0]]
+        with np.errstate(over="ignore"):
+            return values.astype(np.float32)
+
+
+def rows_of(marked: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+    """Which rows are marked, or have a marked element."""
+    return marked if marked.ndim == 1 else np.asarray(marked.any(axis=1))
 
 
 class ColumnAccumulator(Accumulator[StateT_co], Generic[StateT_co, PartialT]):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from typing import TYPE_CHECKING, Annotated, Literal, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Literal, Self, TypeAlias
 
 import numpy as np
 from pydantic import Field, FiniteFloat, model_validator
@@ -12,6 +12,7 @@ from pydantic import Field, FiniteFloat, model_validator
 from etl.ops.base import AsNumber, FittedStep, Params, State
 from etl.ops.numbers import (
     ColumnAccumulator,
+    ElementStep,
     ExtentAccumulator,
     NumberStep,
     QuantilesAccumulator,
@@ -19,10 +20,12 @@ from etl.ops.numbers import (
     distance,
     need_values,
 )
-from etl.partials import Moments
+from etl.partials import Extent, Moments
 
 if TYPE_CHECKING:
     from etl.frame import Column, Frame
+    from etl.partials import Quantiles
+    from etl.types import ColumnType
 
 __all__ = [
     "Clip",
@@ -87,11 +90,12 @@ class ClipState(State):
     n: RowCount = None
 
 
-class Clip(NumberStep, FittedStep[ClipState]):
+class Clip(ElementStep, FittedStep[ClipState]):
     """A value below the lower bound becomes it, one above the upper bound becomes that, ±inf too. Missing stays so, and
     −0.0 is not below 0.0 and stays. A bound by quantile p is the least value with at least the share p of the n rows
     that have a value at or below it (`inverted_cdf`): number ⌈n·p⌉ in ascending order, the first for p = 0, in exact
-    arithmetic with p as the decimal that was written.
+    arithmetic with p as the decimal that was written. With fixed bounds, a vector may be the input: each element is
+    clipped, and rounded once to float32.
     """  # noqa: D205  the semantics are one sentence each
 
     op: Literal["clip"]
@@ -127,6 +131,13 @@ class Clip(NumberStep, FittedStep[ClipState]):
         upper = self.params.upper if self.params.upper_quantile is None else self.learned.upper
         return lower, upper
 
+    def infer(self, types: tuple[ColumnType, ...]) -> tuple[ColumnType, ...]:
+        """A number in, float64 out; with fixed bounds, a vector in, one of floats and of equal width out."""
+        if types[0].kind == "vector" and self.params.probabilities:
+            message = f"takes a vector with fixed bounds, not with those by quantile, found {types[0]}"
+            raise ValueError(message)
+        return super().infer(types)
+
     def apply(self, frame: Frame, pointer: str) -> tuple[Column, ...]:  # noqa: ARG002  rejects no row
         """By comparison: numpy's clip may turn −0.0 into 0.0 or not, by the length of the batch."""
         values = frame.float64(self.inputs[0]).copy()
@@ -135,7 +146,7 @@ class Clip(NumberStep, FittedStep[ClipState]):
             values[values < lower] = lower
         if upper is not None:
             values[values > upper] = upper
-        return (values,)
+        return (self._column(frame, values),)
 
     def accumulator(self) -> ClipAccumulator:
         """The quantiles that are bounds."""
@@ -315,7 +326,7 @@ class RobustScale(NumberStep, FittedStep[RobustScaleState]):
     Where they were equal, x − median. A quantile p is the least value with at least the share p of the n rows that have
     a value at or below it (`inverted_cdf`), so it is a value of the column: number ⌈n·p⌉ in ascending order, the first
     for p = 0, in exact arithmetic with p as the decimal that was written. Missing stays missing and ±inf stays ±inf, at
-    fit too, where it is a value like others.
+    fit too, where it is a value like others. A fit refuses finite values further from the median than float64 can say.
     """  # noqa: D205  the semantics are one sentence each
 
     op: Literal["robust_scale"]
@@ -349,11 +360,34 @@ class RobustScale(NumberStep, FittedStep[RobustScaleState]):
 
 
 class RobustScaleAccumulator(QuantilesAccumulator[RobustScaleState]):
-    """Median and two more quantiles."""
+    """Median and two more quantiles; and the extent of the finite values, none of which may become infinite."""
+
+    def __init__(self, column: str, probabilities: tuple[float, ...]) -> None:
+        """Start empty for one column."""
+        super().__init__(column, probabilities)
+        self.extent = Extent()
+
+    def update(self, frame: Frame) -> None:
+        """Take in one batch."""
+        super().update(frame)
+        values = frame.float64(self.column)
+        self.extent.update(values[np.isfinite(values)])
+
+    def merge(self, later: Self) -> None:
+        """Take in later rows."""
+        super().merge(later)
+        self.extent.merge(later.extent)
+
+    def _with(self, partial: Quantiles) -> Self:
+        other = super()._with(partial)
+        other.extent = Extent()
+        return other
 
     def _state(self) -> RobustScaleState:
         median, lower, upper = self._quantiles()
         distance(lower, upper)
+        for value in (self.extent.least, self.extent.largest) if self.extent.n else ():
+            distance(median, value)
         return RobustScaleState(median=median, lower=lower, upper=upper, n=self.partial.n)
 
 
@@ -373,7 +407,8 @@ class StandardizeState(State):
 
 class Standardize(NumberStep, FittedStep[StandardizeState]):
     """(x − mean) ÷ std, in float64. A column that was constant at fit, of std 0, becomes x − mean. Mean and std are
-    those of the real numbers, rounded once. Missing stays missing, ±inf stays ±inf; at fit ±inf is refused.
+    those of the real numbers, rounded once. Missing stays missing, ±inf stays ±inf; at fit ±inf is refused, and so is a
+    value further from the mean than float64 can say.
     """  # noqa: D205  the semantics are one sentence each
 
     op: Literal["standardize"]
@@ -395,7 +430,10 @@ class StandardizeAccumulator(ColumnAccumulator[StandardizeState, Moments]):
     """Mean and standard deviation."""
 
     def _state(self) -> StandardizeState:
-        return StandardizeState(mean=self.partial.mean(), std=self.partial.std(), n=self.partial.n)
+        mean = self.partial.mean()
+        for value in (self.partial.least, self.partial.largest):
+            distance(mean, value)
+        return StandardizeState(mean=mean, std=self.partial.std(), n=self.partial.n)
 
 
 ScalingStep: TypeAlias = Clip | MaxAbs | MinMax | RobustScale | Standardize

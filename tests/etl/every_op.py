@@ -28,7 +28,7 @@ FIELDS: list[dict[str, Any]] = [
 LABELS: list[dict[str, Any]] = [{"name": "y", "type": "float64"}]
 
 STEPS: dict[str, tuple[list[str], int, dict[str, Any]]] = {
-    "abs": (["f"], 1, {}),
+    "abs": (["v"], 1, {}),
     "arith": (["f", "g"], 1, {"operator": "add"}),
     "assemble": (["f", "v", "b"], 1, {}),
     "binarize": (["f"], 1, {"threshold": 0.5}),
@@ -58,7 +58,7 @@ STEPS: dict[str, tuple[list[str], int, dict[str, Any]]] = {
     "log": (["f"], 1, {"on_domain": "as_missing"}),
     "log1p": (["f"], 1, {"on_domain": "as_missing"}),
     "lower": (["s"], 1, {}),
-    "math": (["f"], 1, {"function": "tanh"}),
+    "math": (["v"], 1, {"function": "tanh"}),
     "maxabs": (["g"], 1, {}),
     "minmax": (["g"], 1, {}),
     "missing_flag": (["s"], 1, {}),
@@ -82,7 +82,7 @@ STEPS: dict[str, tuple[list[str], int, dict[str, Any]]] = {
     "replace": (["c"], 1, {"mapping": {"c1": "one"}}),
     "replace_values": (["c"], 1, {"values": [["c1", "one"]]}),
     "robust_scale": (["g"], 1, {}),
-    "round": (["f"], 1, {"mode": "half_even", "digits": 2}),
+    "round": (["v"], 1, {"mode": "half_even", "digits": 2}),
     "sign": (["f"], 1, {}),
     "signed_log1p": (["f"], 1, {}),
     "sqrt": (["f"], 1, {"on_domain": "as_missing"}),

@@ -107,7 +107,7 @@ def days(day):
 def arrow(values, kind):
     """Return a column of a canonical type; NaN stays NaN."""
     parsed = ColumnType.parse(kind)
-    return pa.array(values, pa.list_(pa.float32()) if parsed.kind == "vector" else parsed.arrow)
+    return pa.array(values, parsed.arrow)
 
 
 def frame_of(**columns):
