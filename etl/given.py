@@ -64,9 +64,16 @@ def _unreadable(frame: Any) -> str:
 
 
 def advice(name: str, wanted: ColumnType, schema: pa.Schema) -> str:
-    """What to do about a column of floats in place of integers or bools, where it was made by pandas."""
+    """What to do about a column of another type: run-end encoded, bytes in place of text, or floats that pandas made in
+    place of integers or bools; nothing about others.
+    """  # noqa: D205  one sentence
+    found = schema.field(name).type
+    if pa.types.is_run_end_encoded(found):
+        return " (decode it first: pyarrow.compute.run_end_decode)"
+    if wanted.kind == "string" and "binary" in str(found):
+        return " (bytes are no text: .cast('string') in pyarrow, CAST(… AS STRING) in Spark make text of UTF-8)"
     kind = _NULLABLE.get(wanted.kind)
-    is_float = pa.types.is_floating(schema.field(name).type)
+    is_float = pa.types.is_floating(found)
     if kind is None or not is_float or b"pandas" not in (schema.metadata or {}):
         return ""
     return f" (pandas makes floats of them where one is missing: .astype({{{name!r}: {kind!r}}}) keeps them)"

@@ -88,6 +88,8 @@ def listing(*parts: str) -> Callable[[Any], Any]:
 
 def literal_misfit(found: ColumnType, value: Any) -> str | None:
     """Why a column of a type cannot be compared with a value; None where it can."""
+    if found.kind == "uint64":
+        return "is uint64, which is for ids and is compared with nothing; declare it int64 if no value is 2^63 or more"
     if isinstance(value, bool):
         fits = found.kind == "bool"
     elif isinstance(value, str):

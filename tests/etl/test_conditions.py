@@ -261,7 +261,7 @@ def test_any_condition_is_what_its_words_say(condition, rows):
     assert holds(frame, condition) == [is_true(condition, row) for row in rows]
 
 
-FIELDS = [{"name": name, "type": kind} for name, (kind, _) in ALL.items()]
+FIELDS = [{"name": name, "type": kind} for name, (kind, _) in ALL.items()] + [{"name": "u", "type": "uint64"}]
 
 
 def spec_with(condition):
@@ -346,6 +346,8 @@ def test_a_damaged_condition_says_what_is_wrong_and_where(condition, place, mess
     assert found == f"/steps/0/params/keep{place}: {message}"
 
 
+UNSIGNED_CURE = "declare it int64 if no value is 2^63 or more"
+
 MISFITS = [
     ({"cmp": ["f", "<", "a"]}, "/cmp/2", "column 'f' is float64, and \"a\" is no value of that type"),
     ({"cmp": ["f", "<", True]}, "/cmp/2", "column 'f' is float64, and true is no value of that type"),
@@ -369,6 +371,11 @@ MISFITS = [
         {"in": ["t", ["2024-01-01", "yesterday"]]},
         "/in/1/1",
         "column 't' is timestamp, and \"yesterday\" is no value of that type, such as 2024-02-29T23:59:58Z",
+    ),
+    (
+        {"not": {"cmp": ["u", ">", 2**64 - 2]}},
+        "/not/cmp/2",
+        f"column 'u' is uint64, which is for ids and is compared with nothing; {UNSIGNED_CURE}",
     ),
     ({"is_nan": "l"}, "/is_nan", "column 'l' is int64, and is_nan takes floats"),
     (

@@ -139,6 +139,24 @@ def test_other_types_are_refused_with_the_file_and_all_columns():
 
 
 @pytest.mark.parametrize(
+    ("found", "wanted", "cure"),
+    [
+        (pa.run_end_encoded(pa.int32(), pa.float64()), "float64", "decode it first: pyarrow.compute.run_end_decode"),
+        (pa.binary(), "string", "bytes are no text: .cast('string') in pyarrow, CAST(… AS STRING) in Spark"),
+        (pa.large_binary(), "string", "bytes are no text"),
+        (pa.binary(2), "string", "bytes are no text"),
+        (pa.binary(), "int32", None),
+    ],
+)
+def test_a_type_that_a_cast_makes_readable_is_refused_with_the_cast(found, wanted, cure):
+    """Run-end encoded columns, and bytes in place of text, are refused with what to do, others with their types."""
+    with pytest.raises(ContractError) as caught:
+        contract(wanted).check_schema(pa.schema([("x", found)]), "f")
+    refused = f"column 'x' has type {found}, the contract says {wanted}"
+    assert str(caught.value).startswith(f"f: breaks the input contract: {refused}{f' ({cure}' if cure else '.'}")
+
+
+@pytest.mark.parametrize(
     ("found", "wanted"),
     [
         (pa.float64(), "float32"),
