@@ -1,10 +1,12 @@
 """The input contract: which columns a spec reads, of which types, and what happens to values that break a rule.
 
 The order of checks is PMML's: a value that cannot be read as the type at all, a missing one, an invalid one (range,
-allowed, pattern, min_length, max_length), an outlier. Each check sees what the treatments before it left. A file whose
-*schema* breaks the contract is refused whole; a *row* that does goes to quarantine (`reject`), or is repaired in the
-declared way, or flagged. A row that breaks several rules counts once, under the first: fields in their order, and in a
-field as above. A row that is already rejected fails no run.
+allowed, pattern, min_length, max_length), an outlier. Each check sees what the treatments before it left. What
+`as_missing` makes missing is then treated as `on_missing` says, under whose pointer its row is rejected; the value that
+it gets in place is not checked again by the rule that was broken. A file whose *schema* breaks the contract is refused
+whole; a *row* that does goes to quarantine (`reject`), or is repaired in the declared way, or flagged. A row that
+breaks several rules counts once, under the first: fields in their order, and in a field as above. A row that is already
+rejected fails no run.
 """
 
 from __future__ import annotations
@@ -14,7 +16,8 @@ from collections import Counter
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import pyarrow as pa
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationError, ValidationInfo, field_validator, model_validator
+from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from etl.documents import Strict
 from etl.entry import Entry
@@ -24,13 +27,15 @@ from etl.given import advice
 from etl.ops.base import Name
 from etl.patterns import Pattern
 from etl.problems import listed, nearest
-from etl.treatments import AsValue, Flag, Outlier, OutlierTreatment, Range, Treatment, covers, fits
+from etl.treatments import AsValue, Flag, Outlier, OutlierTreatment, Range, Treatment, bound_problem, fits
 from etl.types import ColumnType, TypeName, is_readable, unread_subfields
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
 __all__ = ["AsValue", "Contract", "Flag", "InputField", "Outlier", "Range", "Treatment"]
+
+_NUMERIC = "type int32, int64, float32 or float64"
 
 _INT64_VECTOR = "an int64 vector is never missing, so {} is reject or fail"
 
@@ -68,7 +73,8 @@ class InputField(Strict):
     )
     on_missing: Treatment | None = Field(
         default=None,
-        description="Default: as_is where nullable, else reject, as of an int64 vector, which has no missing value.",
+        description="Default: as_is where nullable, else reject, as of an int64 vector, which has no missing value. "
+        "Also for what as_missing of another rule makes missing.",
     )
     on_invalid: Treatment = Field(
         default="reject",
@@ -80,6 +86,22 @@ class InputField(Strict):
         default="as_is", description="What happens to an outlier; as_extreme replaces it by the bound of its side."
     )
     doc: str | None = Field(default=None, description="What the column is, for the reader of the spec.")
+
+    @field_validator("range", "outlier")
+    @classmethod
+    def _bounds_are_held(cls, bounds: Range | Outlier | None, info: ValidationInfo) -> Range | Outlier | None:
+        kind = info.data.get("type")
+        if bounds is None or kind is None or not (kind.is_integer or kind.is_float):
+            return bounds
+        problems: list[InitErrorDetails] = []
+        for key in ("min", "max") if isinstance(bounds, Range) else ("low", "high"):
+            edge = getattr(bounds, key)
+            problem = None if edge is None else bound_problem(kind, edge)
+            if problem is not None:
+                problems.append({"type": PydanticCustomError("value_error", problem), "loc": (key,), "input": edge})
+        if problems:
+            raise ValidationError.from_exception_data(cls.__name__, problems)
+        return bounds
 
     @model_validator(mode="after")
     def _rules_fit_the_type(self) -> InputField:
@@ -110,8 +132,11 @@ class InputField(Strict):
                 yield f"as_value {treatment.as_value!r:.60} is no value of the type"
         if self._is_int64_vector:
             yield from self._problems_of_an_int64_vector()
-        if self.range is not None and not covers(self.type, self.range):
-            yield "a range needs a numeric type, and bounds within it"
+        is_number = self.type.is_integer or self.type.is_float
+        if self.range is not None and not is_number:
+            yield f"a range needs {_NUMERIC}"
+        if self.outlier is not None and not is_number:
+            yield f"outlier needs {_NUMERIC}"
         if self.allowed is not None and not all(fits(value, self.type, only=(str, int)) for value in self.allowed):
             yield "allowed holds values of type string, int32 or int64"
         if self.pattern is not None and self.type.kind != "string":
@@ -140,13 +165,11 @@ class InputField(Strict):
                 yield "on_outlier needs outlier, which says what one is"
             return
         bounds = [edge for edge in (self.outlier.low, self.outlier.high) if edge is not None]
-        if not covers(self.type, self.outlier.range):
-            yield "outlier needs a numeric type, and bounds within it"
-        elif self.on_outlier == "as_extreme" and not all(map(self._is_exact, bounds)):
+        if self.on_outlier == "as_extreme" and not all(map(self._is_exact, bounds)):
             yield "as_extreme needs bounds that are values of the type"
 
     def _is_exact(self, edge: float) -> bool:
-        return edge.is_integer() if self.type.is_integer else fits(edge, self.type)
+        return edge % 1 == 0 if self.type.is_integer else fits(edge, self.type)
 
 
 class Contract(Strict):

@@ -30,7 +30,7 @@ from etl.types import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     import numpy.typing as npt
 
@@ -43,6 +43,9 @@ __all__ = ["Entry", "Violation", "read"]
 
 _CODE_POINT_BYTES = 4
 """At most, in UTF-8."""
+
+_LEAVING = {"as_is", "as_missing"}
+"""Treatments that leave a missing value as it is."""
 
 
 class Violation(NamedTuple):
@@ -82,13 +85,29 @@ class Entry:
             is_kept = field.on_invalid != "as_is" or violation.code == "INEXACT"
             column = self._treat(column, violation, field.on_invalid if is_kept else "reject")
         column = self._treat_missing(column)
-        for violation in list(_violations(column, field)):
-            column = self._treat(column, violation, field.on_invalid)
+        found: list[tuple[Violation, OutlierTreatment]]
+        found = [(violation, field.on_invalid) for violation in _violations(column, field)]
+        column = self._treat_all(column, found, "on_invalid")
         if field.outlier is not None:
-            for rows, edge, side in list(_beyond(column, field.outlier.range)):
+            found = []
+            for rows, edge, side in _beyond(column, field.outlier.range):
                 violation = Violation(rows, "OUTLIER", "outlier", f"is an outlier: it {side}")
-                column = self._treat(column, violation, _at(edge, field.on_outlier, column.type))
+                found.append((violation, _at(edge, field.on_outlier, column.type)))
+            column = self._treat_all(column, found, "on_outlier")
         return column
+
+    def _treat_all(
+        self, column: ArrowArray, found: Sequence[tuple[Violation, OutlierTreatment]], key: str
+    ) -> ArrowArray:
+        """Treat violations, and then what that made missing; `key` says which treatment it was."""
+        for violation, treatment in found:
+            column = self._treat(column, violation, treatment)
+        made = [violation.rows for violation, treatment in found if treatment == "as_missing"]
+        if not made or self._field.missing_treatment in _LEAVING:
+            return column
+        reason = f"has no value, since {key} makes it missing"
+        violation = Violation(np.logical_or.reduce(made), "MISSING", "on_missing", reason)
+        return self._treat(column, violation, self._field.missing_treatment)
 
     def _vector(self, column: ArrowArray) -> Column:
         """Treat broken vectors as invalid and null ones as missing; both are rows of NaN, or of zeros, and stay so."""
@@ -109,7 +128,7 @@ class Entry:
 
     def _treat_missing(self, column: ArrowArray) -> ArrowArray:
         treatment = self._field.missing_treatment
-        if treatment in {"as_is", "as_missing"}:
+        if treatment in _LEAVING:
             return column
         if self._field.type.is_float and not self._field.nan_is_value:
             values = column.to_numpy(zero_copy_only=False)

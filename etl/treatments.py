@@ -5,16 +5,29 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
-from pydantic import Discriminator, Field, FiniteFloat, Tag, model_validator
+from pydantic import Discriminator, Field, FiniteFloat, PlainSerializer, Tag, WrapValidator, model_validator
 
 from etl.documents import Strict
 from etl.ops.base import Name
 from etl.types import INTEGER_BOUNDS
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from etl.types import ColumnType
 
-__all__ = ["AsValue", "Closure", "Flag", "Outlier", "OutlierTreatment", "Range", "Treatment", "covers", "fits"]
+__all__ = [
+    "AsValue",
+    "Bound",
+    "Closure",
+    "Flag",
+    "Outlier",
+    "OutlierTreatment",
+    "Range",
+    "Treatment",
+    "bound_problem",
+    "fits",
+]
 
 
 class AsValue(Strict):
@@ -58,6 +71,16 @@ OutlierTreatment = Annotated[
 ]
 """As `Treatment`; `as_extreme` replaces the value by the bound that it lies beyond."""
 
+
+def _unrounded(value: Any, read: Callable[[Any], float]) -> float:
+    """A float; a whole number that no float64 equals stays an integer."""
+    number = read(value)
+    return value if isinstance(value, int) and number != value else number
+
+
+Bound = Annotated[FiniteFloat, WrapValidator(_unrounded), PlainSerializer(lambda bound: bound)]
+"""A number that values are compared with, never rounded: an integer where no float64 equals it, else a float."""
+
 Closure = Literal["closed", "open", "open_closed", "closed_open"]
 """Whether the ends of an interval are valid: both, neither, the upper one, the lower one."""
 
@@ -65,8 +88,8 @@ Closure = Literal["closed", "open", "open_closed", "closed_open"]
 class Range(Strict):
     """Interval of valid numbers."""
 
-    min: FiniteFloat | None = Field(default=None, description="Smallest valid number, or with an open end its bound.")
-    max: FiniteFloat | None = Field(default=None, description="Largest valid number, or with an open end its bound.")
+    min: Bound | None = Field(default=None, description="Smallest valid number, or with an open end its bound.")
+    max: Bound | None = Field(default=None, description="Largest valid number, or with an open end its bound.")
     closure: Closure = Field(
         default="closed",
         description="PMML's closedClosed, openOpen, openClosed (min itself is invalid) or closedOpen (max is).",
@@ -100,8 +123,8 @@ class Range(Strict):
 class Outlier(Strict):
     """Bounds beyond which a valid number is an outlier; the bounds themselves are none."""
 
-    low: FiniteFloat | None = Field(default=None, description="Smaller numbers are outliers.")
-    high: FiniteFloat | None = Field(default=None, description="Larger numbers are outliers.")
+    low: Bound | None = Field(default=None, description="Smaller numbers are outliers.")
+    high: Bound | None = Field(default=None, description="Larger numbers are outliers.")
 
     @model_validator(mode="after")
     def _is_an_interval(self) -> Outlier:
@@ -134,9 +157,11 @@ def fits(value: Any, kind: ColumnType, *, only: tuple[type, ...] = (bool, int, f
     return isinstance(value, int | float) and -limit <= value <= limit
 
 
-def covers(kind: ColumnType, valid: Range) -> bool:
-    """Whether a type is numeric, and the bounds of a range within it."""
-    if not kind.is_integer:
-        return kind.is_float
-    low, high = INTEGER_BOUNDS[kind.kind]
-    return all(edge is None or low <= edge <= high for edge in (valid.min, valid.max))
+def bound_problem(kind: ColumnType, edge: float) -> str | None:
+    """Why values of a numeric type are not compared with a bound; None where they are."""
+    if kind.is_integer:
+        low, high = INTEGER_BOUNDS[kind.kind]
+        return None if low <= edge <= high else f"should be within {kind}, which is from {low} to {high}"
+    if isinstance(edge, int):
+        return f"should be a number that float64 holds, such as {float(edge)!r}, since the field is {kind}"
+    return None

@@ -57,17 +57,22 @@ class Judge:
         is_broken = self.read(on_invalid)
         becomes_missing = on_invalid == "as_missing" or (isinstance(on_invalid, dict) and "flag" in on_invalid)
         if self.is_missing() and (becomes_missing or not is_broken or not self.kind.endswith("]")):
-            default = "as_is" if self.field.get("nullable", True) and self.kind != "int64[2]" else "reject"
-            self.treat("MISSING", "on_missing", self.field.get("on_missing", default))
-        for code, rule in list(self.invalid()):
+            self.treat_missing()
+        invalid = list(self.invalid())
+        for code, rule in invalid:
             self.treat(code, rule, on_invalid)
+        if invalid and on_invalid == "as_missing":
+            self.treat_missing()
         bounds = self.field.get("outlier", {})
         low, high = bounds.get("low", -INF), bounds.get("high", INF)
         found = self.value
         if isinstance(found, (int, float)) and not isinstance(found, bool):
             for is_beyond, edge in ((found < low, low), (found > high, high)):
                 if is_beyond:
-                    self.treat("OUTLIER", "outlier", self.field.get("on_outlier", "as_is"), edge=edge)
+                    on_outlier = self.field.get("on_outlier", "as_is")
+                    self.treat("OUTLIER", "outlier", on_outlier, edge=edge)
+                    if on_outlier == "as_missing":
+                        self.treat_missing()
         return Judged(self.value, self.reasons, self.flags, self.is_failed)
 
     def read(self, on_invalid: Any) -> bool:
@@ -77,6 +82,11 @@ class Judge:
             if on_invalid != "as_is" or code != "INEXACT":
                 self.treat(code, "type", "reject" if on_invalid == "as_is" else on_invalid)
         return bool(codes)
+
+    def treat_missing(self) -> None:
+        """What happens to a value that is missing, or that another rule made so."""
+        default = "as_is" if self.field.get("nullable", True) and self.kind != "int64[2]" else "reject"
+        self.treat("MISSING", "on_missing", self.field.get("on_missing", default))
 
     def is_missing(self) -> bool:
         """Null, and NaN of a float."""
@@ -241,7 +251,8 @@ def treatments(kind: str, flag: str, *more: str) -> Any:
 
 def pairs(kind: str) -> Any:
     """Two bounds in their order."""
-    edges = st.sampled_from([-1, 0, 1, 5, 7] if kind.startswith("int") else [-1.5, 0.0, 0.1, 5.0, 100])
+    wide = [-(2**63) + 1, -(2**53) - 1, 2**53 + 1, 2**63 - 2] if kind == "int64" else []
+    edges = st.sampled_from([-1, 0, 1, 5, 7, *wide] if kind.startswith("int") else [-1.5, 0.0, 0.1, 5.0, 100])
     return st.lists(edges, min_size=2, max_size=2).map(sorted)
 
 
@@ -649,8 +660,8 @@ def test_vectors_of_integers_are_whole_or_rejected() -> None:
     [
         ({"type": "float64", "range": {"min": 1, "max": 1, "closure": "open"}}, "no number lies in an interval"),
         ({"type": "float64", "range": {"min": 1, "closure": "openClosed"}}, "closed_open"),
-        ({"type": "string", "outlier": {"low": 1}}, "outlier needs a numeric type"),
-        ({"type": "int32", "outlier": {"low": 1, "high": 2**31}}, "outlier needs a numeric type, and bounds within it"),
+        ({"type": "string", "outlier": {"low": 1}}, "outlier needs type int32, int64, float32 or float64"),
+        ({"type": "uint64", "range": {"min": 1}}, "a range needs type int32, int64, float32 or float64"),
         ({"type": "int32", "outlier": {"low": 0.5}, "on_outlier": "as_extreme"}, "as_extreme needs bounds that are"),
         ({"type": "float32", "outlier": {"low": 1e39}, "on_outlier": "as_extreme"}, "as_extreme needs bounds that are"),
         ({"type": "float64", "outlier": {}}, "give low, high or both"),
@@ -665,7 +676,7 @@ def test_vectors_of_integers_are_whole_or_rejected() -> None:
         ({"type": "string", "min_length": 3, "max_length": 2}, "min_length 3 is above max_length 2"),
         ({"type": "string", "min_length": 0}, "greater than or equal to 1"),
         ({"type": "list<int64>", "on_missing": {"as_value": 1}}, "is no value of the type"),
-        ({"type": "list<int64>", "range": {"min": 1}}, "a range needs a numeric type"),
+        ({"type": "list<int64>", "range": {"min": 1}}, "a range needs type int32, int64, float32 or float64"),
         ({"type": "struct<a: int64>", "allowed": [1]}, "allowed holds values of type"),
         ({"type": "int64[2]", "on_missing": "as_is"}, "an int64 vector is never missing, so on_missing is"),
         ({"type": "int64[2]", "on_missing": {"flag": "f"}}, "an int64 vector is never missing, so on_missing is"),
@@ -681,6 +692,120 @@ def test_rules_that_go_with_no_value_are_refused(field: dict[str, Any], message:
     with pytest.raises(ValidationError) as caught:
         InputField.model_validate({"name": "x", **field})
     assert message in str(caught.value)
+
+
+NEAR_LIMITS = [limit + step for limit in (-(2**63), -(2**53), 0, 2**53, 2**63) for step in range(-3, 4)]
+NEAR_LIMITS = [number for number in NEAR_LIMITS if -(2**63) <= number < 2**63]
+
+
+@settings(max_examples=50, deadline=None)
+@given(
+    st.lists(st.sampled_from(NEAR_LIMITS), min_size=2, max_size=2).map(sorted),
+    st.sampled_from(["closed", "open", "open_closed", "closed_open"]),
+    st.lists(st.sampled_from([None, *NEAR_LIMITS]), max_size=12),
+)
+def test_bounds_of_integers_are_the_integers_that_they_are(bounds: list[int], closure: str, values: Any) -> None:
+    """Near 2^53 and 2^63 ranges and outliers split integers as Python does, after JSON too, and as_extreme is exact."""
+    low, high = bounds
+    closure = closure if low < high else "closed"
+    field = {"name": "x", "type": "int64", "range": {"min": low, "max": high, "closure": closure}}
+    contract = read_again([field])
+    kept = [
+        value is None
+        or (
+            (value >= low if closure.startswith("closed") else value > low)
+            and (value <= high if closure.endswith("closed") else value < high)
+        )
+        for value in values
+    ]
+    table = pa.table({"x": pa.array(values, pa.int64())})
+    assert (~contract.apply(table, "f").rejected).tolist() == kept
+    outlier = {"name": "x", "type": "int64", "outlier": {"low": low, "high": high}, "on_outlier": "as_extreme"}
+    wanted = [value if value is None else min(max(value, low), high) for value in values]
+    assert read_again([outlier]).apply(table, "f").arrow("x").to_pylist() == wanted
+
+
+def read_again(fields: list[dict[str, Any]]) -> Contract:
+    """A contract that was read, written as a spec is, and read again."""
+    contract = Contract.model_validate_json(json.dumps({"fields": fields}), strict=True)
+    text = json.dumps(contract.model_dump(mode="json", exclude_defaults=True))
+    return Contract.model_validate_json(text, strict=True)
+
+
+@pytest.mark.parametrize(
+    ("written", "dumped"),
+    [
+        ("0", "0.0"),
+        ("-0.0", "-0.0"),
+        ("1e7", "10000000.0"),
+        ("9007199254740992", "9007199254740992.0"),
+        ("9007199254740993", "9007199254740993"),
+        ("-9223372036854775808", "-9.223372036854776e+18"),
+        ("9223372036854775807", "9223372036854775807"),
+    ],
+)
+def test_a_bound_is_written_as_a_float_where_that_is_the_number(written: str, dumped: str) -> None:
+    """Bounds are written as floats, 0 as 0.0, so that digests stay; as an integer only where no float is equal."""
+    text = f'{{"name": "x", "type": "int64", "range": {{"min": {written}}}, "outlier": {{"low": {written}}}}}'
+    plain = InputField.model_validate_json(text, strict=True).model_dump(mode="json", exclude_defaults=True)
+    assert json.dumps([plain["range"], plain["outlier"]]) == f'[{{"min": {dumped}}}, {{"low": {dumped}}}]'
+
+
+@pytest.mark.parametrize(
+    ("kind", "rules", "faults"),
+    [
+        ("int32", {"range": {"min": -(2**31), "max": 2**31}}, {"range/max": "should be within int32, which is from"}),
+        (
+            "int64",
+            {"range": {"max": 2**63}},
+            {"range/max": "from -9223372036854775808 to 9223372036854775807, found 9"},
+        ),
+        (
+            "int64",
+            {"outlier": {"low": -(2**63) - 1, "high": 2**64}},
+            {"outlier/low": "should be within int64", "outlier/high": "should be within int64"},
+        ),
+        (
+            "float64",
+            {"range": {"min": 2**53 + 1, "max": 2**53 + 2}},
+            {"range/min": "should be a number that float64 holds, such as 9007199254740992.0, since the field is"},
+        ),
+        ("float32", {"outlier": {"high": 10**23}}, {"outlier/high": "such as 1e+23, since the field is float32"}),
+    ],
+)
+def test_a_bound_that_the_type_cannot_hold_is_refused_at_its_place(kind: str, rules: Any, faults: Any) -> None:
+    """A bound beyond an integer field, or one that a float field could only round, has its own pointer and cure."""
+    field = {"name": "x", "type": kind, **rules}
+    with pytest.raises(SpecError) as caught:
+        read_spec(json.dumps(document([field], columns=["x"])), "spec")
+    lines = str(caught.value).splitlines()
+    assert len(lines) == len(faults)
+    for line, (place, message) in zip(lines, faults.items(), strict=True):
+        assert f": /input/fields/0/{place}: " in line
+        assert message in line
+
+
+@pytest.mark.parametrize("rules", [{"range": {"min": 0, "max": 10}}, {"outlier": {"low": 0, "high": 10}}])
+def test_what_is_made_missing_is_treated_as_missing(rules: dict[str, Any]) -> None:
+    """An invalid value, or an outlier, that as_missing makes missing is replaced, flagged, rejected or fails as a null
+    does, once; what replaces it is not checked by that rule again.
+    """  # noqa: D205  one sentence
+    key = "on_invalid" if "range" in rules else "on_outlier"
+    rules = {**rules, key: "as_missing"}
+    column = pa.array([1.0, 99.0, None])
+    for value in (5, -1):
+        replaced = applied("float64", column, **rules, on_missing={"as_value": value})
+        assert replaced["x"].to_pylist() == [1.0, value, value]
+    frame = applied("float64", column, **rules, on_missing={"flag": "gone"})
+    assert (frame["x"].to_pylist(), frame["gone"].to_pylist()) == ([1.0, None, None], [False, True, True])
+    frame = applied("float64", column, **rules, nullable=False)
+    pointer = "/input/fields/0/on_missing"
+    assert [(r.rows.tolist(), r.code, r.pointer, r.message) for r in frame.rejections] == [
+        ([2], "MISSING", pointer, "x has no value"),
+        ([1], "MISSING", pointer, f"x has no value, since {key} makes it missing"),
+    ]
+    with pytest.raises(ContractError, match=f"since {key} makes it missing in 1 rows .* the first at 1; .*{pointer}"):
+        applied("float64", column.slice(0, 2), **rules, on_missing="fail")
 
 
 def test_a_large_whole_number_may_stand_for_a_float():
