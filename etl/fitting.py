@@ -26,7 +26,7 @@ from etl.checksum import checksum
 from etl.errors import DocumentError, InputChanged, ReadError, SpecError
 from etl.frame import once
 from etl.given import as_table
-from etl.golden import golden_rows, replay
+from etl.golden import TooLarge, golden_rows, replay
 from etl.ops.base import Accumulator, FittedStep
 from etl.ops.relations import joins, on_table
 from etl.pipeline import index_references, run_relational
@@ -191,6 +191,7 @@ def fit(recipe: Spec, data: Any, references: Mapping[str, Any] | None = None, *,
 
     fitted = fit_by(recipe, run, in_memory=in_memory)
     if fitted is recipe:
+        replay(recipe)
         return recipe
     fitted = noted(fitted, notes) if notes else fitted
     notes.update(joined_tables(recipe, references or {}))
@@ -245,19 +246,23 @@ def with_golden(spec: Spec, tables: Mapping[str, ReferenceTable], batches: Itera
     """The fitted spec, sealed, with golden rows out of the first batch of its data that has any.
 
     Rows that do not replay, such as those whose values JSON cannot hold, would refuse the spec wherever it is loaded:
-    it has none then, and its provenance says why.
+    it has none then, and its provenance says why. So it does where all rows are too long to be kept.
     """
+    notes: dict[str, str] = {}
     for batch in itertools.islice((batch for batch in batches if batch.num_rows), _LOOKED_AT):
         frame = entered(spec.input, arrivals(spec), batch, where="golden rows")
         run_relational(spec, tables, frame)
         for index, step in enumerate(spec.steps):
             step.run(frame, f"/steps/{index}")
-        golden = golden_rows(spec, batch, frame)
+        try:
+            golden = golden_rows(spec, batch, frame)
+        except TooLarge:
+            golden, notes = (), {"golden": "none: every row that was looked at is too long to be kept"}
         if golden:
             found = spec.model_copy(update={"golden": golden, "integrity": None})
             reason = _unreplayable(found)
             return (found if reason is None else noted(spec, {"golden": f"none: {reason}"})).sealed()
-    return spec.sealed()
+    return (noted(spec, notes) if notes else spec).sealed()
 
 
 def _unreplayable(spec: Spec) -> str | None:

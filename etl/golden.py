@@ -6,6 +6,9 @@ where the spec has a float64 tensor; −0.0 equals 0.0. What is no float must be
 
 A vector of more than 256 values is written as its SHA-256. Behind a transcendental step that tells nothing, so weighted
 sums of its values stand beside it, each equal within one unit in the last place of each value that it is made of.
+
+A text or list (of no floats) that a step makes is written as its SHA-256 too where it is long. What is given has to be
+whole, so rows of too long values are no golden rows.
 """
 
 from __future__ import annotations
@@ -16,13 +19,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
-from etl.documents import sha256_hex
+from etl.documents import canonical_json, sha256_hex
 from etl.entry import read
 from etl.errors import ContractError, SpecError, TransformError
 from etl.plain import array_of, plain_values
 from etl.positions import escape
 from etl.training import GoldenRow
-from etl.types import one_chunk
+from etl.types import kernels, one_chunk
 from etl.ulp import ulp_distance
 
 if TYPE_CHECKING:
@@ -34,15 +37,28 @@ if TYPE_CHECKING:
     from etl.spec import Spec
     from etl.types import ArrowArray
 
-__all__ = ["MOST_ROWS", "frame_of", "golden_rows", "replay"]
+__all__ = ["MOST_BYTES", "MOST_ROWS", "TooLarge", "frame_of", "golden_rows", "replay"]
 
 _LEAST_NORMAL = float(np.finfo(np.float32).tiny)
 
 MOST_ROWS = 12
 """Rows that a fit keeps."""
 
+MOST_BYTES = 4 * 2**20
+"""Of all golden rows of a spec, as JSON: a quarter of what a spec may have."""
+
 _WIDEST = 256
 """Values of a vector that are written out, and sums of a wider one."""
+
+_LONGEST = 4096
+"""Bytes of a text, or of a list as JSON, that is written out where a step makes it."""
+
+_NUMBER_BYTES = 20
+"""About what a number takes as JSON."""
+
+
+class TooLarge(Exception):
+    """Every row that could be golden has values that are too long to be kept."""
 
 
 def golden_rows(spec: Spec, batch: pa.RecordBatch, frame: Frame) -> tuple[GoldenRow, ...]:
@@ -50,7 +66,10 @@ def golden_rows(spec: Spec, batch: pa.RecordBatch, frame: Frame) -> tuple[Golden
     and the largest, then the first ones. `frame` is the batch behind all steps.
 
     Personal data is left out: such a field, and what is joined by it, is missing in every golden row, so a spec that
-    needs it has none.
+    needs it has none. So are rows left out that are too long: see `MOST_BYTES`.
+
+    Raises:
+        TooLarge: there are rows, and none of them is short enough.
     """  # noqa: D205  one sentence each
     pii = spec.derived_from(field.name for field in spec.input.fields if field.pii)
     raw, sound = {}, ~frame.gone
@@ -59,15 +78,14 @@ def golden_rows(spec: Spec, batch: pa.RecordBatch, frame: Frame) -> tuple[Golden
         for violation in unheld:
             # What the type cannot hold has no form in which it could be given again.
             sound &= ~violation.rows
-    rows = _chosen(raw, np.flatnonzero(sound))
+    joined = {name: frame[name] for step in spec.relational for name in step.outputs}
+    rows = _chosen(raw, _short({name: column for name, column in {**raw, **joined}.items() if name not in pii}, sound))
     if not rows.size:
         return ()
-    given = {name: plain_values(column.take(pa.array(rows))) for name, column in raw.items()}
-    joined = [name for step in spec.relational for name in step.outputs]
-    given.update({name: plain_values(_taken(frame[name], rows)) for name in joined})
+    given = {name: plain_values(_taken(column, rows)) for name, column in {**raw, **joined}.items()}
     given.update({name: [None] * rows.size for name in given if name in pii})
     if not pii:
-        return tuple(_rows(given, _written_of(spec, frame, rows)))
+        return _within(_rows(given, _written_of(spec, frame, rows)))
     # What the steps make of the rows is another thing without the personal data.
     try:
         again = frame_of(spec, [GoldenRow.model_validate({"in": row, "out": {}}) for row in _by_row(given)])
@@ -77,7 +95,64 @@ def golden_rows(spec: Spec, batch: pa.RecordBatch, frame: Frame) -> tuple[Golden
         return ()
     kept = np.flatnonzero(~again.gone)
     given = {name: [values[row] for row in kept] for name, values in given.items()}
-    return tuple(_rows(given, _written_of(spec, again, kept)))
+    return _within(_rows(given, _written_of(spec, again, kept)))
+
+
+def _short(columns: dict[str, Column], sound: np.ndarray) -> np.ndarray:
+    """Positions of sound rows that are short enough: all that may stand beside eleven others, or, where there are none,
+    that may stand alone.
+
+    Raises:
+        TooLarge: all are longer.
+    """  # noqa: D205  one sentence
+    sizes = np.zeros(sound.size)
+    for column in columns.values():
+        sizes += _sizes(column)
+    for most in (MOST_BYTES / MOST_ROWS, MOST_BYTES):
+        short = np.flatnonzero(sound & (sizes <= most))
+        if short.size:
+            return short
+    if sound.any():
+        raise TooLarge
+    return np.flatnonzero(sound)
+
+
+def _sizes(column: Column) -> np.ndarray:
+    """About the bytes that each row takes as JSON."""
+    if isinstance(column, np.ndarray):
+        return np.full(len(column), float(_NUMBER_BYTES * (column.size // max(len(column), 1))))
+    if pa.types.is_string(column.type):
+        return _filled(kernels.binary_length(column))
+    if pa.types.is_struct(column.type):
+        return sum((_sizes(part) for part in column.flatten()), np.zeros(len(column)))
+    if pa.types.is_list(column.type):
+        rows = np.repeat(np.arange(len(column)), _filled(column.value_lengths()).astype(np.int64))
+        return np.bincount(rows, weights=_sizes(column.flatten()) + 1, minlength=len(column))
+    return np.full(len(column), float(_NUMBER_BYTES))
+
+
+def _filled(lengths: ArrowArray) -> np.ndarray:
+    found: np.ndarray = lengths.fill_null(0).to_numpy(zero_copy_only=False).astype(np.float64)
+    return found
+
+
+def _within(rows: Iterable[GoldenRow]) -> tuple[GoldenRow, ...]:
+    """The rows, in their order, that are together no longer than golden rows may be.
+
+    Raises:
+        TooLarge: there are rows, and each is longer.
+    """
+    left, kept = MOST_BYTES, []
+    is_empty = True
+    for row in rows:
+        is_empty = False
+        size = len(canonical_json(row.model_dump(by_alias=True)))
+        if size <= left:
+            left -= size
+            kept.append(row)
+    if not kept and not is_empty:
+        raise TooLarge
+    return tuple(kept)
 
 
 def replay(spec: Spec) -> None:
@@ -142,7 +217,29 @@ def _written_of(spec: Spec, frame: Frame, rows: np.ndarray) -> dict[str, list[An
     """What the row steps make of these rows."""
     inexact = _inexact(spec)
     names = [name for step in spec.steps for name in step.outputs]
-    return {name: _written(_taken(frame[name], rows), has_sums=name in inexact) for name in names}
+    made = {name: _written(_taken(frame[name], rows), has_sums=name in inexact) for name in names}
+    exact = {name for name in names if not _has_floats(frame[name])}
+    return {name: list(map(_digested, values)) if name in exact else values for name, values in made.items()}
+
+
+def _has_floats(column: Column) -> bool:
+    """Whether it is a column of more than texts, integers and lists of these: one whose digest may differ elsewhere."""
+    if isinstance(column, np.ndarray):
+        return True
+    type_ = column.type.value_type if pa.types.is_list(column.type) else column.type
+    return bool(pa.types.is_floating(type_) or pa.types.is_struct(type_))
+
+
+def _digested(value: Any) -> Any:
+    """A value, or the digest of one that is long."""
+    if not isinstance(value, str | list):
+        return value
+    data = _bytes_of(value)
+    return value if len(data) <= _LONGEST else {"sha256": sha256_hex(data)}
+
+
+def _bytes_of(value: str | list[Any]) -> bytes:
+    return value.encode() if isinstance(value, str) else canonical_json(value)
 
 
 def _inexact(spec: Spec) -> set[str]:
@@ -193,7 +290,7 @@ def _sums(vectors: np.ndarray) -> np.ndarray:
 def frame_of(spec: Spec, rows: Iterable[GoldenRow]) -> Frame:
     """The given values behind the contract and the relational steps."""
     rows = list(rows)
-    schema = dict(spec.schemas())[spec.relational[-1].id] if spec.relational else spec.input.columns()
+    schema = spec.schema_at(len(spec.relational))
 
     def column(name: str) -> ArrowArray:
         return array_of([row.given.get(name) for row in rows], schema[name])
@@ -224,6 +321,8 @@ def _same(found: Any, wanted: Any, allowed: int | None) -> bool:
     if allowed and isinstance(found, dict) and isinstance(wanted, dict) and "sums" in found:
         # One unit in the last place gives another digest; an older spec has no sums, and is believed.
         return "sums" not in wanted or all(map(_is_near, found["sums"], wanted["sums"]))
+    if isinstance(found, str | list) and isinstance(wanted, dict):
+        return wanted == {"sha256": sha256_hex(_bytes_of(found))}
     if isinstance(found, list) and isinstance(wanted, list):
         return len(found) == len(wanted) and all(map(_same, found, wanted, [allowed] * len(found)))
     if allowed is not None and isinstance(found, float) and isinstance(wanted, float | int):

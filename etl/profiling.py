@@ -39,6 +39,9 @@ _PROBABILITIES = (0.0, 0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99, 1.0)
 _MOST_TEXTS = 20
 """Texts that a profile names."""
 
+_LONGEST_TEXT = 4096
+"""Bytes of a text that a profile names; a longer one is no category."""
+
 _MOST_DISTINCT = 100_000
 """Texts that are counted; a field of more is one of ids, whose most frequent ones say nothing."""
 
@@ -114,5 +117,6 @@ class ProfileAccumulator(Accumulator[FieldProfile]):
         if self.quantiles is not None and self.quantiles.n:
             pairs = zip(_PROBABILITIES, self.quantiles.values(), strict=True)
             quantiles = {f"{probability:g}": value for probability, value in pairs if math.isfinite(value)}
-        ranked = sorted((self.counts or {}).items(), key=lambda entry: (-entry[1], entry[0].encode()))
+        named = [entry for entry in (self.counts or {}).items() if len(entry[0].encode()) <= _LONGEST_TEXT]
+        ranked = sorted(named, key=lambda entry: (-entry[1], entry[0].encode()))
         return FieldProfile(n=self.n, missing=self.missing, quantiles=quantiles, top=tuple(ranked[:_MOST_TEXTS]))

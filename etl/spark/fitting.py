@@ -23,6 +23,7 @@ from etl.arrivals import arrivals
 from etl.code import digest_of_packages
 from etl.errors import BatchscoreError, EtlError, ReadError, SpecError
 from etl.fitting import Learned, Pass, Piece, fit_by, learn_piece, noted, with_golden
+from etl.golden import replay
 from etl.ops.relations import joins, on_table
 from etl.partials.transport import dump, load
 from etl.pipeline import index_references
@@ -132,6 +133,7 @@ def _fit_pinned(
     )
     fitted = fit_by(recipe, functools.partial(_run_pass, spark, work))
     if fitted is recipe:
+        replay(recipe)
         return recipe
     notes = {} if counts is None else {"table": str(counts)}
     notes.update(joined_tables(recipe, references or {}))

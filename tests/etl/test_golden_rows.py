@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 
 from etl.errors import SpecError
 from etl.fitting import fit
-from etl.golden import MOST_ROWS, replay
+from etl.golden import MOST_BYTES, MOST_ROWS, replay
 from etl.pipeline import Pipeline
 from etl.plain import array_of, plain_values
 from etl.spec import Spec, read_spec
@@ -297,3 +298,60 @@ def test_the_draft_before_1_is_read():
     value = json.loads(draft)
     assert value["format"] == "scorespec/0"
     assert value["outputs"]["tensors"][0]["rank"] == 2
+
+
+def test_long_texts_are_golden_as_their_digest():
+    """What a step makes of a long text is kept as SHA-256 and told apart, and the text is in no statistics."""
+    steps = [
+        {"id": "u", "op": "upper", "in": ["s"], "out": ["su"]},
+        {"id": "t", "op": "tokenize", "in": ["su"], "out": ["st"], "params": {"split": " "}},
+        {"id": "n", "op": "missing_flag", "in": ["st"], "out": ["sn"]},
+    ]
+    text = "lorem ß " * 700
+    spec = fit(spec_of([FIELDS[1]], steps, columns=["sn"]), pa.table({"s": [text, "a b"]}))
+    upper = "LOREM ß " * 700
+    assert spec.golden[0].made["su"] == {"sha256": hashlib.sha256(upper.encode()).hexdigest()}
+    assert set(spec.golden[0].made["st"]) == {"sha256"}
+    assert spec.golden[1].made == {"su": "A B", "st": ["A", "B"], "sn": 0.0}
+    assert spec.reference["s"].top == (("a b", 1),)
+    replay(read_spec(spec.to_bytes().decode(), "etl.json"))
+    # As a release wrote it that had no digests.
+    replay(damaged(spec, "golden", 0, "out", "su", to=lambda _: upper))
+    for other in ("0" * 64, None):
+        with pytest.raises(SpecError, match="another 'su' of golden row 0"):
+            replay(damaged(spec, "golden", 0, "out", "su", to=lambda _, sha256=other: {"sha256": sha256}))
+
+
+@pytest.mark.parametrize("kind", ["string", "list<string>", "struct<a: string, n: int64>"])
+def test_rows_of_very_long_values_are_not_golden(kind):
+    """Golden rows are those that are short enough; where there are none, the provenance says so."""
+    forms = {"string": lambda text: text, "list<string>": lambda text: [text, None]}
+    form = forms.get(kind, lambda text: {"a": text, "n": 1})
+    recipe = spec_of([{"name": "s", "type": kind}], [{"id": "f", "op": "missing_flag", "in": ["s"], "out": ["x"]}])
+    long = [form(str(number) * 4_300_000) for number in range(2)]
+    type_ = ColumnType.parse(kind).arrow
+    spec = fit(recipe, pa.table({"s": pa.array([long[0], form("a"), long[1], form("b")], type_)}))
+    assert [row.given["s"] for row in spec.golden] == [form("a"), form("b")]
+    spec = fit(recipe, pa.table({"s": pa.array(long, type_)}))
+    assert spec.golden == ()
+    assert spec.provenance
+    assert spec.provenance.notes == {"golden": "none: every row that was looked at is too long to be kept"}
+
+
+def test_golden_rows_are_together_no_longer_than_they_may_be():
+    """Of rows that are long, though not too long, as many are golden as there is room for."""
+    recipe = spec_of([FIELDS[1]], [{"id": "f", "op": "missing_flag", "in": ["s"], "out": ["x"]}])
+    spec = fit(recipe, pa.table({"s": [chr(97 + number) * 600_000 for number in range(12)]}))
+    assert [row.given["s"][0] for row in spec.golden] == list("abcdef")
+    assert len(spec.to_bytes()) < MOST_BYTES
+    assert spec.provenance
+    assert "golden" not in spec.provenance.notes
+
+
+def test_a_fitted_spec_is_replayed_where_it_is_fitted_again():
+    """A fitted spec whose state was changed, and whose seal was taken out, is not handed back by a fit."""
+    value = json.loads(fitted().to_bytes())
+    del value["integrity"]
+    value["steps"][1]["state"]["std"] *= 2
+    with pytest.raises(SpecError, match="step 'z'"):
+        fit(read_spec(json.dumps(value), "etl.json"), rows())
