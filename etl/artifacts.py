@@ -15,16 +15,33 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from etl.documents import canonical_json, sha256_hex
+from etl.errors import SpecError
 from etl.problems import Problem
 from etl.types import kernels
 
 if TYPE_CHECKING:
     from etl.spec import Spec
 
-__all__ = ["MOST_BYTES", "MOST_INLINE", "MOST_ROWS", "OWN_KEYS", "ReadArtifact", "Stored", "resolved", "stored"]
+__all__ = [
+    "MOST_BYTES",
+    "MOST_INLINE",
+    "MOST_ROWS",
+    "MOST_TEXT",
+    "OWN_KEYS",
+    "ReadArtifact",
+    "Stored",
+    "resolved",
+    "stored",
+]
 
 MOST_INLINE = 1000
 """Entries of a state that stand in the spec itself."""
+
+MOST_TEXT = 16 * 2**20
+"""Bytes of a spec itself."""
+
+_MOST_INLINE_TEXT = 8 * 2**20
+"""Bytes of a spec with states inside, above which the largest of them become files."""
 
 MOST_BYTES = 512 * 2**20
 """Of a file, as it is stored and as it is in memory."""
@@ -54,25 +71,83 @@ class Stored(NamedTuple):
 
 
 def stored(spec: Spec) -> Stored:
-    """The files of a spec: every state of more than `MOST_INLINE` entries is one of its own."""
+    """The files of a spec: every state of more than `MOST_INLINE` entries is one of its own, and so are the largest of
+    the others where all of them would be too much for the spec.
+
+    Raises:
+        SpecError: the spec, or a state, is larger than what may be read.
+    """  # noqa: D205  one sentence
     plain = spec.plain()
     artifacts: dict[str, bytes] = {}
-    steps = []
-    for step in plain.get("steps", ()):
-        columns = {key: part for key, part in step.get("state", {}).items() if isinstance(part, list)}
-        rows = max(map(len, columns.values()), default=0)
-        if rows <= MOST_INLINE or any(len(part) != rows for part in columns.values()):
-            steps.append(step)
-            continue
-        data = _as_parquet(columns)
-        # By its content too: another fit in the same folder must not take this one's file.
-        name = f"{step['id']}-{sha256_hex(data)[:12]}.pq"
+    steps = list(plain.get("steps", ()))
+
+    def spill(place: int) -> None:
+        name, data, state = _apart(steps[place], f"/steps/{place}/state")
         artifacts[name] = data
-        ours = {key: written for written, key in OWN_KEYS.items()}
-        rest = {ours.get(key, key): part for key, part in step["state"].items() if key not in columns}
-        told = {"$artifact": name, "sha256": sha256_hex(data), "rows": rows}
-        steps.append({**step, "state": {**rest, **told}})
-    return Stored(canonical_json({**plain, "steps": steps} if steps else plain), artifacts)
+        steps[place] = {**steps[place], "state": state}
+
+    inline = {place: _rows(step) for place, step in enumerate(steps) if _rows(step)}
+    for place in [place for place, rows in inline.items() if rows > MOST_INLINE]:
+        del inline[place]
+        spill(place)
+    text = canonical_json({**plain, "steps": steps} if steps else plain)
+    if len(text) > _MOST_INLINE_TEXT:
+        excess, sizes = len(text) - _MOST_INLINE_TEXT, {p: len(canonical_json(steps[p]["state"])) for p in inline}
+        for place in sorted(inline, key=lambda place: (-sizes[place], place)):
+            if excess <= 0 or sizes[place] <= _LEAST_APART:
+                break
+            try:
+                spill(place)
+            except (SpecError, pa.ArrowException):
+                # No table can hold it; the others may be enough.
+                continue
+            excess -= sizes[place] - len(canonical_json(steps[place]["state"]))
+        text = canonical_json({**plain, "steps": steps})
+    if len(text) > MOST_TEXT:
+        raise SpecError(_too_much(plain, len(text)))
+    return Stored(text, artifacts)
+
+
+_LEAST_APART = 400
+"""Bytes of a state that is smaller than what would be told of its file."""
+
+
+def _rows(step: dict[str, Any]) -> int:
+    """Entries of a state that can be a table; 0 of another one."""
+    lengths = {len(part) for part in step.get("state", {}).values() if isinstance(part, list)}
+    return lengths.pop() if len(lengths) == 1 else 0
+
+
+def _apart(step: dict[str, Any], pointer: str) -> tuple[str, bytes, dict[str, Any]]:
+    """The name and content of the file of a step's state, and what stands in the spec in place of the state.
+
+    Raises:
+        SpecError: it is larger than what may be read.
+    """
+    columns = {key: part for key, part in step["state"].items() if isinstance(part, list)}
+    table = pa.table(columns)
+    data = _as_parquet(table)
+    digest = sha256_hex(data)
+    # By its content too: another fit in the same folder must not take this one's file.
+    name = f"{step['id']}-{digest[:12]}.pq"
+    texts = [kernels.binary_length(column).cast(pa.int64()) for column in table.columns if _is_text(column.type)]
+    try:
+        _check_footer(name, pq.ParquetFile(pa.BufferReader(data)), table.num_rows)
+        if sum(kernels.sum(lengths).as_py() or 0 for lengths in texts) > MOST_BYTES:
+            raise _too_large(name)
+    except _Unfit as error:
+        message = f"{pointer}: the state of step {step['id']!r} cannot be written: {error} [{error.problem.code}]"
+        raise SpecError(message) from error
+    ours = {key: written for written, key in OWN_KEYS.items()}
+    rest = {ours.get(key, key): part for key, part in step["state"].items() if key not in columns}
+    return name, data, {**rest, "$artifact": name, "sha256": digest, "rows": table.num_rows}
+
+
+def _too_much(plain: dict[str, Any], size: int) -> str:
+    """What is said of a spec that nothing could read."""
+    part = max(plain, key=lambda key: len(canonical_json(plain[key])))
+    told = f"it would be {size:,} bytes beside its large states, above {MOST_TEXT >> 20} MiB, the most of a spec"
+    return f"/: the spec cannot be written: {told}; the largest part is {part}. Make two specs of it. [E-SIZE]"
 
 
 def resolved(value: Any, read: ReadArtifact) -> tuple[Any, list[Problem]]:
@@ -96,9 +171,9 @@ def resolved(value: Any, read: ReadArtifact) -> tuple[Any, list[Problem]]:
     return {**value, "steps": whole}, problems
 
 
-def _as_parquet(columns: dict[str, list[Any]]) -> bytes:
+def _as_parquet(table: pa.Table) -> bytes:
     sink = pa.BufferOutputStream()
-    pq.write_table(pa.table(columns), sink, compression="zstd")
+    pq.write_table(table, sink, compression="zstd")
     data: bytes = sink.getvalue().to_pybytes()
     return data
 
@@ -153,7 +228,11 @@ def _table_of(state: dict[str, Any], read: ReadArtifact) -> pa.Table:
 
 
 def _texts(schema: pa.Schema) -> list[str]:
-    return [field.name for field in schema if pa.types.is_string(field.type) or pa.types.is_large_string(field.type)]
+    return [field.name for field in schema if _is_text(field.type)]
+
+
+def _is_text(found: pa.DataType) -> bool:
+    return bool(pa.types.is_string(found) or pa.types.is_large_string(found))
 
 
 def _check_footer(name: str, file: pq.ParquetFile, rows: Any) -> None:
@@ -192,10 +271,9 @@ def _is_plain(found: pa.DataType) -> bool:
         return _is_plain(found.value_type)
     if isinstance(found, pa.ListType | pa.LargeListType):
         return _is_plain(found.value_type)
-    is_text = pa.types.is_string(found) or pa.types.is_large_string(found)
     is_float = pa.types.is_float32(found) or pa.types.is_float64(found)
     is_other = pa.types.is_integer(found) or pa.types.is_boolean(found) or pa.types.is_null(found)
-    return bool(is_text or is_float or is_other)
+    return bool(_is_text(found) or is_float or is_other)
 
 
 def _decoded(name: str, table: pa.Table) -> pa.Table:

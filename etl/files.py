@@ -66,7 +66,13 @@ def _beside(folder: Path, name: str) -> bytes | None:
 
 
 def save_spec(spec: Spec, path: str | PathLike[str]) -> tuple[str, ...]:
-    """Write a spec and, beside it, its large states; the paths that were written, the spec's last."""
+    """Write a spec and, beside it, its large states; the absolute paths that were written, the spec's last. Folders on
+    the way there are made.
+
+    Raises:
+        SpecError: it is larger than what may be read; nothing is written.
+        StorageError: it cannot be written there.
+    """  # noqa: D205  one sentence each
     storage, place = storage_for(str(path))
     files = stored(spec)
     folder = place.rpartition("/")[0]

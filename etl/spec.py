@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
-from etl.artifacts import ReadArtifact, resolved
+from etl.artifacts import MOST_TEXT, ReadArtifact, resolved
 from etl.consistency import inconsistencies, trace
 from etl.contract import Contract
 from etl.documents import Document, Strict, canonical_json, sha256_hex
@@ -38,7 +38,7 @@ __all__ = ["FORMAT", "MOST_BYTES", "Outputs", "Semantics", "Spec", "TensorOutput
 
 FORMAT = "scorespec/1"
 
-MOST_BYTES = 16 * 2**20
+MOST_BYTES = MOST_TEXT
 """Of a spec, in UTF-8; vocabularies of more than 1,000 entries lie beside it."""
 
 _MOST_ENTRIES = 10_000

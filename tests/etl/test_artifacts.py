@@ -238,3 +238,32 @@ def test_a_file_that_is_too_long_is_not_read(tmp_path, monkeypatch):
     state.write_bytes(bytes(2**20))
     with pytest.raises(SpecError, match=r"cannot be read: it has more than 0 MiB"):
         etl.load_spec(tmp_path / "etl.json")
+
+
+def test_states_that_are_together_too_much_lie_beside_the_spec(monkeypatch, tmp_path):
+    """Where small states would make a spec too long, the largest of them become files, and it reads back equal."""
+    spec = fitted(200)
+    assert stored(spec).artifacts == {}
+    monkeypatch.setattr(etl.artifacts, "_MOST_INLINE_TEXT", len(spec.to_bytes()) - 1)
+    [name] = stored(spec).artifacts
+    assert name.startswith("many-")
+    etl.save_spec(spec, tmp_path / "etl.json")
+    assert etl.load_spec(tmp_path / "etl.json") == spec
+
+
+@pytest.mark.parametrize(
+    ("limit", "most", "said"),
+    [
+        ("MOST_TEXT", 1000, r"^/: the spec cannot be written: .* bytes beside its large states, above .* \[E-SIZE\]$"),
+        ("MOST_ROWS", 1499, r"^/steps/1/state: the state of step 'many' cannot be written: .* \[E-SIZE\]$"),
+        ("MOST_BYTES", 5000, r"^/steps/1/state: the state of step 'many' cannot be written: .* \[E-SIZE\]$"),
+    ],
+)
+def test_what_could_not_be_read_is_not_written(limit, most, said, monkeypatch, tmp_path):
+    """A spec or state above what may be read is refused before anything is written, and an older file stays."""
+    (tmp_path / "etl.json").write_text("before")
+    spec = fitted(1500)
+    monkeypatch.setattr(etl.artifacts, limit, most)
+    with pytest.raises(SpecError, match=said):
+        etl.save_spec(spec, tmp_path / "etl.json")
+    assert [path.read_text() for path in tmp_path.iterdir()] == ["before"]
