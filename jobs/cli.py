@@ -26,7 +26,7 @@ from jobs import history as runs
 from jobs.config import JobConfig, read_config
 from jobs.errors import ConfigError, ExitCode, InputUnfit, Refused, exit_code
 from jobs.etl_cli import named_uris, specs
-from jobs.fitting import fit_files
+from jobs.fitting import check_out, fit_files
 from jobs.identity import new_run_id
 from jobs.plan import target_of
 from jobs.preview import preview
@@ -219,6 +219,7 @@ def fit(
     """Learn what an ETL recipe's steps learn; writes the fitted spec, the same bytes for any number of workers."""
     references = named_uris(reference)
     spec = read_spec_file(recipe)
+    check_out(out, recipe, data, references=references)
     console = Console(stderr=True)
     with console.status("reading") as status:
         fitted = fit_files(

@@ -18,6 +18,7 @@ from etl.problems import nearest
 from etl.spec import read_spec
 from jobs import spec_summary
 from jobs.errors import ExitCode, Refused, refusing
+from jobs.fitting import check_out
 from jobs.specs import import_datavec_file, read_spec_file, sample_spec
 from jobs.summary import Screen
 
@@ -159,6 +160,7 @@ def docs(
     if out is None:
         typer.echo(page, nl=False)
         return
+    check_out(out, spec)
     try:
         with open(out, "w", encoding="utf-8") as file:  # noqa: PTH123  what the user names, as the shell would
             file.write(page)
@@ -191,6 +193,7 @@ def datavec(
     What cannot be expressed exactly is refused, all of it at once, and nothing is written.
     """
     found = import_datavec_file(file)
+    check_out(out, file)
     with refusing():
         spec = read_spec(json.dumps(found.document), out)
     written = save_spec(spec, out)

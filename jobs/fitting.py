@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from etl import __version__
@@ -13,12 +14,12 @@ from etl.references import pin_references
 from etl.runs.read import open_parquet, read_row_group
 from etl.runs.storage import storage_for
 from etl.training import Provenance
-from jobs.errors import refusing
+from jobs.errors import Refused, refusing
 from jobs.plan import list_inputs
 from scoring.golden import arrow_table
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -26,10 +27,35 @@ if TYPE_CHECKING:
     from etl.runs.splits import InputFile
     from etl.spec import Spec
 
-__all__ = ["fit_files"]
+__all__ = ["check_out", "fit_files"]
 
 OnPiece = Callable[[str], None]
 """Told the path of a file before a row group of it is read."""
+
+
+def check_out(out: str, recipe: str, data: Iterable[str] = (), *, references: Mapping[str, str] | None = None) -> None:
+    """See that what is written to `out` takes the place of nothing that is read: the recipe or what lies in its bundle,
+    a file of the data or of a reference table, or a place in a folder of theirs, which would be data the next time.
+    Links are followed.
+
+    Raises:
+        Refused: it does, `out` is a folder, or no store is there for it.
+    """  # noqa: D205  one sentence
+    with refusing():
+        place = Path(storage_for(out)[1]).resolve()
+        if place.is_dir():
+            raise Refused(f"--out {out}: is a folder. Give the name of a file in it.")
+        read = Path(storage_for(recipe)[1]).resolve()
+        if place == read or (read.is_dir() and place.is_relative_to(read)):
+            raise Refused(f"--out {out}: would replace {recipe}, or a part of it, which is read. Choose another place.")
+        named = [("the training data", uri) for uri in data]
+        named += [(f"reference table {name!r}", uri) for name, uri in (references or {}).items()]
+        for what, uri in named:
+            storage, path = storage_for(uri)
+            folder = Path(path).resolve()
+            is_inside = folder.is_dir() and place.is_relative_to(folder)
+            if is_inside or any(Path(file.path).resolve() == place for file in storage.list_files(path)):
+                raise Refused(f"--out {out}: would replace, or lie in, {what} {uri}. Choose another place.")
 
 
 def fit_files(

@@ -309,3 +309,44 @@ def test_exit_codes_are_in_the_help() -> None:
     for words in (("etl", "--help"), ("etl", "diff", "--help")):
         told = " ".join(batchscore(*words).stdout.replace("│", "").split())
         assert re.search(r"0 compatible.*5 .*trained again.*6 .*cannot", told), told
+
+
+@pytest.mark.parametrize(
+    ("out", "named"),
+    [
+        ("recipe.yaml", "would replace {0}/recipe.yaml"),
+        ("people.parquet", "would replace, or lie in, the training data {0}/people.parquet"),
+        ("link.parquet", "would replace, or lie in, the training data {0}/people.parquet"),
+        ("more/etl.json", "would replace, or lie in, the training data {0}/more"),
+        ("more", "is a folder"),
+        ("cities/a.parquet", "would replace, or lie in, reference table 'cities' {0}/cities"),
+    ],
+)
+def test_a_fit_replaces_nothing_that_it_reads(people: Path, out: str, named: str) -> None:
+    """A spec that would replace its recipe, data or reference is refused before any pass, and all is as it was."""
+    (people / "more").mkdir()
+    (people / "cities").mkdir()
+    for copy in ("more/a.parquet", "cities/a.parquet"):
+        (people / copy).write_bytes((people / "people.parquet").read_bytes())
+    (people / "link.parquet").symlink_to(people / "people.parquet")
+    before = {path: path.read_bytes() for path in people.rglob("*") if path.is_file()}
+    data = ("--data", people / "people.parquet", "--data", people / "more", "--reference", f"cities={people}/cities")
+    done = batchscore("fit", people / "recipe.yaml", *data, "--out", people / out)
+    assert done.exit_code == 2, done.output
+    said = f"--out {people / out}: {named.format(people)}"
+    assert "".join(said.split()) in "".join(done.output.split())
+    assert {path: path.read_bytes() for path in people.rglob("*") if path.is_file()} == before
+
+
+def test_a_page_takes_the_place_of_no_spec(people: Path) -> None:
+    """The page of a spec is not written over the spec."""
+    done = batchscore("etl", "docs", people / "recipe.yaml", "--out", people / "recipe.yaml")
+    assert (done.exit_code, (people / "recipe.yaml").read_text()) == (2, RECIPE)
+
+
+def test_a_fit_says_where_it_wrote(people: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Folders that are not there are made, and the paths that were written are told from the root."""
+    monkeypatch.chdir(people)
+    done = batchscore("fit", "recipe.yaml", "--data", "people.parquet", "--out", "a/b/etl.json")
+    assert done.exit_code == 0, done.output
+    assert f"{people}/a/b/etl.json" in done.stdout.replace("\n", "")
