@@ -208,9 +208,12 @@ class _JsonScanner:
                 continue
             place = self._place(token)
             _check_scalar(token[0], place, pointer)
-            child = f"{pointer}/{escape(json.loads(token[0]))}"
+            key = json.loads(token[0])
+            child = f"{pointer}/{escape(key)}"
             if child in self._places:
-                raise _Unread(f"key {token[0]} stands twice", place, code="E-DUP-KEY", pointer=child)
+                raise _Unread(
+                    f"key {json.dumps(key, ensure_ascii=False)} stands twice", place, code="E-DUP-KEY", pointer=child
+                )
             self._places[child] = place
             next(self._tokens)  # the colon
             self._value(next(self._tokens), child, depth + 1)

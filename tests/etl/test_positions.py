@@ -51,6 +51,7 @@ def test_what_is_no_document_has_its_place(text, name, message):
     ("text", "name", "line"),
     [
         ('{"a": {"b": 1,\n "b": 2}}', "a.json", 'a.json:2:2: /a/b: key "b" stands twice. [E-DUP-KEY]'),
+        ('{"ab": 1,\n "a\\u0062": 2}', "a.json", 'a.json:2:2: /ab: key "ab" stands twice. [E-DUP-KEY]'),
         ("a:\n  - b: 1\n    b: 2", "a.yaml", "a.yaml:3:5: /a/0/b: not valid YAML: key 'b' stands twice. [E-DUP-KEY]"),
         ('{"a": [NaN]}', "a.json", "a.json:1:8: /a/0: NaN is no number of JSON. [E-SYNTAX]"),
         ('{"a": 1,}', "a.json", "a.json:1:9: /: not valid JSON: "),
