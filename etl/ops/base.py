@@ -15,7 +15,15 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Generic, Self, TypeVar
 
-from pydantic import Field, FiniteFloat, PlainSerializer, SerializationInfo, StringConstraints
+from pydantic import (
+    Field,
+    FiniteFloat,
+    PlainSerializer,
+    SerializationInfo,
+    SerializerFunctionWrapHandler,
+    StringConstraints,
+    model_serializer,
+)
 
 from etl.documents import Strict
 
@@ -59,11 +67,29 @@ StateT = TypeVar("StateT", bound="State")
 StateT_co = TypeVar("StateT_co", bound="State", covariant=True)
 
 
-class Params(Strict):
+class _Part(Strict):
+    """A part of a step. Where what equals its default is left out of a dump, −0.0 is not: it equals 0.0, and is another
+    number.
+    """  # noqa: D205  one sentence
+
+    @model_serializer(mode="wrap")
+    def _with_negative_zeros(self, dump: SerializerFunctionWrapHandler, info: SerializationInfo) -> dict[str, Any]:
+        plain: dict[str, Any] = dump(self)
+        if not info.exclude_defaults or info.include is not None or info.exclude is not None:
+            return plain
+        for name, field in type(self).model_fields.items():
+            value, key = getattr(self, name), field.alias or name
+            if key not in plain and "-0.0" in (said := repr(value)) and said != repr(field.default):
+                is_part = isinstance(value, Strict)
+                plain[key] = value.model_dump(mode="json", by_alias=True, exclude_defaults=True) if is_part else value
+        return plain
+
+
+class Params(_Part):
     """Parameters of an op, chosen by its author."""
 
 
-class State(Strict):
+class State(_Part):
     """What an op learned from data."""
 
 
@@ -73,7 +99,7 @@ class AsNumber(Strict):
     as_value: FiniteFloat = Field(description="The number.")
 
 
-class Step(Strict):
+class Step(_Part):
     """One application of an op: columns in, columns out. A column name is written once in a spec."""
 
     op: str

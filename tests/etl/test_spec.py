@@ -564,3 +564,31 @@ def test_mistakes_of_form_hide_none_of_meaning():
         "/outputs/tensors/0/from/2",
     ]
     assert found[4][1].startswith("column 'v' is made by no step.")
+
+
+PADDED: dict[str, Any] = {"op": "list_pad", "in": ["l"], "out": ["y"], "params": {"length": 2}}
+ZEROS: dict[str, tuple[dict[str, Any], str]] = {
+    "list_pad": (PADDED, "value"),
+    "cyclical": ({"op": "cyclical", "in": ["x"], "out": ["a", "b"], "params": {"period": 7}}, "offset"),
+    "minmax": ({"op": "minmax", "in": ["x"], "out": ["y"], "params": {"upper": 2}}, "lower"),
+    "rare_to_other": ({"op": "rare_to_other", "in": ["s"], "out": ["y"], "params": {}}, "min_share"),
+    "frequency_encode": ({"op": "frequency_encode", "in": ["s"], "out": ["y"], "params": {}}, "unknown"),
+}
+
+
+@pytest.mark.parametrize("op", ZEROS)
+@settings(max_examples=10, deadline=None)
+@given(number=st.sampled_from([0.0, -0.0, 5e-324, 0.5, 1.0]))
+def test_a_zero_with_a_sign_survives_where_zero_is_the_default(op, number):
+    """A number where 0 is the default is read back as it was given, −0.0 too, and a plain 0 is left out."""
+    step, key = ZEROS[op]
+    value = {"as_value": number} if key == "unknown" else number
+    fields = [X, S, {"name": "l", "type": "list<float64>"}]
+    changed = {**step, "id": "a", "params": {**step["params"], key: value}}
+    spec = spec_of(fields, [changed], columns=["x"], fitted=False)
+    again = read_spec(spec.to_bytes().decode(), "etl.json", fitted=False)
+    assert again == spec
+    assert repr(again.plain()) == repr(spec.plain())
+    assert again.digest == spec.digest
+    given_ = spec.plain()["steps"][0].get("params", {}).get(key, "left out")
+    assert repr(given_) == (repr("left out") if repr(number) == "0.0" else repr(value))
