@@ -10,7 +10,7 @@ from etl.ops.relations import table_problems
 from etl.positions import escape
 from etl.problems import Problem, ended, nearest
 from etl.training import golden_problems, reference_problems
-from etl.types import ColumnType, Schema
+from etl.types import MOST_WIDTH, ColumnType, Schema
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -88,6 +88,11 @@ def _advance(
             problems.extend(problem._replace(pointer=f"{pointer}{problem.pointer}") for problem in error.problems)
         except ValueError as error:
             problems.append(Problem(pointer, ended(f"op {step.op} {error}"), "E-TYPE"))
+    widest = max((found.width for found in types), default=0)
+    if widest > MOST_WIDTH:
+        message = f"op {step.op} would make a vector of {widest:,} values; at most {MOST_WIDTH:,} are possible."
+        problems.append(Problem(pointer, message, "E-SIZE"))
+        types = ()
     for position, name in enumerate(step.outputs):
         schema.setdefault(name, types[position] if position < len(types) else ColumnType("float64"))
     written.update(step.outputs)

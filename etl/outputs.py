@@ -10,7 +10,7 @@ from pydantic import Field, model_validator
 from etl.documents import Strict
 from etl.ops.base import Name
 from etl.problems import Problem, nearest
-from etl.types import width_of
+from etl.types import MOST_WIDTH, width_of
 
 if TYPE_CHECKING:
     from etl.types import ColumnType, Schema
@@ -137,6 +137,9 @@ def _column_problems(tensor: TensorOutput, pointer: str, schema: Schema) -> list
 
 def _shape_problems(tensor: TensorOutput, pointer: str, schema: Schema) -> list[Problem]:
     width = width_of(schema[name] for name in tensor.columns)
+    if width > MOST_WIDTH:
+        message = f"its columns have {width:,} values a row; at most {MOST_WIDTH:,} are possible."
+        return [Problem(f"{pointer}/from", message, "E-SIZE")]
     if not width or tensor.shape is None or math.prod(tensor.shape[1:]) == width:
         return []
     values = math.prod(tensor.shape[1:])

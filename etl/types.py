@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "INTEGER_BOUNDS",
+    "MOST_WIDTH",
     "SCALARS",
     "UNSIGNED",
     "ArrowArray",
@@ -67,6 +68,9 @@ UNSIGNED = pa.decimal128(20, 0)
 
 _VECTOR = r"(float32|int64)\[([1-9][0-9]{0,6})\]"
 _FORMS = ("float32[width]", "int64[width]", "list<scalar>", "struct<name: scalar, …>")
+
+MOST_WIDTH = 9_999_999
+"""Values a row of a vector, or of the columns of a tensor: what the text of a type can say."""
 
 _DAY_MILLISECONDS = 86_400_000
 _MICROSECONDS = {"s": 1_000_000, "ms": 1000}

@@ -592,3 +592,20 @@ def test_a_zero_with_a_sign_survives_where_zero_is_the_default(op, number):
     assert again.digest == spec.digest
     given_ = spec.plain()["steps"][0].get("params", {}).get(key, "left out")
     assert repr(given_) == (repr("left out") if repr(number) == "0.0" else repr(value))
+
+
+def test_a_width_that_no_memory_holds_is_refused():
+    """Vectors and tensors of more than 9,999,999 values a row are refused where they are made, at once."""
+    nested = [
+        {"id": f"s{at}", "op": "assemble", "in": (["x"] if at == 0 else [f"o{at - 1}"]) * 10, "out": [f"o{at}"]}
+        for at in range(12)
+    ]
+    with pytest.raises(SpecError) as caught:
+        spec_of([X], nested, columns=["o11"])
+    [line] = str(caught.value).splitlines()
+    assert "/steps/6: op assemble would make a vector of 10,000,000 values; at most 9,999,999" in line
+    assert line.endswith("[E-SIZE]")
+    halves = [{"name": name, "type": "float32[5000000]"} for name in ("v", "w")]
+    with pytest.raises(SpecError, match=r"/outputs/tensors/0/from: its columns have 10,000,000 values a row; .*E-SIZE"):
+        spec_of(halves, columns=["v", "w"])
+    assert spec_of([halves[0], {"name": "w", "type": "float32[4999999]"}], columns=["v", "w"])
