@@ -63,7 +63,8 @@ class SpecTransformer(TransformerMixin, BaseEstimator):  # type: ignore[misc]  #
         on_rejected: Literal["raise", "nan"] = "raise",
     ) -> None:
         """`recipe` may have state, which is kept; `references` are the tables that it joins, by name; `tensor` is the
-        one that `transform` gives, and need not be said where the spec makes one.
+        one that `transform` gives, by the name of the model input that it feeds, or by its own; it need not be said
+        where the spec makes one.
         """  # noqa: D205  one sentence
         self.recipe = recipe
         self.references = references
@@ -136,7 +137,7 @@ class SpecTransformer(TransformerMixin, BaseEstimator):  # type: ignore[misc]  #
         if input_features is not None and known is not None and list(input_features) != list(known):
             message = "input_features is not equal to feature_names_in_"
             raise ValueError(message)
-        return np.asarray(self._spec.feature_names()[self._output(self._spec).tensor], dtype=object)
+        return np.asarray(self._spec.feature_names()[self._output(self._spec).model_input], dtype=object)
 
     def __sklearn_is_fitted__(self) -> bool:
         """Whether there is a spec with all its state: what `fit` learned, or the recipe itself."""
@@ -156,12 +157,15 @@ class SpecTransformer(TransformerMixin, BaseEstimator):  # type: ignore[misc]  #
 
     def _output(self, spec: Spec) -> TensorOutput:
         """The tensor that `transform` gives."""
-        tensors = {output.tensor: output for output in spec.outputs.tensors}
-        if self.tensor is None and len(tensors) == 1:
-            return spec.outputs.tensors[0]
+        made = spec.outputs.tensors
+        if self.tensor is None and len(made) == 1:
+            return made[0]
+        tensors = {output.model_input: output for output in made}
         if self.tensor is None:
             message = f"spec {spec.spec_id} makes {len(tensors)} tensors; say which, as tensor=.{nearest('', tensors)}"
             raise SpecError(message)
+        # What feeds the model goes first; a name of its own is what a tensor has in the spec.
+        tensors = {**{output.tensor: output for output in made}, **tensors}
         if self.tensor not in tensors:
             message = f"spec {spec.spec_id} makes no tensor {self.tensor!r:.60}.{nearest(self.tensor, tensors)}"
             raise SpecError(message)
@@ -196,6 +200,9 @@ def _with_label(table: pa.Table, recipe: Spec, y: Any) -> pa.Table:
         message = f"X lacks the labels {', '.join(map(repr, lacking))}, and y can be but one; put them into X."
         raise ContractError(message)
     label = pa.array(np.asarray(y), from_pandas=True)
+    if len(label) != table.num_rows:
+        message = f"X has {table.num_rows:,} rows, y {len(label):,}; give one label ({lacking[0]}) for each row of X."
+        raise ContractError(message)
     return table.append_column(lacking[0], label)
 
 

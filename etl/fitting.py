@@ -16,6 +16,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from os import PathLike
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import numpy as np
@@ -158,11 +159,12 @@ def fit(recipe: Spec, data: Any, references: Mapping[str, Any] | None = None, *,
     as it is. A DataFrame is learned from by `etl.spark.fit`, in Spark tasks.
 
     Raises:
-        TypeError: the data is of no kind that is known.
+        TypeError: the recipe is no spec, or the data is of no kind that is known.
         ValueError: `workers` is no positive number.
         ReadError: the data cannot be read; InputChanged, where it is not what it was in the pass before.
         SpecError, ContractError, TransformError: as `fit_by` says.
     """
+    _need_spec(recipe)
     if workers < 1:
         message = f"workers is the number of threads that learn side by side, 1 or more; found {workers}"
         raise ValueError(message)
@@ -193,8 +195,8 @@ def fit(recipe: Spec, data: Any, references: Mapping[str, Any] | None = None, *,
     if fitted is recipe:
         replay(recipe)
         return recipe
-    fitted = noted(fitted, notes) if notes else fitted
     notes.update(joined_tables(recipe, references or {}))
+    fitted = noted(fitted, notes) if notes else fitted
     return with_golden(fitted, tables, (batch for piece in pieces for batch in piece.batches()))
 
 
@@ -299,12 +301,31 @@ def pieces_of(data: Any) -> Sequence[Piece]:
         ]
     if callable(data):
         return [Piece("", data)]
-    if isinstance(data, Sequence) and all(isinstance(part, Piece) for part in data):
+    if isinstance(data, Sequence) and not isinstance(data, str) and all(isinstance(part, Piece) for part in data):
         return data
     if type(data).__module__.partition(".")[0] == "pandas":
         return pieces_of(as_table(data))
+    raise TypeError(_unlearnable(data))
+
+
+def _unlearnable(data: Any) -> str:
     message = f"cannot learn from {type(data).__name__}; give an Arrow table or dataset, or a pandas frame"
-    raise TypeError(message)
+    if isinstance(data, str | PathLike):
+        message += f": files are read by pyarrow.dataset.dataset({str(data)!r:.90}), tables of Spark by etl.spark.fit"
+    return message
+
+
+def _need_spec(recipe: Any) -> None:
+    """Refuse what is no spec, such as the path of one.
+
+    Raises:
+        TypeError: it is none.
+    """
+    if not isinstance(recipe, Spec):
+        is_path = isinstance(recipe, str | PathLike) and "\n" not in str(recipe)
+        path = repr(str(recipe)) if is_path else "'recipe.yaml'"
+        message = f"recipe is of {type(recipe).__name__}; give a Spec: etl.load_spec({path:.90}, fitted=False)"
+        raise TypeError(message)
 
 
 def fit_by(recipe: Spec, run: RunPass, *, in_memory: bool = False) -> Spec:
@@ -476,14 +497,14 @@ class _Learner(NamedTuple):
         learned = Learned(self.work.templates)
         learned.rows = batch.num_rows
         frame = self._frame(batch)
+        if self.work.expectations:
+            learned.found.update(spec, self.work.expectations, frame)
+            return learned
         learned.update(frame)
         # Reading a column as numbers may have rejected rows too, so what was learned with them is thrown away.
         while frame.rejections or frame.filtered is not None:
             left_out = 0 if frame.filtered is None else int(frame.filtered.sum())
             kept = np.flatnonzero(~frame.gone)
-        if self.work.expectations:
-            learned.found.update(spec, self.work.expectations, frame)
-            return learned
             for rejection in once(frame.rejections, frame.rows):
                 learned.reasons[rejection.pointer] += rejection.rows.size
             learned.filtered += left_out

@@ -37,7 +37,7 @@ class Features(NamedTuple):
     """What a batch became."""
 
     tensors: dict[str, npt.NDArray[Any]]
-    """Tensors by name; the first axis is the kept rows."""
+    """By the name of the model input that they feed; the first axis is the kept rows."""
     kept: npt.NDArray[np.int64] | None
     """Positions in the batch that the tensors' rows stand for; None when every row was kept."""
     rejections: list[Rejection]
@@ -122,7 +122,8 @@ def index_references(spec: Spec, which: Collection[str], references: Mapping[str
         name = step.params.reference
         if name not in references:
             place = f"/relational/{index}/params/reference"
-            message = f"{place}: reference table {name!r} is not given; the job names it under `references`"
+            given = f"the job names it under `references`, in Python transform(table, {{{name!r}: …}})"
+            message = f"{place}: reference table {name!r} is not given; {given}"
             raise SpecError(message)
         where = f"reference {name!r}"
         tables[step.id] = ReferenceTable.index(step, as_table(references[name], where), where)

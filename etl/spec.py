@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
@@ -134,9 +135,10 @@ class Spec(Document):
         return transform(self, data, references)
 
     def feature_names(self) -> dict[str, tuple[str, ...]]:
-        """What each value of a row is called, by tensor: `column` for a scalar, `column[category]` for an element of a
-        vector whose step says what its elements stand for, `column[i]` for one of another vector. What `assemble` puts
-        side by side keeps its names.
+        """What each value of a row is called, by the name that `transform` gives the tensor: `column` for a scalar,
+        `column[category]` for an element of a vector whose step says what its elements stand for, `column[i]` for one
+        of another vector. What `assemble` puts side by side keeps its names. No name stands twice in a tensor: a second
+        one, such as of the bucket behind a category that is called `(missing)`, has `#2` behind it.
 
         Raises:
             SpecError: the spec is inconsistent.
@@ -157,7 +159,7 @@ class Spec(Document):
                 elif isinstance(step, Copy | Rename | Weigh):
                     labels[name] = labels.get(step.inputs[place])
                     parts[name] = parts.get(step.inputs[place], [])
-        return {tensor.tensor: tuple(names_of(tensor.columns)) for tensor in self.outputs.tensors}
+        return {tensor.model_input: _distinct(names_of(tensor.columns)) for tensor in self.outputs.tensors}
 
     def derived_from(self, names: Iterable[str]) -> frozenset[str]:
         """These columns, and all that some step makes of one of them."""
@@ -177,6 +179,21 @@ def _names(column: str, kind: ColumnType, labels: tuple[str, ...] | None) -> lis
     if kind.kind != "vector":
         return [column]
     return [f"{column}[{label}]" for label in labels or list(map(str, range(kind.width))) or ["?"]]
+
+
+def _distinct(names: list[str]) -> tuple[str, ...]:
+    """The same names, each but the first of equal ones with a number behind it that makes another name of it."""
+    taken, counts = set(names), Counter[str]()
+    found = []
+    for name in names:
+        counts[name] += 1
+        told = name
+        while counts[name] > 1 and told in taken:
+            told = f"{name}#{counts[name]}"
+            counts[name] += told in taken
+        taken.add(told)
+        found.append(told)
+    return tuple(found)
 
 
 @few_hints()
@@ -246,19 +263,26 @@ def _of_the_rest(source: Source, value: Any, problems: list[Problem]) -> list[Pr
     return source.ordered([*problems, *sound.told(inconsistencies(spec))])
 
 
+_MOST_NAMED = 20
+
+
+def _unfitted(spec: Spec) -> list[Problem]:
+    """That the spec is a recipe, told once, at the first step that has nothing learned."""
+    steps = [(index, f"{step.id!r} ({step.op})") for index, step in enumerate(spec.steps) if not step.is_fitted]
+    if not steps:
+        return []
+    more = f" and {len(steps) - _MOST_NAMED} more" if len(steps) > _MOST_NAMED else ""
+    names = f"{', '.join(name for _, name in steps[:_MOST_NAMED])}{more}"
+    told = f"step {names} is" if len(steps) == 1 else f"steps {names} are"
+    message = f"{told} not fitted. Run `batchscore fit` first; to fit it in Python, read it with fitted=False."
+    return [Problem(f"/steps/{steps[0][0]}", message, "E-NOT-FITTED")]
+
+
 def _all_problems(spec: Spec, *, fitted: bool) -> list[Problem]:
     """What parsing cannot see: whether the parts fit each other."""
     problems = inconsistencies(spec)
     if fitted and not problems:
-        problems = [
-            Problem(
-                f"/steps/{index}",
-                f"step {step.id!r} ({step.op}) is not fitted. Run `batchscore fit` first.",
-                "E-NOT-FITTED",
-            )
-            for index, step in enumerate(spec.steps)
-            if not step.is_fitted
-        ]
+        problems = _unfitted(spec)
     if spec.integrity is not None and spec.integrity.content_sha256 != spec.digest:
         message = f"the content has SHA-256 {spec.digest}: it was changed since it was sealed."
         problems.append(Problem("/integrity/content_sha256", message, "E-HASH"))

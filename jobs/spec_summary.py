@@ -164,8 +164,20 @@ def difference_sheet(found: Difference) -> Sheet:
         ("tensors", found.tensors),
         ("rest", found.rest),
     )
-    rows = [(part, change.where, change.what) for part, changes in parts for change in changes]
+    rows = [(part, change.where, change.what) for part, changes in parts for change in _told_once(changes)]
     return Sheet((Column("part"), Column("where", rank=1), Column("change", "fold")), rows)
+
+
+def _told_once(changes: tuple[Change, ...]) -> list[Change]:
+    """A line a change; that one of the specs is a recipe is one of them, however many steps it has."""
+    told: list[Change] = []
+    for said in (": was not fitted", ": is not fitted"):
+        unfitted = [change for change in changes if change.what.endswith(said)]
+        if len(unfitted) > 1:
+            names = ", ".join(change.what.removeprefix("step ").removesuffix(said) for change in unfitted)
+            told.append(unfitted[0]._replace(where="/steps", what=f"{len(unfitted)} steps{said}: {names}"))
+            changes = tuple(change for change in changes if change not in unfitted)
+    return [*told, *changes]
 
 
 def imported_sheet(found: Imported) -> Sheet:

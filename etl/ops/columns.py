@@ -218,7 +218,8 @@ class Cast(RowStep):
         found, to = types[0], self.params.to
         targets = [target for source, target in CASTS if source == found.kind]
         if to.kind not in targets:
-            message = f"makes of {found} only {', '.join(targets) or 'nothing'}, found to: {to}"
+            made = f"makes of {found} only {', '.join(targets)}" if targets else f"makes nothing of {found}"
+            message = f"{made}, found to: {to}"
             raise ValueError(message)
         return (to,)
 

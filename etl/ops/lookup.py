@@ -266,9 +266,10 @@ def _absent(vectors: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
 def _check_pin(step: LookupJoin, table: pa.Table, keys: Sequence[ArrowArray], *, where: str) -> None:
     """Refuse a table that is not of the version, or has not the content, that the step names."""
     params = step.params
-    told = (table.schema.metadata or {}).get(b"version", b"none").decode(errors="replace")
+    told = (table.schema.metadata or {}).get(b"version", b"").decode(errors="replace")
     if params.version not in {None, told}:
-        message = f"{where}: step {step.id!r} joins version {params.version!r}, the table's metadata says {told!r:.80}."
+        found = f"the table's metadata says {told!r:.80}" if told else "the table's metadata has no version"
+        message = f"{where}: step {step.id!r} joins version {params.version!r}, {found}."
         raise ContractError(message)
     if params.sha256 is not None:
         found = _digest(step, table, keys, where=where)

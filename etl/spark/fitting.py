@@ -29,14 +29,14 @@ from etl.partials.transport import dump, load
 from etl.pipeline import index_references
 from etl.relational import used_references
 from etl.runs.read import open_parquet, read_row_group
-from etl.runs.storage import storage_for
 from etl.runs.receipt import Tally
+from etl.runs.storage import storage_for
 from etl.spark.batches import check_code, need_frame
 from etl.spark.freeze import cause_of, storing
 from etl.spark.preparing import freeze_prepared, moved_joins
 from etl.spark.schema import column
-
 from etl.training_checks import joined_tables
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
@@ -213,10 +213,10 @@ def _run_pass(spark: SparkSession, work: _Work, what: Pass) -> Learned:
             part.states = load(what.templates, storage.read_bytes(_states(work, name, answer["task"])) or b"")
             part.rows, part.rejected, part.filtered = answer["rows"], answer["rejected"], answer["filtered"]
             part.reasons.update(json.loads(answer["reasons"]))
-            total.merge(part)
-    finally:
             tallies = json.loads(answer["tallies"]).items()
             part.found.tallies = {name: Tally(hits=hits, rows=rows) for name, (hits, rows) in tallies}
+            total.merge(part)
+    finally:
         for number in range(count):
             storage.delete(_states(work, name, number))
     return total
@@ -262,5 +262,5 @@ def _learn_share(work: _Work, what: Pass, path: str, *, task: int) -> dict[str, 
         "rejected": total.rejected,
         "filtered": total.filtered,
         "reasons": json.dumps(total.reasons),
-    }
         "tallies": json.dumps({name: (found.hits, found.rows) for name, found in total.found.tallies.items()}),
+    }

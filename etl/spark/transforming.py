@@ -1,8 +1,9 @@
 """`transform`: the features of a fitted spec as columns of a Spark DataFrame, made by the code that workers run.
 
-What comes out beside the columns handed through is one column a tensor, by the tensor's name. A row of it is a scalar
-where the tensor's shape is [-1], else an array of the row's values in row-major order. Types are the tensor's own, but
-for those that Spark has not: float16 comes as float, uint8 as smallint.
+What comes out beside the columns handed through is one column a tensor, by the name of the model input that it feeds,
+which is its own unless `bind` says, as in `etl.transforming.transform`. A row of it is a scalar where the shape of the
+tensor is [-1], else an array of the row's values in row-major order. Types are the tensor's own, but for those that
+Spark has not: float16 comes as float, uint8 as smallint.
 
 Relational steps that run on the whole table come first, by `etl.spark.prepare`. Rows that a filter leaves out are not
 there. A row that a rule rejects is never dropped: it fails the query
@@ -134,14 +135,15 @@ def _declared(df: DataFrame, spec: Spec, names: tuple[str, ...], *, on_rejected:
             message = f"passthrough: column {name!r} is not there.{nearest(name, [*known, *df.columns])}"
             raise SpecError(message)
         fields.append(pa.field(name, kind))
-    fields += [pa.field(output.tensor, _column_type(output)) for output in spec.outputs.tensors]
+    fields += [pa.field(output.model_input, _column_type(output)) for output in spec.outputs.tensors]
     if on_rejected == "keep":
         fields.append(pa.field(REJECTION, _REASON))
     folded = [field.name.casefold() for field in fields]
     twice = sorted({name for name in folded if folded.count(name) > 1})
     if twice:
         # Spark does not tell upper from lower case.
-        message = f"two columns would be called {', '.join(twice)}; leave one out of passthrough, or rename the tensor."
+        found = f"two columns would be called {', '.join(twice)}"
+        message = f"{found}; leave one out of passthrough, or rename the tensor, or the model input that it feeds."
         raise SpecError(message)
     return pa.schema(fields)
 
@@ -187,7 +189,8 @@ def _columns(work: _Work, batch: pa.RecordBatch, frame: Frame, *, features: Feat
     lines = line[rows]
     for output in work.spec.outputs.tensors:
         values = _as_column(features.tensors[output.model_input], output)
-        columns[output.tensor] = values.take(pa.array(lines, mask=lines < 0)) if (lines < 0).any() else values
+        name = output.model_input
+        columns[name] = values.take(pa.array(lines, mask=lines < 0)) if (lines < 0).any() else values
     if work.on_rejected == "keep":
         columns[REJECTION] = _reasons(features, frame.rows).take(pa.array(rows))
     return columns

@@ -195,6 +195,19 @@ def test_elements_of_multi_hot_have_names():
     assert SpecTransformer(recipe).fit(table).get_feature_names_out().tolist() == ["hot[a]", "hot[b]", "hot[(unknown)]"]
 
 
+def test_no_value_has_the_name_of_another():
+    """A category that is called as a bucket is keeps its name, and the bucket's has a number, one that no name has."""
+    params = {"unknown": "bucket", "missing": "bucket"}
+    hot = {"id": "hot", "op": "one_hot", "in": ["c"], "out": ["hot"], "params": params}
+    table = pa.table({"x": [1.0] * 3, "c": ["(missing)", "(missing)", "(unknown)"]})
+    names = SpecTransformer(recipe_of([hot], ("hot", "x", "x"))).fit(table).get_feature_names_out().tolist()
+    assert names[:2] == ["hot[(missing)]", "hot[(unknown)]"]
+    assert names[2:] == ["hot[(unknown)]#2", "hot[(missing)]#2", "x", "x#2"]
+    fields = [{"name": name, "type": "float64"} for name in ("x", "x#2")]
+    twice = recipe_of((), ("x", "x", "x", "x#2"), input={"fields": fields})
+    assert twice.feature_names() == {"features": ("x", "x#3", "x#4", "x#2")}
+
+
 def test_output_can_be_pandas():
     """set_output gives a frame with those names and the index of X, and takes it back."""
     frame = FRAME.set_index(pd.Index([10, 20, 30, 40]))
@@ -276,8 +289,12 @@ def test_one_of_several_tensors_is_named():
     }
     recipe = recipe_of(outputs=outputs)
     assert SpecTransformer(recipe, tensor="grid").fit(FRAME).transform(FRAME).shape == (4, 4)
-    assert SpecTransformer(recipe, tensor="flat").fit(FRAME).transform(FRAME).shape == (4, 1)
-    with pytest.raises(SpecError, match=r"makes 2 tensors; say which, as tensor=\. There is: flat, grid"):
+    for name in ("input:0", "flat"):
+        flat = SpecTransformer(recipe, tensor=name).fit(FRAME)
+        assert flat.transform(FRAME).shape == (4, 1)
+        assert flat.get_feature_names_out().tolist() == ["x"]
+    assert recipe.feature_names().keys() == flat.spec_.transform(FRAME).tensors.keys() == {"grid", "input:0"}
+    with pytest.raises(SpecError, match=r"makes 2 tensors; say which, as tensor=\. There is: grid, input:0"):
         SpecTransformer(recipe).fit(FRAME)
     with pytest.raises(SpecError, match="no tensor 'flt'"):
         SpecTransformer(recipe, tensor="flt").fit(FRAME)
@@ -321,6 +338,8 @@ def test_y_is_the_label_that_the_contract_declares():
     assert bits(found[:, 0]) == bits(np.array([2.0, 4.0, 2.0], dtype=np.float32))
     own = SpecTransformer(recipe).fit(frame.assign(sold=sold), np.zeros(3)).transform(frame)
     assert bits(own) == bits(found)
+    with pytest.raises(ContractError, match=r"^X has 3 rows, y 2; give one label \(sold\) for each row of X\.$"):
+        SpecTransformer(recipe).fit(frame, sold[:2])
     with pytest.raises(ContractError, match="sold"):
         SpecTransformer(recipe).fit(frame)
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 import itertools
 import json
 import math
+from pathlib import Path
 from typing import Any
 
 import duckdb
@@ -457,3 +458,15 @@ def test_a_fit_notes_what_pins_its_references():
     assert note(fit(pinned, batch, {"ref": reference.take([1, 0])}), "references") == noted
     with pytest.raises(ContractError, match=sha256):
         fit(pinned, batch, {"ref": pa.table({"k0": ["a", "b"], "r0": [1.0, 5.5]})})
+
+
+@pytest.mark.parametrize("given", ["r.yaml", Path("r.yaml")])
+def test_a_path_is_no_spec_and_no_data(given):
+    """A path in place of a recipe, or of data, is refused with what reads it."""
+    with pytest.raises(TypeError, match=r"give a Spec: etl\.load_spec\('r\.yaml', fitted=False\)$"):
+        fit(given, pa.table({"x": [1.0]}))
+    reader = r"pyarrow\.dataset\.dataset\('r\.yaml'\), tables of Spark by etl\.spark\.fit$"
+    with pytest.raises(TypeError, match=reader):
+        fit(recipe(), given)
+    with pytest.raises(TypeError, match="cannot learn from str"):
+        fit(recipe(), "")

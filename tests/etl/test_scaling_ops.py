@@ -165,7 +165,7 @@ def test_what_is_learned_is_data(name):
     state = step_of(op, ["x"], **({"params": params} if params else {})).accumulator()
     state.update(frame_of(x=("float64", [1.0, None])))
     assert all(isinstance(held, str | int | float | bool | None | Partial) for held in vars(state).values())
-    assert sum(isinstance(held, Partial) for held in vars(state).values()) == 1
+    assert any(isinstance(held, Partial) for held in vars(state).values())
 
 
 @pytest.mark.parametrize("name", RECIPES)
@@ -190,6 +190,19 @@ def test_values_too_far_apart_are_refused(op):
         ValueError, match=r"^column 'x' holds numbers further apart than float64 can say; clip it first$"
     ):
         learned(op, [1e308, -1e308], **params.get(op, {}))
+
+
+@pytest.mark.parametrize("op", ["standardize", "robust_scale"])
+@pytest.mark.parametrize("sign", [1.0, -1.0])
+def test_values_too_far_from_the_centre_are_refused(op, sign):
+    """A value whose distance from the mean or median is beyond float64 is refused by the fit, a nearer one is not."""
+    most = np.finfo(np.float64).max
+    values = [sign * most] * 9 + [-sign * most]
+    with pytest.raises(ValueError, match="holds numbers further apart than float64 can say"):
+        learned(op, values)
+    near = [value / 2 for value in values]
+    (made,) = applied(frame_of(x=("float64", near)), op, "x", state=learned(op, near).model_dump())
+    assert np.isfinite(made).all()
 
 
 @pytest.mark.parametrize(("op", "params", "state"), [(op, *pair) for op, pairs in STATES.items() for pair in pairs])

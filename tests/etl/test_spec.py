@@ -232,7 +232,13 @@ def test_a_recipe_is_not_fitted():
     """A step that has not learned is named unless a recipe is asked for."""
     step = {"id": "z", "op": "standardize", "in": ["x"], "out": ["z"]}
     ((_, _, pointer, message),) = problems(document([X], [step]))
-    assert (pointer, message) == ("/steps/0", "step 'z' (standardize) is not fitted. Run `batchscore fit` first.")
+    what = "Run `batchscore fit` first; to fit it in Python, read it with fitted=False."
+    assert (pointer, message) == ("/steps/0", f"step 'z' (standardize) is not fitted. {what}")
+    more = [{**step, "id": f"z{n}", "out": [f"z{n}"]} for n in range(22)]
+    ((_, _, pointer, message),) = problems(document([X], [{**step, "op": "log1p", "id": "l", "out": ["l"]}, *more]))
+    assert pointer == "/steps/1"
+    assert message.startswith("steps 'z0' (standardize), 'z1' (standardize), ")
+    assert message.endswith(f"'z19' (standardize) and 2 more are not fitted. {what}")
     recipe = spec_of([X], [step], fitted=False)
     assert not recipe.is_fitted
 

@@ -254,8 +254,8 @@ CASES = (
         "spec not fitted",
         unfitted,
         2,
-        "{dir}/bundle/etl.json:45:3: /steps/0: step 'z' (standardize) is not fitted. Run `batchscore fit` first. "
-        "[E-NOT-FITTED]",
+        "{dir}/bundle/etl.json:45:3: /steps/0: step 'z' (standardize) is not fitted. Run `batchscore fit` first; "
+        "to fit it in Python, read it with fitted=False. [E-NOT-FITTED]",
     ),
     Case(
         "bundle with a changed byte",

@@ -151,7 +151,7 @@ def test_a_transform_is_what_python_makes_of_the_rows(
     with settings(spark, zone=zone, ansi=ansi):
         made = transform(rows, spec_of(), {"words": WORDS}, passthrough=["id", "s", "extra"], on_rejected="keep")
         assert made.schema.simpleString() == (
-            "struct<id:bigint,s:string,extra:binary,f:array<double>,g:float,i:array<bigint>,"
+            "struct<id:bigint,s:string,extra:binary,f:array<double>,other:float,i:array<bigint>,"
             "rejection:struct<code:string,pointer:string,column:string,message:string>>"
         )
         found = {row["id"]: row for row in made.collect()}
@@ -162,13 +162,13 @@ def test_a_transform_is_what_python_makes_of_the_rows(
     for key, row in found.items():
         assert row["extra"] == table.column("extra")[key].as_py()
         if key in rejected:
-            assert (row["f"], row["g"], row["i"]) == (None, None, None)
+            assert (row["f"], row["other"], row["i"]) == (None, None, None)
             assert row["rejection"]["code"] == "OUT_OF_RANGE"
             assert row["rejection"]["pointer"] == "/input/fields/2/range"
             continue
         features, rounded, text = wanted[key]
         assert same_floats(list(row["f"]), features)
-        assert bits(np.array([row["g"]])) == bits(np.array([rounded]))
+        assert bits(np.array([row["other"]])) == bits(np.array([rounded]))
         assert (row["i"], row["s"], row["rejection"]) == ([key], text, None)
     assert {key for key, row in found.items() if row["rejection"]} == rejected
 
