@@ -57,7 +57,7 @@ def arrivals(spec: Spec, moved: Collection[str] = ()) -> Schema:
     steps = [step for index, step in enumerate(spec.relational) if index < part or step.id in moved]
     if not steps:
         return {}
-    schema = dict(spec.schemas())[spec.relational[-1].id]
+    schema = spec.schema_at(len(spec.relational))
     made = {name: schema[name] for step in steps for name in step.outputs}
     rejecting = [step for step in steps if isinstance(step, LookupJoin) and step.params.on_no_match == "reject"]
     made.update({unmatched(step.id): _BOOL for step in rejecting if step.id in moved})

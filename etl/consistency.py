@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import TYPE_CHECKING, Any
 
 from etl.errors import Misfit
@@ -18,13 +19,26 @@ if TYPE_CHECKING:
     from etl.ops.base import Step
     from etl.spec import Spec
 
-__all__ = ["inconsistencies", "trace"]
+__all__ = ["inconsistencies", "schema_at", "trace"]
 
 
 def trace(spec: Spec) -> tuple[list[tuple[str, Schema]], list[Problem]]:
     """The schema after the input and after every step, by the step's id, and every step that does not fit."""
     schemas: list[tuple[str, Schema]] = []
     return schemas, _traced(spec, lambda step, schema: schemas.append((step, dict(schema))))
+
+
+def schema_at(spec: Spec, count: int) -> tuple[Schema, list[Problem]]:
+    """The schema behind the first `count` steps, relational ones first, and every step that does not fit."""
+    found: Schema = {}
+    places = itertools.count()
+
+    def keep(_: str, schema: Schema) -> None:
+        # Not of every step: that would be all columns times all steps.
+        if next(places) == count:
+            found.update(schema)
+
+    return found, _traced(spec, keep)
 
 
 def inconsistencies(spec: Spec) -> list[Problem]:

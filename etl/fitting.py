@@ -33,7 +33,7 @@ from etl.ops.relations import joins, on_table
 from etl.pipeline import index_references, run_relational
 from etl.profiling import ProfileAccumulator
 from etl.relational import prepare, whole
-from etl.spec import Spec, trace
+from etl.spec import Spec, schema_at
 from etl.training import Provenance
 from etl.training_checks import Found, countable, joined_tables, told
 from etl.types import without_views
@@ -341,7 +341,7 @@ def fit_by(recipe: Spec, run: RunPass, *, in_memory: bool = False) -> Spec:
         InputChanged: a pass saw more or fewer rows than the first.
         TransformError: a value breaks a step, or the rows an expectation, that says `fail`.
     """
-    recipe.schemas()
+    recipe.schema_at()
     spec, count = recipe, 0
     run = _of_the_same_rows(run)
     # A recipe that learns nothing is read once all the same, for its statistics and golden rows.
@@ -356,7 +356,7 @@ def fit_by(recipe: Spec, run: RunPass, *, in_memory: bool = False) -> Spec:
         except SpecError as error:
             raise SpecError(f"{error}{_left_out(learned)}") from error
         templates = _ready(spec)
-    _, problems = trace(spec)
+    _, problems = schema_at(spec, 0)
     if problems:
         raise SpecError("\n".join(f"{problem.pointer}: {problem.message}" for problem in problems))
     return _looked_at(spec, run, count, in_memory=in_memory) if count and spec.expectations else spec

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import Field
 
 from etl.artifacts import MOST_TEXT, ReadArtifact, resolved
-from etl.consistency import inconsistencies, trace
+from etl.consistency import inconsistencies, schema_at, trace
 from etl.contract import Contract
 from etl.documents import Document, Strict, canonical_json, sha256_hex
 from etl.errors import SpecError, TextError
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from etl.transforming import Transformed
     from etl.types import ColumnType, Schema
 
-__all__ = ["FORMAT", "MOST_BYTES", "Outputs", "Semantics", "Spec", "TensorOutput", "read_spec", "too_long", "trace"]
+__all__ = ["FORMAT", "MOST_BYTES", "Outputs", "Semantics", "Spec", "TensorOutput", "read_spec", "schema_at", "too_long"]
 
 FORMAT = "scorespec/1"
 
@@ -124,9 +124,18 @@ class Spec(Document):
             SpecError: the spec is inconsistent.
         """
         schemas, problems = trace(self)
-        if problems:
-            raise SpecError("\n".join(f"{problem.pointer}: {problem.message} [{problem.code}]" for problem in problems))
+        _refuse(problems)
         return schemas
+
+    def schema_at(self, count: int | None = None) -> Schema:
+        """The schema behind the first `count` steps, relational ones first; of all where it is None.
+
+        Raises:
+            SpecError: the spec is inconsistent.
+        """
+        schema, problems = schema_at(self, len(self.relational) + len(self.steps) if count is None else count)
+        _refuse(problems)
+        return schema
 
     def transform(self, data: Any, references: Mapping[str, pa.Table] | None = None) -> Transformed:
         """What the spec makes of an Arrow table or batch, or a pandas frame; see `etl.transforming.transform`."""
@@ -171,8 +180,13 @@ class Spec(Document):
 
     def widths(self) -> dict[str, int]:
         """Width of each tensor by name; 0 where it is not known before the fit."""
-        _, last = self.schemas()[-1]
+        last = self.schema_at()
         return {tensor.tensor: width_of(last[name] for name in tensor.columns) for tensor in self.outputs.tensors}
+
+
+def _refuse(problems: list[Problem]) -> None:
+    if problems:
+        raise SpecError("\n".join(f"{problem.pointer}: {problem.message} [{problem.code}]" for problem in problems))
 
 
 def _names(column: str, kind: ColumnType, labels: tuple[str, ...] | None) -> list[str]:

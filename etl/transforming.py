@@ -84,6 +84,6 @@ def _placed(found: Transformed, places: npt.NDArray[np.int64], given: int) -> Tr
 
 def _table(spec: Spec, frame: Frame, rows: pa.Array) -> pa.Table:
     """The columns that are still there, as Arrow arrays of their canonical types."""
-    _, schema = spec.schemas()[-1]
+    schema = spec.schema_at()
     arrays = {name: frame.arrow(name).take(rows) for name in schema}
     return pa.table({name: array.cast(schema[name].arrow) for name, array in arrays.items()})

@@ -85,7 +85,7 @@ def _reader_bytes(footer: pq.FileMetaData, columns: set[str]) -> float:
 
 def _step_width(audited: AuditedBundle) -> int:
     """Float64 values per row that the steps hold until the tensors are made."""
-    schema = audited.spec.schemas()[-1][1]
+    schema = audited.spec.schema_at()
     inputs = {field.name for field in audited.spec.input.fields}
     return sum(type_.width for name, type_ in schema.items() if name not in inputs)
 

@@ -91,8 +91,9 @@ def _measured(spec: Spec) -> dict[str, float]:
         return {}
     golden = frame_of(spec, spec.golden)
     seconds = _timed(spec, golden)
-    made = {name for _, schema in spec.schemas() for name in schema}
-    a_row = sum(golden[name].nbytes for name in made if name in golden) / golden.rows
+    outputs = (name for step in (*spec.relational, *spec.steps) for name in step.outputs)
+    there = {*spec.input.columns(), *outputs}
+    a_row = sum(golden[name].nbytes for name in there if name in golden) / golden.rows
     rows = int(max(golden.rows, min(_ROWS, _BYTES / max(1, a_row))))
     rounds = [_timed(spec, _tiled(spec, golden, rows)) for _ in range(_ROUNDS)]
     return {name: statistics.median(one[name] for one in rounds) / rows * 1e9 for name in seconds}
@@ -111,7 +112,7 @@ def _timed(spec: Spec, frame: Frame) -> dict[str, float]:
 def _tiled(spec: Spec, golden: Frame, rows: int) -> Frame:
     """A batch of so many rows, made of the golden rows over and over."""
     positions = np.resize(np.arange(golden.rows), rows)
-    _, schema = spec.schemas()[len(spec.relational)]
+    schema = spec.schema_at(len(spec.relational))
     columns = {}
     for name in schema:
         column = golden[name]

@@ -72,7 +72,7 @@ def fit(
         InputMissing, ReadError: Spark cannot give or store the rows, or gave up on a task.
     """
     need_frame(df, "etl.fit")
-    recipe.schemas()
+    recipe.schema_at()
     if moved_joins(recipe, references):
         message = (
             "a reference that is a Spark DataFrame is joined behind the contract; give a fit one that fits a worker."

@@ -120,7 +120,7 @@ def _declared(df: DataFrame, spec: Spec, names: tuple[str, ...], *, on_rejected:
     Raises:
         SpecError: a column is not there, has a type that Arrow batches do not carry, or a name comes twice.
     """
-    _, known = spec.schemas()[-1]
+    known = spec.schema_at()
     fields = []
     for name in names:
         if name in known:
