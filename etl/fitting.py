@@ -27,7 +27,7 @@ from etl.checksum import checksum
 from etl.errors import DocumentError, InputChanged, ReadError, SpecError
 from etl.frame import once
 from etl.given import as_table
-from etl.golden import TooLarge, golden_rows, replay
+from etl.golden import golden_rows, replay
 from etl.ops.base import Accumulator, FittedStep
 from etl.ops.relations import joins, on_table
 from etl.pipeline import index_references, run_relational
@@ -256,10 +256,9 @@ def with_golden(spec: Spec, tables: Mapping[str, ReferenceTable], batches: Itera
         run_relational(spec, tables, frame)
         for index, step in enumerate(spec.steps):
             step.run(frame, f"/steps/{index}")
-        try:
-            golden = golden_rows(spec, batch, frame)
-        except TooLarge:
-            golden, notes = (), {"golden": "none: every row that was looked at is too long to be kept"}
+        golden = golden_rows(spec, batch, frame)
+        if golden is None:
+            notes = {"golden": "none: every row that was looked at is too long to be kept"}
         if golden:
             found = spec.model_copy(update={"golden": golden, "integrity": None})
             reason = _unreplayable(found)

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from etl.spec import Spec
     from etl.types import ArrowArray
 
-__all__ = ["MOST_BYTES", "MOST_ROWS", "TooLarge", "frame_of", "golden_rows", "replay"]
+__all__ = ["MOST_BYTES", "MOST_ROWS", "frame_of", "golden_rows", "replay"]
 
 _LEAST_NORMAL = float(np.finfo(np.float32).tiny)
 
@@ -57,19 +57,12 @@ _NUMBER_BYTES = 20
 """About what a number takes as JSON."""
 
 
-class TooLarge(Exception):
-    """Every row that could be golden has values that are too long to be kept."""
-
-
-def golden_rows(spec: Spec, batch: pa.RecordBatch, frame: Frame) -> tuple[GoldenRow, ...]:
+def golden_rows(spec: Spec, batch: pa.RecordBatch, frame: Frame) -> tuple[GoldenRow, ...] | None:
     """Rows of a batch that exercise the spec, with what became of them: of each field a row without a value, the least
     and the largest, then the first ones. `frame` is the batch behind all steps.
 
     Personal data is left out: such a field, and what is joined by it, is missing in every golden row, so a spec that
-    needs it has none. So are rows left out that are too long: see `MOST_BYTES`.
-
-    Raises:
-        TooLarge: there are rows, and none of them is short enough.
+    needs it has none. So are rows left out that are too long, see `MOST_BYTES`; None where all are.
     """  # noqa: D205  one sentence each
     pii = spec.derived_from(field.name for field in spec.input.fields if field.pii)
     raw, sound = {}, ~frame.gone
@@ -79,9 +72,10 @@ def golden_rows(spec: Spec, batch: pa.RecordBatch, frame: Frame) -> tuple[Golden
             # What the type cannot hold has no form in which it could be given again.
             sound &= ~violation.rows
     joined = {name: frame[name] for step in spec.relational for name in step.outputs}
-    rows = _chosen(raw, _short({name: column for name, column in {**raw, **joined}.items() if name not in pii}, sound))
-    if not rows.size:
-        return ()
+    short = _short({name: column for name, column in {**raw, **joined}.items() if name not in pii}, sound)
+    if not short.size:
+        return None if sound.any() else ()
+    rows = _chosen(raw, short)
     given = {name: plain_values(_taken(column, rows)) for name, column in {**raw, **joined}.items()}
     given.update({name: [None] * rows.size for name in given if name in pii})
     if not pii:
@@ -101,20 +95,12 @@ def golden_rows(spec: Spec, batch: pa.RecordBatch, frame: Frame) -> tuple[Golden
 def _short(columns: dict[str, Column], sound: np.ndarray) -> np.ndarray:
     """Positions of sound rows that are short enough: all that may stand beside eleven others, or, where there are none,
     that may stand alone.
-
-    Raises:
-        TooLarge: all are longer.
     """  # noqa: D205  one sentence
     sizes = np.zeros(sound.size)
     for column in columns.values():
         sizes += _sizes(column)
-    for most in (MOST_BYTES / MOST_ROWS, MOST_BYTES):
-        short = np.flatnonzero(sound & (sizes <= most))
-        if short.size:
-            return short
-    if sound.any():
-        raise TooLarge
-    return np.flatnonzero(sound)
+    beside = np.flatnonzero(sound & (sizes <= MOST_BYTES / MOST_ROWS))
+    return beside if beside.size else np.flatnonzero(sound & (sizes <= MOST_BYTES))
 
 
 def _sizes(column: Column) -> np.ndarray:
@@ -136,23 +122,16 @@ def _filled(lengths: ArrowArray) -> np.ndarray:
     return found
 
 
-def _within(rows: Iterable[GoldenRow]) -> tuple[GoldenRow, ...]:
-    """The rows, in their order, that are together no longer than golden rows may be.
-
-    Raises:
-        TooLarge: there are rows, and each is longer.
-    """
-    left, kept = MOST_BYTES, []
-    is_empty = True
+def _within(rows: Iterable[GoldenRow]) -> tuple[GoldenRow, ...] | None:
+    """The rows, in their order, that are together no longer than golden rows may be; None where each is longer."""
+    left, kept = MOST_BYTES, list[GoldenRow]()
+    rows = list(rows)
     for row in rows:
-        is_empty = False
         size = len(canonical_json(row.model_dump(by_alias=True)))
         if size <= left:
             left -= size
             kept.append(row)
-    if not kept and not is_empty:
-        raise TooLarge
-    return tuple(kept)
+    return None if rows and not kept else tuple(kept)
 
 
 def replay(spec: Spec) -> None:
