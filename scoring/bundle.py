@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from pydantic import Field, FiniteFloat
@@ -146,6 +147,9 @@ def _read_files(storage: Storage, folder: str, bundle: Bundle) -> tuple[dict[str
             problems.append(f"file name {name!r} leaves the bundle or is hidden")
             continue
         try:
+            if problem := _unlike(storage, folder, name, expected=expected):
+                problems.append(problem)
+                continue
             data = storage.read_bytes(f"{folder}/{name}")
         except (OSError, StorageError) as error:
             problems.append(f"file {name} cannot be read ({error})")
@@ -157,6 +161,18 @@ def _read_files(storage: Storage, folder: str, bundle: Bundle) -> tuple[dict[str
         else:
             files[name] = data
     return files, problems
+
+
+def _unlike(storage: Storage, folder: str, name: str, *, expected: FileDigest) -> str | None:
+    """What is wrong with a file before it is read: another one may be of any size, and from any place."""
+    path = Path(f"{folder}/{name}")
+    # What a mounted folder links to within itself, as Kubernetes does, is in the bundle.
+    if not path.resolve().is_relative_to(Path(folder).resolve()):
+        return f"file {name} is a link that leaves the bundle; put the file itself there"
+    found = storage.stat(f"{folder}/{name}")
+    if found is not None and found.bytes != expected.bytes:
+        return f"file {name} was changed: it has {found.bytes:,} bytes, and {expected.bytes:,} by {BUNDLE_FILE}"
+    return None
 
 
 def _unlisted(bundle: Bundle) -> list[str]:

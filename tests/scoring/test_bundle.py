@@ -147,6 +147,39 @@ def test_a_path_that_leaves_the_bundle_is_not_read(
     assert set(read) <= {f"{folder}/{file}" for file in known}
 
 
+def test_a_link_that_leaves_the_bundle_is_not_read(folder: Path, nothing_loads: None) -> None:
+    """A link out of the folder, of a file or of a folder in it, is refused though its digest is right; one within is
+    read, as Kubernetes mounts files.
+    """  # noqa: D205  one sentence
+    inside, outside = folder / "..data", folder.parent / "outside"
+    inside.mkdir()
+    (folder / "model.onnx").rename(inside / "model.onnx")
+    (folder / "model.onnx").symlink_to("..data/model.onnx")
+    assert audit(STORE, str(folder)).model
+    (folder / "golden").rename(outside)
+    (folder / "golden").symlink_to(outside)
+    told = refused(folder)
+    assert told.count("is a link that leaves the bundle") == 3
+    assert "file golden/rows.arrow is a link that leaves the bundle; put the file itself there" in told
+
+
+def test_a_file_of_another_size_is_not_read(folder: Path, monkeypatch: pytest.MonkeyPatch, nothing_loads: None) -> None:
+    """A file that is longer or shorter than the bundle says is refused unread."""
+    size = (folder / "model.onnx").stat().st_size
+    look = type(STORE).read_bytes
+
+    def unless_model(store: Any, path: str) -> bytes | None:
+        assert not path.endswith("model.onnx")
+        return look(store, path)
+
+    monkeypatch.setattr(type(STORE), "read_bytes", unless_model)
+    for other in (2**34, size - 1, 0):
+        with (folder / "model.onnx").open("r+b") as file:
+            file.truncate(other)
+        said = f"file model.onnx was changed: it has {other:,} bytes, and {size:,} by bundle.json"
+        assert refused(folder) == f"{folder}: {said}. Nothing was loaded."
+
+
 def test_a_folder_where_a_file_should_be_is_told(folder: Path, nothing_loads: None) -> None:
     """A file that cannot be read is told with the store's reason, beside the other problems."""
     (folder / "model.onnx").unlink()
