@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from etl.fitting import most_extra_passes
 from etl.ops.base import FittedStep
+from etl.ops.relations import reads_as_stored
 from jobs.summary import Column, Facts, Sheet
 
 if TYPE_CHECKING:
@@ -65,7 +66,16 @@ def verdict_facts(spec: Spec) -> Facts:
         also = "" if spec.golden else " and has no golden rows"
         goes = "what it learned" if not spec.golden else "what no golden row shows of what it learned"
         facts.append(("warning", f"the spec is not sealed{also}: {goes} may have been changed, and nothing tells."))
-    return facts
+    return [*facts, *_stored_facts(spec)]
+
+
+def _stored_facts(spec: Spec) -> Facts:
+    """Which steps do not see what the contract makes of a field, for they run before it."""
+    behind = "stands before a step that needs other rows, so it runs on the table, before the contract"
+    return [
+        ("warning", f"step {step!r} reads {name} as it is stored, not as the contract treats it: it {behind}.")
+        for step, name in reads_as_stored(spec.relational, spec.input.fields)
+    ]
 
 
 def _many(count: int, what: str) -> str:
@@ -152,7 +162,7 @@ def explained_facts(spec: Spec, steps: Sequence[ExplainedStep]) -> Facts:
     if cost and sum(cost):
         per_row = f"{sum(cost):,.0f} ns a row on one core here, {1e3 / sum(cost):.2f} million rows a second"
     is_learned = "none: the spec is fitted" if spec.is_fitted else said
-    return [("passes over the data", is_learned), ("row steps cost", per_row)]
+    return [("passes over the data", is_learned), ("row steps cost", per_row), *_stored_facts(spec)]
 
 
 def difference_sheet(found: Difference) -> Sheet:

@@ -14,6 +14,7 @@ import pytest
 from typer.testing import CliRunner
 
 from jobs import cli
+from tests.etl.nasty import document, join_of
 
 if TYPE_CHECKING:
     from typer.testing import Result
@@ -350,3 +351,15 @@ def test_a_fit_says_where_it_wrote(people: Path, monkeypatch: pytest.MonkeyPatch
     done = batchscore("fit", "recipe.yaml", "--data", "people.parquet", "--out", "a/b/etl.json")
     assert done.exit_code == 0, done.output
     assert f"{people}/a/b/etl.json" in done.stdout.replace("\n", "")
+
+
+def test_a_join_that_reads_values_as_stored_is_told(tmp_path: Path) -> None:
+    """A join before a step that needs other rows does not see what the contract makes of its key; people are told."""
+    key = {"name": "k0", "type": "string", "on_missing": {"as_value": "p"}}
+    join = join_of(["string"], ["float64"]).model_dump(mode="json", by_alias=True)
+    copies = {"id": "d", "op": "dedupe", "params": {"keys": ["k0"], "leak": "acknowledged"}}
+    for relational, is_told in (([join, copies], True), ([copies, join], False)):
+        (tmp_path / "s.json").write_text(json.dumps(document([key], relational=relational, columns=["o0"])))
+        for command in ("validate", "explain"):
+            shown = " ".join(batchscore("etl", command, tmp_path / "s.json").output.split())
+            assert ("step 'j' reads k0 as it is stored, not as the contract treats it" in shown) == is_told
