@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from etl.fitting import most_extra_passes
 from etl.ops.base import FittedStep
-from etl.ops.relations import reads_as_stored
+from etl.ops.relations import reads_as_stored, unpinned
 from jobs.summary import Column, Facts, Sheet
 
 if TYPE_CHECKING:
@@ -66,6 +66,12 @@ def verdict_facts(spec: Spec) -> Facts:
         also = "" if spec.golden else " and has no golden rows"
         goes = "what it learned" if not spec.golden else "what no golden row shows of what it learned"
         facts.append(("warning", f"the spec is not sealed{also}: {goes} may have been changed, and nothing tells."))
+    free = unpinned(spec.relational)
+    if free:
+        which = f"reference table{'' if len(free) == 1 else 's'} {', '.join(free)}"
+        told = spec.provenance.notes.get("references") if spec.provenance is not None else None
+        where = "the note `references` of the provenance says which" if told else "a fit notes which"
+        facts.append(("warning", f"{which}: not pinned, any content is joined. Give `sha256` to the join; {where}."))
     return [*facts, *_stored_facts(spec)]
 
 
@@ -181,11 +187,11 @@ def difference_sheet(found: Difference) -> Sheet:
 def _told_once(changes: tuple[Change, ...]) -> list[Change]:
     """A line a change; that one of the specs is a recipe is one of them, however many steps it has."""
     told: list[Change] = []
-    for said in (": was not fitted", ": is not fitted"):
+    for said, many in ((": was not fitted", "were not fitted"), (": is not fitted", "are not fitted")):
         unfitted = [change for change in changes if change.what.endswith(said)]
         if len(unfitted) > 1:
             names = ", ".join(change.what.removeprefix("step ").removesuffix(said) for change in unfitted)
-            told.append(unfitted[0]._replace(where="/steps", what=f"{len(unfitted)} steps{said}: {names}"))
+            told.append(unfitted[0]._replace(where="/steps", what=f"{len(unfitted)} steps {many}: {names}"))
             changes = tuple(change for change in changes if change not in unfitted)
     return [*told, *changes]
 

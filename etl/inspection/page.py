@@ -6,6 +6,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from etl.inspection.op_reference import markdown_table
+from etl.ops.relations import unpinned
 from etl.printable import code_span, prose
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ def page_of(spec: Spec) -> str:
     lines += markdown_table(("field", "type", "rules", ""), (_field(field) for field in spec.input.fields))
     if spec.relational:
         lines += ["", "## Joined and filtered first", "", *_steps(spec, spec.relational)]
+        lines += _references(spec)
     lines += ["", "## Steps", "", *_steps(spec, spec.steps)]
     lines += ["", "## What comes out", "", *_outputs(spec)]
     if spec.expectations:
@@ -89,6 +91,18 @@ def _steps(spec: Spec, steps: Sequence[Step]) -> list[str]:
     return markdown_table(("step", "op", "reads", "makes", "how", ""), rows)
 
 
+def _references(spec: Spec) -> list[str]:
+    """Which tables are joined whatever is in them, and those that the training rows were joined to."""
+    free = unpinned(spec.relational)
+    lines = ["", f"Not pinned, so joined whatever is in them: {_names(free)}."] if free else []
+    told = spec.provenance.notes.get("references", "") if spec.provenance is not None else ""
+    return [*lines, *(["", "The training rows were joined to:", ""] if told else []), *_listed(told)]
+
+
+def _listed(lines: str) -> list[str]:
+    return [f"- {prose(line)}" for line in lines.splitlines()]
+
+
 def _outputs(spec: Spec) -> list[str]:
     widths = spec.widths()
     rows = []
@@ -107,7 +121,9 @@ def _expectations(spec: Spec) -> list[str]:
         plain = expectation.model_dump(mode="json", by_alias=True, exclude_defaults=True)
         told = plain.get("row") or plain.get("batch")
         rows.append((code_span(expectation.id), _value(told), expectation.severity, prose(expectation.doc or "")))
-    return markdown_table(("expectation", "what", "severity", ""), rows)
+    told = spec.provenance.notes.get("expectations", "") if spec.provenance is not None else ""
+    over = ["", "Over the training rows:", "", *_listed(told)] if told else []
+    return [*markdown_table(("expectation", "what", "severity", ""), rows), *over]
 
 
 def _reference(spec: Spec) -> list[str]:

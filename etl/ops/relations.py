@@ -34,6 +34,7 @@ __all__ = [
     "reads_as_stored",
     "table_problems",
     "unmovable",
+    "unpinned",
 ]
 
 AnyRelationalStep = Annotated[
@@ -45,6 +46,12 @@ AnyRelationalStep = Annotated[
 def on_table(steps: Sequence[Step]) -> int:
     """How many of the relational steps run on the whole table: all up to the last that needs other rows."""
     return max((index + 1 for index, step in enumerate(steps) if isinstance(step, TableStep)), default=0)
+
+
+def unpinned(steps: Sequence[AnyRelationalStep]) -> tuple[str, ...]:
+    """Names of reference tables that some join takes whatever is in them: it says neither `sha256` nor `version`."""
+    found = (step.params for step in steps if isinstance(step, LookupJoin))
+    return tuple(dict.fromkeys(one.reference for one in found if one.sha256 is None and one.version is None))
 
 
 def joins(steps: Sequence[Step], moved: Collection[str] = ()) -> tuple[dict[str, LookupJoin], dict[str, LookupJoin]]:

@@ -183,6 +183,9 @@ def test_diff_ends_with_its_verdict(people: Path) -> None:
     assert "verdict: refit-model" in done.stdout
     found = json.loads(batchscore("etl", "diff", first, second, "--json").stdout)
     assert found["verdict"] == "refit-model"
+    told = batchscore("etl", "diff", people / "recipe.yaml", first).stdout
+    assert "2 steps were not fitted: 'age_z', 'city_id'" in told
+    assert "was not fitted" not in told
     done = batchscore("etl", "diff", first, BUNDLE)
     assert done.exit_code == 6
     assert "tensor 'dense' is gone" in done.stdout
@@ -283,6 +286,7 @@ steps:
   - {id: q, op: impute, in: [amount], out: [a], params: {strategy: mean}}
   - {id: z, op: standardize, in: [a], out: [az]}
 outputs: {tensors: [{tensor: x, from: [az, risk]}]}
+expectations: [{id: cheap, row: {cmp: [amount, "<", 0]}, severity: quarantine}]
 """
 
 
@@ -299,10 +303,26 @@ def test_a_fit_tells_what_it_took(tmp_path: Path) -> None:
     out = tmp_path / "new" / "orders.json"
     done = batchscore(*words, "--reference", f"risks={tmp_path / 'risks.parquet'}", "--out", out)
     assert done.exit_code == 0, done.output
-    assert "\npasses: 2\ntable: 4 rows, of which 1 filtered and 1 deduplicated\nrows: 2, of which" in done.stdout
+    left_out = "4 rows, of which 1 filtered and 1 deduplicated"
+    assert f"\npasses: 3, for expectations too\ntable: {left_out}\nrows: 2, of which" in done.stdout
+    broken = "expectation 'cheap': 2 of 2 rows do not meet it; they taught, too: put the rule into the contract"
+    assert f"\ntraining rows: {broken}" in done.stdout
     provenance = json.loads(out.read_text())["provenance"]
-    assert provenance["notes"] == {"table": "4 rows, of which 1 filtered and 1 deduplicated"}
-    assert (provenance["passes"], provenance["rows"]) == (2, 2)
+    sha256 = provenance["notes"].pop("references").removeprefix("risks, by step 'region': sha256 ")
+    assert provenance["notes"].pop("expectations").startswith(broken)
+    assert provenance["notes"] == {"table": left_out}
+    assert (provenance["passes"], provenance["rows"]) == (3, 2)
+    planned = batchscore("etl", "explain", tmp_path / "orders.yaml").stdout
+    assert "passes over the data: 3, the last of them for expectations, and up to" in planned
+    free = "warning: reference table risks: not pinned, any content is joined. Give `sha256` to the join; "
+    assert free in batchscore("etl", "validate", tmp_path / "orders.yaml").stdout
+    assert f"{free}the note `references` of the provenance says which." in batchscore("etl", "validate", out).stdout
+    page = batchscore("etl", "docs", out).stdout
+    assert "Not pinned, so joined whatever is in them: `risks`." in page
+    assert sha256 in page
+    assert "2 of 2 rows do not meet it" in page
+    (tmp_path / "pinned.yaml").write_text(TABLE.replace("{reference: risks,", f"{{reference: risks, sha256: {sha256},"))
+    assert "warning" not in batchscore("etl", "validate", tmp_path / "pinned.yaml").stdout
 
 
 def test_exit_codes_are_in_the_help() -> None:
