@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from etl.fitting import passes
-from etl.printable import printable
+from etl.printable import distinct, printable
 from etl.training import Provenance
 from jobs.history import UNFINISHED, RunLine, RunView
 from jobs.progress import PHASES
@@ -119,7 +119,7 @@ class Screen:
 
     def sheet(self, sheet: Sheet) -> None:
         """A table; what does not fit loses its columns of the highest rank."""
-        fitted = self._fitted(sheet._replace(rows=[tuple(map(printable, row)) for row in sheet.rows]))
+        fitted = self._fitted(sheet._replace(rows=[tuple(map(distinct, row)) for row in sheet.rows]))
         if self.is_terminal:
             self._print_table(fitted)
         else:
