@@ -2,14 +2,17 @@ from __future__ import annotations
 
 import copy
 import json
+import random
 import re
 import tracemalloc
+from collections import Counter
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pytest
 
+from etl.errors import SpecError
 from etl.fitting import fit
 from etl.inspection.diff import diff
 from etl.inspection.explain import explain
@@ -18,7 +21,7 @@ from etl.inspection.page import page_of
 from etl.ops import OPS
 from etl.ops.relations import reads_as_stored
 from etl.spec import read_spec
-from tests.etl.nasty import join_of, spec_of
+from tests.etl.nasty import NAN, bits, document, join_of, spec_of
 
 DOCUMENT: dict[str, Any] = {
     "format": "scorespec/1",
@@ -362,8 +365,11 @@ def test_rows_that_an_aggregate_does_not_see_change_it():
 
 
 LAST = {"op": "group_aggregate", "params": {"keys": ["k"], "aggregates": ["last"], "order_by": ["t"]}}
-LAG = {"op": "window_lag", "params": {"partition_by": ["k"], "order_by": ["t"]}}
-ROWS = {"op": "window_rolling", "params": {**LAG["params"], "aggregates": ["sum"], "window": {"rows": 2}}}
+LAG: dict[str, Any] = {"op": "window_lag", "params": {"partition_by": ["k"], "order_by": ["t"]}}
+ROWS: dict[str, Any] = {
+    "op": "window_rolling",
+    "params": {**LAG["params"], "aggregates": ["sum"], "window": {"rows": 2}},
+}
 SUM = {"op": "group_aggregate", "params": {"keys": ["k"], "aggregates": ["sum"]}}
 
 
@@ -432,6 +438,99 @@ def test_a_join_that_comes_before_the_contract_is_another():
     made = [spec.transform(data, {"ref": reference}).tensors["x"].ravel().tolist() for spec in specs]
     assert repr(made) == "[[1.0, 1.0], [1.0, nan], [1.0, nan]]"
     assert [reads_as_stored(spec.relational, spec.input.fields) for spec in specs] == [[], [("j", "k0")], []]
+
+
+def test_a_deep_chain_is_compared_in_a_little_memory():
+    """What is held grows with the steps, and not with their square."""
+    steps = [{"id": f"s{n}", "op": "neg", "in": [f"c{n}"], "out": [f"c{n + 1}"]} for n in range(1000)]
+    spec = spec_of([{"name": "c0", "type": "float64"}], steps, columns=["c1000"])
+    tracemalloc.start()
+    assert diff(spec, spec).verdict == "compatible"
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 5e6
+
+
+AT = {"point_in_time": {"event_time": "t"}}
+LEAK = {"leak": "acknowledged", "order_by": ["g"]}
+KEYED = {"keys": [{"name": "id", "type": "string"}], "columns": [{"name": "v", "type": "float64"}]}
+RANDOM_FIELDS = [
+    {"name": "k", "type": "string", "on_missing": {"as_value": "p"}},
+    {"name": "t", "type": "timestamp"},
+    {"name": "g", "type": "int64", "range": {"min": 1}, "on_invalid": "as_missing"},
+    {"name": "a", "type": "float64", "on_missing": {"as_value": 2.0}},
+    {"name": "b", "type": "float64", "nan_is_value": True},
+]
+RANDOM_RELATIONAL = [
+    {"id": "j", "op": "lookup_join", "in": ["k"], "out": ["v"], "params": {"reference": "ref", **KEYED}},
+    {"id": "d", "op": "dedupe", "params": {"keys": ["k", "g"], **LEAK}},
+    {"id": "l", **LAST, "in": ["a"], "out": ["la"], "params": {"keys": ["k"], "aggregates": ["last"], **AT}},
+    {"id": "f", "op": "filter", "params": {"keep": {"cmp": ["b", "<", 4.0]}}},
+    {"id": "w", **LAG, "in": ["b"], "out": ["wb"], "params": {"partition_by": ["k"], **LEAK}},
+    {"id": "s", **SUM, "in": ["a"], "out": ["sa"], "params": {"keys": ["k"], "aggregates": ["sum"], **LEAK}},
+    {"id": "r", **ROWS, "in": ["a"], "out": ["ra"], "params": {**ROWS["params"], "partition_by": ["g"], **AT}},
+]
+RANDOM_STEPS = [
+    {"id": "n", "op": "neg", "in": ["la"], "out": ["nl"]},
+    {"id": "c", "op": "clip", "in": ["a"], "out": ["ca"], "params": {"lower": 0.0, "upper": 1.0}},
+    {"id": "i", "op": "impute", "in": ["wb"], "out": ["iw"], "params": {"strategy": "constant", "value": 1.0}},
+]
+RANDOM_COLUMNS = ["v", "nl", "ca", "iw", "sa", "ra", "b"]
+
+
+def edited(value, rng):
+    """Return a spec's document with one random edit."""
+    made = copy.deepcopy(value)
+    places = {"fields": made["input"]["fields"], "relational": made["relational"], "steps": made["steps"]}
+    entries = places[rng.choice(["fields", "relational", "relational", "steps"])]
+    entry = rng.choice(entries)
+    kind = rng.choice(["move", "move", "drop", "default"])
+    if kind == "default":
+        for key in ("on_missing", "range", "nan_is_value"):
+            entry.pop(key, None)
+    else:
+        entries.remove(entry)
+        if kind == "move":
+            entries.insert(rng.randint(0, len(entries)), entry)
+    made["outputs"]["tensors"] = rng.sample(made["outputs"]["tensors"], 7)
+    return made
+
+
+def random_rows(rng):
+    """Return rows with many ties and missing values."""
+    texts, numbers = ["p", "q", "z", None], [0.0, -0.0, 1.0, 3.0, 5.0, NAN, None]
+    stamps = pa.array(rng.choices([0, 0, 1, 2, None], k=30), pa.timestamp("us", "UTC"))
+    whole = pa.array(rng.choices([0, 1, 2, None], k=30), pa.int64())
+    columns = {name: pa.array(rng.choices(numbers, k=30), pa.float64()) for name in "ab"}
+    return pa.table({"k": rng.choices(texts, k=30), "t": stamps, "g": whole, **columns})
+
+
+def features(spec, data):
+    """Return the bits of each row's features, by the row's position."""
+    found = spec.transform(data, {"ref": pa.table({"id": ["p", "q"], "v": [1.0, 2.0]})})
+    values = {name: bits(tensor.ravel()) for name, tensor in found.tensors.items()}
+    return {row: {name: kept[place] for name, kept in values.items()} for place, row in enumerate(found.rows.tolist())}
+
+
+def test_no_edit_that_changes_a_feature_is_compatible():
+    """Of two specs that differ by one random edit and make other features of some row, the verdict says so."""
+    rng = random.Random(7)  # noqa: S311  no secret
+    value = document(RANDOM_FIELDS, RANDOM_STEPS, relational=RANDOM_RELATIONAL, columns=RANDOM_COLUMNS)
+    value["outputs"]["tensors"] = [{"tensor": name, "from": [name]} for name in RANDOM_COLUMNS]
+    first, data = read_spec(json.dumps(value), "spec.json"), random_rows(rng)
+    wanted = features(first, data)
+    seen: Counter[tuple[str, bool]] = Counter()
+    for _ in range(60):
+        try:
+            second = read_spec(json.dumps(edited(value, rng)), "spec.json")
+        except SpecError:
+            continue
+        made, verdict = features(second, data), diff(first, second).verdict
+        is_same = all(made[row] == wanted[row] for row in made.keys() & wanted.keys())
+        assert is_same or verdict != "compatible"
+        seen[verdict, is_same] += 1
+    assert seen["compatible", True] > 4
+    assert seen["refit-model", False] > 9
 
 
 def test_what_is_not_about_numbers_is_told_all_the_same():
