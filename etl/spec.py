@@ -102,6 +102,12 @@ class Spec(Document):
         """SHA-256 of the canonical JSON without `integrity`: the identity of the content."""
         return sha256_hex(canonical_json({key: value for key, value in self.plain().items() if key != "integrity"}))
 
+    def __repr__(self) -> str:
+        """Its name, how many steps it has, and its digest: the whole of it may be millions of entries."""
+        return f"Spec({self.spec_id!r}, steps={len(self.relational) + len(self.steps)}, digest={self.digest[:12]!r})"
+
+    __str__ = __repr__
+
     def plain(self) -> dict[str, Any]:
         """The JSON value. What equals its default is left out, so that a release with more keys changes no digest; the
         semantics are always said.

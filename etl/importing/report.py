@@ -33,6 +33,17 @@ class Imported(NamedTuple):
     """The spec as a plain JSON value, as `etl.spec.read_spec` reads it."""
     report: tuple[Mapped, ...]
     """What each part of the source became, in its order."""
+    source_names: tuple[str, ...] = ()
+    """What the source calls each value of the tensor, in the tensor's order; empty where it cannot tell."""
+
+    def feature_names(self) -> tuple[tuple[str, str], ...]:
+        """What the source calls each value of the tensor, and what `Spec.feature_names` calls it, in the tensor's
+        order; empty where the source cannot tell.
+        """  # noqa: D205  one sentence
+        if not self.source_names:
+            return ()
+        (ours,) = self.spec().feature_names().values()
+        return tuple(zip(self.source_names, ours, strict=True))
 
     def spec(self) -> Spec:
         """The spec, checked as one that is read; `etl.save_spec` writes it."""

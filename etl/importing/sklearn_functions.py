@@ -30,13 +30,14 @@ _FUNCTIONS: dict[Any, tuple[str, dict[str, Any]]] = {
     np.negative: ("neg", {}),
     np.sin: ("math", {"function": "sin"}),
     np.sqrt: ("sqrt", {}),
+    np.square: ("poly", {"coefficients": [0.0, 0.0, 1.0]}),
     np.tan: ("math", {"function": "tan"}),
     np.tanh: ("math", {"function": "tanh"}),
     np.trunc: ("math", {"function": "trunc"}),
 }
 """Op and parameters by numpy's function."""
 
-_EXACT = {np.abs, np.ceil, np.floor, np.negative, np.sqrt, np.trunc}
+_EXACT = {np.abs, np.ceil, np.floor, np.negative, np.sqrt, np.square, np.trunc}
 """Functions whose result IEEE 754 settles, in either width."""
 
 _WRAPPING = {np.abs, np.negative}
@@ -88,6 +89,8 @@ def _applied(value: Value, leaf: Leaf, function: Any) -> Value:
         leaf.refuse(
             f"column {value.name!r:.80} is of {value.dtype}, whose least integer numpy makes no positive one of."
         )
+    if function is np.square and value.dtype.kind == "i":
+        leaf.refuse(f"column {value.name!r:.80} is of {value.dtype}, whose squares numpy lets wrap around.")
     dtype = function(np.ones(1, dtype=value.dtype)).dtype
     if dtype.kind == "f" and dtype != FLOAT64 and function not in _EXACT:
         where = f"of column {value.name!r:.80}, which is of {value.dtype}, numpy computes it in {dtype}"

@@ -123,7 +123,8 @@ def import_sklearn(estimator: Any, schema: Any, *, spec_id: str = "sklearn") -> 
 
     `schema` are the columns that it reads: a pandas frame as it was fitted to, an Arrow table or schema, or a mapping
     of names to types such as float64. An estimator that was fitted to an array without names is given all of them, in
-    their order. What `transform` makes is the float32 tensor `features`, in its order.
+    their order. What `transform` makes is the float32 tensor `features`, in its order; `Imported.feature_names()`
+    has what scikit-learn's `get_feature_names_out` calls each value beside what the spec does.
 
     Raises:
         TypeError: the schema is none of these.
@@ -133,13 +134,24 @@ def import_sklearn(estimator: Any, schema: Any, *, spec_id: str = "sklearn") -> 
     draft = SklearnDraft(schema_of(schema))
     reader = _Reader(draft)
     document: dict[str, Any] = {}
+    made: Block | None = None
     with collecting(draft.problems):
         made = reader.read(estimator, "", _given(estimator, draft))
         document = _document(draft, reader.report, made=made, spec_id=spec_id)
     if draft.problems:
         lines = [f"{problem.pointer or '/'}: {problem.message} [{problem.code}]" for problem in draft.problems]
         raise SpecError("\n".join(lines))
-    return Imported(document, (*_fields_report(draft, estimator), *reader.report))
+    count = 0 if made is None else len(made.values)
+    return Imported(document, (*_fields_report(draft, estimator), *reader.report), _names_out(estimator, count))
+
+
+def _names_out(estimator: Any, count: int) -> tuple[str, ...]:
+    """What scikit-learn calls each of so many values of a row; none where a part of the estimator cannot tell."""
+    try:
+        names = tuple(map(str, estimator.get_feature_names_out()))
+    except (AttributeError, TypeError, ValueError):
+        return ()
+    return names if len(names) == count else ()
 
 
 def _given(estimator: Any, draft: SklearnDraft) -> Block:

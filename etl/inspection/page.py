@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from etl.inspection.op_reference import markdown_table
 from etl.ops.relations import unpinned
 from etl.printable import code_span, prose
@@ -57,12 +59,22 @@ def _learned(spec: Spec) -> str:
     return f"Learned from {told.rows:,} rows{source} in {passes}{by}; {left_out}."
 
 
+_FINITE = [(-largest, largest) for largest in (float(np.finfo(kind).max) for kind in (np.float32, np.float64))]
+"""Ranges that all floats of a width are in but ±inf, as an import from scikit-learn says it."""
+
+
 def _field(field: InputField) -> tuple[str, ...]:
     plain = field.model_dump(mode="json", by_alias=True, exclude_defaults=True)
     rules = {key: part for key, part in plain.items() if key not in {"name", "type", "doc", "pii"}}
-    told = ", ".join(f"{key} {_value(part)}" for key, part in rules.items())
+    told = ", ".join(f"{key} {_value(part)}" for key, part in rules.items() if key != "range" or not _is_finite(field))
+    told = ", ".join(filter(None, ["finite" if _is_finite(field) else "", told]))
     marked = " ".join(filter(None, ["*personal*" if field.pii else "", prose(field.doc or "")]))
     return code_span(field.name), code_span(str(field.type)), told, marked
+
+
+def _is_finite(field: InputField) -> bool:
+    """Whether all that its range keeps out is ±inf."""
+    return field.range is not None and (field.range.min, field.range.max) in _FINITE
 
 
 def _steps(spec: Spec, steps: Sequence[Step]) -> list[str]:

@@ -59,6 +59,17 @@ def by_hand(x, c):
     return np.column_stack([scaled, np.array(hot, dtype=float)]).astype(np.float32)
 
 
+def test_it_is_shown_in_a_line():
+    """An estimator is shown with its spec's name, steps and digest, not its whole content; a clone is as it was."""
+    recipe = recipe_of()
+    estimator = SpecTransformer(recipe, on_rejected="nan")
+    shown = f"Spec('test', steps=3, digest='{recipe.digest[:12]}')"
+    assert repr(estimator) == f"SpecTransformer(on_rejected='nan',\n                recipe={shown})"
+    assert str(recipe) == shown
+    assert clone(estimator).get_params() == estimator.get_params()
+    assert len(repr(make_pipeline(estimator, LinearRegression()))) < 400
+
+
 def test_it_gives_the_tensor_row_for_row():
     """Fit and transform give what numpy gives by hand, as one float32 array with a row for each row."""
     found = SpecTransformer(recipe_of()).fit(FRAME).transform(FRAME)

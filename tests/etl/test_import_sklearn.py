@@ -37,6 +37,7 @@ from sklearn.preprocessing import (
 
 from etl.errors import SpecError
 from etl.importing.sklearn_pipeline import import_sklearn
+from etl.inspection.page import page_of
 from etl.spec import read_spec
 from tests.etl.nasty import FLOATS, NAN, TEXTS, bits
 
@@ -254,6 +255,7 @@ EXACT: dict[str, tuple[Any, list[str]]] = {
         ["s"],
     ),
     "square root": (FunctionTransformer(np.sqrt), ["x", "y", "i", "f"]),
+    "square": (FunctionTransformer(np.square), ["x", "y", "f"]),
     "magnitude": (FunctionTransformer(np.abs), ["x", "y", "i", "f"]),
     "floor of an array": (numeric(FunctionTransformer(np.floor)), ["x", "y"]),
     "clipped": (FunctionTransformer(np.clip, kw_args={"a_min": -2, "a_max": 12.5}), ["x", "y", "i"]),
@@ -770,6 +772,24 @@ def test_every_text_has_the_terms_that_it_has_in_scikit_learn(is_lowered):
     assert differing(made, {row: wanted[row] for row in made}) == []
     assert len(made) > len(texts) * 0.9
     assert "are not read" in str(found.report[1].note)
+
+
+def test_names_of_both_systems_stand_beside_each_other():
+    """Each value has scikit-learn's own name beside ours, in the order of the array; none where it cannot tell."""
+    found = import_sklearn(mixed().fit(TRAIN), TRAIN)
+    pairs = found.feature_names()
+    assert [theirs for theirs, _ in pairs] == list(mixed().fit(TRAIN).get_feature_names_out())
+    assert [ours for _, ours in pairs] == list(found.spec().feature_names()["features"])
+    assert dict(pairs)["texts__d_yes"].endswith("[yes]")
+    assert dict(pairs)["whole__i"] == "i"
+    assert import_sklearn(FunctionTransformer(np.sqrt).fit(TRAIN[["x"]]), TRAIN[["x"]]).feature_names() == ()
+
+
+def test_a_document_says_that_a_field_is_finite():
+    """The range that keeps ±inf out is called finite where a page tells of a field."""
+    page = page_of(import_sklearn(StandardScaler().fit(TRAIN[["x", "f"]]), TRAIN[["x", "f"]]).spec())
+    assert page.count("| finite |") == 2
+    assert "e+308" not in page
 
 
 def test_terms_are_the_names_of_values():
