@@ -35,7 +35,7 @@ _ALIKE = _CONTROLS | {
 
 
 def distinct(text: str) -> str:
-    r"""A name or value so that no other looks the same : as `printable`, with spaces other than the common
+    r"""A name or value so that no other looks the same: as `printable`, with spaces other than the common
     one written out (`\xa0`), and what is not composed as Unicode's NFC has it (`e\u0301`). Marks that have no composed
     form, as of Devanagari, stay. Letters of two alphabets that look alike stay, too.
     """  # noqa: D205  one sentence and another
