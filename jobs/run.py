@@ -124,6 +124,8 @@ class _Run:
         self.request = request
         self.target: Target = target_of(request.config, request.run_id, scratch=request.is_scratch)
         self._on_phase = on_phase
+        self._announced = ""
+        self._session: SparkSession | None = None
         self._wall: dict[str, float] = {}
         self._claimed = False
         self._plan: Plan | None = None
@@ -131,8 +133,10 @@ class _Run:
 
     @contextlib.contextmanager
     def phase(self, name: str) -> Generator[None]:
-        """Announce a phase and clock it."""
-        self._on_phase(name)
+        """Announce a phase, once where it goes on in several pieces, and clock it."""
+        if name != self._announced:
+            self._announced = name
+            self._on_phase(name)
         start = time.perf_counter()
         try:
             yield
@@ -190,13 +194,19 @@ class _Run:
     def _make_plan(self) -> Plan:
         request, config = self.request, self.request.config
         limit, sample = request.limit, request.sample
-        inputs = self._list(config.input.patterns) if config.input.patterns else ()
+        inputs: tuple[InputFile, ...] = ()
+        if config.input.patterns:
+            with self.phase("list"):
+                inputs = list_inputs(config.input.patterns)
         with self.phase("plan"):
             audited = bundle_of(config)
             work = work_on_table(config, audited)
         prepared = self._prepare(work, inputs) if work is not None else None
-        if prepared is not None or not inputs:
-            inputs = self._list((prepared.folder if prepared else self._freeze(),))
+        if prepared is not None:
+            with self.phase("prepare"):
+                inputs = list_inputs((prepared.folder,))
+        elif not inputs:
+            inputs = self._freeze()
         with self.phase("plan"):
             known = Known(audited, prepared)
             plan = store_plan(
@@ -204,11 +214,6 @@ class _Run:
             )
         check_asked(plan, config, limit=limit, sample=sample)
         return plan
-
-    def _list(self, patterns: tuple[str, ...]) -> tuple[InputFile, ...]:
-        """The files as they are now."""
-        with self.phase("list"):
-            return list_inputs(patterns)
 
     def _prepare(self, work: TableWork, source: tuple[InputFile, ...]) -> PreparedInput:
         """Run the relational steps that need the whole table, and freeze what they give."""
@@ -224,18 +229,20 @@ class _Run:
         _, scratch = storage_for(config.scratch or f"{config.output.uri.rstrip('/')}.scratch")
         return f"{scratch}/run_id={self.request.run_id}/frozen-{secrets.token_hex(4)}"
 
-    def _freeze(self) -> str:
-        """Write the table or query as Parquet."""
+    def _freeze(self) -> tuple[InputFile, ...]:
+        """The table or query as Parquet."""
         config, folder = self.request.config, self._scratch_folder()
         spark = self._spark()
         with self.phase("freeze"):
             source = config.input
             freeze(spark, table=source.table, sql=source.sql, folder=folder, limit=self.request.limit)
-        return folder
+            return list_inputs((folder,))
 
     def _spark(self) -> SparkSession:
-        with self.phase("start_spark"):
-            return start_session(f"batchscore {self.request.run_id}", self.request.config.spark)
+        if self._session is None:
+            with self.phase("start_spark"):
+                self._session = start_session(f"batchscore {self.request.run_id}", self.request.config.spark)
+        return self._session
 
     def transform_and_score(self, plan: Plan) -> None:
         """Score every split that has no receipt; contract and transform happen in the same worker pass.

@@ -209,7 +209,7 @@ def test_a_terminal_has_a_bar_with_pace_and_time_left() -> None:
 
 
 def test_every_phase_of_a_run_has_words(done: Target, tmp_path: Path, logistic_onnx: Path) -> None:
-    """Each phase that a run tells of has words for people."""
+    """Each phase that a run tells of has words for people, and is told once."""
     write_input(tmp_path)
     told: list[str] = []
     from jobs.config import read_config
@@ -218,3 +218,4 @@ def test_every_phase_of_a_run_has_words(done: Target, tmp_path: Path, logistic_o
     run(RunRequest(config=read_config(str(write_job(tmp_path, logistic_onnx))), run_id="r"), told.append)
     assert "score" in told
     assert set(told) <= set(PHASES)
+    assert len(told) == len(set(told))

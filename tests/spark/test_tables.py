@@ -109,11 +109,14 @@ def test_the_rows_of_a_query_over_a_saved_table_are_scored(
     check_scores(tmp_path / "out" / "run_id=joined", oracle(expected))
 
 
-def stop_at(fatal: str) -> Callable[[str], None]:
-    """A driver that dies when a phase is about to begin."""
+def stop_at(*fatal: str) -> Callable[[str], None]:
+    """A driver that dies when the last of these phases is about to begin, behind the others."""
+    waiting = list(fatal)
 
     def stop(phase: str) -> None:
-        if phase == fatal:
+        if phase == waiting[0]:
+            waiting.pop(0)
+        if not waiting:
             raise SimulatedStop
 
     return stop
@@ -125,7 +128,7 @@ def test_death_between_freeze_and_plan_loses_and_doubles_nothing(
     """A run that died with its table frozen and no plan freezes again, and of what was frozen before takes nothing."""
     job = job_file(input={"table": "numbers"})
     with pytest.raises(SimulatedStop):
-        run_id_of(job, "r", on_phase=stop_at("list"))
+        run_id_of(job, "r", on_phase=stop_at("freeze", "plan"))
     assert len(frozen(tmp_path, "r")) == 1
     record = run_id_of(job, "r")
     assert len(frozen(tmp_path, "r")) == 2
