@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from etl.types import ArrowArray, Schema
 
 __all__ = [
+    "ORIGIN",
     "REJECTED",
     "arrivals",
     "check_entry",
@@ -39,6 +40,10 @@ __all__ = [
 
 REJECTED = "__batchscore_rejected"
 """The column with the reasons of rows that a step on the table rejects; the worker sets them aside."""
+
+ORIGIN = "__batchscore_origin"
+"""The column that says where a row of pinned files was before Spark prepared it: a struct of the number of the `file`
+in the listing, its `row_group`, the `first_row` of that, and its `row` in the file. No step sees it."""
 
 _TEXT, _BOOL = ColumnType("string"), ColumnType("bool")
 

@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import pyarrow as pa
 
-from etl.arrivals import REJECTED, arrivals, reject_again, take_in, unmatched
+from etl.arrivals import ORIGIN, REJECTED, arrivals, reject_again, take_in, unmatched
 from etl.entry import read
 from etl.errors import ContractError
 from etl.frame import Frame, once
@@ -234,9 +234,9 @@ class TablePart:
         return frame
 
     def _ties(self, table: pa.Table, schema: Schema) -> Ties:
-        """By every column that a row has."""
+        """By every column that a row has; where it came from is none."""
         known = [name for name in schema if name in table.column_names]
-        others = sorted(set(table.column_names) - {*known, REJECTED, _PLACE})
+        others = sorted(set(table.column_names) - {*known, REJECTED, ORIGIN, _PLACE})
 
         def ties(rows: Integers) -> list[npt.NDArray[Any]]:
             chosen = table.take(pa.array(rows))

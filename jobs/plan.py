@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 import pyarrow as pa
 from pydantic import AwareDatetime, Field
 
-from etl.arrivals import check_entry
+from etl.arrivals import ORIGIN, check_entry
 from etl.contract import InputField
 from etl.documents import Document, Strict, sha256_hex
 from etl.errors import InputMissing
@@ -232,6 +232,11 @@ class Known(NamedTuple):
         """Ids of joins of the worker that Spark has done."""
         return self.prepared.moved if self.prepared else ()
 
+    @property
+    def sources(self) -> tuple[InputFile, ...]:
+        """The pinned files that Spark made the input of; none of a table or query, and where Spark made nothing."""
+        return self.prepared.preparation.source if self.prepared else ()
+
 
 _NOTHING = Known()
 
@@ -255,7 +260,8 @@ def make_plan(
     references = prepared.references if prepared else pin_references(audited.spec, config.references)
     splits, row_limits = _limited(cut_splits(inputs, config.splits.target_bytes), limit)
     found = _found(config, audited, schema, references=references, moved=known.moved)
-    order = _order(target, config, audited).model_copy(update={**found, "row_limits": row_limits, "sample": sample})
+    found |= {"row_limits": row_limits, "sample": sample, "sources": known.sources}
+    order = _order(target, config, audited).model_copy(update=found)
     _check_target(target, config, published := prediction_schema(order, audited))
     plan = Plan(
         run_id=target.layout.run_id,
@@ -283,7 +289,8 @@ def _opened(config: JobConfig, inputs: tuple[InputFile, ...], known: Known) -> t
     schema = open_parquet(storage_for(first.path)[0], first).schema_arrow
     check_input(config, inputs)
     audited = known.audited or resolve_model(config.model, schema)
-    check_entry(audited.spec, schema, first.path, others=config.output.passthrough, moved=known.moved)
+    others = [*config.output.passthrough, *([ORIGIN] if known.sources else [])]
+    check_entry(audited.spec, schema, first.path, others=others, moved=known.moved)
     return audited, schema
 
 

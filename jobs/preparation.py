@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import pyarrow as pa
 from pydantic import Field
 
+from etl.arrivals import ORIGIN
 from etl.documents import Strict
 from etl.ops.relations import on_table
 from etl.references import pin_references, reference_files
@@ -119,8 +120,13 @@ def prepare_input(
         references[name] = read_files(spark, found.files, found.columns, cuts=cuts)
     moved = moved_joins(spec, references)
     names = list(dict.fromkeys((*(field.name for field in spec.input.fields), *config.output.passthrough)))
-    rows = read_files(spark, source, names, cuts=cuts) if source else _rows(spark, config, names)
-    frozen = freeze_prepared(rows, spec, references, folder=folder, others=config.output.passthrough)
+    others = [*config.output.passthrough]
+    if source:
+        rows = read_files(spark, source, names, cuts=cuts, with_origin=True)
+        others.append(ORIGIN)
+    else:
+        rows = _rows(spark, config, names)
+    frozen = freeze_prepared(rows, spec, references, folder=folder, others=others)
     rows_in, filtered, deduplicated = frozen.counts
     preparation = Preparation(
         source=source,

@@ -8,6 +8,7 @@ from pydantic import AwareDatetime, Field
 
 from etl.contract import InputField
 from etl.documents import Strict
+from etl.runs.splits import InputFile
 from scoring.session import SessionOptions
 
 __all__ = ["Order", "Stamp"]
@@ -25,6 +26,9 @@ class Order(Strict):
     references: dict[str, str] = Field(description="SHA-256 of each pinned reference table, by name.")
     moved: tuple[str, ...] = Field(
         default=(), description="Ids of the spec's joins that were done before, whose columns come with the rows."
+    )
+    sources: tuple[InputFile, ...] = Field(
+        default=(), description="The pinned files that prepared rows came from, by the number of `ORIGIN`; none else."
     )
     carried: tuple[InputField, ...] = Field(description="Columns that are published but not read by the spec.")
     passthrough: tuple[str, ...] = Field(description="Input columns that are published, in order.")

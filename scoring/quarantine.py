@@ -7,25 +7,33 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pyarrow as pa
 
+from etl.arrivals import ORIGIN
 from etl.entry import read
 from etl.runs.read import ROW
 from etl.types import ColumnType
 
 if TYPE_CHECKING:
+    import numpy.typing as npt
+
     from etl.contract import Contract, InputField
     from etl.frame import Rejection
     from etl.runs.read import SplitReader
-    from etl.runs.splits import Split
+    from etl.runs.splits import InputFile, Split
     from etl.types import ArrowArray
 
-__all__ = ["quarantine_batch", "quarantine_schema"]
+__all__ = ["quarantine_batch", "quarantine_schema", "rows_read"]
 
 _INTEGERS = ColumnType("list", item="int64")
 """A vector of int64 of any length, as a preview shows a broken one."""
 
 
 def quarantine_schema(contract: Contract) -> pa.Schema:
-    """Reference, reason and preview; the preview has every input column, personal data always null."""
+    """Reference, reason and preview; the preview has every input column, personal data always null.
+
+    The reference is to the job's own input files. Where Spark prepared rows of such files, `prepared_file` and
+    `prepared_row` say where the worker read them, beside what relational steps made; else the two are null. Rows that
+    Spark prepared of a table or query have no file of their own, and are referred to where they were frozen.
+    """
     preview = pa.struct([pa.field(field.name, field.type.arrow) for field in contract.fields])
     return pa.schema(
         [
@@ -34,6 +42,8 @@ def quarantine_schema(contract: Contract) -> pa.Schema:
             pa.field("row", pa.int64(), nullable=False),
             pa.field("row_group", pa.int32(), nullable=False),
             pa.field("row_in_group", pa.int64(), nullable=False),
+            pa.field("prepared_file", pa.string()),
+            pa.field("prepared_row", pa.int64()),
             pa.field("stage", pa.string(), nullable=False),
             pa.field("code", pa.string(), nullable=False),
             pa.field("rule", pa.string(), nullable=False),
@@ -45,32 +55,67 @@ def quarantine_schema(contract: Contract) -> pa.Schema:
 
 
 def quarantine_batch(
-    batch: pa.RecordBatch, rejections: list[Rejection], *, reader: SplitReader, split: Split, contract: Contract
+    batch: pa.RecordBatch,
+    rejections: list[Rejection],
+    *,
+    reader: SplitReader,
+    split: Split,
+    contract: Contract,
+    sources: tuple[InputFile, ...] = (),
 ) -> pa.RecordBatch:
-    """The rejected rows of a batch, each once, under the first rule that rejected it."""
+    """The rejected rows of a batch, each once, under the first rule that rejected it.
+
+    `sources` are the files that prepared rows came from: then the batch has the column `ORIGIN`.
+    """
     first = np.full(batch.num_rows, -1, dtype=np.int64)
     for number, rejection in reversed(list(enumerate(rejections))):
         first[rejection.rows] = number
     rows = np.flatnonzero(first >= 0)
     chosen = [rejections[number] for number in first[rows]]
-    index = batch.column(ROW).to_numpy()[rows]
-    starts = np.array([group.first_row for group in reader.row_groups])
-    groups = np.searchsorted(starts, index, side="right") - 1
-    numbers = np.array([group.number for group in reader.row_groups], dtype=np.int32)
+    bad = batch.take(pa.array(rows))
     columns = [
-        pa.repeat(split.file.path, rows.size),
-        pa.repeat(split.file.etag, rows.size),
-        pa.array(index),
-        pa.array(numbers[groups]),
-        pa.array(index - starts[groups]),
+        *(_origin(bad, split, sources=sources) if sources else _place(bad, split, reader)),
         pa.array([_stage(rejection) for rejection in chosen], pa.string()),
         pa.array([rejection.code for rejection in chosen], pa.string()),
         pa.array([rejection.pointer for rejection in chosen], pa.string()),
         pa.array([rejection.column for rejection in chosen], pa.string()),
         pa.array([rejection.message for rejection in chosen], pa.string()),
-        _preview(batch.take(pa.array(rows)), contract),
+        _preview(bad, contract),
     ]
     return pa.RecordBatch.from_arrays(columns, schema=quarantine_schema(contract))
+
+
+def rows_read(quarantine: pa.RecordBatch) -> npt.NDArray[np.int64]:
+    """Index of each row in the file that the worker read, by which the row account knows it."""
+    prepared = quarantine.column("prepared_row")
+    rows: npt.NDArray[np.int64] = (quarantine.column("row") if prepared.null_count else prepared).to_numpy()
+    return rows
+
+
+def _place(bad: pa.RecordBatch, split: Split, reader: SplitReader) -> list[ArrowArray]:
+    """The reference to rows of the input."""
+    rows = bad.column(ROW).to_numpy()
+    groups, starts = reader.row_groups_of(rows)
+    return [
+        pa.repeat(split.file.path, rows.size),
+        pa.repeat(split.file.etag, rows.size),
+        *map(pa.array, (rows, groups, rows - starts)),
+        pa.nulls(rows.size, pa.string()),
+        pa.nulls(rows.size, pa.int64()),
+    ]
+
+
+def _origin(bad: pa.RecordBatch, split: Split, *, sources: tuple[InputFile, ...]) -> list[ArrowArray]:
+    """The reference to the rows that prepared ones come from, and where those are."""
+    numbers, groups, starts, rows = (part.to_numpy() for part in bad.column(ORIGIN).flatten())
+    files = [sources[number] for number in numbers.tolist()]
+    return [
+        pa.array([file.path for file in files], pa.string()),
+        pa.array([file.etag for file in files], pa.string()),
+        *map(pa.array, (rows, groups, rows - starts)),
+        pa.repeat(split.file.path, bad.num_rows),
+        bad.column(ROW),
+    ]
 
 
 def _stage(rejection: Rejection) -> str:

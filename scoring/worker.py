@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pyarrow as pa
 
-from etl.arrivals import check_entry
+from etl.arrivals import ORIGIN, check_entry
 from etl.errors import PendingLost, StorageError, TransformError
 from etl.expectations import unique_columns
 from etl.keys import key_digests
@@ -33,7 +33,7 @@ from scoring.batching import rebatch
 from scoring.code import code_digest
 from scoring.inference import Fed, infer
 from scoring.predictions import assemble_predictions, prediction_schema
-from scoring.quarantine import quarantine_batch, quarantine_schema
+from scoring.quarantine import quarantine_batch, quarantine_schema, rows_read
 from scoring.scorer import Scorer, loads_so_far, resident_scorer
 
 if TYPE_CHECKING:
@@ -124,8 +124,9 @@ class _Attempt:
         with self._clock("read"):
             self.reader = SplitReader(self.storage, self.split)
             pipeline = scorer.pipeline
-            check_entry(pipeline.spec, self.reader.schema, self.split.file.path, moved=pipeline.moved)
-            columns = list(pipeline.columns)
+            origin = [ORIGIN] if self.order.sources else []
+            check_entry(pipeline.spec, self.reader.schema, self.split.file.path, others=origin, moved=pipeline.moved)
+            columns = [*pipeline.columns, *origin]
             self.bytes_read = self.reader.compressed_bytes(columns)
             batches = self.reader.batches(columns, self.order.rows_at_once)
         remaining = self.order.row_limits.get(self.split.index, self.reader.rows)
@@ -195,10 +196,12 @@ class _Attempt:
 
     def _quarantine(self, scorer: Scorer, batch: pa.RecordBatch, rejections: list[Rejection]) -> None:
         """Set rows aside, each once, under the first rule that rejected it."""
-        contract = scorer.pipeline.spec.input
-        bad = quarantine_batch(batch, rejections, reader=self.reader, split=self.split, contract=contract)
+        contract, sources = scorer.pipeline.spec.input, self.order.sources
+        bad = quarantine_batch(
+            batch, rejections, reader=self.reader, split=self.split, contract=contract, sources=sources
+        )
         self.quarantine.write(bad)
-        self._add(quarantined=self._tally(bad.column("row").to_numpy()))
+        self._add(quarantined=self._tally(rows_read(bad)))
         for stage, code in zip(bad.column("stage").to_pylist(), bad.column("code").to_pylist(), strict=True):
             self.reasons[f"{stage}/{code}"] += 1
 

@@ -15,6 +15,8 @@ from etl.types import without_views
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator, Sequence
 
+    import numpy.typing as npt
+
     from etl.runs.splits import InputFile, Split
     from etl.runs.storage import Storage
 
@@ -62,6 +64,13 @@ class SplitReader:
     def rows(self) -> int:
         """Rows of the split, from the footer."""
         return sum(group.rows for group in self.row_groups)
+
+    def row_groups_of(self, rows: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int64]]:
+        """Number and first row of the row group of each of these rows of the split, given by index in the file."""
+        starts = np.array([group.first_row for group in self.row_groups], dtype=np.int64)
+        numbers = np.array([group.number for group in self.row_groups], dtype=np.int32)
+        found = np.searchsorted(starts, rows, side="right") - 1
+        return numbers[found], starts[found]
 
     def compressed_bytes(self, columns: list[str]) -> int:
         """Size in the file of the chunks of these columns."""

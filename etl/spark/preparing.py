@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 import numpy as np
 import pyarrow as pa
 
-from etl.arrivals import REJECTED, unmatched
+from etl.arrivals import ORIGIN, REJECTED, unmatched
 from etl.errors import ContractError, SpecError
 from etl.ops.lookup import LookupJoin
 from etl.ops.relations import joins, moved_to_table, on_table, unmovable
@@ -112,7 +112,10 @@ def marked(df: DataFrame, spec: Spec, references: References | None = None, *, o
     moved = moved_joins(spec, given)
     part = TablePart(spec, given, moved=moved, elsewhere=frames)
     spec.input.check_schema(arrow_schema(df.schema), WHERE, [*others, *(label.name for label in spec.input.labels)])
-    check_new_names(part.arrivals, df.columns, WHERE)
+    names = list(df.columns)
+    if ORIGIN in others and ORIGIN in names:
+        names.remove(ORIGIN)
+    check_new_names(part.arrivals, names, WHERE)
     there = joins(spec.relational, moved)[0]
     tables = used_references({i: step for i, step in there.items() if step.params.reference not in frames}, given)
     for stage in _stages(spec, moved, frames):

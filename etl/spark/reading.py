@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import pyarrow as pa
 
+from etl.arrivals import ORIGIN
 from etl.errors import ContractError
-from etl.runs.read import SplitReader, open_parquet
+from etl.runs.read import ROW, SplitReader, open_parquet
 from etl.runs.splits import cut_splits, group_splits
 from etl.runs.storage import storage_for
 from etl.spark.batches import map_batches
@@ -38,6 +39,8 @@ _ROWS = 1 << 14
 _INTEGERS = (pa.int8(), pa.int16(), pa.int32(), pa.int64(), UNSIGNED)
 """Each holds the values of those before it."""
 
+_ORIGIN = pa.struct({"file": pa.int32(), "row_group": pa.int32(), "first_row": pa.int64(), "row": pa.int64()})
+
 _WIDER = {pa.uint8(): pa.int16(), pa.uint16(): pa.int32(), pa.uint32(): pa.int64(), pa.uint64(): UNSIGNED}
 _AS_IT_IS = (pa.types.is_boolean, pa.types.is_binary, pa.types.is_float32, pa.types.is_float64, pa.types.is_null)
 _TEXTS = (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view)
@@ -54,8 +57,10 @@ class Cuts(NamedTuple):
     """Tasks that run at once."""
 
 
-def read_files(spark: SparkSession, files: tuple[InputFile, ...], names: Sequence[str], *, cuts: Cuts) -> DataFrame:
-    """The named columns of pinned files; lazy, as Spark is.
+def read_files(
+    spark: SparkSession, files: tuple[InputFile, ...], names: Sequence[str], *, cuts: Cuts, with_origin: bool = False
+) -> DataFrame:
+    """The named columns of pinned files, and on demand `ORIGIN` behind them; lazy, as Spark is.
 
     Raises:
         ContractError: a file lacks a column, or has one of a type that Spark cannot hold, or that no other file's goes
@@ -64,11 +69,14 @@ def read_files(spark: SparkSession, files: tuple[InputFile, ...], names: Sequenc
     """
     with ThreadPoolExecutor(_THREADS) as threads:
         schemas = list(threads.map(_schema_of, files))
-    declared = pa.schema([pa.field(name, _common_type(name, files, schemas)) for name in names])
+    fields = [pa.field(name, _common_type(name, files, schemas)) for name in names]
+    numbered = {file.path: number for number, file in enumerate(files)} if with_origin else None
+    declared = pa.schema([*fields, pa.field(ORIGIN, _ORIGIN)] if with_origin else fields)
     splits = cut_splits(files, cuts.split_bytes)
     tasks = group_splits(splits, task_bytes=cuts.task_bytes, parallelism=cuts.parallelism)
     numbers = spark.range(0, len(tasks), 1, len(tasks))
-    return map_batches(numbers, ["id"], functools.partial(_read, tasks=tasks, declared=declared), declared=declared)
+    read = functools.partial(_read, tasks=tasks, declared=declared, numbered=numbered)
+    return map_batches(numbers, ["id"], read, declared=declared)
 
 
 def _schema_of(file: InputFile) -> pa.Schema:
@@ -142,17 +150,31 @@ def _wider(one: pa.DataType, other: pa.DataType) -> pa.DataType | None:
 
 
 def _read(
-    batches: Iterable[pa.RecordBatch], *, tasks: tuple[tuple[Split, ...], ...], declared: pa.Schema
+    batches: Iterable[pa.RecordBatch],
+    *,
+    tasks: tuple[tuple[Split, ...], ...],
+    declared: pa.Schema,
+    numbered: dict[str, int] | None,
 ) -> Iterator[pa.RecordBatch]:
-    """Runs on a worker."""
+    """Runs on a worker; with the numbers of the files by their paths, it gives `ORIGIN` too."""
+    names = declared.names if numbered is None else declared.names[:-1]
     for batch in batches:
         for number in batch.column("id").to_pylist():
             for split in tasks[number]:
                 storage, _ = storage_for(split.file.path)
                 reader = SplitReader(storage, split)
-                for rows in reader.batches(declared.names, _ROWS):
-                    columns = {name: _held(rows.column(name), name, split) for name in declared.names}
+                for rows in reader.batches(names, _ROWS):
+                    columns = {name: _held(rows.column(name), name, split) for name in names}
+                    if numbered is not None:
+                        columns[ORIGIN] = _origin(rows, reader, numbered[split.file.path])
                     yield as_declared(columns, declared)
+
+
+def _origin(rows: pa.RecordBatch, reader: SplitReader, number: int) -> pa.StructArray:
+    index = rows.column(ROW)
+    groups, starts = reader.row_groups_of(index.to_numpy())
+    file = pa.repeat(pa.scalar(number, pa.int32()), len(index))
+    return pa.StructArray.from_arrays([file, pa.array(groups), pa.array(starts), index], fields=list(_ORIGIN))
 
 
 def _held(column: ArrowArray, name: str, split: Split) -> ArrowArray:

@@ -21,6 +21,7 @@ from etl.spec import read_spec
 from jobs import cli
 from jobs.config import read_config
 from jobs.errors import Refused
+from jobs.history import find_run, quarantined_rows
 from jobs.plan import load_plan, target_of
 from jobs.preparation import RowCounts
 from jobs.record import RunState
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from jobs.record import RunRecord
 
 ROWS = 1500
+ODD = "a 50% %41 é.parquet"
 POINT = {"point_in_time": {"event_time": "paid_at"}}
 SPEC: dict[str, Any] = {
     "format": "scorespec/1",
@@ -47,7 +49,8 @@ SPEC: dict[str, Any] = {
             {"name": "paid_at", "type": "timestamp", "role": "event_time"},
             {"name": "amount", "type": "float64", "range": {"max": 900}},
             {"name": "code", "type": "int64"},
-        ]
+        ],
+        "extra_columns": "error",
     },
     "relational": [
         {
@@ -176,12 +179,12 @@ def expected(table: pa.Table) -> tuple[dict[int, float], dict[str, int]]:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory, logistic_onnx: Path) -> Path:
-    """The payments in two files, keys as uint64, one with instants in ns and texts as a dictionary; codes; bundle."""
+    """The payments in two files of mixed types, one of a name that a URI would escape; codes; bundle."""
     folder = tmp_path_factory.mktemp("payments")
     table, inside = payments(), folder / "in" / "year=2023 [a]"
     stored = table.set_column(0, "key", table.column("key").cast(pa.uint64()))
     inside.mkdir(parents=True)
-    pq.write_table(stored.slice(0, 900), inside / "a.parquet", row_group_size=200)
+    pq.write_table(stored.slice(0, 900), inside / ODD, row_group_size=200)
     other = stored.slice(900)
     other = other.set_column(2, "paid_at", other.column("paid_at").cast(pa.timestamp("ns", "UTC")))
     other = other.set_column(1, "account", other.column("account").cast(pa.large_string()).dictionary_encode())
@@ -189,7 +192,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory, logistic_onnx: Path) -> Pat
     pq.write_table(other, inside / "b.parquet", row_group_size=200)
     pq.write_table(CODES, folder / "codes.parquet")
     spec = read_spec(json.dumps(SPEC), "spec")
-    made = prepare(table, spec).table
+    made = prepare(table.drop_columns(["key"]), spec).table
     good = made.filter(pa.array([code in {1, 2, 3} for code in made.column("code").to_pylist()]))
     parts = BundleParts(
         name="payments",
@@ -242,17 +245,39 @@ def check(record: RunRecord, out: Path) -> None:
     assert {one.rows for one in record.expectations} == {len(wanted)}
 
 
+def check_references(folder: Path, out: Path, run_id: str) -> None:
+    """Check that quarantine names rows of the job's own files, by path, pin and place, that have the shown values."""
+    bad = quarantined_rows(find_run(str(out), run_id)).to_pylist()
+    stored = {str(path): pq.ParquetFile(path) for path in (folder / "in").rglob("*.parquet")}
+    pins = {file.path: file.etag for file in LocalStorage().list_files(str(folder / "in"))}
+    assert {row["file"] for row in bad} == stored.keys() == pins.keys()
+    for row in bad:
+        there = stored[row["file"]].read().slice(row["row"], 1).to_pylist()[0]
+        assert stored[row["file"]].read_row_group(row["row_group"]).slice(row["row_in_group"], 1).to_pylist() == [there]
+        assert row["preview"] == {name: there[name] for name in row["preview"]}
+        assert row["etag"] == pins[row["file"]]
+        assert there["amount"] > 900 if row["code"] == "OUT_OF_RANGE" else there["code"] == 7
+        prepared = pq.read_table(row["prepared_file"]).slice(row["prepared_row"], 1).to_pylist()[0]
+        assert prepared["key"] == there["key"]
+    assert len({(row["file"], row["row"]) for row in bad}) == len(bad)
+
+
+@pytest.mark.spark_results
 def test_a_job_is_scored_on_what_its_relational_steps_make(spark: SparkSession, folder: Path, tmp_path: Path) -> None:
     """Files of any readable form are prepared, frozen and scored as DuckDB and numpy do; the record has the counts; the
     same id finds the run published, and refuses when a source file is another."""  # noqa: D205, D209  one sentence
     config = config_of(folder, tmp_path / "out")
     request = RunRequest(config=read_config(str(config)), run_id="r")
-    record = run(request)
+    told: list[str] = []
+    record = run(request, told.append)
+    assert told[:6] == ["claim", "list", "plan", "start_spark", "prepare", "plan"]
+    assert told[6:8] == ["score", "settle"]
     assert record.state == RunState.PARTIALLY_SUCCEEDED
     assert {"prepare", "score"} <= record.wall_seconds.keys()
     check(record, tmp_path / "out")
     published = ds.dataset(tmp_path / "out" / "run_id=r", format="parquet")
     assert published.schema.field("key").type == pa.uint64()
+    check_references(folder, tmp_path / "out", "r")
     assert run(request) == record
     source = next((folder / "in").rglob("b.parquet"))
     kept = source.read_bytes()
@@ -276,10 +301,13 @@ def test_a_query_is_prepared_as_files_are(spark: SparkSession, folder: Path, tmp
         record = run(RunRequest(config=config, run_id="q"))
         check(record, tmp_path / "out")
         trial = run(RunRequest(config=config, run_id="trial", limit=50))
+        bad = quarantined_rows(find_run(str(tmp_path / "out"), "q"))
     finally:
         spark.conf.set("spark.sql.session.timeZone", str(before))
         spark.catalog.dropTempView("payments")
     assert trial.relational == record.relational
+    assert all("/frozen-" in path for path in bad.column("file").unique().to_pylist())
+    assert bad.column("prepared_row").null_count == bad.num_rows
     assert trial.account.scored.rows + trial.account.quarantined.rows == 50
 
 
@@ -290,6 +318,7 @@ def test_a_reference_that_no_worker_holds_is_joined_by_spark(spark: SparkSession
     config = read_config(str(path))
     record = run(RunRequest(config=config, run_id="large"))
     check(record, tmp_path / "out")
+    check_references(folder, tmp_path / "out", "large")
     plan = load_plan(target_of(config, "large", scratch=False))
     assert plan is not None
     assert plan.prepared is not None
