@@ -142,8 +142,8 @@ def _declared(df: DataFrame, spec: Spec, names: tuple[str, ...], *, on_rejected:
     twice = sorted({name for name in folded if folded.count(name) > 1})
     if twice:
         # Spark does not tell upper from lower case.
-        found = f"two columns would be called {', '.join(twice)}"
-        message = f"{found}; leave one out of passthrough, or rename the tensor, or the model input that it feeds."
+        clash = f"two columns would be called {', '.join(twice)}"
+        message = f"{clash}; leave one out of passthrough, or rename the tensor, or the model input that it feeds."
         raise SpecError(message)
     return pa.schema(fields)
 
