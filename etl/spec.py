@@ -18,6 +18,7 @@ from etl.ops import AnyRowStep
 from etl.ops.base import StepId
 from etl.ops.columns import Assemble, Copy, Rename
 from etl.ops.filtering import Filter
+from etl.ops.numbers import ElementStep
 from etl.ops.relations import AnyRelationalStep
 from etl.ops.vectors import Weigh
 from etl.outputs import Outputs, TensorOutput
@@ -152,8 +153,9 @@ class Spec(Document):
     def feature_names(self) -> dict[str, tuple[str, ...]]:
         """What each value of a row is called, by the name that `transform` gives the tensor: `column` for a scalar,
         `column[category]` for an element of a vector whose step says what its elements stand for, `column[i]` for one
-        of another vector. What `assemble` puts side by side keeps its names. No name stands twice in a tensor: a second
-        one, such as of the bucket behind a category that is called `(missing)`, has `#2` behind it.
+        of another vector. What `assemble` puts side by side keeps its names, and so does a vector whose elements are
+        taken one by one. No name stands twice in a tensor: a second one, such as of the bucket behind a category that
+        is called `(missing)`, has `#2` behind it.
 
         Raises:
             SpecError: the spec is inconsistent.
@@ -171,7 +173,7 @@ class Spec(Document):
                 labels[name] = step.element_names(name)
                 if isinstance(step, Assemble):
                     parts[name] = names_of(step.inputs)
-                elif isinstance(step, Copy | Rename | Weigh):
+                elif isinstance(step, Copy | Rename | Weigh | ElementStep):
                     labels[name] = labels.get(step.inputs[place])
                     parts[name] = parts.get(step.inputs[place], [])
         return {tensor.model_input: _distinct(names_of(tensor.columns)) for tensor in self.outputs.tensors}

@@ -47,6 +47,12 @@ class NumberStep(RowStep):
 
     def infer(self, types: tuple[ColumnType, ...]) -> tuple[ColumnType, ...]:
         """Numbers in, float64 out."""
+        if vector := next((found for found in types if found.kind == "vector"), None):
+            message = (
+                f"takes numbers, found {vector}; a vector is scaled by numbers that are known: arith with a constant, "
+                "as x / 255, clip with fixed bounds, or weigh with a factor for each element"
+            )
+            raise ValueError(message)
         need_numeric(types)
         return (ColumnType("float64"),)
 

@@ -210,6 +210,7 @@ def test_whole_vectors_of_integers_have_stats():
     [
         ({"op": "arith", "in": ["v", "v"], "params": {"operator": "add"}}, r"takes numbers, found float32\[3\]"),
         ({"op": "clip", "in": ["v"], "params": {"lower_quantile": 0.1}}, "takes a vector with fixed bounds"),
+        ({"op": "standardize", "in": ["v"]}, "; a vector is scaled by numbers that are known: arith with a constant"),
         ({"op": "ratio", "in": ["v", "v"]}, r"takes numbers, found float32\[3\]"),
     ],
 )
@@ -221,3 +222,17 @@ def test_what_takes_no_vector_says_so(step, said):
             "spec.json",
             fitted=False,
         )
+
+
+def test_what_elements_are_called_stays():
+    """A one-hot vector that is scaled keeps its categories, and what was put side by side its columns."""
+    steps = [
+        {"id": "h", "op": "one_hot", "in": ["c"], "out": ["hot"], "state": {"vocab": ["a", "b"], "counts": [2, 1]}},
+        {"id": "v", "op": "assemble", "in": ["f", "hot"], "out": ["all"]},
+        {"id": "s", "op": "arith", "in": ["all"], "out": ["half"], "params": {"operator": "div", "right": 2.0}},
+        {"id": "n", "op": "neg", "in": ["hot"], "out": ["less"]},
+        {"id": "g", "op": "neg", "in": ["f"], "out": ["g"]},
+    ]
+    fields = [{"name": "c", "type": "string"}, {"name": "f", "type": "float64"}]
+    spec = read_spec(json.dumps(document(fields, steps, columns=["half", "less", "g"])), "spec.json")
+    assert list(*spec.feature_names().values()) == ["f", "hot[a]", "hot[b]", "less[a]", "less[b]", "g"]
