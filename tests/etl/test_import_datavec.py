@@ -321,7 +321,7 @@ def test_everything_without_counterpart_is_told_at_once(name):
 def test_the_report_names_everything(name):
     """Each field, action, step and expectation is in the report, and each part of the source has a line of it."""
     example = Example(name)
-    document, report = import_datavec(example.text, example.name)
+    document, report, _ = import_datavec(example.text, example.name)
     source = json.loads(example.text)
     said = " ".join(mapped.became for mapped in report)
     made = [step["id"] for step in document["steps"]] + [guard["id"] for guard in document.get("expectations", [])]
@@ -475,7 +475,7 @@ def test_a_misspelt_key_is_an_error():
 
 def test_a_field_that_nothing_needs_is_not_read():
     """A column that is removed before anything reads it is no field of the spec, and the report says so."""
-    document, report = import_datavec(Example("remove_columns").text, "x.json")
+    document, report, _ = import_datavec(Example("remove_columns").text, "x.json")
     assert [field["name"] for field in document["input"]["fields"]] == ["a", "c", "e"]
     assert [mapped.became for mapped in report if mapped.source.endswith(("MetaData b", "MetaData d"))] == [
         "nothing: no action and no output needs it"
