@@ -196,7 +196,7 @@ def test_a_pipeline_is_what_duckdb_makes_of_the_same_rows():
     )
     steps = [
         {"id": "i", "op": "impute", "in": ["a"], "out": ["ai"], "params": {"strategy": "constant", "value": 0.3}},
-        {"id": "z", "op": "standardize", "in": ["ai"], "out": ["az"], "state": {"mean": 0.1, "std": 0.7, "n": 1}},
+        {"id": "z", "op": "standardize", "in": ["ai"], "out": ["az"], "state": {"mean": 0.1, "std": 0.7, "n": 2}},
         {"id": "r", "op": "ratio", "in": ["az", "b"], "out": ["ab"], "params": {"on_zero": {"as_value": 9}}},
         {"id": "c", "op": "clip", "in": ["ab"], "out": ["abc"], "params": {"lower": -1, "upper": 1}},
         {"id": "y", "op": "date_part", "in": ["t"], "out": ["y"], "params": {"part": "year"}},

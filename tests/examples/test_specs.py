@@ -180,7 +180,7 @@ def test_spark_makes_what_a_notebook_makes(spark: SparkSession, credit: Spec, ti
         assert there[key].to_pylist() == keys.take(order).to_pylist()
         for output in spec.outputs.tensors:
             tensor = here.tensors[output.model_input]
-            found = np.array(there[output.tensor].to_pylist(), tensor.dtype).reshape(tensor.shape)
+            found = np.array(there[output.model_input].to_pylist(), tensor.dtype).reshape(tensor.shape)
             assert found.tobytes() == tensor[order.to_numpy()].tobytes(), output.tensor
 
 
