@@ -6,8 +6,8 @@ verbs live in `etl.spark`, and nothing here imports it, so that a worker starts 
 
 from __future__ import annotations
 
-from etl.files import load_spec, save_spec
-from etl.fitting import fit
+from etl.format.files import load_spec, save_spec
+from etl.learning.fitting import fit
 from etl.spec import Spec, read_spec
 
 __all__ = ["Spec", "fit", "load_spec", "read_spec", "save_spec"]

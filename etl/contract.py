@@ -22,11 +22,11 @@ from pydantic_core import InitErrorDetails, PydanticCustomError
 from etl.documents import Strict
 from etl.entry import Entry
 from etl.errors import ContractError
+from etl.format.problems import listed, nearest
 from etl.frame import Frame
 from etl.given import advice
 from etl.ops.base import Name
 from etl.patterns import Pattern
-from etl.problems import listed, nearest
 from etl.treatments import AsValue, Flag, Outlier, OutlierTreatment, Range, Treatment, bound_problem, fits
 from etl.types import ColumnType, TypeName, is_readable, unread_subfields
 

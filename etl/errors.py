@@ -30,7 +30,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from etl.problems import Problem
+    from etl.format.problems import Problem
 
 __all__ = [
     "AccountError",

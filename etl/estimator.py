@@ -16,10 +16,10 @@ from sklearn.utils.validation import check_is_fitted
 
 from etl.arrivals import arrivals, check_entry
 from etl.errors import ContractError, SpecError, TransformError
-from etl.fitting import fit
+from etl.format.problems import nearest
 from etl.given import as_table
+from etl.learning.fitting import fit
 from etl.pipeline import Pipeline
-from etl.problems import nearest
 from etl.spec import Spec
 
 if TYPE_CHECKING:

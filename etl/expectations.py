@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import BeforeValidator, Discriminator, Field, FiniteFloat, Tag
 
 from etl.documents import Strict
+from etl.format.problems import Problem, nearest
 from etl.ops.base import Name, StepId
 from etl.ops.comparing import Operator, listing
 from etl.ops.conditions import AnyCondition, Condition, In
-from etl.problems import Problem, nearest
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence

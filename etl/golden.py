@@ -22,8 +22,8 @@ import pyarrow as pa
 from etl.documents import canonical_json, sha256_hex
 from etl.entry import read
 from etl.errors import ContractError, SpecError, TransformError
+from etl.format.positions import escape
 from etl.plain import array_of, plain_values
-from etl.positions import escape
 from etl.training import GoldenRow
 from etl.types import kernels, one_chunk
 from etl.ulp import ulp_distance

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Literal
 from pydantic import Field, model_validator
 
 from etl.documents import Strict
+from etl.format.problems import Problem, nearest
 from etl.ops.base import Name
-from etl.problems import Problem, nearest
 from etl.types import MOST_WIDTH, width_of
 
 if TYPE_CHECKING:

@@ -8,8 +8,8 @@ import pyarrow as pa
 
 from etl.documents import sha256_hex
 from etl.errors import ContractError, InputMissing, ReadError
+from etl.format.problems import nearest
 from etl.ops.lookup import LookupJoin, ReferenceTable
-from etl.problems import nearest
 from etl.runs.read import open_parquet, read_whole
 from etl.runs.storage import storage_for
 

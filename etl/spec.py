@@ -7,13 +7,16 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
-from etl.artifacts import MOST_TEXT, ReadArtifact, resolved
-from etl.consistency import inconsistencies, schema_at, trace
 from etl.contract import Contract
 from etl.documents import Document, Strict, canonical_json, sha256_hex
 from etl.errors import SpecError, TextError
 from etl.expectations import AnyExpectation
-from etl.migrations import migrated
+from etl.format.artifacts import MOST_TEXT, ReadArtifact, resolved
+from etl.format.consistency import inconsistencies, schema_at, trace
+from etl.format.migrations import migrated
+from etl.format.problems import Problem, Source, few_hints, parse, problem_lines
+from etl.format.salvage import sound_part
+from etl.format.vocabularies import with_vocabularies
 from etl.ops import AnyRowStep
 from etl.ops.base import StepId
 from etl.ops.columns import Assemble, Copy, Rename
@@ -22,11 +25,8 @@ from etl.ops.numbers import ElementStep
 from etl.ops.relations import AnyRelationalStep
 from etl.ops.vectors import Weigh
 from etl.outputs import Outputs, TensorOutput
-from etl.problems import Problem, Source, few_hints, parse, problem_lines
-from etl.salvage import sound_part
 from etl.training import FieldProfile, GoldenRow, Integrity, Provenance
 from etl.types import width_of
-from etl.vocabularies import with_vocabularies
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

@@ -9,11 +9,11 @@ import numpy as np
 from pydantic import Field, FiniteFloat, StringConstraints, model_validator
 
 from etl.documents import Strict
+from etl.format.positions import escape
+from etl.format.problems import Problem, nearest
+from etl.format.wording import kind_of
 from etl.ops.base import State
 from etl.plain import array_of
-from etl.positions import escape
-from etl.problems import Problem, nearest
-from etl.wording import kind_of
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping, Sequence

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute
 from pydantic_core import CoreSchema, core_schema
 
-from etl.problems import near
+from etl.format.problems import near
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

@@ -17,8 +17,8 @@ from rich.text import Text
 from typer.core import TyperGroup
 
 from etl.errors import BatchscoreError
-from etl.files import save_spec
-from etl.json_schema import spec_schema
+from etl.format.files import save_spec
+from etl.format.json_schema import spec_schema
 from etl.printable import printable
 from etl.runs.layout import scratch_folder
 from jobs import decisions, summary

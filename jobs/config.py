@@ -10,8 +10,8 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, ByteSize, Field, FiniteFloat, StringConstraints, model_validator
 
 from etl.documents import Strict
-from etl.positions import escape
-from etl.problems import Problem, Source, parse, problem_lines
+from etl.format.positions import escape
+from etl.format.problems import Problem, Source, parse, problem_lines
 from etl.runs.publish import Mode
 from jobs.errors import ConfigError
 from scoring.order import Stamp

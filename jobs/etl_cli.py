@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
-from etl.files import save_spec
+from etl.format.files import save_spec
+from etl.format.problems import nearest
 from etl.golden import replay
 from etl.inspection.diff import diff as compare
 from etl.inspection.explain import explain as explain_spec
 from etl.inspection.op_reference import op_names, op_page, ops_page
 from etl.inspection.page import page_of
-from etl.problems import nearest
 from etl.spec import read_spec
 from jobs import spec_summary
 from jobs.errors import ExitCode, Refused, refusing

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from etl import __version__
 from etl.documents import canonical_json, sha256_hex
-from etl.fitting import Piece, fit
+from etl.learning.fitting import Piece, fit
 from etl.references import pin_references
 from etl.runs.read import open_parquet, read_row_group
 from etl.runs.storage import storage_for
@@ -72,7 +72,7 @@ def fit_files(
 
     Raises:
         Refused: data or a reference table is not there, or lacks a column.
-        BatchscoreError: see `etl.fitting.fit`.
+        BatchscoreError: see `etl.learning.fitting.fit`.
     """
     with refusing():
         files = list_inputs(data)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import pyarrow as pa
 
-from etl.problems import nearest
+from etl.format.problems import nearest
 from etl.runs.layout import Layout, runs_folder, scratch_folder, scratch_root
 from etl.runs.storage import storage_for
 from jobs.config import RUN_ID_PATTERN, JobConfig, read_config

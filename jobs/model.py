@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from etl.contract import Contract, InputField
 from etl.documents import sha256_hex
-from etl.problems import nearest
+from etl.format.problems import nearest
 from etl.runs.storage import storage_for
 from etl.spec import Outputs, Spec, TensorOutput
 from etl.types import ColumnType

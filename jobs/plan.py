@@ -19,8 +19,8 @@ from etl.contract import InputField
 from etl.documents import Document, Strict, sha256_hex
 from etl.errors import InputMissing
 from etl.expectations import AnyExpectation
+from etl.format.problems import nearest
 from etl.ops.relations import joins
-from etl.problems import nearest
 from etl.references import pin_references
 from etl.runs.layout import Layout, model_folder, scratch_root
 from etl.runs.manifest import ColumnEntry, latest_manifest, schema_entries

@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 from pyarrow import csv
 
 from etl.errors import DocumentError, ReadError
-from etl.problems import nearest
+from etl.format.problems import nearest
 from etl.runs.layout import Layout
 from etl.runs.local import LocalStorage
 from etl.runs.manifest import FILES_SCHEMA, Manifest, RunEntry, latest_manifest, published_files, read_manifest

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from etl.fitting import most_extra_passes
+from etl.learning.fitting import most_extra_passes
 from etl.ops.base import FittedStep
 from etl.ops.relations import reads_as_stored, unpinned
 from jobs.summary import Column, Facts, Sheet

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pyarrow as pa
 
-from etl.files import load_spec
+from etl.format.files import load_spec
 from etl.importing import import_datavec
 from etl.ops.relations import on_table
 from etl.pipeline import Pipeline

@@ -11,7 +11,7 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from etl.fitting import passes
+from etl.learning.fitting import passes
 from etl.printable import distinct, printable
 from etl.training import Provenance
 from jobs.history import UNFINISHED, RunLine, RunView

@@ -13,9 +13,9 @@ import numpy as np
 import pyarrow as pa
 
 from etl.arrivals import check_entry
-from etl.artifacts import stored
 from etl.documents import canonical_json, sha256_hex
 from etl.errors import ContractError, TransformError
+from etl.format.artifacts import stored
 from etl.ops.lookup import LookupJoin
 from etl.pipeline import Pipeline
 from scoring.bundle import BUNDLE_FILE, AuditedBundle, Bundle, FileDigest, Golden, audit, misfits

@@ -12,6 +12,7 @@ from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
 from etl.errors import SpecError, TextError
+from etl.format.problems import Source, problem_lines
 from etl.importing import (
     datavec_categories,
     datavec_columns,
@@ -27,7 +28,6 @@ from etl.importing.datavec_schema import identify, metadata, only
 from etl.importing.datavec_steps import Writer
 from etl.importing.refusals import collecting, refuse
 from etl.importing.report import Imported, Mapped
-from etl.problems import Source, problem_lines
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+from etl.format.problems import nearest
 from etl.importing.datavec_schema import KINDS, UNKNOWN, Meta
 from etl.importing.draft import Draft
 from etl.importing.refusals import give_up, refuse
-from etl.problems import nearest
 
 __all__ = ["Column", "DatavecDraft", "Part"]
 

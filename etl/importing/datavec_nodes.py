@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from etl.format.positions import escape
+from etl.format.problems import nearest
 from etl.importing.refusals import refuse
-from etl.positions import escape
-from etl.problems import nearest
 
 if TYPE_CHECKING:
     from collections.abc import Collection

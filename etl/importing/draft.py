@@ -6,7 +6,7 @@ import re
 from typing import TYPE_CHECKING, Any, ClassVar
 
 if TYPE_CHECKING:
-    from etl.problems import Problem
+    from etl.format.problems import Problem
 
 __all__ = ["Draft"]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NoReturn
 
-from etl.problems import Problem
+from etl.format.problems import Problem
 
 __all__ = ["collecting", "give_up", "refuse"]
 

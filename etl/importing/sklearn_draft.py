@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 import numpy as np
 import pyarrow as pa
 
+from etl.format.problems import nearest
 from etl.importing.draft import Draft
 from etl.importing.refusals import collecting, give_up, refuse
 from etl.importing.sklearn_columns import FLOAT32, FLOAT64, MIXED, Block, InputColumn, Value, common_type
-from etl.problems import nearest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

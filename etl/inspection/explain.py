@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import pyarrow as pa
 
-from etl.fitting import passes
 from etl.frame import Frame
 from etl.golden import frame_of
+from etl.learning.fitting import passes
 from etl.ops.base import FittedStep
 
 if TYPE_CHECKING:

@@ -15,6 +15,7 @@ from pydantic import BeforeValidator, Discriminator, Field, Tag
 
 from etl.documents import Strict
 from etl.errors import Misfit
+from etl.format.problems import Problem, listed, nearest
 from etl.ops.base import ColumnName
 from etl.ops.comparing import (
     Literal_,
@@ -28,7 +29,6 @@ from etl.ops.comparing import (
     positions,
 )
 from etl.patterns import Pattern, matches
-from etl.problems import Problem, listed, nearest
 from etl.types import ColumnType, kernels
 
 if TYPE_CHECKING:

@@ -12,12 +12,12 @@ from pydantic import Field, FiniteFloat
 from etl.documents import Strict
 from etl.entry import read
 from etl.errors import ContractError
+from etl.format.problems import listed, nearest
 from etl.given import advice
 from etl.ops.base import Name, Step, StepId
 from etl.ops.codes import IntegerCodes, TextCodes
 from etl.ops.groups import KEY_KINDS, sort_keys
 from etl.ops.time import integers_of
-from etl.problems import listed, nearest
 from etl.tensors import matrix_of
 from etl.treatments import fits
 from etl.types import ColumnType, TypeName, is_readable, kernels, one_chunk

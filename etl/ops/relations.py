@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field
 
+from etl.format.problems import Problem
 from etl.ops.aggregate import GroupAggregate
 from etl.ops.dedupe import Dedupe
 from etl.ops.filtering import Filter
 from etl.ops.lookup import LookupJoin
 from etl.ops.tables import TableStep
 from etl.ops.windows import WindowLag, WindowRolling
-from etl.problems import Problem
 from etl.treatments import AsValue
 
 if TYPE_CHECKING:

@@ -22,8 +22,9 @@ import etl.errors
 from etl.arrivals import arrivals
 from etl.code import digest_of_packages
 from etl.errors import BatchscoreError, EtlError, ReadError, SpecError
-from etl.fitting import Learned, Pass, Piece, fit_by, learn_piece, noted, with_golden
 from etl.golden import replay
+from etl.learning.fitting import Learned, Pass, Piece, fit_by, learn_piece, noted, with_golden
+from etl.learning.training_checks import joined_tables
 from etl.ops.relations import joins, on_table
 from etl.partials.transport import dump, load
 from etl.pipeline import index_references
@@ -35,7 +36,6 @@ from etl.spark.batches import check_code, need_frame
 from etl.spark.freeze import cause_of, storing
 from etl.spark.preparing import freeze_prepared, moved_joins
 from etl.spark.schema import column
-from etl.training_checks import joined_tables
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence

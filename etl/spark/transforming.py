@@ -22,9 +22,9 @@ import pyarrow as pa
 
 from etl.arrivals import arrivals, check_entry
 from etl.errors import SpecError, TransformError
+from etl.format.problems import nearest
 from etl.ops.relations import joins
 from etl.pipeline import Pipeline
-from etl.problems import nearest
 from etl.relational import used_references
 from etl.spark.batches import map_batches, need_frame
 from etl.spark.preparing import WHERE, frames_of, moved_joins, prepare

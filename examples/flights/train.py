@@ -25,7 +25,7 @@ from onnx import TensorProto, helper
 from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.metrics import roc_auc_score
 
-from etl.fitting import fit
+from etl.learning.fitting import fit
 from etl.pipeline import Pipeline
 from etl.runs.local import LocalStorage
 from etl.spec import Spec, read_spec

@@ -10,14 +10,14 @@ import pyarrow.parquet as pq
 import pytest
 
 import etl
-import etl.artifacts
-import etl.files
-from etl.artifacts import MOST_INLINE, stored
+import etl.format.artifacts
+import etl.format.files
 from etl.documents import sha256_hex
 from etl.errors import SpecError
-from etl.fitting import fit
-from etl.json_schema import spec_schema
-from etl.problems import Source
+from etl.format.artifacts import MOST_INLINE, stored
+from etl.format.json_schema import spec_schema
+from etl.format.problems import Source
+from etl.learning.fitting import fit
 from etl.spec import read_spec
 from tests.etl.nasty import spec_of
 
@@ -209,7 +209,7 @@ def test_a_file_that_would_grow_is_refused_before_it_is_read(limit, monkeypatch)
     text, files = artifact_of(pa.table({"vocab": ["x" * 10_000] * 2000, "counts": [1] * 2000}))
     assert len(files.popitem()[1]) < 5000
     text, files = artifact_of(pa.table({"vocab": ["x" * 10_000] * 2000, "counts": [1] * 2000}))
-    monkeypatch.setattr(etl.artifacts, limit, 1999 if limit == "MOST_ROWS" else 15_000_000)
+    monkeypatch.setattr(etl.format.artifacts, limit, 1999 if limit == "MOST_ROWS" else 15_000_000)
     with pytest.raises(SpecError, match=r"/steps/1/state/\$artifact: file many-\w+\.pq has more than .* \[E-SIZE\]"):
         read_spec(text, "etl.json", artifacts=files.get)
 
@@ -233,7 +233,7 @@ def test_a_link_out_of_the_folder_is_refused(tmp_path):
 def test_a_file_that_is_too_long_is_not_read(tmp_path, monkeypatch):
     """A large state of more bytes than a state can have is refused, however many they are."""
     etl.save_spec(fitted(1500), tmp_path / "etl.json")
-    monkeypatch.setattr(etl.files, "MOST_ARTIFACT_BYTES", 2**20 - 1)
+    monkeypatch.setattr(etl.format.files, "MOST_ARTIFACT_BYTES", 2**20 - 1)
     [state] = tmp_path.glob("*.pq")
     state.write_bytes(bytes(2**20))
     with pytest.raises(SpecError, match=r"cannot be read: it has more than 0 MiB"):
@@ -244,7 +244,7 @@ def test_states_that_are_together_too_much_lie_beside_the_spec(monkeypatch, tmp_
     """Where small states would make a spec too long, the largest of them become files, and it reads back equal."""
     spec = fitted(200)
     assert stored(spec).artifacts == {}
-    monkeypatch.setattr(etl.artifacts, "_MOST_INLINE_TEXT", len(spec.to_bytes()) - 1)
+    monkeypatch.setattr(etl.format.artifacts, "_MOST_INLINE_TEXT", len(spec.to_bytes()) - 1)
     [name] = stored(spec).artifacts
     assert name.startswith("many-")
     etl.save_spec(spec, tmp_path / "etl.json")
@@ -263,7 +263,7 @@ def test_what_could_not_be_read_is_not_written(limit, most, said, monkeypatch, t
     """A spec or state above what may be read is refused before anything is written, and an older file stays."""
     (tmp_path / "etl.json").write_text("before")
     spec = fitted(1500)
-    monkeypatch.setattr(etl.artifacts, limit, most)
+    monkeypatch.setattr(etl.format.artifacts, limit, most)
     with pytest.raises(SpecError, match=said):
         etl.save_spec(spec, tmp_path / "etl.json")
     assert [path.read_text() for path in tmp_path.iterdir()] == ["before"]

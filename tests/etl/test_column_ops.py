@@ -14,8 +14,8 @@ from pydantic import ValidationError
 
 from etl.contract import Contract
 from etl.errors import SpecError
-from etl.fitting import fit
 from etl.frame import Frame
+from etl.learning.fitting import fit
 from etl.pipeline import Pipeline
 from etl.types import ColumnType
 from tests.etl.nasty import (

@@ -13,11 +13,11 @@ import pyarrow as pa
 import pytest
 
 from etl.errors import SpecError
-from etl.fitting import fit
 from etl.inspection.diff import diff
 from etl.inspection.explain import explain
 from etl.inspection.op_reference import op_names, op_page, ops_page
 from etl.inspection.page import page_of
+from etl.learning.fitting import fit
 from etl.ops import OPS
 from etl.ops.relations import reads_as_stored
 from etl.spec import read_spec

@@ -13,9 +13,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from etl.artifacts import stored
 from etl.errors import SpecError
-from etl.fitting import Piece, fit
+from etl.format.artifacts import stored
+from etl.learning.fitting import Piece, fit
 from etl.ops import OPS
 from etl.ops.base import FittedStep
 from etl.pipeline import Pipeline

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from etl.fitting import fit
+from etl.learning.fitting import fit
 from etl.pipeline import Pipeline
 from tests.etl.nasty import INF, NAN, arrow, join_of, spec_of, step_of
 

@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 from pyarrow import parquet
 from pyarrow.dataset import dataset
 
-from etl import fitting
 from etl.errors import ContractError, InputChanged, ReadError, SpecError, TransformError
-from etl.fitting import Piece, fit, passes
+from etl.learning import fitting
+from etl.learning.fitting import Piece, fit, passes
 from etl.ops.base import FittedStep
 from etl.pipeline import Pipeline
 from etl.spec import read_spec

@@ -7,8 +7,8 @@ import pyarrow as pa
 import pytest
 
 from etl.errors import ContractError
-from etl.fitting import fit
 from etl.given import as_table
+from etl.learning.fitting import fit
 from tests.etl.nasty import join_of, spec_of
 
 FIELDS = [{"name": "k0", "type": "string"}, {"name": "x", "type": "int64"}]

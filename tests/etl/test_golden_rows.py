@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from etl.errors import SpecError
-from etl.fitting import fit
 from etl.golden import MOST_BYTES, MOST_ROWS, replay
+from etl.learning.fitting import fit
 from etl.pipeline import Pipeline
 from etl.plain import array_of, plain_values
 from etl.spec import Spec, read_spec

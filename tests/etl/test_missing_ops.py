@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from etl.contract import Contract
-from etl.fitting import Piece, fit
 from etl.frame import Frame
+from etl.learning.fitting import Piece, fit
 from etl.types import ColumnType
 from tests.etl.nasty import (
     DATES,

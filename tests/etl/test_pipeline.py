@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from etl.errors import SpecError
-from etl.fitting import fit
+from etl.learning.fitting import fit
 from etl.pipeline import Pipeline
 from etl.spec import read_spec
 from tests.etl.nasty import FLOATS, INSTANTS, INT64S, TEXTS, arrow, bits, join_of, spec_of

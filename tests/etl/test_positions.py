@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from etl.errors import SpecError
-from etl.problems import Problem, Source, listed, nearest, problem_lines
+from etl.format.problems import Problem, Source, listed, nearest, problem_lines
 from etl.spec import read_spec
 
 DEEP = '{"a":' * 101 + "1" + "}" * 101

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from etl.arrivals import REJECTED
 from etl.errors import ContractError, SpecError
-from etl.fitting import fit
+from etl.learning.fitting import fit
 from etl.pipeline import Pipeline
 from etl.relational import prepare
 from etl.spec import read_spec

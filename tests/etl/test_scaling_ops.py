@@ -14,8 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from etl.fitting import Piece, fit, most_extra_passes, passes
 from etl.inspection.explain import explain
+from etl.learning.fitting import Piece, fit, most_extra_passes, passes
 from etl.partials import Partial
 from etl.types import ColumnType
 from tests.etl.nasty import FLOATS, INF, NAN, applied, bits, frame_of, same_floats, spec_of, step_of

@@ -13,7 +13,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from etl.errors import SpecError
-from etl.files import load_spec
+from etl.format.files import load_spec
 from etl.golden import replay
 from etl.spec import Spec, read_spec
 from etl.types import ColumnType

@@ -17,7 +17,7 @@ from pydantic import ValidationError
 from sklearn.preprocessing import TargetEncoder
 
 from etl.errors import ContractError, SpecError
-from etl.fitting import fit
+from etl.learning.fitting import fit
 from etl.pipeline import Pipeline
 from etl.spec import read_spec
 from etl.types import ColumnType

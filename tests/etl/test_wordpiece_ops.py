@@ -10,8 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from etl import fit, load_spec, read_spec, save_spec, vocabularies
+from etl import fit, load_spec, read_spec, save_spec
 from etl.errors import SpecError
+from etl.format import vocabularies
 from etl.ops.wordpiece import WordPiece, WordPieceState
 from etl.types import ColumnType
 from tests.etl.nasty import TEXTS, applied, frame_of, plain, step_of

@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
-from etl.fitting import fit
+from etl.learning.fitting import fit
 from etl.pipeline import Pipeline
 from etl.runs.local import LocalStorage
 from etl.spec import read_spec

@@ -21,6 +21,7 @@ from typer.testing import CliRunner
 
 import etl
 from etl.checks import check
+from etl.learning.fitting import Piece
 from etl.spec import Spec, read_spec
 from jobs import cli
 from tests.spark.frames import arrow_of
@@ -199,7 +200,7 @@ def test_a_fit_of_the_examples_does_not_depend_on_the_layout(credit: Spec, data:
     recipe = read_spec((SPECS / "credit.yaml").read_text(encoding="utf-8"), "credit.yaml", fitted=False)
     rows = pq.read_table(data / "credit.parquet")
     shuffled = rows.take(np.random.default_rng(0).permutation(rows.num_rows))
-    pieces = [etl.fitting.Piece("", [part].copy) for part in shuffled.to_batches(max_chunksize=700)]
+    pieces = [Piece("", [part].copy) for part in shuffled.to_batches(max_chunksize=700)]
     references = {"merchant_region": pq.read_table(data / "merchant_region.parquet")}
     again = etl.fit(recipe, pieces, references, workers=2)
     assert again.steps == credit.steps

@@ -12,7 +12,7 @@ import pytest
 from onnx import TensorProto, helper
 
 from etl.errors import SpecError
-from etl.fitting import fit
+from etl.learning.fitting import fit
 from etl.spec import read_spec
 from scoring.bundle import audit
 from scoring.create import BundleParts, create_bundle

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
-from etl.fitting import fit
+from etl.learning.fitting import fit
 from etl.spec import Spec, read_spec
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from etl.problems import Problem
+    from etl.format.problems import Problem
 
 __all__ = ["Sound", "sound_part"]
 

@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 
 from etl.documents import canonical_json, sha256_hex
 from etl.errors import SpecError
-from etl.problems import Problem
+from etl.format.problems import Problem
 from etl.types import kernels
 
 if TYPE_CHECKING:

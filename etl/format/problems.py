@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from etl.documents import strictly
-from etl.positions import escape, read_text
-from etl.wording import WRONG_KINDS, choices, kind_of, worded
+from etl.format.positions import escape, read_text
+from etl.format.wording import WRONG_KINDS, choices, kind_of, worded
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from etl.errors import Misfit
 from etl.expectations import expectation_problems
+from etl.format.positions import escape
+from etl.format.problems import Problem, ended, nearest
 from etl.ops.relations import table_problems
-from etl.positions import escape
-from etl.problems import Problem, ended, nearest
 from etl.training import golden_problems, reference_problems
 from etl.types import MOST_WIDTH, ColumnType, Schema
 

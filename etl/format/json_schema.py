@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from etl.artifacts import MOST_ROWS, OWN_KEYS
+from etl.format.artifacts import MOST_ROWS, OWN_KEYS
 from etl.ops.base import State
 from etl.spec import Spec
 
@@ -25,7 +25,7 @@ _ARTIFACT: dict[str, Any] = {
     "sha256": {"type": "string", "pattern": "^[0-9a-f]{64}$", "description": "SHA-256 of the file."},
     "rows": {"type": "integer", "minimum": 0, "maximum": MOST_ROWS, "description": "Entries of each list."},
 }
-"""What a state says in place of its lists, as `etl.artifacts` writes it."""
+"""What a state says in place of its lists, as `etl.format.artifacts` writes it."""
 
 
 def spec_schema() -> dict[str, Any]:

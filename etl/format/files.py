@@ -6,9 +6,9 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from etl.artifacts import MOST_BYTES as MOST_ARTIFACT_BYTES
-from etl.artifacts import stored
 from etl.errors import SpecError
+from etl.format.artifacts import MOST_BYTES as MOST_ARTIFACT_BYTES
+from etl.format.artifacts import stored
 from etl.runs.storage import storage_for
 from etl.spec import MOST_BYTES, Spec, read_spec, too_long
 

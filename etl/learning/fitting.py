@@ -23,19 +23,19 @@ import numpy as np
 import pyarrow as pa
 
 from etl.arrivals import arrivals, entered, is_prepared
-from etl.checksum import checksum
 from etl.errors import DocumentError, InputChanged, ReadError, SpecError
 from etl.frame import once
 from etl.given import as_table
 from etl.golden import golden_rows, replay
+from etl.learning.checksum import checksum
+from etl.learning.profiling import ProfileAccumulator
+from etl.learning.training_checks import Found, countable, joined_tables, told
 from etl.ops.base import Accumulator, FittedStep
 from etl.ops.relations import joins, on_table
 from etl.pipeline import index_references, run_relational
-from etl.profiling import ProfileAccumulator
 from etl.relational import prepare, whole
 from etl.spec import Spec, schema_at
 from etl.training import Provenance
-from etl.training_checks import Found, countable, joined_tables, told
 from etl.types import without_views
 
 if TYPE_CHECKING:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from etl.documents import sha256_hex
+from etl.format.problems import Problem
 from etl.ops.wordpiece import WordPieceState, file_beside
-from etl.problems import Problem
 
 if TYPE_CHECKING:
-    from etl.artifacts import ReadArtifact
+    from etl.format.artifacts import ReadArtifact
 
 __all__ = ["MOST_BYTES", "with_vocabularies"]
 

@@ -1,0 +1,1 @@
+"""A spec as a document: its text and places, all its errors at once, older forms, and the files beside it."""
