@@ -14,6 +14,8 @@ from onnx import TensorProto, helper, numpy_helper
 from tests.numbers_job import FEATURES, WEIGHTS
 
 os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
+# No JVM of the tests lives long enough for Java's second compiler to pay: it takes half of their processor time.
+os.environ.setdefault("SPARK_SUBMIT_OPTS", "-XX:TieredStopAtLevel=1")
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

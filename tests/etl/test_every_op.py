@@ -94,8 +94,8 @@ def test_what_an_op_learns_is_the_same_to_the_byte(op):
         edges = sorted({0, table.num_rows, *rng.integers(0, table.num_rows, rng.integers(0, 9)).tolist()})
         batches = [shuffled.slice(a, b - a).combine_chunks().to_batches() for a, b in itertools.pairwise(edges)]
         pieces = [Piece("", part.copy) for part in batches]
-        learned = fit(recipe(op), pieces, workers=1 + seed % 3)
-        states = json.dumps([learned.plain()["steps"], learned.plain()["reference"]])
+        learned = fit(recipe(op), pieces, workers=1 + seed % 3).plain()
+        states = json.dumps([learned["steps"], learned["reference"]])
         expected = states if expected is None else expected
         assert states == expected
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 REPOSITORY = Path(__file__).parents[2]
 TASKS = 20
 """Of each of two stages."""
-GAP_SECONDS = 3.0
+GAP_SECONDS = 1.0
 
 SUBMITTED_FROM_MAIN = """
 import sys, time

@@ -18,6 +18,8 @@ import yaml
 from tests.numbers_job import FEATURES, WEIGHTS
 from tests.submit.conftest import ROOT
 
+JVM = os.environ["SPARK_SUBMIT_OPTS"]
+"""Of tests/conftest.py."""
 CLI = """
 import json, os, sys
 
@@ -48,7 +50,7 @@ def test_driver_and_worker_run_the_shipped_code(project):
     decoy = project.cwd / "scoring" / "__init__.py"
     decoy.parent.mkdir()
     decoy.write_text("CODE = 'decoy'\n", encoding="utf-8")
-    done = project.submit("a.yaml", "--master", "local[1,4]", "--set", "a=b c", SPARK_HOME=None)
+    done = project.submit("a.yaml", "--master", "local[1,4]", "--set", "a=b c", SPARK_HOME=None, SPARK_SUBMIT_OPTS=JVM)
     assert (done.returncode, done.stderr) == (4, "")
     [line] = done.stdout.splitlines()
     arguments, *places = json.loads(line)

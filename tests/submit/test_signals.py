@@ -21,11 +21,11 @@ if "--limit" in job:
 sys.exit(subprocess.call([sys.executable, *job]))
 """
 DRIVER = """
-import signal, sys, time
+import os, signal, sys, time
 
 def cancelled(number, frame):
     time.sleep(0.3)
-    print("cancelled by", signal.Signals(number).name, flush=True)
+    os.write(1, f"cancelled by {signal.Signals(number).name}\\n".encode())  # it may come within a print
     sys.exit(1)
 
 signal.signal(signal.SIGINT, cancelled)
@@ -103,7 +103,7 @@ def test_the_driver_is_told_what_was_typed(start, project):
 
 def test_control_c_cancels_a_run_on_real_spark(start):
     """On the real Spark, too, Ctrl-C reaches the driver, and the JVM hands on the code that it ends with."""
-    process, first = start(SPARK_HOME="")
+    process, first = start(SPARK_HOME="", SPARK_SUBMIT_OPTS=os.environ["SPARK_SUBMIT_OPTS"])
     assert first == "working\n"
     os.killpg(process.pid, signal.SIGINT)
     output, errors = process.communicate(timeout=60)
