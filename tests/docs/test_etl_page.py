@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -16,23 +17,50 @@ REPOSITORY = Path(__file__).parents[2]
 PAGE = (REPOSITORY / "docs" / "ETL.md").read_text(encoding="utf-8")
 
 
+NOTEBOOK = """
+import json, sys
+names = {}
+for cell in sys.stdin:
+    exec(json.loads(cell), names)
+    print("\\0", flush=True)
+"""
+
+
 @pytest.fixture(scope="module")
 def reader(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a reader who did everything that the page shows, block by block."""
     folder = tmp_path_factory.mktemp("reader")
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    program = ""
-    for language, block in re.findall(r"^```(yaml|python|sh)\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL):
-        if language == "yaml" and block.startswith("# "):
-            (folder / block.splitlines()[0].removeprefix("# ")).write_text(block)
-        elif language == "python":
-            # A notebook remembers what earlier cells made.
-            program += block
-            _run([sys.executable, "-c", program], folder, path)
-        elif language == "sh":
-            for line in block.splitlines():
-                _run(["bash", "-c", line], folder, path)
+    with (
+        (folder / "stderr").open("wb") as stderr,
+        subprocess.Popen(
+            [sys.executable, "-c", NOTEBOOK],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=stderr,
+            text=True,
+            cwd=folder,
+            env={**os.environ, "PATH": path},
+        ) as notebook,
+    ):
+        for language, block in re.findall(r"^```(yaml|python|sh)\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL):
+            if language == "yaml" and block.startswith("# "):
+                (folder / block.splitlines()[0].removeprefix("# ")).write_text(block)
+            elif language == "python":
+                _run_cell(notebook, block, folder)
+            elif language == "sh":
+                for line in block.splitlines():
+                    _run(["bash", "-c", line], folder, path)
     return folder
+
+
+def _run_cell(notebook: subprocess.Popen[str], block: str, folder: Path) -> None:
+    """A notebook remembers what earlier cells made."""
+    assert notebook.stdin is not None
+    assert notebook.stdout is not None
+    notebook.stdin.write(f"{json.dumps(block)}\n")
+    notebook.stdin.flush()
+    assert "\0\n" in notebook.stdout, f"{block}\n{(folder / 'stderr').read_text()}"
 
 
 def _run(command: list[str], folder: Path, path: str) -> None:
