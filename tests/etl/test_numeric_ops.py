@@ -138,4 +138,4 @@ def test_a_batch_of_no_rows_is_no_special_case():
     frame = frame_of(x=("float64", []), y=("float64", []))
     assert plain(applied(frame, "clip", "x", params={"lower": 0})[0]) == []
     assert plain(applied(frame, "ratio", "x", "y")[0]) == []
-    assert bits(applied(frame, "standardize", "x", state={"mean": 0, "std": 1, "n": 1})[0]) == []
+    assert bits(applied(frame, "standardize", "x", state={"mean": 0, "std": 1, "n": 2})[0]) == []
