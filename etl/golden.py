@@ -61,10 +61,11 @@ def golden_rows(spec: Spec, batch: pa.RecordBatch, frame: Frame) -> tuple[Golden
     """Rows of a batch that exercise the spec, with what became of them: of each field a row without a value, the least
     and the largest, then the first ones. `frame` is the batch behind all steps.
 
-    Personal data is left out: such a field, and what is joined by it, is missing in every golden row, so a spec that
-    needs it has none. So are rows left out that are too long, see `MOST_BYTES`; None where all are.
+    Personal data is left out: such a field, what is joined by it, and what a step that learned from such a label reads,
+    is missing in every golden row, so a spec that needs it has none. So are rows left out that are too long,
+    see `MOST_BYTES`; None where all are.
     """  # noqa: D205  one sentence each
-    pii = spec.derived_from(field.name for field in spec.input.fields if field.pii)
+    pii = _personal(spec)
     raw, sound = {}, ~frame.gone
     for field in spec.input.fields:
         raw[field.name], unheld = _raw(batch.column(field.name), field)
@@ -90,6 +91,17 @@ def golden_rows(spec: Spec, batch: pa.RecordBatch, frame: Frame) -> tuple[Golden
     kept = np.flatnonzero(~again.gone)
     given = {name: [values[row] for row in kept] for name, values in given.items()}
     return _within(_rows(given, _written_of(spec, again, kept)))
+
+
+def _personal(spec: Spec) -> frozenset[str]:
+    """Columns of personal data; so is what a step reads that learned from a personal label, for it would tell that."""
+    found = {field.name for field in spec.input.of_training.fields if field.pii}
+    labels = found & {label.name for label in spec.input.labels}
+    taught: set[str] = set()
+    for step in reversed((*spec.relational, *spec.steps)):
+        if not labels.isdisjoint(step.learns_from) or not taught.isdisjoint(step.outputs):
+            taught.update(step.reads)
+    return spec.derived_from(found | taught)
 
 
 def _short(columns: dict[str, Column], sound: np.ndarray) -> np.ndarray:

@@ -179,10 +179,10 @@ class Spec(Document):
         return {tensor.model_input: _distinct(names_of(tensor.columns)) for tensor in self.outputs.tensors}
 
     def derived_from(self, names: Iterable[str]) -> frozenset[str]:
-        """These columns, and all that some step makes of one of them."""
+        """These columns, labels among them, and all that some step makes of one of them, or learned from one."""
         found = set(names)
         for step in (*self.relational, *self.steps):
-            if not found.isdisjoint(step.reads):
+            if not found.isdisjoint((*step.reads, *step.learns_from)):
                 found.update(step.outputs)
         return frozenset(found)
 

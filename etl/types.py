@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, TypeAlias
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute
-from pydantic_core import CoreSchema, core_schema
+from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
 from etl.format.problems import near
 
@@ -67,6 +67,7 @@ UNSIGNED = pa.decimal128(20, 0)
 """What Spark, and databases without uint64, hold one in: the one type of decimals that is read as an integer."""
 
 _VECTOR = r"(float32|int64)\[([1-9][0-9]{0,6})\]"
+_OTHER_WIDTH = r"(?:float32|int64)\[(?:-[0-9]+|0+|[1-9][0-9]{7,})\]"
 _FORMS = ("float32[width]", "int64[width]", "list<scalar>", "struct<name: scalar, …>")
 
 MOST_WIDTH = 9_999_999
@@ -107,6 +108,9 @@ class ColumnType(NamedTuple):
             return cls(text)
         if vector := re.fullmatch(_VECTOR, text):
             return cls("vector", int(vector[2]), vector[1])
+        if re.fullmatch(_OTHER_WIDTH, text):
+            message = f"a vector has 1 to {MOST_WIDTH:,} values a row"
+            raise PydanticCustomError("E-SIZE", "{message}", {"message": message})
         if (inner := re.fullmatch(r"list<([a-z0-9]+)>", text)) and inner[1] in SCALARS:
             return cls("list", 1, inner[1])
         if struct := re.fullmatch(r"struct<(.+)>", text):

@@ -219,7 +219,7 @@ def fit(
     """Learn what an ETL recipe's steps learn; writes the fitted spec, the same bytes for any number of workers."""
     references = named_uris(reference)
     spec = read_spec_file(recipe)
-    check_out(out, recipe, data, references=references)
+    check_out(out, recipe, data, references=references, spec=spec)
     console = Console(stderr=True)
     with console.status("reading") as status:
         fitted = fit_files(

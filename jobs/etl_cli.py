@@ -156,11 +156,12 @@ def docs(
     out: Annotated[str | None, typer.Option(metavar="FILE", help="Write the page here instead of printing it.")] = None,
 ) -> None:
     """Print a page that explains a spec to a person, as Markdown."""
-    page = page_of(read_spec_file(spec))
+    read = read_spec_file(spec)
+    page = page_of(read)
     if out is None:
         typer.echo(page, nl=False)
         return
-    check_out(out, spec)
+    check_out(out, spec, spec=read)
     try:
         with open(out, "w", encoding="utf-8") as file:  # noqa: PTH123  what the user names, as the shell would
             file.write(page)

@@ -99,7 +99,7 @@ def sample_spec(spec: Spec, data: tuple[str, ...], rows: int, *, references: Map
     pipeline.run_steps(frame)
     columns = []
     before: set[str] = set()
-    hidden = spec.derived_from(field.name for field in spec.input.fields if field.pii)
+    hidden = spec.derived_from(field.name for field in spec.input.of_training.fields if field.pii)
     for step_id, schema in spec.schemas():
         for name, type_ in schema.items():
             if name in before or name not in frame:

@@ -77,8 +77,7 @@ def quantile_transformer(leaf: Leaf) -> Block:
         return [found._replace(is_finite=True)]
 
     leaf.draft.note(_INTERPOLATED)
-    if is_normal:
-        leaf.draft.note(_NEXT_TO_ZERO)
+    leaf.draft.note(_NEXT_TO_ZERO)
     return Block.array(leaf.each(mapped), dtype)
 
 

@@ -79,7 +79,7 @@ def _is_finite(field: InputField) -> bool:
 
 def _steps(spec: Spec, steps: Sequence[Step]) -> list[str]:
     schemas = dict(spec.schemas())
-    personal = spec.derived_from(field.name for field in spec.input.fields if field.pii)
+    personal = spec.derived_from(field.name for field in spec.input.of_training.fields if field.pii)
     rows = []
     for step in steps:
         plain = step.model_dump(mode="json", by_alias=True, exclude_defaults=True)
@@ -87,7 +87,7 @@ def _steps(spec: Spec, steps: Sequence[Step]) -> list[str]:
         makes = ", ".join(_typed(name, types) for name in step.outputs)
         told = [f"{key} {_value(part)}" for key, part in plain.get("params", {}).items()]
         state = [f"{key} {_value(part)}" for key, part in (plain.get("state") or {}).items()]
-        if state and not personal.isdisjoint(step.reads):
+        if state and not personal.isdisjoint((*step.reads, *step.learns_from)):
             state = ["(of personal data)"]
         learned = f"learned: {', '.join(state)}" if state else ""
         rows.append(

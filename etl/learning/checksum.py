@@ -21,7 +21,7 @@ __all__ = ["checksum"]
 def checksum(batch: pa.RecordBatch, names: Iterable[str], start: int = 0) -> int:
     """CRC-32 of the named columns, those that are there, behind the batches of which `start` is the number.
 
-    What lies behind a null does not count, nor whether a column is a dictionary.
+    What lies behind a null does not count, nor whether a column is a dictionary, or its texts or lists are large ones.
     """
     for name in names:
         for at in batch.schema.get_all_field_indices(name):
@@ -59,4 +59,4 @@ _INTEGERS = {8: pa.int8(), 16: pa.int16(), 32: pa.int32(), 64: pa.int64()}
 
 
 def _of_lengths(lengths: ArrowArray, start: int) -> int:
-    return zlib.crc32(lengths.fill_null(0).to_numpy(), start)
+    return zlib.crc32(lengths.cast(pa.int64()).fill_null(0).to_numpy(), start)

@@ -293,11 +293,7 @@ def pieces_of(data: Any) -> Sequence[Piece]:
     if isinstance(data, pa.Table):
         return [Piece("", lambda: data.combine_chunks().to_batches())]
     if type(data).__module__ == "pyarrow._dataset":  # told by its name, since pyarrow.dataset imports pandas
-        return [
-            Piece(f"{part.path} row groups {[group.id for group in part.row_groups]}", part.to_batches)
-            for fragment in data.get_fragments()
-            for part in (fragment.split_by_row_group() if hasattr(fragment, "split_by_row_group") else [fragment])
-        ]
+        return _pieces_of_dataset(data)
     if callable(data):
         return [Piece("", data)]
     if isinstance(data, Sequence) and not isinstance(data, str) and all(isinstance(part, Piece) for part in data):
@@ -305,6 +301,35 @@ def pieces_of(data: Any) -> Sequence[Piece]:
     if type(data).__module__.partition(".")[0] == "pandas":
         return pieces_of(as_table(data))
     raise TypeError(_unlearnable(data))
+
+
+def _pieces_of_dataset(data: Any) -> list[Piece]:
+    """A piece a row group of Parquet, a file of another format, a batch in memory; one where rows are filtered."""
+    try:
+        fragments = list(data.get_fragments())
+    except ValueError:
+        # Arrow tells the fragments of no dataset that is filtered; its scan is in their order.
+        return [Piece("", data.to_batches)]
+    pieces = []
+    for fragment in fragments:
+        for part in fragment.split_by_row_group() if hasattr(fragment, "split_by_row_group") else [fragment]:
+            groups = f" row groups {[group.id for group in part.row_groups]}" if hasattr(part, "row_groups") else ""
+            pieces.append(Piece(f"{getattr(part, 'path', '')}{groups}", partial(_scanned, data.schema, part)))
+    return pieces
+
+
+def _scanned(schema: pa.Schema, fragment: Any) -> Iterator[pa.RecordBatch]:
+    """Rows as the schema of their dataset has them, with the keys of their folder. A column that the file lacks is not
+    there, where Arrow would fill it with null.
+    """  # noqa: D205  one sentence each
+    from pyarrow.dataset import get_partition_keys  # noqa: PLC0415  it imports pandas
+
+    own = fragment.physical_schema
+    there = {*own.names, *get_partition_keys(fragment.partition_expression)}
+    # The mark of prepared rows is each file's own.
+    wanted = pa.schema([field for field in schema if field.name in there], own.metadata)
+    found: Iterator[pa.RecordBatch] = fragment.to_batches(schema=wanted)
+    return found
 
 
 def _unlearnable(data: Any) -> str:
@@ -368,7 +393,7 @@ def _looked_at(spec: Spec, run: RunPass, count: int, *, in_memory: bool) -> Spec
         TransformError: they do not meet one of severity `fail`.
     """
     found = run(Pass(spec, {}, countable(spec.expectations, in_memory=in_memory))).found
-    spec = noted(spec, {"expectations": told(spec.expectations, found)})
+    spec = noted(spec, {"expectations": told(spec.expectations, found, in_memory=in_memory)})
     before = spec.provenance or Provenance()
     return spec.model_copy(update={"provenance": before.model_copy(update={"passes": count + 1})})
 

@@ -70,7 +70,7 @@ _TAUGHT = "; they taught, too: put the rule into the contract to keep them out"
 _UNCOUNTED = "is not counted, for the rows are not in memory; etl.checks.check counts it over a table"
 
 
-def told(expectations: Sequence[AnyExpectation], found: Found) -> str:
+def told(expectations: Sequence[AnyExpectation], found: Found, *, in_memory: bool) -> str:
     """What was found, a line an expectation.
 
     Raises:
@@ -79,7 +79,7 @@ def told(expectations: Sequence[AnyExpectation], found: Found) -> str:
     tallies = {**found.tallies, **{name: repeats(pa.concat_tables(keys)) for name, keys in found.keys.items()}}
     lines, failed = [], []
     for index, (expectation, result) in enumerate(zip(expectations, checked(expectations, tallies), strict=True)):
-        if expectation.id not in tallies and expectation.id in unique_columns(expectations):
+        if not in_memory and expectation.id in unique_columns(expectations):
             lines.append(f"expectation {expectation.id!r} {_UNCOUNTED}")
             continue
         taught = _TAUGHT if isinstance(expectation, RowExpectation) and not result.holds else ""

@@ -12,8 +12,9 @@ import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pyarrow import compute as pc
 from pyarrow import parquet
-from pyarrow.dataset import dataset
+from pyarrow.dataset import HivePartitioning, dataset, write_dataset
 
 from etl.errors import ContractError, InputChanged, ReadError, SpecError, TransformError
 from etl.learning import fitting
@@ -274,8 +275,9 @@ def test_another_value_in_a_later_pass_is_noticed(changed):
         fit(two_passes(), pieces)
 
 
-def test_the_same_rows_in_another_form_are_no_change():
-    """Columns that no field names, dictionaries, and what lies behind a null may differ from pass to pass."""
+@pytest.mark.parametrize("is_large", [False, True])
+def test_the_same_rows_in_another_form_are_no_change(is_large):
+    """Columns that no field names, dictionaries, the width of text offsets, and what lies behind a null may differ."""
     one = pa.record_batch({"x": pa.array([1.0, 2.0, 9.0], mask=np.array([0, 0, 1], bool)), "s": ["a", "b", "a"]})
     other = pa.record_batch(
         {
@@ -284,6 +286,9 @@ def test_the_same_rows_in_another_form_are_no_change():
             "e": pa.nulls(3),
         }
     )
+    if is_large:
+        texts = pa.array(["a", "b", "a"], pa.large_string())
+        other = other.set_column(0, "s", texts)
     given = itertools.cycle([one, other])
     assert states(fit(two_passes(), lambda: [next(given)]))["z"].mean == 1.5
 
@@ -328,6 +333,45 @@ def test_a_dataset_that_is_damaged_or_changes_is_named(tmp_path, monkeypatch):
         monkeypatch.setattr(fitting, "_settle", lambda *given, change=change: (change(), settle(*given))[1])
         with pytest.raises(error, match=r"a\.parquet row groups \[0\]: "):
             fit(two_passes(), dataset(tmp_path))
+
+
+KEYED = HivePartitioning(pa.schema([("s", pa.string())]))
+
+
+@pytest.mark.parametrize(
+    ("kind", "keys", "changed"),
+    [("csv", None, "a.csv"), ("feather", None, "a.feather"), ("parquet", KEYED, "s=b/a.parquet"), ("", None, "")],
+)
+def test_a_dataset_of_any_format_is_learned_from(tmp_path, monkeypatch, kind, keys, changed):
+    """Files of each format, keys in folders, and tables in memory teach what the rows do; a change is noticed."""
+    table = pa.table({"x": [1.0, 2.0, 6.0], "s": ["a", "b", "b"]})
+    options = {"format": kind, "partitioning": keys, "existing_data_behavior": "overwrite_or_ignore"}
+
+    def write(rows):
+        write_dataset(rows, tmp_path, basename_template=f"{{i}}.{kind}", **options)
+
+    if kind:
+        write(table)
+    data = dataset(tmp_path, format=kind, partitioning=keys) if kind else dataset(table)
+    want = fit(two_passes(), table).steps
+    assert [fit(two_passes(), data, workers=workers).steps for workers in (1, 2)] == [want] * 2
+    if not kind:
+        return
+    settle = fitting._settle
+    other = table.set_column(0, "x", [[1.0, 3.0, 6.0]])
+    monkeypatch.setattr(fitting, "_settle", lambda *given: (write(other), settle(*given))[1])
+    with pytest.raises(InputChanged, match=changed.replace("a.", r"0\.", 1)):
+        fit(two_passes(), data)
+
+
+def test_a_filtered_dataset_teaches_its_rows_alone(tmp_path):
+    """A filter of Arrow's leaves rows out, and a file that lacks a column is refused where Arrow would fill it in."""
+    parquet.write_table(pa.table({"x": [1.0, 2.0, 6.0, 99.0], "s": ["a"] * 4}), tmp_path / "a.parquet")
+    found = fit(two_passes(), dataset(tmp_path).filter(pc.field("x") < 50))
+    assert ((found.provenance or Provenance()).rows, states(found)["z"].mean) == (3, 3.0)
+    parquet.write_table(pa.table({"x": [1.0]}), tmp_path / "b.parquet")
+    with pytest.raises(ContractError, match=r"b\.parquet row groups \[0\].*'s'"):
+        fit(two_passes(), dataset(tmp_path))
 
 
 def test_a_value_that_its_type_cannot_hold_is_in_no_golden_row():
@@ -423,6 +467,10 @@ def test_a_fit_tells_what_its_rows_do_not_meet():
     assert filled == "expectation 'filled': null_share of x is 0 (0 of 3), as it should be <= 0.2"
     assert once.startswith("expectation 'once': 1 of 3 rows repeat x of another")
     assert "1000" not in note(fitted, "expectations")
+    steps = [{"id": "f", "op": "missing_flag", "in": ["x"], "out": ["xi"]}]
+    value = document([{"name": "x", "type": "float64"}], steps, columns=["xi"])
+    empty = read_spec(json.dumps({**value, "expectations": EXPECTED}), "recipe", fitted=False)
+    assert "'once': 0 of 0 rows repeat x" in note(fit(empty, table.slice(0, 0)), "expectations")
     batches = [Piece("", [part].copy) for part in table.to_batches(max_chunksize=2)]
     apart = [fit(expecting(EXPECTED), batches, {}, workers=workers) for workers in (1, 2)]
     assert apart[0].to_bytes() == apart[1].to_bytes()

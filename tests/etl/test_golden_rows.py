@@ -13,12 +13,13 @@ from hypothesis import strategies as st
 
 from etl.errors import SpecError
 from etl.golden import MOST_BYTES, MOST_ROWS, replay
+from etl.inspection.page import page_of
 from etl.learning.fitting import fit
 from etl.pipeline import Pipeline
 from etl.plain import array_of, plain_values
 from etl.spec import Spec, read_spec
 from etl.types import ColumnType
-from tests.etl.nasty import DATES, FLOATS, INSTANTS, INT64S, TEXTS, arrow, join_of, spec_of
+from tests.etl.nasty import DATES, FLOATS, INSTANTS, INT64S, TEXTS, arrow, document, join_of, spec_of
 from tests.etl.test_pipeline import RECIPE, REFERENCE, nasty_rows
 
 FIELDS: list[dict[str, Any]] = [
@@ -195,6 +196,27 @@ def test_golden_rows_hold_no_personal_data():
     Pipeline(optional, {})
     for need in ({"nullable": False}, {"on_missing": "fail"}):
         assert fitted([FIELDS[0], {**FIELDS[1], "pii": True, **need}, FIELDS[2]], data=secret).golden == ()
+
+
+def test_golden_rows_hold_no_personal_label():
+    """A mean of personal answers is in no golden row: the step is given no category, directly or by a step before."""
+    steps = [
+        {"id": "l", "op": "lower", "in": ["s"], "out": ["sl"]},
+        {
+            "id": "t",
+            "op": "target_encode",
+            "in": ["sl"],
+            "out": ["st"],
+            "params": {"target": "y", "leak": "acknowledged", "smoothing": 0},
+        },
+    ]
+    value = document([{"name": "s", "type": "string"}], steps, columns=["st"])
+    value["input"]["labels"] = [{"name": "y", "type": "float64", "pii": True}]
+    data = pa.table({"s": ["a", "b", "c"], "y": [1.0, 2.0, 70321.0]})
+    found = fit(read_spec(json.dumps(value), "recipe", fitted=False), data)
+    assert [(row.given, row.made["st"]) for row in found.golden] == [({"s": None}, 70324 / 3)] * len(found.golden)
+    assert found.golden
+    assert "70321" not in page_of(found)
 
 
 def test_what_is_joined_by_personal_data_is_no_part_of_a_golden_row():

@@ -143,6 +143,14 @@ def changed(*path, to):
             (
                 changed("input", "fields", 0, "type", to=wrong),
                 "/input/fields/0/type",
+                f"a vector has 1 to 9,999,999 values a row, found '{wrong:.30}",
+            )
+            for wrong in ("float32[10000000]", "int64[0]", f"float32[{'9' * 5000}]", "int64[-1]")
+        ),
+        *(
+            (
+                changed("input", "fields", 0, "type", to=wrong),
+                "/input/fields/0/type",
                 f'list<scalar>, struct<name: scalar, …>. Did you mean "{right}"?',
             )
             for wrong, right in (

@@ -326,7 +326,7 @@ def test_fit_learns_a_recipe(tmp_path: Path) -> None:
     (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(recipe))
     done = batchscore("fit", tmp_path / "recipe.yaml", "--data", tmp_path / "x.parquet", "--out", tmp_path / "etl.json")
     assert done.exit_code == 0, done.output
-    assert "pass 1: scaled" in done.stdout
+    assert "learned: scaled" in done.stdout
     assert "rows: 3, of which 0 rejected" in done.stdout
     fitted = read_spec((tmp_path / "etl.json").read_text(), "etl.json")
     assert fitted.is_fitted

@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import yaml
 from typer.testing import CliRunner
 
 from jobs import cli
@@ -341,6 +342,12 @@ def test_exit_codes_are_in_the_help() -> None:
         ("more/etl.json", "would replace, or lie in, the training data {0}/more"),
         ("more", "is a folder"),
         ("cities/a.parquet", "would replace, or lie in, reference table 'cities' {0}/cities"),
+        ("d/spec.parquet", "would replace, or lie in, the training data {0}/d/*.p*"),
+        ("d/spec.json", "would replace, or lie in, the training data {0}/d/*.p*"),
+        ("e/new/spec.json", "would replace, or lie in, the training data {0}/**/new"),
+        ("vocab.txt", "would replace {0}/recipe.yaml, or a part of it"),
+        ("h-1b906c3a91e5.pq", ".pq is the ending of data. Give a name"),
+        ("recipe.yaml/x/spec.json", "{0}/recipe.yaml is a file"),
     ],
 )
 def test_a_fit_replaces_nothing_that_it_reads(people: Path, out: str, named: str) -> None:
@@ -350,8 +357,28 @@ def test_a_fit_replaces_nothing_that_it_reads(people: Path, out: str, named: str
     for copy in ("more/a.parquet", "cities/a.parquet"):
         (people / copy).write_bytes((people / "people.parquet").read_bytes())
     (people / "link.parquet").symlink_to(people / "people.parquet")
+    for folder in ("d", "e/new"):
+        (people / folder).mkdir(parents=True)
+        (people / folder / "a.parquet").write_bytes((people / "people.parquet").read_bytes())
+    (people / "vocab.txt").write_text("[UNK]\n[PAD]\na\n")
+    params = {"max_len": 3, "vocabulary_file": "vocab.txt"}
+    pieces = {"id": "w", "op": "wordpiece", "in": ["city"], "out": ["w"], "params": params}
+    recipe = yaml.safe_load((people / "recipe.yaml").read_text())
+    recipe["steps"].append(pieces)
+    (people / "recipe.yaml").write_text(yaml.safe_dump(recipe))
     before = {path: path.read_bytes() for path in people.rglob("*") if path.is_file()}
-    data = ("--data", people / "people.parquet", "--data", people / "more", "--reference", f"cities={people}/cities")
+    data = (
+        "--data",
+        people / "people.parquet",
+        "--data",
+        people / "more",
+        "--data",
+        people / "d/*.p*",
+        "--data",
+        people / "**/new",
+        "--reference",
+        f"cities={people}/cities",
+    )
     done = batchscore("fit", people / "recipe.yaml", *data, "--out", people / out)
     assert done.exit_code == 2, done.output
     said = f"--out {people / out}: {named.format(people)}"
