@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from etl.spec import Spec
     from etl.types import ArrowArray
 
-__all__ = ["MOST_BYTES", "MOST_ROWS", "frame_of", "golden_rows", "replay"]
+__all__ = ["MOST_BYTES", "MOST_ROWS", "frame_of", "golden_rows", "personal_columns", "replay"]
 
 _LEAST_NORMAL = float(np.finfo(np.float32).tiny)
 
@@ -65,7 +65,7 @@ def golden_rows(spec: Spec, batch: pa.RecordBatch, frame: Frame) -> tuple[Golden
     is missing in every golden row, so a spec that needs it has none. So are rows left out that are too long,
     see `MOST_BYTES`; None where all are.
     """  # noqa: D205  one sentence each
-    pii = _personal(spec)
+    pii = personal_columns(spec)
     raw, sound = {}, ~frame.gone
     for field in spec.input.fields:
         raw[field.name], unheld = _raw(batch.column(field.name), field)
@@ -93,9 +93,11 @@ def golden_rows(spec: Spec, batch: pa.RecordBatch, frame: Frame) -> tuple[Golden
     return _within(_rows(given, _written_of(spec, again, kept)))
 
 
-def _personal(spec: Spec) -> frozenset[str]:
-    """Columns of personal data; so is what a step reads that learned from a personal label, for it would tell that."""
-    found = {field.name for field in spec.input.of_training.fields if field.pii}
+def personal_columns(spec: Spec, invented: Iterable[str] = ()) -> frozenset[str]:
+    """Columns of personal data, but for fields whose values are invented; so is what a step reads that learned from a
+    personal label, for it would tell that.
+    """  # noqa: D205  one sentence
+    found = {field.name for field in spec.input.of_training.fields if field.pii} - set(invented)
     labels = found & {label.name for label in spec.input.labels}
     taught: set[str] = set()
     for step in reversed((*spec.relational, *spec.steps)):

@@ -16,6 +16,7 @@ from etl.arrivals import check_entry
 from etl.documents import canonical_json, sha256_hex
 from etl.errors import ContractError, TransformError
 from etl.format.artifacts import stored
+from etl.golden import personal_columns
 from etl.ops.lookup import LookupJoin
 from etl.pipeline import Pipeline
 from scoring.bundle import BUNDLE_FILE, AuditedBundle, Bundle, FileDigest, Golden, audit, misfits
@@ -126,7 +127,7 @@ def _checked(parts: BundleParts) -> _Rows:
 def _without_personal_data(parts: BundleParts, rows: _Rows) -> _Rows | None:
     """The rows without it that the spec still keeps; None if there is none."""
     spec = parts.spec
-    personal = spec.derived_from(f.name for f in spec.input.fields if f.pii and f.name not in parts.invented)
+    personal = personal_columns(spec, parts.invented)
     hidden = [name for name in rows.table.column_names if name in personal]
     joins = [s for s in spec.relational if isinstance(s, LookupJoin) and not personal.isdisjoint(s.inputs)]
     if not hidden:

@@ -57,6 +57,33 @@ def test_golden_rows_of_a_bundle_hold_no_personal_data(tmp_path: Path) -> None:
     assert replay(again, Session(again.model, SessionOptions(), "model"), again.bundle.tolerances["cpu"]) == (0, 0.0)
 
 
+TAUGHT = """
+format: scorespec/1
+spec_id: taught
+input:
+  fields: [{name: f0, type: float32}, {name: city, type: string}]
+  labels: [{name: salary, type: float64, pii: true}]
+steps:
+- id: mean
+  op: target_encode
+  in: [city]
+  out: [mean]
+  params: {target: salary, leak: acknowledged, smoothing: 0}
+  state: {vocab: [a], counts: [1], sums: [70321.0], prior: 0.5, n: 3}
+outputs: {tensors: [{tensor: X, from: [f0, mean, mean, f0]}]}
+"""
+
+
+def test_golden_rows_of_a_bundle_hold_nothing_learned_from_a_personal_label(tmp_path: Path) -> None:
+    """A step that learned from answers of people is given no category, so no row tells one; an invented one may."""
+    rows = pa.table({"f0": pa.array([1.0], pa.float32()), "city": ["a"]})
+    made = parts_of(TAUGHT, logistic_model(), rows, [P])
+    for number, (invented, mean) in enumerate((([], 0.5), (["salary"], 70321.0))):
+        audited = create_bundle(STORE, str(tmp_path / str(number)), made._replace(invented=invented))
+        assert audited.bundle.golden is not None
+        assert arrow_table(audited.files[audited.bundle.golden.features])["X"].to_pylist() == [[1.0, mean, mean, 1.0]]
+
+
 def test_invented_values_are_stored(tmp_path: Path) -> None:
     """What its maker says stands for no person is stored, with the table that it is joined to."""
     audited = create_bundle(STORE, str(tmp_path / "bundle"), parts()._replace(invented=["who"]))
