@@ -13,9 +13,9 @@ from pydantic import Field
 from etl.arrivals import check_entry
 from etl.documents import Strict
 from etl.expectations import BatchExpectation, RowExpectation, RowShare, Unique, unique_columns
-from etl.given import as_table
 from etl.keys import key_column
 from etl.pipeline import Pipeline
+from etl.relational import behind_table
 from etl.runs.receipt import Tally
 
 if TYPE_CHECKING:
@@ -70,14 +70,17 @@ def check(spec: Spec, data: Any, references: Mapping[str, pa.Table] | None = Non
 
     Nothing fails because an expectation is broken: `holds` tells. Rows that the contract or a step rejects, or that a
     filter leaves out, count in none, and rows that break one of severity `quarantine` in no later one, as in a job.
+    Where relational steps run on the whole table, a table or frame is prepared first, and what was prepared is taken as
+    it is, as `etl.transforming.transform` does.
 
     Raises:
         TypeError: the data is of no kind that is known.
         SpecError: the spec is a recipe, or does not mean here what it meant where it was fitted.
-        ContractError: the data lacks a column, or a value breaks a rule that says `fail`.
+        ContractError: the data lacks a column, has one that a step on the table makes and was not prepared, or was
+            prepared for another spec; or a value breaks a rule that says `fail`.
         TransformError: a value breaks a step that says `fail`.
     """
-    table = as_table(data)
+    table = behind_table(data, spec, references).table
     check_entry(spec, table.schema, "the table")
     lenient = spec.model_copy(update={"expectations": tuple(map(without_failing, spec.expectations))})
     pipeline = Pipeline(lenient, references or {})

@@ -14,12 +14,13 @@ import pyarrow as pa
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
-from etl.arrivals import arrivals, check_entry
+from etl.arrivals import arrivals, check_entry, is_prepared
 from etl.errors import ContractError, SpecError, TransformError
 from etl.format.problems import nearest
 from etl.given import as_table
 from etl.learning.fitting import fit
 from etl.pipeline import Pipeline
+from etl.relational import as_prepared
 from etl.spec import Spec
 
 if TYPE_CHECKING:
@@ -51,7 +52,11 @@ class SpecTransformer(TransformerMixin, BaseEstimator):  # type: ignore[misc]  #
 
         X = etl.relational.prepare(frame, recipe).table.to_pandas(types_mapper=pandas.ArrowDtype)
 
-    before it is cut into parts. (The type keeps integers that may be missing; an Arrow table will do as well.)
+    before it is cut into parts. (The type keeps integers that may be missing; the Arrow table will do as well.)
+
+    An Arrow table bears the mark of what was prepared, and is refused without it. A pandas frame bears none: it is
+    taken for prepared where it has the columns that the steps make, in their types. Where they make none, and only
+    leave rows out (`filter`, `dedupe`), it cannot be told, and a frame is taken as it is: see that it was prepared.
     """
 
     def __init__(
@@ -177,18 +182,22 @@ def _table_of(data: Any, spec: Spec) -> pa.Table:
 
     Raises:
         TypeError: it is of no kind that is known.
-        ContractError: a column that these steps make is not there.
+        ContractError: a column that these steps make is not there or has another type, or an Arrow table has no mark.
     """
     table = as_table(data)
+    if is_prepared(spec, table.schema, "X"):
+        return table
     lacking = [name for name in arrivals(spec) if name not in table.column_names]
-    if lacking:
+    if lacking or isinstance(data, pa.Table | pa.RecordBatch):
+        found = f"column {lacking[0]!r} is not there" if lacking else "does not bear the mark of what was prepared"
         message = (
-            f"X: column {lacking[0]!r} is not there. Relational steps make it of the whole table, and an estimator is "
-            "given parts of it. Before X is cut into parts, say: X = etl.relational.prepare(X, recipe)"
-            ".table.to_pandas(types_mapper=pandas.ArrowDtype); with references, prepare(X, recipe, references)."
+            f"X: {found}. Relational steps run on the whole table, and an estimator is given parts of it. Before X "
+            "is cut into parts, say: X = etl.relational.prepare(X, recipe).table.to_pandas("
+            "types_mapper=pandas.ArrowDtype), or .table alone, which is Arrow's; with references, prepare(X, recipe, "
+            "references)."
         )
         raise ContractError(message)
-    return table
+    return as_prepared(table, spec, "X")
 
 
 def _with_label(table: pa.Table, recipe: Spec, y: Any) -> pa.Table:

@@ -16,6 +16,10 @@ reason.
 
 `prepare` is the one way to do this in memory, for notebooks, tests and small data; `etl.spark.prepare` does it in Spark
 by the same code, group by group, and gives the same rows to the bit.
+
+The table that `prepare` gives bears a mark in the metadata of its schema, by which it and all that is cut of it is
+known as prepared for this spec (`etl.arrivals.mark_of`). Names of columns tell nothing: a user's own may be called as
+one that a step makes.
 """
 
 from __future__ import annotations
@@ -26,7 +30,18 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import pyarrow as pa
 
-from etl.arrivals import ORIGIN, REJECTED, arrivals, reject_again, take_in, unmatched
+from etl.arrivals import (
+    ORIGIN,
+    PREPARED,
+    REJECTED,
+    arrivals,
+    is_prepared,
+    mark_of,
+    need_arrivals,
+    reject_again,
+    take_in,
+    unmatched,
+)
 from etl.entry import read
 from etl.errors import ContractError
 from etl.frame import Frame, once
@@ -49,7 +64,17 @@ if TYPE_CHECKING:
     from etl.spec import Spec
     from etl.types import Schema
 
-__all__ = ["Counts", "Prepared", "TablePart", "check_new_names", "prepare", "used_references", "whole"]
+__all__ = [
+    "Counts",
+    "Prepared",
+    "TablePart",
+    "as_prepared",
+    "behind_table",
+    "check_new_names",
+    "prepare",
+    "used_references",
+    "whole",
+]
 
 
 class Counts(NamedTuple):
@@ -76,7 +101,7 @@ class Prepared(NamedTuple):
     """A table behind the relational steps that run on it."""
 
     table: pa.Table
-    """The columns as they were given, then those that the steps made."""
+    """The columns as they were given, then those that the steps made; its schema bears the mark of the spec."""
     counts: Counts
     """What became of its rows."""
     rows: npt.NDArray[np.int64]
@@ -95,19 +120,64 @@ def prepare(data: Any, spec: Spec, references: Mapping[str, Any] | None = None) 
     Raises:
         TypeError: the data is none of these.
         SpecError: the spec is inconsistent, or a reference is not given.
-        ContractError: the data lacks a column, has one of another type or one that a step makes; or a reference table
-            is not as the spec declares it.
+        ContractError: the data lacks a column, has one of another type or one that a step makes, or was prepared
+            already; or a reference table is not as the spec declares it.
     """
     table, part = as_table(data), TablePart(spec, references or {})
+    count = on_table(spec.relational)
+    if count and is_prepared(spec, table.schema, "the table"):
+        message = (
+            "the table: was prepared by these steps already. Give it to Spec.transform, etl.fit or etl.checks.check as "
+            "it is, or prepare the rows as they were before."
+        )
+        raise ContractError(message)
     spec.input.check_schema(table.schema, "the table", [label.name for label in spec.input.labels])
     check_new_names(part.arrivals, table.column_names, "the table")
     places = np.arange(table.num_rows)
-    count = on_table(spec.relational)
     if not count:
         return Prepared(table, Counts(table.num_rows, 0, 0), places)
     made, left_out = part.run(table.append_column(_PLACE, pa.array(places)), range(count))
     places = one_chunk(made.column(_PLACE)).to_numpy()
-    return Prepared(made.drop_columns([_PLACE]), Counts(table.num_rows, **left_out), places)
+    return Prepared(_marked(made.drop_columns([_PLACE]), spec), Counts(table.num_rows, **left_out), places)
+
+
+def as_prepared(data: Any, spec: Spec, where: str = "the table") -> pa.Table:
+    """An Arrow table or batch, or a pandas frame, as a table with the mark of what `prepare` made for the spec.
+
+    For rows that were prepared and have lost it, as in pandas, or that `etl.spark.prepare` made. That they were is for
+    the caller to know: only the columns that the steps make are looked for, by name and type. Errors begin with
+    `where`.
+
+    Raises:
+        TypeError: the data is none of these.
+        ContractError: such a column is not there or has another type, or the mark is that of another spec.
+    """
+    table = as_table(data)
+    need_arrivals(arrivals(spec), table.schema, where)
+    return table if is_prepared(spec, table.schema, where) else _marked(table, spec)
+
+
+def behind_table(data: Any, spec: Spec, references: Mapping[str, Any] | None = None) -> Prepared:
+    """Rows behind the steps on the table: as they are where they bear the mark of the spec, else prepared.
+
+    Raises:
+        TypeError, SpecError, ContractError: as `prepare` does; or a record batch was not prepared.
+    """
+    table = as_table(data)
+    if is_prepared(spec, table.schema, "the table"):
+        return Prepared(table, Counts(table.num_rows, 0, 0), np.arange(table.num_rows))
+    if isinstance(data, pa.RecordBatch):
+        given = "table, spec, references" if joins(spec.relational)[0] else "table, spec"
+        message = (
+            "the batch: was not prepared. Relational steps run on the whole table, of which a batch may be a part. "
+            f"Give the table; or prepare it first, by etl.relational.prepare({given}).table, and give batches of that."
+        )
+        raise ContractError(message)
+    return prepare(table, spec, references)
+
+
+def _marked(table: pa.Table, spec: Spec) -> pa.Table:
+    return table.replace_schema_metadata({**(table.schema.metadata or {}), PREPARED: mark_of(spec)})
 
 
 def whole(batches: Sequence[pa.RecordBatch]) -> pa.Table:
@@ -125,21 +195,25 @@ def whole(batches: Sequence[pa.RecordBatch]) -> pa.Table:
         raise ContractError(message) from error
 
 
-def check_new_names(made: Iterable[str], names: Iterable[str], where: str) -> None:
-    """Refuse a table that has a column which a step on the table makes.
+_HANDED_ON = "rows that were prepared are handed on as the Arrow table that prepare gave"
+
+
+def check_new_names(made: Collection[str], names: Iterable[str], where: str, *, if_prepared: str = _HANDED_ON) -> None:
+    """Refuse a table that has a column which a step on the table makes; `if_prepared` tells what else to do.
 
     Raises:
         ContractError: naming one.
     """
     folded = {name.casefold(): name for name in names}
-    reserved = [name for key, name in folded.items() if key.startswith("__batchscore_")]
+    reserved = [name for key, name in folded.items() if key.startswith("__batchscore_") and name not in made]
     if reserved:
         message = f"{where}: has a column {reserved[0]!r}; names that begin with __batchscore_ are taken. Rename it."
         raise ContractError(message)
     for name in made:
         if name.casefold() in folded:
             found = folded[name.casefold()]
-            message = f"{where}: has a column {found!r}, which the spec's steps make. Rename it, or leave it out."
+            message = f"{where}: has a column {found!r}, which the spec's steps make. "
+            message += f"Rename it, or leave it out; {if_prepared}."
             raise ContractError(message)
 
 

@@ -145,7 +145,11 @@ class Spec(Document):
         return schema
 
     def transform(self, data: Any, references: Mapping[str, pa.Table] | None = None) -> Transformed:
-        """What the spec makes of an Arrow table or batch, or a pandas frame; see `etl.transforming.transform`."""
+        """What the spec makes of an Arrow table or batch, or a pandas frame; see `etl.transforming.transform`.
+
+        Where relational steps run on the whole table, a table or frame is prepared first, and an Arrow table or batch
+        that bears the mark of `etl.relational.prepare` is taken as it is.
+        """
         from etl.transforming import transform  # noqa: PLC0415  what runs a spec is above what a spec is
 
         return transform(self, data, references)

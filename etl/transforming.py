@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import pyarrow as pa
 
-from etl.arrivals import check_entry, is_prepared
-from etl.given import as_table
+from etl.arrivals import check_entry
 from etl.pipeline import Pipeline
-from etl.relational import prepare
+from etl.relational import behind_table
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -44,8 +43,9 @@ def transform(spec: Spec, data: Any, references: Mapping[str, Any] | None = None
 
     Where the spec has relational steps that run on the whole table, a table or frame is taken for all the rows that
     there are, and is prepared first. Of a part of them, such as a test set, the steps would make something else:
-    prepare the whole by `etl.relational.prepare`, cut its table, and give the parts, which are taken as they are. A
-    record batch is a part, so it must be prepared.
+    prepare the whole by `etl.relational.prepare`, cut its table, and give the parts, which are taken as they are. They
+    are known by a mark in the metadata of their schema, which pandas does not keep. A record batch is a part, so it
+    must bear the mark.
 
     It replays the golden rows and indexes the reference tables first: to transform many batches, make an
     `etl.pipeline.Pipeline` once.
@@ -53,21 +53,18 @@ def transform(spec: Spec, data: Any, references: Mapping[str, Any] | None = None
     Raises:
         TypeError: the data is of no kind that is known.
         SpecError: the spec is a recipe, or does not mean here what it meant where it was fitted.
-        ContractError: the data lacks a column, a batch was not prepared, or a value breaks a rule that says `fail`.
+        ContractError: the data lacks a column, has one that a step makes and no mark, or was prepared for another spec;
+            a batch was not prepared; or a value breaks a rule that says `fail`.
         TransformError: a value breaks a step that says `fail`.
     """
-    table = as_table(data)
     pipeline = Pipeline(spec, references or {})
-    places: npt.NDArray[np.int64] | None = None
-    given = table.num_rows
-    if not isinstance(data, pa.RecordBatch) and not is_prepared(spec, table.column_names):
-        table, _, places = prepare(table, spec, references)
+    table, counts, places = behind_table(data, spec, references)
     check_entry(spec, table.schema, "the table", others=[label.name for label in spec.input.labels])
     frame = pipeline.contract(table, "the table")
     made = pipeline.transform(frame)
     kept = np.arange(frame.rows) if made.kept is None else made.kept
     found = Transformed(made.tensors, _table(spec, frame, pa.array(kept)), kept, made.rejections, made.filtered)
-    return found if places is None else _placed(found, places, given)
+    return _placed(found, places, counts.rows_in)
 
 
 def _placed(found: Transformed, places: npt.NDArray[np.int64], given: int) -> Transformed:

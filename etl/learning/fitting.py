@@ -23,7 +23,7 @@ import numpy as np
 import pyarrow as pa
 
 from etl.arrivals import arrivals, entered, is_prepared
-from etl.errors import DocumentError, InputChanged, ReadError, SpecError
+from etl.errors import ContractError, DocumentError, InputChanged, ReadError, SpecError
 from etl.frame import once
 from etl.given import as_table
 from etl.golden import golden_rows, replay
@@ -33,7 +33,7 @@ from etl.learning.training_checks import Found, countable, joined_tables, told
 from etl.ops.base import Accumulator, FittedStep
 from etl.ops.relations import joins, on_table
 from etl.pipeline import index_references, run_relational
-from etl.relational import prepare, whole
+from etl.relational import behind_table, whole
 from etl.spec import Spec, schema_at
 from etl.training import Provenance
 from etl.types import without_views
@@ -155,8 +155,9 @@ def fit(recipe: Spec, data: Any, references: Mapping[str, Any] | None = None, *,
 
     `workers` threads learn pieces side by side; the result is the same to the byte for any number of them. `references`
     are Arrow tables or pandas frames. Where the recipe has relational steps that run on the whole table, all data is
-    held in memory for them, and the note `table` of the provenance tells what they left out; what was prepared is taken
-    as it is. A DataFrame is learned from by `etl.spark.fit`, in Spark tasks.
+    held in memory for them, and the note `table` of the provenance tells what they left out; what bears the mark of
+    `etl.relational.prepare`, in memory or in Parquet files, is taken as it is. A DataFrame is learned from by
+    `etl.spark.fit`, in Spark tasks.
 
     Raises:
         TypeError: the recipe is no spec, or the data is of no kind that is known.
@@ -179,8 +180,9 @@ def fit(recipe: Spec, data: Any, references: Mapping[str, Any] | None = None, *,
         batches = [batch for piece in pieces for batch in piece.batches()]
         if batches:
             table = whole(batches)
-            if not is_prepared(recipe, table.column_names):
-                table, counts, _ = prepare(table, recipe, references)
+            if not _are_prepared(recipe, batches):
+                # A batch is told by its kind: it may be a part of a table.
+                table, counts, _ = behind_table(data if isinstance(data, pa.RecordBatch) else table, recipe, references)
                 notes["table"] = str(counts)
             pieces = pieces_of(table)
     tables = index_references(recipe, joins(recipe.relational)[1], references or {})
@@ -198,6 +200,22 @@ def fit(recipe: Spec, data: Any, references: Mapping[str, Any] | None = None, *,
     notes.update(joined_tables(recipe, references or {}))
     fitted = noted(fitted, notes) if notes else fitted
     return with_golden(fitted, tables, (batch for piece in pieces for batch in piece.batches()))
+
+
+def _are_prepared(recipe: Spec, batches: Iterable[pa.RecordBatch]) -> bool:
+    """Whether batches have been through the steps on the table, all or none of them.
+
+    Raises:
+        ContractError: some have and some have not, or they were prepared for another spec.
+    """
+    found = {is_prepared(recipe, batch.schema, "the data") for batch in batches}
+    if len(found) > 1:
+        message = (
+            "some pieces of the data were prepared by etl.relational.prepare, and others were not. Give all the rows "
+            "as they were before, or prepare them together."
+        )
+        raise ContractError(message)
+    return found == {True}
 
 
 def _watched(data: Any, recipe: Spec) -> Sequence[Piece]:

@@ -115,7 +115,7 @@ def marked(df: DataFrame, spec: Spec, references: References | None = None, *, o
     names = list(df.columns)
     if ORIGIN in others and ORIGIN in names:
         names.remove(ORIGIN)
-    check_new_names(part.arrivals, names, WHERE)
+    check_new_names(part.arrivals, names, WHERE, if_prepared=_IF_PREPARED)
     there = joins(spec.relational, moved)[0]
     tables = used_references({i: step for i, step in there.items() if step.params.reference not in frames}, given)
     for stage in _stages(spec, moved, frames):
@@ -127,6 +127,12 @@ def marked(df: DataFrame, spec: Spec, references: References | None = None, *, o
         rows = df if stage.keys is None else _together(df, stage.keys)
         df = map_batches(rows, df.columns, functools.partial(_run, work=work), declared=work.declared)
     return df if LEFT_OUT in df.columns else with_nothing(df, LEFT_OUT)
+
+
+_IF_PREPARED = (
+    "of rows that were prepared already, give them as they were, for they are prepared on the way; what was prepared "
+    "is fitted and transformed in memory: etl.relational.as_prepared(df.toArrow(), spec)"
+)
 
 
 class Frozen(NamedTuple):

@@ -416,9 +416,35 @@ def test_steps_on_the_whole_table_come_before_the_split():
     assert bits(transformer.transform(whole.iloc[2:])[:, 0]) == bits(np.array([1.0, 2.0], dtype=np.float32))
     with pytest.raises(ContractError, match="'n_before' is not there"):
         transformer.transform(frame)
+    table = prepare(frame, recipe).table
+    assert bits(transformer.transform(table.slice(2))[:, 0]) == bits(np.array([1.0, 2.0], dtype=np.float32))
+    with pytest.raises(ContractError, match="X: does not bear the mark of what was prepared"):
+        transformer.transform(table.replace_schema_metadata())
     model = make_pipeline(SpecTransformer(recipe), SimpleImputer(keep_empty_features=True), LinearRegression())
     search = GridSearchCV(model, {"spectransformer__on_rejected": ["raise", "nan"]}, cv=2, error_score="raise")
     assert search.fit(whole, [1.0, 2.0, 3.0, 4.0]).predict(whole).shape == (4,)
+
+
+def test_what_pandas_rounded_is_refused():
+    """A lag of large integers that pandas made floats of is refused with the type that keeps them, and so is a text in
+    its place; where steps only leave rows out, an Arrow table without the mark is refused, and a frame is trusted."""  # noqa: D205, D209  one sentence
+    recipe = recipe_of((STEPS[2] | {"params": {}},), ("n_before",), **LAGGED)
+    at = pd.to_datetime(["2024-01-01", "2024-01-02", "2024-01-03"], utc=True)
+    frame = pd.DataFrame({"c": ["a"] * 3, "at": at, "n": [2**53 + 1, 2**53 + 3, 5]})
+    made = prepare(frame, recipe).table
+    with pytest.raises(ContractError, match=r"^X: column 'n_before' has type double.*types_mapper=pandas\.ArrowDtype"):
+        SpecTransformer(recipe).fit(made.to_pandas())
+    texts = made.to_pandas().assign(n_before=["secret"] * 3)
+    with pytest.raises(ContractError, match=r"has type (large_)?string, the spec's steps make int64") as caught:
+        SpecTransformer(recipe).fit(texts)
+    assert "secret" not in str(caught.value)
+    params = {"keys": ["c"], "order_by": ["x"], "leak": "acknowledged"}
+    recipe = recipe_of(relational=[{"id": "once", "op": "dedupe", "in": [], "out": [], "params": params}])
+    table = prepare(FRAME, recipe).table
+    with pytest.raises(ContractError, match="X: does not bear the mark"):
+        SpecTransformer(recipe).fit(pa.Table.from_pandas(FRAME))
+    wanted = SpecTransformer(recipe).fit_transform(table.to_pandas())
+    assert bits(SpecTransformer(recipe).fit(table).transform(table)) == bits(wanted)
 
 
 @pytest.mark.parametrize(

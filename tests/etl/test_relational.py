@@ -10,15 +10,18 @@ import duckdb
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.dataset as ds
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from etl.arrivals import REJECTED
+from etl.arrivals import PREPARED, REJECTED
+from etl.checks import check
 from etl.errors import ContractError, SpecError
 from etl.learning.fitting import fit
 from etl.pipeline import Pipeline
-from etl.relational import prepare
+from etl.relational import as_prepared, prepare
 from etl.spec import read_spec
 from tests.etl import relational_oracle as oracle
 from tests.etl.nasty import DATES, FLOATS, INF, INT64S, NAN, TEXTS, arrow, bits, document, spec_of
@@ -395,8 +398,93 @@ def test_a_spec_prepares_a_whole_table_and_takes_a_prepared_one():
         made = spec.transform(data)
         assert bits(made.tensors["x"][:, 0]) == bits(np.array(wanted))
         assert made.rows.tolist() == list(range(len(rows)))
-    with pytest.raises(ContractError, match=r"prepare the table first, by etl\.relational\.prepare in memory"):
+    with pytest.raises(ContractError, match=r"prepare it first, by etl\.relational\.prepare\(table, spec\)\.table"):
         spec.transform(table_of(rows).to_batches()[0])
+
+
+FEW = [
+    {**step_of("filter", [], [], keep={"cmp": ["x", ">", 0]}), "id": "few"},
+    {**step_of("dedupe", [], [], keys=["id"], order_by=["x"], leak="acknowledged"), "id": "once"},
+]
+"""Steps that leave rows out and make no column."""
+
+
+def few(steps=(), *, fitted=True, least=0):
+    """Return a spec with such steps, and one row expectation."""
+    relational = [{**FEW[0], "params": {"keep": {"cmp": ["x", ">", least]}}}, FEW[1]]
+    fields = [{"name": "id", "type": "int64"}, {"name": "x", "type": "float64"}]
+    last = steps[-1]["out"][0] if steps else "x"
+    text = document(fields, list(steps), relational=relational, columns=[last])
+    text["expectations"] = [{"id": "low", "row": {"cmp": ["x", "<", 2]}, "severity": "warn"}]
+    return read_spec(json.dumps(text), "spec", fitted=fitted)
+
+
+FEW_TABLE = pa.table({"id": [1, 1, 2, 3], "x": [1.0, 2.0, -5.0, 3.0]})
+
+
+def test_a_mark_tells_what_was_prepared(tmp_path):
+    """What `prepare` gave is taken as it is, whole, cut, or read back from Parquet, by `transform` and `check`; rows
+    without its mark are prepared, or as a batch refused, though the steps make no column; and those of another spec are
+    refused."""  # noqa: D205, D209  one sentence
+    spec = few()
+    made = prepare(FEW_TABLE, spec).table
+    pq.write_table(made, tmp_path / "made.parquet")
+    read = pq.read_table(tmp_path / "made.parquet")
+    for data in (FEW_TABLE, made, made.take([0, 1]), made.filter(pa.array([True, True])), read, *made.to_batches()):
+        assert spec.transform(data).tensors["x"][:, 0].tolist() == [1.0, 3.0]
+        assert [(found.hits, found.rows) for found in check(spec, data)] == [(1, 2)]
+    assert spec.transform(made.slice(1).to_batches()[0]).rows.tolist() == [0]
+    for take in (spec.transform, lambda data: check(spec, data), lambda data: fit(few(fitted=False), data)):
+        with pytest.raises(ContractError, match=r"^the batch: was not prepared.*prepare\(table, spec\)\.table"):
+            take(FEW_TABLE.to_batches()[0])
+    with pytest.raises(ContractError, match="was prepared by these steps already"):
+        prepare(made, spec)
+    other = few(least=1)
+    for take in (other.transform, lambda data: prepare(data, other), lambda data: fit(other, data)):
+        with pytest.raises(ContractError, match="was prepared by the relational steps of another spec"):
+            take(made)
+    assert other.transform(made.replace_schema_metadata()).rows.tolist() == [1]
+
+
+def test_a_fit_takes_what_bears_the_mark(tmp_path):
+    """A fit learns the same from all rows, from what was prepared of them, and from Parquet files of that, which it
+    does not prepare again; what is prepared in part is refused."""  # noqa: D205, D209  one sentence
+    scale = {"id": "scale", "op": "standardize", "in": ["x"], "out": ["z"]}
+    recipe = few([scale], fitted=False)
+    made = prepare(FEW_TABLE, recipe).table
+    pq.write_table(made, tmp_path / "made.parquet")
+    fitted = [fit(recipe, data) for data in (FEW_TABLE, made, ds.dataset(tmp_path / "made.parquet"))]
+    assert [spec.plain()["steps"][0]["state"]["mean"] for spec in fitted] == [2.0, 2.0, 2.0]
+    assert ["table" in spec.plain()["provenance"]["notes"] for spec in fitted] == [True, False, False]
+    assert fitted[0].transform(made).rows.tolist() == [0, 1], "the mark is that of the recipe"
+    with pytest.raises(ContractError, match="some pieces of the data were prepared"):
+        fit(recipe, lambda: [*made.to_batches(), *FEW_TABLE.to_batches()])
+
+
+def test_a_column_of_ones_own_is_no_mark():
+    """A user's column with the name of one that a step makes is refused, not taken for it; a table that lost its mark
+    may be given it back."""  # noqa: D205, D209  one sentence
+    count = step_of("group_aggregate", ["c"], ["n"], keys=["k"], aggregates=["count"], **LEAK)
+    fields = [{"name": "k", "type": "string"}, {"name": "c", "type": "int64"}]
+    spec = spec_of(fields, relational=[count], columns=["n"])
+    table = pa.table({"k": ["a", "a", "b"], "c": [1, 2, 3]})
+    own = table.append_column("n", pa.array([7, 7, 7]))
+    said = r"has a column 'n', which the spec's steps make\. Rename it, or leave it out; rows that were prepared are"
+    for data in (own, own.to_pandas()):
+        for take in (spec.transform, lambda data: check(spec, data), lambda data: fit(spec, data)):
+            with pytest.raises(ContractError, match=said):
+                take(data)
+    made = prepare(table, spec).table
+    lost = made.replace_schema_metadata()
+    assert as_prepared(lost, spec).schema.metadata == made.schema.metadata != {}
+    assert PREPARED in made.schema.metadata
+    for part in (lost.slice(1), lost.to_pandas()[1:]):
+        assert spec.transform(as_prepared(part, spec)).tensors["x"][:, 0].tolist() == [2.0, 1.0]
+    for column, told in ((["x", "y", "z"], "string, the spec's steps make int64"), ([0.5, 1, 2], "ArrowDtype")):
+        with pytest.raises(ContractError, match=f"column 'n' .*{told}"):
+            spec.transform(made.set_column(2, "n", pa.array(column)))
+    with pytest.raises(ContractError, match=r"column 'n' has a value that is no int64, .* of it\.$"):
+        spec.transform(made.set_column(2, "n", pa.array([2**64 - 1] * 3, pa.uint64())))
 
 
 def test_every_row_that_is_given_has_its_place():
