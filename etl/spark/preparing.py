@@ -130,8 +130,8 @@ def marked(df: DataFrame, spec: Spec, references: References | None = None, *, o
 
 
 _IF_PREPARED = (
-    "of rows that were prepared already, give them as they were, for they are prepared on the way; what was prepared "
-    "is fitted and transformed in memory: etl.relational.as_prepared(df.toArrow(), spec)"
+    "if the rows were prepared already, give them as they were, for they are prepared on the way; what was prepared is "
+    "fitted and transformed in memory: etl.relational.as_prepared(df.toArrow(), spec)"
 )
 
 

@@ -23,6 +23,8 @@ from etl.learning.fitting import fit
 from etl.pipeline import Pipeline
 from etl.relational import as_prepared, prepare
 from etl.spec import read_spec
+from jobs.errors import Refused
+from jobs.fitting import fit_files
 from tests.etl import relational_oracle as oracle
 from tests.etl.nasty import DATES, FLOATS, INF, INT64S, NAN, TEXTS, arrow, bits, document, spec_of
 
@@ -448,7 +450,7 @@ def test_a_mark_tells_what_was_prepared(tmp_path):
 
 def test_a_fit_takes_what_bears_the_mark(tmp_path):
     """A fit learns the same from all rows, from what was prepared of them, and from Parquet files of that, which it
-    does not prepare again; what is prepared in part is refused."""  # noqa: D205, D209  one sentence
+    does not prepare again; what is prepared in part is refused, and a job takes the rows as they were."""  # noqa: D205, D209  one sentence
     scale = {"id": "scale", "op": "standardize", "in": ["x"], "out": ["z"]}
     recipe = few([scale], fitted=False)
     made = prepare(FEW_TABLE, recipe).table
@@ -459,6 +461,8 @@ def test_a_fit_takes_what_bears_the_mark(tmp_path):
     assert fitted[0].transform(made).rows.tolist() == [0, 1], "the mark is that of the recipe"
     with pytest.raises(ContractError, match="some pieces of the data were prepared"):
         fit(recipe, lambda: [*made.to_batches(), *FEW_TABLE.to_batches()])
+    with pytest.raises(Refused, match=r"made\.parquet: was prepared already\. Give the original rows"):
+        fit_files(recipe, (str(tmp_path),), {})
 
 
 def test_a_column_of_ones_own_is_no_mark():
