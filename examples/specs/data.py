@@ -7,7 +7,7 @@ writes FOLDER/credit.parquet, FOLDER/merchant_region.parquet and FOLDER/tickets.
 
 from __future__ import annotations
 
-import sys
+import argparse
 from pathlib import Path
 
 import numpy as np
@@ -77,4 +77,6 @@ def main(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    asked = argparse.ArgumentParser(description=__doc__)
+    asked.add_argument("folder", type=Path, help="where the three files go")
+    main(asked.parse_args().folder)
