@@ -10,10 +10,20 @@ import pyarrow as pa
 from etl.errors import ContractError
 from etl.types import ColumnType, without_views
 
-__all__ = ["advice", "as_table"]
+__all__ = ["advice", "as_table", "is_pandas", "is_spark_frame"]
 
 _NULLABLE = {"int32": "Int32", "int64": "Int64", "uint64": "UInt64", "bool": "boolean"}
 """What pandas calls a column that may have missing values."""
+
+
+def is_pandas(data: Any) -> bool:
+    """Whether it is of pandas, told by name, so that nobody need have it."""
+    return type(data).__module__.partition(".")[0] == "pandas"
+
+
+def is_spark_frame(data: Any) -> bool:
+    """Whether it is a DataFrame of Spark, classic or Connect, told by name."""
+    return type(data).__module__.startswith("pyspark.sql.")
 
 
 def as_table(data: Any, where: str = "") -> pa.Table:
@@ -28,7 +38,7 @@ def as_table(data: Any, where: str = "") -> pa.Table:
     if isinstance(data, pa.RecordBatch):
         return without_views(pa.Table.from_batches([data]))
     module = type(data).__module__.partition(".")[0]
-    if module == "pandas" and hasattr(data, "columns"):
+    if is_pandas(data) and hasattr(data, "columns"):
         return _of_pandas(data, where or "the frame")
     found = f"{module}'s {type(data).__name__}" if module in {"pandas", "pyspark"} else type(data).__name__
     message = f"{where}{': ' if where else ''}takes an Arrow table or batch, or a pandas frame, found {found}"

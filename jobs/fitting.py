@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 from etl import __version__
 from etl.arrivals import PREPARED
 from etl.documents import canonical_json, sha256_hex
-from etl.learning.fitting import Piece, fit
+from etl.learning.fitting import fit
+from etl.learning.pieces import Piece
 from etl.ops.relations import on_table
 from etl.ops.wordpiece import WordPiece
 from etl.references import pin_references
@@ -129,20 +130,20 @@ def fit_files(
         Refused: data or a reference table is not there, lacks a column, or is what `etl.relational.prepare` made.
         BatchscoreError: see `etl.learning.fitting.fit`.
     """
+    pieces = []
     with refusing():
         files = list_inputs(data)
         for file in files:
-            schema = _open(file).schema_arrow
+            opened = _open(file)
+            schema = opened.schema_arrow
             if on_table(recipe.relational) and PREPARED in (schema.metadata or {}):
                 raise Refused(f"{file.path}: was prepared already. Give the original rows, or fit in Python: etl.fit.")
             recipe.input.of_training.check_schema(schema, file.path)
+            for group in range(opened.metadata.num_row_groups):
+                batches = partial(_batches, recipe, file, group, on_piece=on_piece)
+                pieces.append(Piece(f"{file.path} row group {group}", batches))
         pinned = pin_references(recipe, references)
     tables = {name: arrow_table(table.data) for name, table in pinned.items()}
-    pieces = [
-        Piece(f"{file.path} row group {group}", partial(_batches, recipe, file, group, on_piece=on_piece))
-        for file in files
-        for group in range(_open(file).metadata.num_row_groups)
-    ]
     return fit(_with_source(recipe, data, files), pieces, tables, workers=workers)
 
 

@@ -30,6 +30,7 @@ __all__ = [
     "OWN_KEYS",
     "ReadArtifact",
     "Stored",
+    "each_step",
     "resolved",
     "stored",
 ]
@@ -152,22 +153,34 @@ def _too_much(plain: dict[str, Any], size: int) -> str:
 
 def resolved(value: Any, read: ReadArtifact) -> tuple[Any, list[Problem]]:
     """The JSON value of a spec with every state inside, and what is wrong with the files that it names."""
+
+    def whole(step: Any) -> Any | Problem:
+        state = step.get("state") if isinstance(step, dict) else None
+        if not isinstance(state, dict) or "$artifact" not in state:
+            return step
+        try:
+            return {**step, "state": _state_of(state, read)}
+        except _Unfit as error:
+            return error.problem._replace(pointer=f"/state{error.problem.pointer}")
+
+    return each_step(value, whole)
+
+
+def each_step(value: Any, filled_in: Callable[[Any], Any | Problem]) -> tuple[Any, list[Problem]]:
+    """The JSON value of a spec with each step as a function of it makes it, from files beside the spec; a step of which
+    it tells a problem, by its place below the step, stays as it is.
+    """  # noqa: D205  one sentence
     steps = value.get("steps") if isinstance(value, dict) else None
     if not isinstance(steps, list):
         return value, []
     problems: list[Problem] = []
     whole = []
     for index, step in enumerate(steps):
-        state = step.get("state") if isinstance(step, dict) else None
-        if not isinstance(state, dict) or "$artifact" not in state:
-            whole.append(step)
-            continue
-        try:
-            whole.append({**step, "state": _state_of(state, read)})
-        except _Unfit as error:
-            whole.append(step)
-            problem = error.problem
-            problems.append(problem._replace(pointer=f"/steps/{index}/state{problem.pointer}"))
+        found = filled_in(step)
+        if isinstance(found, Problem):
+            problems.append(found._replace(pointer=f"/steps/{index}{found.pointer}"))
+            found = step
+        whole.append(found)
     return {**value, "steps": whole}, problems
 
 

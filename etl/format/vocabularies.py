@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from etl.documents import sha256_hex
+from etl.format.artifacts import each_step
 from etl.format.problems import Problem
 from etl.ops.wordpiece import WordPieceState, file_beside
 
@@ -21,18 +22,7 @@ def with_vocabularies(value: Any, read: ReadArtifact) -> tuple[Any, list[Problem
     """The JSON value of a spec in which steps that name a file, and have no state yet, have its lines as state and its
     SHA-256 in their params; and what is wrong with the files.
     """  # noqa: D205  one sentence
-    steps = value.get("steps") if isinstance(value, dict) else None
-    if not isinstance(steps, list):
-        return value, []
-    problems: list[Problem] = []
-    whole = []
-    for index, step in enumerate(steps):
-        found = _read(step, read) if _names_file(step) else step
-        if isinstance(found, Problem):
-            problems.append(found._replace(pointer=f"/steps/{index}/params/{found.pointer}"))
-            found = step
-        whole.append(found)
-    return {**value, "steps": whole}, problems
+    return each_step(value, lambda step: _read(step, read) if _names_file(step) else step)
 
 
 def _names_file(step: Any) -> bool:
@@ -55,20 +45,20 @@ def _read(step: dict[str, Any], read: ReadArtifact) -> dict[str, Any] | Problem:
         data = read(name)
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else str(error)
-        return Problem("vocabulary_file", f"{told} cannot be read: {reason}.", "E-ARTIFACT")
+        return Problem("/params/vocabulary_file", f"{told} cannot be read: {reason}.", "E-ARTIFACT")
     if data is None:
         message = (
             f"{told} is not in the recipe's folder. A recipe that is not read from a file has none: read it by "
             "`etl.load_spec`, or give the pieces as `state.vocab`."
         )
-        return Problem("vocabulary_file", message, "E-ARTIFACT")
+        return Problem("/params/vocabulary_file", message, "E-ARTIFACT")
     if len(data) > MOST_BYTES:
-        return Problem("vocabulary_file", f"{told} has more than {MOST_BYTES >> 20} MiB.", "E-SIZE")
+        return Problem("/params/vocabulary_file", f"{told} has more than {MOST_BYTES >> 20} MiB.", "E-SIZE")
     sha256 = sha256_hex(data)
     if wanted not in {None, sha256}:
-        return Problem("vocabulary_sha256", f"{told} has SHA-256 {sha256}: it is another than this.", "E-HASH")
+        return Problem("/params/vocabulary_sha256", f"{told} has SHA-256 {sha256}: it is another than this.", "E-HASH")
     try:
         vocab = WordPieceState.read(data).vocab
     except ValueError as error:
-        return Problem("vocabulary_file", f"{told}: {error}.", "E-ARTIFACT")
+        return Problem("/params/vocabulary_file", f"{told}: {error}.", "E-ARTIFACT")
     return {**step, "params": {**step["params"], "vocabulary_sha256": sha256}, "state": {"vocab": list(vocab)}}

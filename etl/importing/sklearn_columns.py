@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import pyarrow as pa
 
+from etl.given import is_pandas
 from etl.types import ColumnType
 
 if TYPE_CHECKING:
@@ -107,7 +108,7 @@ def schema_of(data: Any) -> dict[str, InputColumn]:
         TypeError: it is none of these, or a column has a name that is no text.
         ValueError: a mapping names a type that is none of ours.
     """
-    if type(data).__module__.partition(".")[0] == "pandas":
+    if is_pandas(data):
         return {_named(name): _of_pandas(data.iloc[:, at]) for at, name in enumerate(data.columns)}
     if isinstance(data, pa.Table | pa.RecordBatch):
         data = data.schema

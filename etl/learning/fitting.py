@@ -23,11 +23,11 @@ import numpy as np
 import pyarrow as pa
 
 from etl.arrivals import arrivals, entered, is_prepared
-from etl.errors import ContractError, DocumentError, InputChanged, ReadError, SpecError
+from etl.errors import ContractError, DocumentError, InputChanged, SpecError
 from etl.frame import once
-from etl.given import as_table
+from etl.given import is_spark_frame
 from etl.golden import golden_rows, replay
-from etl.learning.checksum import checksum
+from etl.learning.pieces import Piece, is_in_memory, pieces_of, watched
 from etl.learning.profiling import ProfileAccumulator
 from etl.learning.training_checks import Found, countable, joined_tables, told
 from etl.ops.base import Accumulator, FittedStep
@@ -47,7 +47,6 @@ if TYPE_CHECKING:
 __all__ = [
     "Learned",
     "Pass",
-    "Piece",
     "RunPass",
     "fit",
     "fit_by",
@@ -55,18 +54,8 @@ __all__ = [
     "most_extra_passes",
     "noted",
     "passes",
-    "pieces_of",
     "with_golden",
 ]
-
-
-class Piece(NamedTuple):
-    """Rows that are learned together, such as a row group."""
-
-    name: str
-    """For errors; where it is empty, a batch is named by its number."""
-    batches: Callable[[], Iterable[pa.RecordBatch]]
-    """Gives the same batches in the same order each time, since each pass reads them anew."""
 
 
 _AHEAD = 2
@@ -151,7 +140,7 @@ RunPass: TypeAlias = Callable[[Pass], Learned]
 
 
 def fit(recipe: Spec, data: Any, references: Mapping[str, Any] | None = None, *, workers: int = 1) -> Spec:
-    """The recipe with what its steps learn from data: anything that `pieces_of` takes, or a Spark DataFrame.
+    """The recipe with what its steps learn from data: what `etl.learning.pieces.pieces_of` takes, or a Spark DataFrame.
 
     `workers` threads learn pieces side by side; the result is the same to the byte for any number of them. `references`
     are Arrow tables or pandas frames. Where the recipe has relational steps that run on the whole table, all data is
@@ -169,13 +158,13 @@ def fit(recipe: Spec, data: Any, references: Mapping[str, Any] | None = None, *,
     if workers < 1:
         message = f"workers is the number of threads that learn side by side, 1 or more; found {workers}"
         raise ValueError(message)
-    if type(data).__module__.startswith("pyspark.sql."):
+    if is_spark_frame(data):
         from etl.spark.fitting import fit as fit_in_spark  # noqa: PLC0415  a worker needs no Spark
 
         return fit_in_spark(data, recipe, references)
-    pieces, notes = _watched(data, recipe), dict[str, str]()
-    is_table = isinstance(data, pa.Table | pa.RecordBatch) or type(data).__module__.partition(".")[0] == "pandas"
-    in_memory = is_table or on_table(recipe.relational) > 0
+    pieces = watched(data, [field.name for field in recipe.input.of_training.fields])
+    notes: dict[str, str] = {}
+    in_memory = is_in_memory(data) or on_table(recipe.relational) > 0
     if on_table(recipe.relational):
         batches = [batch for piece in pieces for batch in piece.batches()]
         if batches:
@@ -218,46 +207,6 @@ def _are_prepared(recipe: Spec, batches: Iterable[pa.RecordBatch]) -> bool:
     return found == {True}
 
 
-def _watched(data: Any, recipe: Spec) -> Sequence[Piece]:
-    """The pieces of the data; what changes while it is learned from is noticed, of what may."""
-    pieces = pieces_of(data)
-    if isinstance(data, pa.Table | pa.RecordBatch | Sequence):
-        return pieces
-    names = [field.name for field in recipe.input.of_training.fields]
-    return [piece._replace(batches=_Steady(piece, names).batches) for piece in pieces]
-
-
-class _Steady:
-    """A piece of data that may change while it is learned from: a function, or files that nothing has pinned."""
-
-    def __init__(self, piece: Piece, names: Sequence[str]) -> None:
-        """`names` are the columns that are learned from."""
-        self._piece = piece
-        self._names = names
-        self._found: int | None = None
-
-    def batches(self) -> Iterator[pa.RecordBatch]:
-        """The batches of the piece.
-
-        Raises:
-            InputChanged: behind the last one, where they are others than the last time.
-            ReadError: they cannot be read.
-        """
-        where, found = self._piece.name or "the data", 0
-        try:
-            for batch in self._piece.batches():
-                found = checksum(batch, self._names, found)
-                yield batch
-        except (pa.ArrowException, OSError) as error:
-            said = " ".join(str(error).split()).rstrip(". ")
-            message = f"{where}: cannot be read: {said}. Put it back, or fit again without it."
-            raise ReadError(message) from error
-        if self._found not in {None, found}:
-            message = f"{where}: is not what it was in the pass before. Fit again, from data that nothing changes."
-            raise InputChanged(message)
-        self._found = found
-
-
 _LOOKED_AT = 32
 """Batches in which a fit looks for golden rows."""
 
@@ -297,64 +246,6 @@ def noted(spec: Spec, notes: dict[str, str]) -> Spec:
     """The spec with notes in its provenance."""
     told = spec.provenance or Provenance()
     return spec.model_copy(update={"provenance": told.model_copy(update={"notes": {**told.notes, **notes}})})
-
-
-def pieces_of(data: Any) -> Sequence[Piece]:
-    """Pieces in canonical order: of an Arrow table or batch, a `pyarrow.dataset`, a pandas frame, a sequence of pieces,
-    or a function that gives the same batches each time it is called.
-
-    Raises:
-        TypeError: it is none of these.
-    """  # noqa: D205  the kinds are one sentence
-    if isinstance(data, pa.RecordBatch):
-        return [Piece("", lambda: [data])]
-    if isinstance(data, pa.Table):
-        return [Piece("", lambda: data.combine_chunks().to_batches())]
-    if type(data).__module__ == "pyarrow._dataset":  # told by its name, since pyarrow.dataset imports pandas
-        return _pieces_of_dataset(data)
-    if callable(data):
-        return [Piece("", data)]
-    if isinstance(data, Sequence) and not isinstance(data, str) and all(isinstance(part, Piece) for part in data):
-        return data
-    if type(data).__module__.partition(".")[0] == "pandas":
-        return pieces_of(as_table(data))
-    raise TypeError(_unlearnable(data))
-
-
-def _pieces_of_dataset(data: Any) -> list[Piece]:
-    """A piece a row group of Parquet, a file of another format, a batch in memory; one where rows are filtered."""
-    try:
-        fragments = list(data.get_fragments())
-    except ValueError:
-        # Arrow tells the fragments of no dataset that is filtered; its scan is in their order.
-        return [Piece("", data.to_batches)]
-    pieces = []
-    for fragment in fragments:
-        for part in fragment.split_by_row_group() if hasattr(fragment, "split_by_row_group") else [fragment]:
-            groups = f" row groups {[group.id for group in part.row_groups]}" if hasattr(part, "row_groups") else ""
-            pieces.append(Piece(f"{getattr(part, 'path', '')}{groups}", partial(_scanned, data.schema, part)))
-    return pieces
-
-
-def _scanned(schema: pa.Schema, fragment: Any) -> Iterator[pa.RecordBatch]:
-    """Rows as the schema of their dataset has them, with the keys of their folder. A column that the file lacks is not
-    there, where Arrow would fill it with null.
-    """  # noqa: D205  one sentence each
-    from pyarrow.dataset import get_partition_keys  # noqa: PLC0415  it imports pandas
-
-    own = fragment.physical_schema
-    there = {*own.names, *get_partition_keys(fragment.partition_expression)}
-    # The mark of prepared rows is each file's own.
-    wanted = pa.schema([field for field in schema if field.name in there], own.metadata)
-    found: Iterator[pa.RecordBatch] = fragment.to_batches(schema=wanted)
-    return found
-
-
-def _unlearnable(data: Any) -> str:
-    message = f"cannot learn from {type(data).__name__}; give an Arrow table or dataset, or a pandas frame"
-    if isinstance(data, str | PathLike):
-        message += f": files are read by pyarrow.dataset.dataset({str(data)!r:.90}), tables of Spark by etl.spark.fit"
-    return message
 
 
 def _need_spec(recipe: Any) -> None:

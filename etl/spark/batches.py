@@ -10,6 +10,7 @@ import pyarrow as pa
 
 from etl.code import digest_of_packages
 from etl.errors import EtlError
+from etl.given import is_spark_frame
 from etl.spark.schema import arrow_schema, column, spark_schema
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ def need_frame(df: Any, instead: str) -> None:
     Raises:
         TypeError: with what was found.
     """
-    if not type(df).__module__.startswith("pyspark.sql."):
+    if not is_spark_frame(df):
         found = f"{type(df).__module__.partition('.')[0]}'s {type(df).__name__}"
         message = f"takes a Spark DataFrame, found {found}; for a table in memory there is {instead}"
         raise TypeError(message)

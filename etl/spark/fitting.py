@@ -23,7 +23,8 @@ from etl.arrivals import arrivals
 from etl.code import digest_of_packages
 from etl.errors import BatchscoreError, EtlError, ReadError, SpecError
 from etl.golden import replay
-from etl.learning.fitting import Learned, Pass, Piece, fit_by, learn_piece, noted, with_golden
+from etl.learning.fitting import Learned, Pass, fit_by, learn_piece, noted, with_golden
+from etl.learning.pieces import Piece
 from etl.learning.training_checks import joined_tables
 from etl.ops.relations import joins, on_table
 from etl.partials.transport import dump, load

@@ -20,6 +20,7 @@ import pyarrow as pa
 
 from etl.arrivals import ORIGIN, REJECTED, unmatched
 from etl.errors import ContractError, SpecError
+from etl.given import is_spark_frame
 from etl.ops.lookup import LookupJoin
 from etl.ops.relations import joins, moved_to_table, on_table, unmovable
 from etl.ops.tables import TableStep
@@ -100,7 +101,7 @@ def moved_joins(spec: Spec, references: References | None) -> tuple[str, ...]:
 
 def frames_of(references: References) -> dict[str, Any]:
     """Those that are DataFrames."""
-    return {name: given for name, given in references.items() if type(given).__module__.startswith("pyspark.sql.")}
+    return {name: given for name, given in references.items() if is_spark_frame(given)}
 
 
 def marked(df: DataFrame, spec: Spec, references: References | None = None, *, others: Sequence[str] = ()) -> DataFrame:

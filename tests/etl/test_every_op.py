@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 
 from etl.errors import SpecError
 from etl.format.artifacts import stored
-from etl.learning.fitting import Piece, fit
+from etl.learning.fitting import fit
+from etl.learning.pieces import Piece
 from etl.ops import OPS
 from etl.ops.base import FittedStep
 from etl.pipeline import Pipeline

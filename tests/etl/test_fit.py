@@ -18,7 +18,8 @@ from pyarrow.dataset import HivePartitioning, dataset, write_dataset
 
 from etl.errors import ContractError, InputChanged, ReadError, SpecError, TransformError
 from etl.learning import fitting
-from etl.learning.fitting import Piece, fit, passes
+from etl.learning.fitting import fit, passes
+from etl.learning.pieces import Piece
 from etl.ops.base import FittedStep
 from etl.pipeline import Pipeline
 from etl.spec import read_spec

@@ -18,7 +18,8 @@ from pydantic import ValidationError
 
 from etl.contract import Contract
 from etl.frame import Frame
-from etl.learning.fitting import Piece, fit
+from etl.learning.fitting import fit
+from etl.learning.pieces import Piece
 from etl.types import ColumnType
 from tests.etl.nasty import (
     DATES,

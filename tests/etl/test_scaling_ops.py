@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from etl.inspection.explain import explain
-from etl.learning.fitting import Piece, fit, most_extra_passes, passes
+from etl.learning.fitting import fit, most_extra_passes, passes
+from etl.learning.pieces import Piece
 from etl.partials import Partial
 from etl.types import ColumnType
 from tests.etl.nasty import FLOATS, INF, NAN, applied, bits, frame_of, same_floats, spec_of, step_of

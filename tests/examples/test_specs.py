@@ -21,7 +21,7 @@ from typer.testing import CliRunner
 
 import etl
 from etl.checks import check
-from etl.learning.fitting import Piece
+from etl.learning.pieces import Piece
 from etl.spec import Spec, read_spec
 from jobs import cli
 from tests.spark.frames import arrow_of

@@ -17,8 +17,8 @@ import pytest
 
 import etl
 from etl.errors import ContractError, EtlError, InputMissing, SpecError, TransformError
-from etl.learning.fitting import Piece
 from etl.learning.fitting import fit as fit_here
+from etl.learning.pieces import Piece
 from etl.spark import fit, prepare, transform, transforming
 from etl.spark.batches import check_code
 from etl.spark.schema import arrow_schema, as_declared, spark_schema
