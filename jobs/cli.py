@@ -39,7 +39,7 @@ from jobs.run import run as run_job
 from jobs.session import session_scope
 from jobs.specs import read_spec_file
 from jobs.terminal import Interruption, spark_log
-from scoring.bundle import Bundle
+from scoring.bundles.bundle import Bundle
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -235,7 +235,7 @@ def fit(
     screen.next_steps(
         [
             ("see what each step makes and costs", _line("etl", "explain", out)),
-            ("make a bundle of it", "scoring.create.create_bundle, as examples/flights/train.py does"),
+            ("make a bundle of it", "scoring.bundles.create.create_bundle, as examples/flights/train.py does"),
         ]
     )
 

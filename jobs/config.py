@@ -15,8 +15,8 @@ from etl.format.problems import Problem, Source, parse, problem_lines
 from etl.runs.publish import Mode
 from jobs.errors import ConfigError
 from scoring.order import Stamp
-from scoring.outputs import OutputColumn
-from scoring.session import Device
+from scoring.outputs.columns import OutputColumn
+from scoring.runtimes.base import Device
 
 __all__ = ["RUN_ID_PATTERN", "Budget", "Budgets", "Input", "JobConfig", "Model", "Output", "read_config"]
 

@@ -22,7 +22,7 @@ from etl.runs.storage import storage_for
 from etl.training import Provenance
 from jobs.errors import Refused, refusing
 from jobs.plan import list_inputs
-from scoring.golden import arrow_table
+from scoring.bundles.golden import arrow_table
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

@@ -15,10 +15,11 @@ from etl.runs.storage import storage_for
 from etl.spec import Outputs, Spec, TensorOutput
 from etl.types import ColumnType
 from jobs.errors import Refused
-from scoring.bundle import AuditedBundle, Bundle, FileDigest, audit, misfits
+from scoring.bundles.bundle import AuditedBundle, Bundle, FileDigest, audit, misfits
 from scoring.errors import BundleError
-from scoring.outputs import OutputColumn, ScalarType
-from scoring.session import Session, SessionOptions
+from scoring.outputs.columns import OutputColumn, ScalarType
+from scoring.runtimes.base import RuntimeOptions
+from scoring.runtimes.onnx import Session
 
 if TYPE_CHECKING:
     from jobs.config import Model
@@ -57,7 +58,7 @@ def _load_bare(model: Model) -> tuple[bytes, str, Signature]:
     if data is None:
         message = f"{model.onnx}: no model is there. Check `model.onnx`."
         raise BundleError(message)
-    return data, path, Session(data, SessionOptions(), path).signature
+    return data, path, Session(data, RuntimeOptions(), path).signature
 
 
 class _BareModel(NamedTuple):

@@ -33,11 +33,11 @@ from jobs.errors import Refused, refusing
 from jobs.identity import whoami
 from jobs.model import resolve_model
 from jobs.preparation import Preparation
-from scoring.bundle import AuditedBundle, copy_bundle
+from scoring.bundles.bundle import AuditedBundle, copy_bundle
 from scoring.memory import projected_task_bytes
 from scoring.order import Order
 from scoring.predictions import prediction_schema
-from scoring.session import SessionOptions
+from scoring.runtimes.base import RuntimeOptions
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -332,7 +332,7 @@ def _order(target: Target, config: JobConfig, audited: AuditedBundle) -> Order:
         passthrough=config.output.passthrough,
         stamps=config.output.stamps,
         scored_at=datetime.now(UTC).replace(microsecond=0),
-        session=SessionOptions(device=config.scoring.device, intra_op_threads=config.scoring.threads),
+        runtime=RuntimeOptions(device=config.scoring.device, intra_op_threads=config.scoring.threads),
         batch_rows=config.scoring.batch_rows,
     )
 

@@ -18,7 +18,7 @@ from etl.spark.reading import Cuts, read_files
 from etl.spark.schema import column
 from jobs.model import resolve_model
 from jobs.session import parallelism
-from scoring.golden import arrow_table
+from scoring.bundles.golden import arrow_table
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from etl.references import PinnedReference, ReferenceFiles
     from etl.spec import Spec
     from jobs.config import JobConfig
-    from scoring.bundle import AuditedBundle
+    from scoring.bundles.bundle import AuditedBundle
 
 __all__ = ["Preparation", "PreparedInput", "RowCounts", "TableWork", "bundle_of", "prepare_input", "work_on_table"]
 

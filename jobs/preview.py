@@ -23,9 +23,10 @@ from jobs.model import bare_signature, resolve_model
 from jobs.plan import Known, Plan, check_asked, list_inputs, make_plan, target_of
 from jobs.preparation import TableWork, bundle_of, work_on_table
 from jobs.run import RunRequest
+from scoring.bundles.golden import replay
 from scoring.errors import DeviceError
-from scoring.golden import replay
-from scoring.session import Session, SessionOptions
+from scoring.runtimes.base import RuntimeOptions
+from scoring.runtimes.onnx import Session
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
     from etl.contract import Contract
     from etl.runs.splits import InputFile
     from jobs.config import JobConfig, Spark
-    from scoring.bundle import AuditedBundle
+    from scoring.bundles.bundle import AuditedBundle
 
 __all__ = ["Check", "Preview", "preview", "validate"]
 
@@ -175,7 +176,7 @@ class _Job:
 
     def replay_golden_rows(self) -> str:
         model, scoring = self._model, self.config.scoring
-        options = SessionOptions(device=scoring.device, intra_op_threads=scoring.threads)
+        options = RuntimeOptions(device=scoring.device, intra_op_threads=scoring.threads)
         session = Session(model.model, options, model.bundle.model)
         deviation = replay(model, session, model.tolerance(scoring.device))
         if deviation is None:

@@ -11,7 +11,7 @@ from etl.checks import checked
 from etl.expectations import unique_columns
 from etl.runs.layout import model_folder
 from etl.runs.receipt import SplitAccount, Tally
-from scoring.bundle import audit
+from scoring.bundles.bundle import audit
 from scoring.predictions import prediction_schema
 from scoring.worker import receipt_of
 

@@ -43,7 +43,7 @@ from jobs.record import ErrorFacts, RunRecord, RunState, Snapshot, collect_recor
 from jobs.session import parallelism, start_session
 from jobs.uniqueness import count_run, load_repeats
 from scoring.code import code_digest
-from scoring.spark import run_tasks
+from scoring.spark.tasks import run_tasks
 
 if TYPE_CHECKING:
     from collections.abc import Generator

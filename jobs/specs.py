@@ -18,8 +18,8 @@ from etl.runs.read import open_parquet
 from etl.runs.storage import storage_for
 from jobs.errors import Refused, refusing
 from jobs.plan import list_inputs
-from scoring.bundle import BUNDLE_FILE, Bundle
-from scoring.golden import arrow_table
+from scoring.bundles.bundle import BUNDLE_FILE, Bundle
+from scoring.bundles.golden import arrow_table
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -1,6 +1,6 @@
 """Models: bundle, signature, session, batching, worker. Knows tables, not jobs.
 
-Spark is imported in `scoring.spark` alone, so that the worker runs without it.
+Spark is imported in `scoring.spark.tasks` alone, so that the worker runs without it.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ from etl.frame import Rejection
 from scoring.errors import InferenceError
 
 if TYPE_CHECKING:
-    from scoring.outputs import OutputColumn
+    from scoring.outputs.columns import OutputColumn
     from scoring.scorer import Scorer
 
 __all__ = ["Fed", "Inferred", "infer"]
@@ -70,7 +70,7 @@ def _infer_batch(scorer: Scorer, fed: Fed) -> Inferred:
     """One call; a batch that fails is halved until the culprits are alone, and the rest is scored."""
     columns = scorer.audited.bundle.columns
     try:
-        outputs = scorer.session.run(fed.tensors, dict.fromkeys(column.tensor for column in columns))
+        outputs = scorer.runtime.predict(fed.tensors, dict.fromkeys(column.tensor for column in columns))
     except InferenceError as error:
         if fed.rows.size == 1:
             # A runtime shows the value that it stumbled over.

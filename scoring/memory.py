@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from etl.references import PinnedReference
     from etl.types import ColumnType
-    from scoring.bundle import AuditedBundle
+    from scoring.bundles.bundle import AuditedBundle
     from scoring.order import Order
 
 __all__ = ["projected_task_bytes"]

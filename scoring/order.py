@@ -9,7 +9,7 @@ from pydantic import AwareDatetime, Field
 from etl.contract import InputField
 from etl.documents import Strict
 from etl.runs.splits import InputFile
-from scoring.session import SessionOptions
+from scoring.runtimes.base import RuntimeOptions
 
 __all__ = ["Order", "Stamp"]
 
@@ -34,7 +34,7 @@ class Order(Strict):
     passthrough: tuple[str, ...] = Field(description="Input columns that are published, in order.")
     stamps: tuple[Stamp, ...]
     scored_at: AwareDatetime = Field(description="When the run was planned: the same for all rows, and after a resume.")
-    session: SessionOptions
+    runtime: RuntimeOptions
     batch_rows: int = Field(ge=1, description="Rows of one call of the model.")
     table_rows: int = Field(default=16_384, ge=1, description="Rows that contract and steps take at once, about.")
     sample: float | None = Field(default=None, gt=0, le=1, description="Share of rows scored, chosen by row hash.")

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
-from scoring.bundle import output_schema
+from scoring.bundles.bundle import output_schema
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from etl.frame import Frame
-    from scoring.bundle import AuditedBundle
+    from scoring.bundles.bundle import AuditedBundle
     from scoring.order import Order
     from scoring.scorer import Scorer
 

@@ -1,4 +1,4 @@
-"""A loaded bundle: contract, ETL and session together, made once per worker process and kept."""
+"""A loaded bundle: contract, ETL and runtime together, made once per worker process and kept."""
 
 from __future__ import annotations
 
@@ -11,15 +11,16 @@ from etl.contract import Contract
 from etl.documents import canonical_json, sha256_hex
 from etl.pipeline import Pipeline
 from etl.runs.layout import Layout, model_folder
-from scoring.bundle import AuditedBundle, audit
+from scoring.bundles.bundle import AuditedBundle, audit
+from scoring.bundles.golden import arrow_table, replay
 from scoring.errors import BundleError
-from scoring.golden import arrow_table, replay
-from scoring.session import Session
+from scoring.runtimes import load
 
 if TYPE_CHECKING:
     from etl.runs.storage import Storage
-    from scoring.golden import Deviation
+    from scoring.bundles.golden import Deviation
     from scoring.order import Order
+    from scoring.runtimes.base import Runtime
 
 __all__ = ["Scorer", "loads_so_far", "resident_scorer"]
 
@@ -39,7 +40,7 @@ class Scorer(NamedTuple):
 
     audited: AuditedBundle
     pipeline: Pipeline
-    session: Session
+    runtime: Runtime
     deviation: Deviation | None
     """What the golden replay found on this device; None when the bundle has no golden rows."""
 
@@ -58,7 +59,7 @@ def resident_scorer(storage: Storage, order: Order) -> Scorer:
     key = (
         order.bundle_sha256,
         canonical_json(order.references).decode(),
-        order.session.model_dump_json(),
+        order.runtime.model_dump_json(),
         ",".join(field.model_dump_json() for field in order.carried),
         ",".join(order.moved),
     )
@@ -104,13 +105,13 @@ def load_scorer(storage: Storage, order: Order) -> Scorer:
             message = f"{layout.reference(name, sha256)}: the pinned reference table is missing or was changed."
             raise BundleError(message)
         references[name] = arrow_table(data)
-    session = Session(audited.model, order.session, f"{folder}/{audited.bundle.model}")
-    if session.signature != audited.bundle.signature:
+    runtime = load(audited.bundle.model, audited.files, order.runtime, where=folder)
+    if runtime.signature != audited.bundle.signature:
         message = f"{folder}: the model's tensors are not the ones that bundle.json declares."
         raise BundleError(message)
-    deviation = replay(audited, session, audited.tolerance(order.session.device))
+    deviation = replay(audited, runtime, audited.tolerance(order.runtime.device))
     spec = audited.spec.model_copy(update={"input": _carrying(audited.spec.input, order)})
-    return Scorer(audited, Pipeline(spec, references, moved=order.moved), session, deviation)
+    return Scorer(audited, Pipeline(spec, references, moved=order.moved), runtime, deviation)
 
 
 def _carrying(declared: Contract, order: Order) -> Contract:

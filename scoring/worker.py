@@ -267,7 +267,7 @@ def _facts(scorer: Scorer) -> WorkerFacts:
         host=socket.gethostname(),
         pid=os.getpid(),
         code=code_digest(),
-        provider=scorer.session.provider,
+        provider=scorer.runtime.provider,
         loads=loads_so_far(),
         peak_rss_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * _LINUX_RSS_UNIT,
         golden_features_ulp=None if found is None else found.features_ulp,

@@ -12,8 +12,8 @@ import yaml
 
 from etl.runs.local import LocalStorage
 from etl.spec import read_spec
-from scoring.create import BundleParts, create_bundle
-from scoring.outputs import OutputColumn
+from scoring.bundles.create import BundleParts, create_bundle
+from scoring.outputs.columns import OutputColumn
 from tests.numbers_job import WEIGHTS
 
 if TYPE_CHECKING:

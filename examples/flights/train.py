@@ -29,9 +29,10 @@ from etl.learning.fitting import fit
 from etl.pipeline import Pipeline
 from etl.runs.local import LocalStorage
 from etl.spec import Spec, read_spec
-from scoring.create import BundleParts, create_bundle
-from scoring.outputs import OutputColumn
-from scoring.session import Session, SessionOptions
+from scoring.bundles.create import BundleParts, create_bundle
+from scoring.outputs.columns import OutputColumn
+from scoring.runtimes.base import RuntimeOptions
+from scoring.runtimes.onnx import Session
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -76,7 +77,7 @@ def main() -> None:
     model = HistGradientBoostingClassifier(**TREES, max_iter=trees, early_stopping=False)
     model.fit(learned.features, learned.late)
     exported = to_onnx(model, spec.widths()["features"])
-    p_late = Session(exported, SessionOptions(), "trees").run({"features": test.features})["p_late"][:, 0]
+    p_late = Session(exported, RuntimeOptions(), "trees").run({"features": test.features})["p_late"][:, 0]
     np.testing.assert_allclose(p_late, model.predict_proba(test.features)[:, 1], rtol=0, atol=1e-6)
     facts = {
         "predicts": f"probability that a flight arrives more than {LATE_MINUTES} minutes late",

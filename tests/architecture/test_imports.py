@@ -11,7 +11,7 @@ import sys
 ANYWHERE = {"numpy", "pyarrow", "pydantic", "pydantic_core", "yaml"}
 # The others: the modules, or the packages with all that is in them, that may import them.
 PLACES = {
-    "onnxruntime": {"scoring.session"},
+    "onnxruntime": {"scoring.runtimes.onnx"},
     "py4j": {"etl.spark", "scoring.spark"},
     "pyspark": {"etl.spark", "scoring.spark", "jobs.session"},
     "rich": {"jobs"},

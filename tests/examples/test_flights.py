@@ -22,9 +22,10 @@ from etl.runs.local import LocalStorage
 from etl.spec import read_spec
 from jobs.config import read_config
 from jobs.run import RunRequest, run
-from scoring.bundle import audit
-from scoring.golden import arrow_table, replay
-from scoring.session import Session, SessionOptions
+from scoring.bundles.bundle import audit
+from scoring.bundles.golden import arrow_table, replay
+from scoring.runtimes.base import RuntimeOptions
+from scoring.runtimes.onnx import Session
 from tests.examples.oracle import BY_SINE, Oracle
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
     from jobs.record import RunRecord
-    from scoring.bundle import AuditedBundle
+    from scoring.bundles.bundle import AuditedBundle
 
 REPOSITORY = Path(__file__).parents[2]
 EXAMPLE = REPOSITORY / "examples" / "flights"
@@ -143,7 +144,7 @@ def test_preparing_again_writes_nothing(data):
 
 def test_the_bundle_holds_and_is_small(audited):
     """The committed bundle passes its audit, reproduces its golden rows, and has at most 2 MB."""
-    session = Session(audited.model, SessionOptions(), "flights")
+    session = Session(audited.model, RuntimeOptions(), "flights")
     deviation = replay(audited, session, audited.bundle.tolerances["cpu"])
 
     assert deviation is not None

@@ -25,8 +25,8 @@ from jobs import cli
 from jobs.config import read_config
 from jobs.errors import ExitCode, exit_code
 from jobs.run import RunRequest, run
-from scoring.create import BundleParts, create_bundle
-from scoring.outputs import OutputColumn
+from scoring.bundles.create import BundleParts, create_bundle
+from scoring.outputs.columns import OutputColumn
 from tests.numbers_job import FEATURES, write_numbers
 
 if TYPE_CHECKING:

@@ -24,8 +24,8 @@ from jobs.errors import Refused
 from jobs.history import find_run, quarantined_rows
 from jobs.results import open_results
 from jobs.run import RunRequest, run
-from scoring.create import BundleParts, create_bundle
-from scoring.outputs import OutputColumn
+from scoring.bundles.create import BundleParts, create_bundle
+from scoring.outputs.columns import OutputColumn
 from tests.numbers_job import published_scores
 
 if TYPE_CHECKING:

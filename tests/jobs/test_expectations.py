@@ -26,7 +26,7 @@ from jobs.record import RunState
 from jobs.results import open_results
 from jobs.run import RunRequest
 from jobs.summary import record_facts
-from scoring.create import create_bundle
+from scoring.bundles.create import create_bundle
 from tests.jobs.outputs import run_job, write_job
 from tests.scoring.workshop import STORE, P, Work, logistic_model, numbers, parts_of
 
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
     from etl.runs.receipt import Receipt
-    from scoring.bundle import AuditedBundle
+    from scoring.bundles.bundle import AuditedBundle
 
 ROWS = 1000
 WORDS = ["a", "b", "zebra", None]

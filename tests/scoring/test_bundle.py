@@ -14,10 +14,10 @@ import yaml
 from etl.documents import canonical_json
 from etl.errors import SpecError
 from etl.runs.layout import model_folder
-from scoring.bundle import DEFAULT_TOLERANCES, audit, copy_bundle
-from scoring.create import create_bundle
+from scoring.bundles.bundle import DEFAULT_TOLERANCES, audit, copy_bundle
+from scoring.bundles.create import create_bundle
 from scoring.errors import BundleError
-from scoring.outputs import OutputColumn
+from scoring.outputs.columns import OutputColumn
 from scoring.scorer import load_scorer
 from tests.scoring.workshop import (
     LOGISTIC_SPEC,

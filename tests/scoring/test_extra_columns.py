@@ -10,13 +10,13 @@ import pytest
 from etl.contract import InputField
 from etl.errors import ContractError
 from etl.types import ColumnType
-from scoring.create import create_bundle
+from scoring.bundles.create import create_bundle
 from tests.scoring.workshop import LOGISTIC_SPEC, STORE, P, Work, logistic_model, numbers, parts_of, predictions
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from scoring.bundle import AuditedBundle
+    from scoring.bundles.bundle import AuditedBundle
 
 SPEC = LOGISTIC_SPEC.replace("input:\n", "input:\n  extra_columns: error\n  labels: [{name: y, type: float64}]\n")
 CARRIED = tuple(InputField(name=name, type=ColumnType("int64"), role="id") for name in ("y", "key"))

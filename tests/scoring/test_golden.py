@@ -12,11 +12,12 @@ from hypothesis import strategies as st
 
 from etl.errors import ContractError
 from etl.ulp import ulp_distance
-from scoring.bundle import AuditedBundle, Tolerance, audit
-from scoring.create import create_bundle
+from scoring.bundles.bundle import AuditedBundle, Tolerance, audit
+from scoring.bundles.create import create_bundle
+from scoring.bundles.golden import arrow_bytes, arrow_table, replay
 from scoring.errors import BundleError, GoldenError
-from scoring.golden import arrow_bytes, arrow_table, replay
-from scoring.session import Session, SessionOptions
+from scoring.runtimes.base import RuntimeOptions
+from scoring.runtimes.onnx import Session
 from tests.scoring.test_bundle import change, replace_file
 from tests.scoring.workshop import (
     LOGISTIC_SPEC,
@@ -40,7 +41,7 @@ USUAL = Tolerance(atol=1e-5, rtol=1e-4)
 def replayed(folder: Path, tolerance: Tolerance = USUAL) -> Any:
     """What the replay of a bundle finds."""
     audited = audit(STORE, str(folder))
-    return replay(audited, Session(audited.model, SessionOptions(), "model"), tolerance)
+    return replay(audited, Session(audited.model, RuntimeOptions(), "model"), tolerance)
 
 
 def tamper(folder: Path, name: str, edit: Callable[[pa.Table], pa.Table]) -> None:

@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper
 
 from etl.runs.account import settle
-from scoring.create import create_bundle
+from scoring.bundles.create import create_bundle
 from scoring.errors import InferenceError
-from scoring.outputs import OutputColumn
+from scoring.outputs.columns import OutputColumn
 from scoring.signature import TensorSpec
 from tests.numbers_job import FEATURES
 from tests.scoring.workshop import (

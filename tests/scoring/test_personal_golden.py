@@ -8,10 +8,11 @@ import pyarrow as pa
 import pytest
 
 from etl.errors import ContractError
-from scoring.bundle import audit
-from scoring.create import BundleParts, create_bundle
-from scoring.golden import arrow_table, replay
-from scoring.session import Session, SessionOptions
+from scoring.bundles.bundle import audit
+from scoring.bundles.create import BundleParts, create_bundle
+from scoring.bundles.golden import arrow_table, replay
+from scoring.runtimes.base import RuntimeOptions
+from scoring.runtimes.onnx import Session
 from tests.scoring.workshop import STORE, P, logistic_model, parts_of
 
 if TYPE_CHECKING:
@@ -54,7 +55,7 @@ def test_golden_rows_of_a_bundle_hold_no_personal_data(tmp_path: Path) -> None:
     assert arrow_table(audited.files[golden.rows]).to_pylist() == [{"f0": 1.0, "who": None}, {"f0": 2.0, "who": None}]
     assert arrow_table(audited.files[golden.features])["X"].to_pylist()[0] == [1.0, 0.5, 0.5, 1.0]
     again = audit(STORE, str(tmp_path / "bundle"))
-    assert replay(again, Session(again.model, SessionOptions(), "model"), again.bundle.tolerances["cpu"]) == (0, 0.0)
+    assert replay(again, Session(again.model, RuntimeOptions(), "model"), again.bundle.tolerances["cpu"]) == (0, 0.0)
 
 
 TAUGHT = """

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
-from scoring.create import create_bundle
+from scoring.bundles.create import create_bundle
 from tests.scoring.workshop import (
     LOGISTIC_SPEC,
     STORE,
@@ -23,7 +23,7 @@ from tests.scoring.workshop import (
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from scoring.bundle import AuditedBundle
+    from scoring.bundles.bundle import AuditedBundle
 
 SPEC = LOGISTIC_SPEC.replace(
     "  - {name: name, type: string, pii: true}\n",

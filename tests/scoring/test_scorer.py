@@ -20,11 +20,11 @@ from etl.documents import sha256_hex
 from etl.references import pin_references
 from etl.runs.layout import Layout
 from etl.types import ColumnType
-from scoring.create import create_bundle
+from scoring.bundles.create import create_bundle
+from scoring.bundles.golden import arrow_bytes, arrow_table
 from scoring.errors import BundleError
-from scoring.golden import arrow_bytes, arrow_table
+from scoring.runtimes.base import RuntimeOptions
 from scoring.scorer import loads_so_far, resident_scorer
-from scoring.session import SessionOptions
 from tests.scoring.workshop import STORE, P, Work, logistic_scores, lookup_model, numbers, parts_of
 from tests.spine.test_references import SPEC, airports
 
@@ -67,7 +67,7 @@ def test_other_options_are_another_scorer(tmp_path: Path) -> None:
     """Other session options are another scorer, and asking for the first again loads nothing."""
     work = Work(tmp_path, numbers(3))
     before = loads_so_far()
-    orders = [work.make_order(session=SessionOptions(intra_op_threads=threads)) for threads in (1, 2)]
+    orders = [work.make_order(runtime=RuntimeOptions(intra_op_threads=threads)) for threads in (1, 2)]
     first, second = (load(order) for order in orders)
     assert first is not second
     assert [load(order) for order in orders] == [first, second]
@@ -78,7 +78,7 @@ def test_the_one_used_longest_ago_goes_first(tmp_path: Path, monkeypatch: pytest
     """A process keeps so many scorers; one more makes the one used longest ago be loaded again, and no other."""
     monkeypatch.setattr(scoring.scorer, "_CAPACITY", 2)
     work = Work(tmp_path, numbers(3))
-    one, two, three = (work.make_order(session=SessionOptions(intra_op_threads=threads)) for threads in (1, 2, 3))
+    one, two, three = (work.make_order(runtime=RuntimeOptions(intra_op_threads=threads)) for threads in (1, 2, 3))
     before = loads_so_far()
     for order in (one, two, one, three):
         load(order)
@@ -123,12 +123,12 @@ def test_a_fork_loads_its_own(tmp_path: Path, threads: int) -> None:
     Also where its parent has threads in its session, and while the child has more scorers than are kept.
     """
     work = Work(tmp_path, numbers(50))
-    parent = resident_scorer(STORE, work.make_order(session=SessionOptions(intra_op_threads=threads)))
+    parent = resident_scorer(STORE, work.make_order(runtime=RuntimeOptions(intra_op_threads=threads)))
 
     def action():
         counts = [loads_so_far()]
         for option in range(1, scoring.scorer._CAPACITY + 2):
-            mine = resident_scorer(STORE, work.make_order(session=SessionOptions(intra_op_threads=option)))
+            mine = resident_scorer(STORE, work.make_order(runtime=RuntimeOptions(intra_op_threads=option)))
             assert mine is not parent
         counts.append(loads_so_far())
         [receipt] = work.score()

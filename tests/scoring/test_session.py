@@ -11,7 +11,8 @@ import pytest
 from onnx import TensorProto, helper
 
 from scoring.errors import BundleError, DeviceError, InferenceError
-from scoring.session import Session, SessionOptions
+from scoring.runtimes.base import RuntimeOptions
+from scoring.runtimes.onnx import Session
 from scoring.signature import TensorSpec
 from tests.scoring.workshop import logistic_model, lookup_model, model_of
 
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
 def open_session(model: bytes) -> Session:
     """A session on the CPU."""
-    return Session(model, SessionOptions(), "model.onnx")
+    return Session(model, RuntimeOptions(), "model.onnx")
 
 
 def test_a_session_has_the_models_signature() -> None:
@@ -56,7 +57,7 @@ def test_a_device_that_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch) 
     with pytest.raises(
         DeviceError, match=r"device cuda was asked for, onnxruntime .* has .*CPUExecutionProvider"
     ) as caught:
-        Session(logistic_model(), SessionOptions(device="cuda"), "model.onnx")
+        Session(logistic_model(), RuntimeOptions(device="cuda"), "model.onnx")
     assert "Install onnxruntime-gpu" in str(caught.value)
 
 
@@ -68,7 +69,7 @@ def test_a_silent_fall_back_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
         ort, "InferenceSession", lambda model, options, **_: make(model, options, providers=["CPUExecutionProvider"])
     )
     with pytest.raises(DeviceError, match="CUDAExecutionProvider was asked for, onnxruntime took CPUExecutionProvider"):
-        Session(logistic_model(), SessionOptions(device="cuda"), "model.onnx")
+        Session(logistic_model(), RuntimeOptions(device="cuda"), "model.onnx")
 
 
 @pytest.mark.parametrize("model", [b"", b"no model", logistic_model()[:-10]])
@@ -106,11 +107,11 @@ def test_a_tensor_of_an_unknown_kind_is_refused() -> None:
 def test_a_failure_of_the_model_is_told_in_the_runtimes_words() -> None:
     """A model that fails is an InferenceError with the runtime's message."""
     with pytest.raises(InferenceError, match=r"the model failed: .*out of data bounds"):
-        open_session(lookup_model()).run({"index": np.array([99])})
+        open_session(lookup_model()).predict({"index": np.array([99])})
 
 
 def test_the_runtime_does_not_take_every_core() -> None:
     """A session computes with the threads that it was told to use, and one by default."""
-    for options, threads in ((SessionOptions(), 1), (SessionOptions(intra_op_threads=3), 3)):
+    for options, threads in ((RuntimeOptions(), 1), (RuntimeOptions(intra_op_threads=3), 3)):
         made = Session(logistic_model(), options, "model.onnx")._session.get_session_options()
         assert (made.intra_op_num_threads, made.inter_op_num_threads) == (threads, 1)

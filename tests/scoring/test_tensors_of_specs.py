@@ -14,17 +14,17 @@ from onnx import TensorProto, helper
 from etl.errors import SpecError
 from etl.learning.fitting import fit
 from etl.spec import read_spec
-from scoring.bundle import audit
-from scoring.create import BundleParts, create_bundle
+from scoring.bundles.bundle import audit
+from scoring.bundles.create import BundleParts, create_bundle
 from scoring.errors import BundleError
-from scoring.outputs import OutputColumn
+from scoring.outputs.columns import OutputColumn
 from scoring.scorer import load_scorer
 from tests.scoring.workshop import STORE, Work, model_of, predictions
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from scoring.bundle import AuditedBundle
+    from scoring.bundles.bundle import AuditedBundle
 
 RECIPE = """
 format: scorespec/1

@@ -22,8 +22,8 @@ from etl.contract import InputField
 from etl.errors import ContractError, InputChanged, ReadError, StorageError
 from etl.runs.account import settle
 from etl.types import ColumnType
+from scoring.bundles.create import create_bundle
 from scoring.code import code_digest
-from scoring.create import create_bundle
 from scoring.worker import score_split
 from tests.scoring.workshop import (
     LOGISTIC_SPEC,
@@ -44,7 +44,7 @@ from tests.spine.builders import NOON, seed_of, tally
 
 if TYPE_CHECKING:
     from etl.runs.receipt import Receipt
-    from scoring.bundle import AuditedBundle
+    from scoring.bundles.bundle import AuditedBundle
 
 ROWS = 250
 
@@ -141,7 +141,7 @@ def test_personal_data_is_nowhere_in_quarantine(tmp_path: Path) -> None:
 
 def test_a_preview_can_be_read_whatever_the_row_has(tmp_path: Path) -> None:
     """A preview shows bytes that are no UTF-8 escaped, and null for a number or instant that its type cannot hold."""
-    from scoring.create import create_bundle
+    from scoring.bundles.create import create_bundle
     from tests.scoring.workshop import LOGISTIC_SPEC, P, logistic_model, parts_of
 
     spec = LOGISTIC_SPEC.replace(", pii: true", "").replace("role: id}", "role: id}\n  - {name: at, type: timestamp}")
@@ -232,7 +232,7 @@ def test_contract_and_model_share_a_batch(tmp_path: Path) -> None:
 
 def test_the_model_shows_no_personal_data(tmp_path: Path) -> None:
     """Where the input has personal data, what the runtime says of a row, a value among it, is left out."""
-    from scoring.create import create_bundle
+    from scoring.bundles.create import create_bundle
     from tests.scoring.workshop import LOOKUP_SPEC, P, lookup_model, parts_of
 
     spec = LOOKUP_SPEC.replace("nullable: false", "nullable: false, pii: true")

@@ -17,11 +17,11 @@ from etl.runs.layout import Layout, model_folder
 from etl.runs.local import LocalStorage
 from etl.runs.splits import Split, cut_splits
 from etl.spec import Spec, read_spec
-from scoring.bundle import AuditedBundle, copy_bundle
-from scoring.create import BundleParts, create_bundle
+from scoring.bundles.bundle import AuditedBundle, copy_bundle
+from scoring.bundles.create import BundleParts, create_bundle
 from scoring.order import Order
-from scoring.outputs import OutputColumn
-from scoring.session import SessionOptions
+from scoring.outputs.columns import OutputColumn
+from scoring.runtimes.base import RuntimeOptions
 from scoring.worker import score_split
 from tests.numbers_job import FEATURES, WEIGHTS
 from tests.spine.builders import NOON, pin
@@ -187,7 +187,7 @@ class Work:
             "passthrough": ("id",),
             "stamps": (),
             "scored_at": NOON,
-            "session": SessionOptions(),
+            "runtime": RuntimeOptions(),
             "batch_rows": 64,
             "table_rows": 1,  # so that batches of the model cross those of the reader
         }

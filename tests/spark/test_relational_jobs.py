@@ -26,8 +26,8 @@ from jobs.plan import load_plan, target_of
 from jobs.preparation import RowCounts
 from jobs.record import RunState
 from jobs.run import RunRequest, run
-from scoring.create import BundleParts, create_bundle
-from scoring.outputs import OutputColumn
+from scoring.bundles.create import BundleParts, create_bundle
+from scoring.outputs.columns import OutputColumn
 from tests.numbers_job import WEIGHTS
 
 if TYPE_CHECKING:

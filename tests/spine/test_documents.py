@@ -20,7 +20,7 @@ from etl.types import ColumnType
 from jobs.plan import Claim, ModelFacts, Plan
 from jobs.uniqueness import Repeats
 from scoring.order import Order
-from scoring.session import SessionOptions
+from scoring.runtimes.base import RuntimeOptions
 from tests.spine.builders import MASK, NOON, make_run
 from tests.stores.site import sha256
 
@@ -57,7 +57,7 @@ def a_plan(_: Path) -> Plan:
         passthrough=("id",),
         stamps=("run_id", "scored_at"),
         scored_at=NOON,
-        session=SessionOptions(),
+        runtime=RuntimeOptions(),
         batch_rows=10,
         sample=0.1,
         row_limits={3: 5},

@@ -12,8 +12,8 @@ from etl.documents import Document, Strict, sha256_hex
 from etl.errors import BatchscoreError, SpecError, StorageError
 from etl.spec import Spec, read_spec
 from scoring.errors import BundleError
-from scoring.outputs import OutputColumn
-from scoring.session import Device
+from scoring.outputs.columns import OutputColumn
+from scoring.runtimes.base import Device
 from scoring.signature import Signature
 
 if TYPE_CHECKING:

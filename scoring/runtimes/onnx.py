@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
 import onnxruntime as ort
-from pydantic import Field
 
-from etl.documents import Strict
 from scoring.errors import BundleError, DeviceError, InferenceError
 from scoring.signature import Signature, TensorSpec
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-__all__ = ["Device", "Session", "SessionOptions"]
+    from scoring.runtimes.base import RuntimeOptions
 
-Device = Literal["cpu", "cuda"]
-"""Where the model runs."""
+__all__ = ["Session"]
 
 _PROVIDERS: dict[str, str] = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 _DTYPES = {
@@ -36,17 +33,10 @@ _DTYPES = {
 }
 
 
-class SessionOptions(Strict):
-    """What a session is made with; part of the key under which it is kept."""
-
-    device: Device = "cpu"
-    intra_op_threads: int = Field(default=1, ge=1, description="Threads of one operator: the task's cores.")
-
-
 class Session:
     """A loaded model."""
 
-    def __init__(self, model: bytes, options: SessionOptions, where: str) -> None:
+    def __init__(self, model: bytes, options: RuntimeOptions, where: str) -> None:
         """Load the model.
 
         Raises:
@@ -78,7 +68,7 @@ class Session:
         )
         self._output_names = [tensor.name for tensor in self.signature.outputs]
 
-    def run(self, feeds: Mapping[str, np.ndarray], names: Iterable[str] = ()) -> dict[str, np.ndarray]:
+    def predict(self, feeds: Mapping[str, np.ndarray], names: Iterable[str] = ()) -> dict[str, np.ndarray]:
         """Outputs by name, those of `names` or all.
 
         Raises:
@@ -93,7 +83,7 @@ class Session:
         return dict(zip(wanted, (np.asarray(value) for value in values), strict=True))
 
 
-def _session_options(options: SessionOptions) -> ort.SessionOptions:
+def _session_options(options: RuntimeOptions) -> ort.SessionOptions:
     """Fixed thread counts and no spinning: the runtime would take every core of the host for each worker."""
     made = ort.SessionOptions()
     made.intra_op_num_threads = options.intra_op_threads

@@ -19,10 +19,11 @@ from etl.format.artifacts import stored
 from etl.golden import personal_columns
 from etl.ops.lookup import LookupJoin
 from etl.pipeline import Pipeline
-from scoring.bundle import BUNDLE_FILE, AuditedBundle, Bundle, FileDigest, Golden, audit, misfits
+from scoring.bundles.bundle import BUNDLE_FILE, AuditedBundle, Bundle, FileDigest, Golden, audit, misfits
+from scoring.bundles.golden import arrow_bytes
 from scoring.errors import BundleError
-from scoring.golden import arrow_bytes
-from scoring.session import Session, SessionOptions
+from scoring.runtimes import load
+from scoring.runtimes.base import RuntimeOptions
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
@@ -30,7 +31,8 @@ if TYPE_CHECKING:
     from etl.pipeline import Features
     from etl.runs.storage import Storage
     from etl.spec import Spec
-    from scoring.outputs import OutputColumn
+    from scoring.outputs.columns import OutputColumn
+    from scoring.runtimes.base import Runtime
 
 __all__ = ["BundleParts", "create_bundle"]
 
@@ -69,21 +71,21 @@ def create_bundle(storage: Storage, folder: str, parts: BundleParts) -> AuditedB
     if storage.stat(f"{folder}/{BUNDLE_FILE}") is not None:
         message = f"{folder}: there is a bundle here, and bundles are not changed. Choose another folder or remove it."
         raise BundleError(message)
-    session = Session(parts.model, SessionOptions(), parts.name)
+    runtime = load("model.onnx", {"model.onnx": parts.model}, RuntimeOptions(), where=parts.name)
     draft = Bundle(
         name=parts.name,
         version=parts.version,
         model="model.onnx",
         spec="etl.json",
         files={},
-        signature=session.signature,
+        signature=runtime.signature,
         columns=parts.columns,
         facts=dict(parts.facts),
     )
     problems = misfits(draft, parts.spec)
     if problems:
         raise BundleError(f"{parts.name}: {'; '.join(problems)}. Nothing was written.")
-    golden, golden_files = _golden(parts, session)
+    golden, golden_files = _golden(parts, runtime)
     spec_files = stored(parts.spec)
     files = {"model.onnx": parts.model, "etl.json": spec_files.text, **spec_files.artifacts, **golden_files}
     digests = {name: FileDigest(bytes=len(data), sha256=sha256_hex(data)) for name, data in files.items()}
@@ -149,12 +151,12 @@ def _without_personal_data(parts: BundleParts, rows: _Rows) -> _Rows | None:
     return _rows_of(spec, table, references) if table.num_rows else None
 
 
-def _golden(parts: BundleParts, session: Session) -> tuple[Golden | None, dict[str, bytes]]:
+def _golden(parts: BundleParts, runtime: Runtime) -> tuple[Golden | None, dict[str, bytes]]:
     rows = _without_personal_data(parts, _checked(parts))
     if rows is None:
         return None, {}
-    outputs = session.run(rows.features.tensors)
-    tensors = {tensor.name: tensor for tensor in session.signature.outputs}
+    outputs = runtime.predict(rows.features.tensors)
+    tensors = {tensor.name: tensor for tensor in runtime.signature.outputs}
     arrays = [column.array(outputs, tensors[column.tensor], rows.table.num_rows) for column in parts.columns]
     made = pa.Table.from_arrays(arrays, names=[column.column for column in parts.columns])
     features = {name: _as_list(tensor) for name, tensor in rows.features.tensors.items()}

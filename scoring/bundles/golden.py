@@ -15,8 +15,8 @@ from scoring.errors import GoldenError
 
 if TYPE_CHECKING:
     from etl.types import ArrowArray
-    from scoring.bundle import AuditedBundle, Tolerance
-    from scoring.session import Session
+    from scoring.bundles.bundle import AuditedBundle, Tolerance
+    from scoring.runtimes.base import Runtime
 
 __all__ = ["Deviation", "arrow_bytes", "arrow_table", "replay"]
 
@@ -44,7 +44,7 @@ def arrow_bytes(table: pa.Table) -> bytes:
     return data
 
 
-def replay(audited: AuditedBundle, session: Session, tolerance: Tolerance) -> Deviation | None:
+def replay(audited: AuditedBundle, runtime: Runtime, tolerance: Tolerance) -> Deviation | None:
     """Run the golden rows through ETL and model and compare; None when the bundle has none.
 
     Features must be equal to the bit after the cast to the tensor's type, or within one unit in the last place where
@@ -70,7 +70,7 @@ def replay(audited: AuditedBundle, session: Session, tolerance: Tolerance) -> De
         raise GoldenError(message)
     expected = arrow_table(audited.files[golden.features])
     ulp = _compare_features(features.tensors, expected, allowed=_allowed_ulp(audited))
-    outputs = session.run(features.tensors)
+    outputs = runtime.predict(features.tensors)
     given = {tensor.name: tensor for tensor in audited.bundle.signature.outputs}
     found = {
         column.column: column.array(outputs, given[column.tensor], rows.num_rows) for column in audited.bundle.columns
