@@ -15,7 +15,8 @@ from etl.runs.storage import storage_for
 from etl.spec import Outputs, Spec, TensorOutput
 from etl.types import ColumnType
 from jobs.errors import Refused
-from scoring.bundles.bundle import AuditedBundle, Bundle, FileDigest, audit, misfits
+from scoring.bundles.bundle import AuditedBundle, Bundle, FileDigest, audit
+from scoring.bundles.misfits import misfits
 from scoring.errors import BundleError
 from scoring.outputs.columns import OutputColumn, ScalarType
 from scoring.runtimes.base import RuntimeOptions

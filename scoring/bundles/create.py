@@ -19,8 +19,9 @@ from etl.format.artifacts import stored
 from etl.golden import personal_columns
 from etl.ops.lookup import LookupJoin
 from etl.pipeline import Pipeline
-from scoring.bundles.bundle import BUNDLE_FILE, AuditedBundle, Bundle, FileDigest, Golden, audit, misfits
+from scoring.bundles.bundle import BUNDLE_FILE, AuditedBundle, Bundle, FileDigest, Golden, audit
 from scoring.bundles.golden import arrow_bytes
+from scoring.bundles.misfits import misfits
 from scoring.errors import BundleError
 from scoring.runtimes import load
 from scoring.runtimes.base import RuntimeOptions
