@@ -6,6 +6,7 @@ BatchscoreError
     │   └── GoldenError  the bundle does not give its own golden outputs on this machine
     ├── DeviceError      the device that was asked for is not there; there is no silent fall-back
     ├── InferenceError   the model failed on rows, or gave something that the bundle does not declare
+    │   └── OutOfMemory  there was not enough memory for so many rows at once; fewer may do
     ├── TasksFailed      Spark gave up on a task after its retries, or went away
     └── CodeSkew         a worker runs other code than the driver
 """
@@ -14,7 +15,16 @@ from __future__ import annotations
 
 from etl.errors import BatchscoreError
 
-__all__ = ["BundleError", "CodeSkew", "DeviceError", "GoldenError", "InferenceError", "ScoringError", "TasksFailed"]
+__all__ = [
+    "BundleError",
+    "CodeSkew",
+    "DeviceError",
+    "GoldenError",
+    "InferenceError",
+    "OutOfMemory",
+    "ScoringError",
+    "TasksFailed",
+]
 
 
 class ScoringError(BatchscoreError):
@@ -35,6 +45,10 @@ class DeviceError(ScoringError):
 
 class InferenceError(ScoringError):
     """The model failed, or gave something that the bundle does not declare."""
+
+
+class OutOfMemory(InferenceError):
+    """There was not enough memory, of the host or of the GPU, to run the model on so many rows at once."""
 
 
 class CodeSkew(ScoringError):

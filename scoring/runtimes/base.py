@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
 
 from pydantic import Field
 
@@ -15,17 +15,57 @@ if TYPE_CHECKING:
 
     from scoring.signature import Signature
 
-__all__ = ["Device", "Runtime", "RuntimeOptions"]
+__all__ = ["HERE", "Device", "DeviceChoice", "Placement", "Runtime", "RuntimeOptions"]
 
-Device = Literal["cpu", "cuda"]
-"""Where the model runs."""
+Device = Literal["cpu", "cuda", "tensorrt"]
+"""Where a model runs."""
+DeviceChoice = Literal["auto", "cpu", "cuda", "tensorrt"]
+"""Where a model may run: `auto` is cuda where the task has a GPU and the runtime can use it, else cpu."""
 
 
 class RuntimeOptions(Strict):
     """What a model is loaded with; part of the key under which it is kept."""
 
-    device: Device = "cpu"
+    device: DeviceChoice = "cpu"
+    on_missing_gpu: Literal["fail", "cpu"] = Field(
+        default="fail",
+        description="Where cuda or tensorrt was asked for and cannot be had: fail, or run on the CPU and say so.",
+    )
     intra_op_threads: int = Field(default=1, ge=1, description="Threads of one operator: the task's cores.")
+    gpu_memory_limit: int | None = Field(
+        default=None,
+        ge=1,
+        description="Bytes of one GPU that its workers share; each gets its part. None for all that it has.",
+    )
+    tf32: bool = Field(
+        default=False, description="Products on the GPU in TensorFloat-32: quicker, 10 bits of fraction."
+    )
+    tensorrt_fp16: bool = Field(default=False, description="TensorRT may compute in float16.")
+    engine_cache: str | None = Field(
+        default=None, description="Folder of this host for TensorRT's engines. None: the host's folder for caches."
+    )
+    profile: str | None = Field(
+        default=None, description="Folder of the worker's host for the runtime's own profile; None for none."
+    )
+    log_severity: int = Field(
+        default=3,
+        ge=0,
+        le=4,
+        description="Least severity that the runtime logs: 0 verbose, 2 warning, 3 error, 4 fatal.",
+    )
+
+
+class Placement(NamedTuple):
+    """Where a task may run a model: what the scheduler gave it. Unlike the options, it differs from task to task."""
+
+    device_id: int | None = None
+    """Number of the GPU as the runtime counts them; None where the scheduler gave the task none."""
+    workers_per_device: int = 1
+    """Tasks that share the GPU at a time, and so its memory."""
+
+
+HERE = Placement()
+"""No GPU was given."""
 
 
 class Runtime(Protocol):
@@ -33,12 +73,23 @@ class Runtime(Protocol):
 
     signature: Signature
     """What the model takes and gives."""
+    device: Device
+    """Where it runs, whatever was asked for."""
     provider: str
     """What runs it, e.g. onnxruntime's execution provider."""
+    fell_back: str | None
+    """Why it runs on the CPU though a GPU was asked for; None where it runs as asked."""
 
     def predict(self, feeds: Mapping[str, np.ndarray], names: Iterable[str] = ()) -> dict[str, np.ndarray]:
         """Outputs by name, those of `names` or all; the first axis of each is the rows.
 
         Raises:
+            OutOfMemory: there was not enough memory for so many rows; fewer may do.
             InferenceError: the model failed; the message is the runtime's own.
         """
+
+    def warm_up(self) -> None:
+        """Run once on made-up rows, so that the first real ones do not wait; that they do not fit is no error."""
+
+    def close(self) -> None:
+        """Free what it holds. It cannot be used any more; to close it again does nothing."""
