@@ -11,7 +11,7 @@ export PYSPARK_PYTHON := $(CURDIR)/$(PY)
 export PYSPARK_DRIVER_PYTHON := $(CURDIR)/$(PY)
 export TZ := UTC
 
-.PHONY: help env check test test-spark35 demo docs train bench bench-etl format format-check lint types imports docstrings shell lock lock-check java clean
+.PHONY: help env check test test-spark35 demo docs train zoo bench bench-etl format format-check lint types imports docstrings shell lock lock-check java clean
 
 ##@ Start here
 help: ## Say what each target does
@@ -72,6 +72,9 @@ lock: ## Compile the locks; ARGS=--upgrade takes the newest versions
 
 train: ## Train the example's model again and export its bundle
 	@requirements/make-env.sh train && .venv-train/bin/python examples/flights/train.py
+
+zoo: ## Make the small models of tests/zoo again
+	@requirements/make-env.sh zoo && .venv-zoo/bin/python tests/zoo/make.py
 
 bench: java ## Measure us and our peers side by side
 	@requirements/make-env.sh bench && \

@@ -38,6 +38,15 @@ SOURCES = {
     ],
     "train": ["pyproject.toml", "--extra=cpu", "requirements/train.in"],
     "bench": ["pyproject.toml", "--extra=cpu", "--extra=spark", "requirements/bench.in"],
+    "zoo": [
+        "pyproject.toml",
+        "--extra=cpu",
+        "--extra=spark",
+        "--extra=torch",
+        "--extra=sklearn",
+        "--extra=dev",
+        "requirements/zoo.in",
+    ],
 }
 
 
