@@ -35,7 +35,7 @@ from jobs.model import resolve_model
 from jobs.preparation import Preparation
 from scoring.bundles.bundle import AuditedBundle, copy_bundle
 from scoring.memory import projected_task_bytes
-from scoring.order import Order
+from scoring.order import ModelOrder, Order
 from scoring.predictions import prediction_schema
 from scoring.runtimes.base import RuntimeOptions
 
@@ -259,9 +259,14 @@ def make_plan(
     audited, schema = _opened(config, inputs, known)
     references = prepared.references if prepared else pin_references(audited.spec, config.references)
     splits, row_limits = _limited(cut_splits(inputs, config.splits.target_bytes), limit)
-    found = _found(config, audited, schema, references=references, moved=known.moved)
-    found |= {"row_limits": row_limits, "sample": sample, "sources": known.sources}
-    order = _order(target, config, audited).model_copy(update=found)
+    found = {
+        "models": (_model_order(config, audited, references=references, moved=known.moved),),
+        "carried": _carried(config.output.passthrough, audited.spec, schema),
+        "row_limits": row_limits,
+        "sample": sample,
+        "sources": known.sources,
+    }
+    order = _order(target, config, found)
     _check_target(target, config, published := prediction_schema(order, audited))
     plan = Plan(
         run_id=target.layout.run_id,
@@ -300,40 +305,33 @@ def _projected(
     """Peak memory of a worker on the largest file, with the reference tables that it joins."""
     largest = max(inputs, key=lambda file: file.bytes)
     footer = open_parquet(storage_for(largest.path)[0], largest).metadata
-    held = {name: references[name] for name in order.references}
+    held = {name: references[name] for model in order.models for name in model.references}
     return projected_task_bytes(footer, order, audited, references=held)
 
 
-def _found(
-    config: JobConfig,
-    audited: AuditedBundle,
-    schema: pa.Schema,
-    *,
-    references: Mapping[str, PinnedReference],
-    moved: tuple[str, ...],
-) -> dict[str, Any]:
-    """What the order has of the input and the reference tables that the worker joins."""
+def _model_order(
+    config: JobConfig, audited: AuditedBundle, *, references: Mapping[str, PinnedReference], moved: tuple[str, ...]
+) -> ModelOrder:
+    """What scores, with the reference tables that the worker joins."""
     joined = {step.params.reference for step in joins(audited.spec.relational, moved)[1].values()}
-    return {
-        "references": {name: references[name].sha256 for name in sorted(joined)},
-        "moved": moved,
-        "carried": _carried(config.output.passthrough, audited.spec, schema),
-    }
+    return ModelOrder(
+        bundle_sha256=audited.sha256,
+        references={name: references[name].sha256 for name in sorted(joined)},
+        moved=moved,
+        runtime=RuntimeOptions(device=config.scoring.device, intra_op_threads=config.scoring.threads),
+    )
 
 
-def _order(target: Target, config: JobConfig, audited: AuditedBundle) -> Order:
-    """What config and model decide of the order; the input decides the rest."""
+def _order(target: Target, config: JobConfig, found: dict[str, Any]) -> Order:
+    """What config, model and input decide together; `found` is what the latter two do."""
     return Order(
         run_id=target.layout.run_id,
         root=target.layout.root,
-        bundle_sha256=audited.sha256,
-        references={},
-        carried=(),
         passthrough=config.output.passthrough,
         stamps=config.output.stamps,
         scored_at=datetime.now(UTC).replace(microsecond=0),
-        runtime=RuntimeOptions(device=config.scoring.device, intra_op_threads=config.scoring.threads),
         batch_rows=config.scoring.batch_rows,
+        **found,
     )
 
 

@@ -83,4 +83,5 @@ def _known(values: Iterable[float | None]) -> Iterator[float]:
 
 def published_schema(storage: Storage, plan: Plan) -> pa.Schema:
     """Columns that a planned run publishes, from its own copy of the bundle; loads no model."""
-    return prediction_schema(plan.order, audit(storage, model_folder(plan.order.root, plan.order.bundle_sha256)))
+    folder = model_folder(plan.order.root, plan.order.models[0].bundle_sha256)
+    return prediction_schema(plan.order, audit(storage, folder))

@@ -221,8 +221,8 @@ def preview_facts(shown: Preview) -> Facts:
         ("splits", f"{len(plan.splits):,} of {each} on average, {done:,} are scored already"),
         ("tasks", _tasks(shown)),
         ("model", f"{plan.model.name}:{plan.model.version}, bundle {plan.model.bundle_sha256[:12]}"),
-        ("etl", f"spec {plan.model.spec_digest[:12]}, references: {', '.join(order.references) or 'none'}"),
-        ("device", f"{order.runtime.device}, {order.batch_rows:,} rows a call of the model"),
+        ("etl", f"spec {plan.model.spec_digest[:12]}, references: {', '.join(order.models[0].references) or 'none'}"),
+        ("device", f"{order.models[0].runtime.device}, {order.batch_rows:,} rows a call of the model"),
     ]
     if order.row_limits or order.sample is not None:
         facts.insert(1, ("trial", "into an output of its own"))

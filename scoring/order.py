@@ -11,10 +11,22 @@ from etl.documents import Strict
 from etl.runs.splits import InputFile
 from scoring.runtimes.base import RuntimeOptions
 
-__all__ = ["Order", "Stamp"]
+__all__ = ["ModelOrder", "Order", "Stamp"]
 
 Stamp = Literal["run_id", "model_version", "scored_at"]
 """A column that says where a row's scores come from."""
+
+
+class ModelOrder(Strict):
+    """One of the models that score, and what it runs with."""
+
+    name: str = Field(default="", description="Its name among the models of the job; empty where it is the only one.")
+    bundle_sha256: str
+    references: dict[str, str] = Field(description="SHA-256 of each pinned reference table, by name.")
+    moved: tuple[str, ...] = Field(
+        default=(), description="Ids of the spec's joins that were done before, whose columns come with the rows."
+    )
+    runtime: RuntimeOptions
 
 
 class Order(Strict):
@@ -22,11 +34,7 @@ class Order(Strict):
 
     run_id: str
     root: str = Field(description="The output root, in its store's naming.")
-    bundle_sha256: str
-    references: dict[str, str] = Field(description="SHA-256 of each pinned reference table, by name.")
-    moved: tuple[str, ...] = Field(
-        default=(), description="Ids of the spec's joins that were done before, whose columns come with the rows."
-    )
+    models: tuple[ModelOrder, ...] = Field(min_length=1, description="What scores the rows, in this order.")
     sources: tuple[InputFile, ...] = Field(
         default=(), description="The pinned files that prepared rows came from, by the number of `ORIGIN`; none else."
     )
@@ -34,7 +42,6 @@ class Order(Strict):
     passthrough: tuple[str, ...] = Field(description="Input columns that are published, in order.")
     stamps: tuple[Stamp, ...]
     scored_at: AwareDatetime = Field(description="When the run was planned: the same for all rows, and after a resume.")
-    runtime: RuntimeOptions
     batch_rows: int = Field(ge=1, description="Rows of one call of the model.")
     table_rows: int = Field(default=16_384, ge=1, description="Rows that contract and steps take at once, about.")
     sample: float | None = Field(default=None, gt=0, le=1, description="Share of rows scored, chosen by row hash.")

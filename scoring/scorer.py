@@ -19,7 +19,7 @@ from scoring.runtimes import load
 if TYPE_CHECKING:
     from etl.runs.storage import Storage
     from scoring.bundles.golden import Deviation
-    from scoring.order import Order
+    from scoring.order import ModelOrder, Order
     from scoring.runtimes.base import Runtime
 
 __all__ = ["Scorer", "loads_so_far", "resident_scorer"]
@@ -50,24 +50,24 @@ def loads_so_far() -> int:
     return _loads
 
 
-def resident_scorer(storage: Storage, order: Order) -> Scorer:
-    """The process's scorer for an order: loaded on first use, after the fork, and kept for later tasks.
+def resident_scorer(storage: Storage, order: Order, model: ModelOrder) -> Scorer:
+    """The process's scorer for one model of an order: loaded on first use, after the fork, and kept for later tasks.
 
     Keyed by content, device and options: a later run of the same job finds what an earlier one loaded.
     """
     global _loads  # noqa: PLW0603  a count of this process, reported in receipts
     key = (
-        order.bundle_sha256,
-        canonical_json(order.references).decode(),
-        order.runtime.model_dump_json(),
+        model.bundle_sha256,
+        canonical_json(model.references).decode(),
+        model.runtime.model_dump_json(),
         ",".join(field.model_dump_json() for field in order.carried),
-        ",".join(order.moved),
+        ",".join(model.moved),
     )
     with _lock:
         if key in _resident:
             _resident.move_to_end(key)
             return _resident[key]
-        scorer = load_scorer(storage, order)
+        scorer = load_scorer(storage, order, model)
         _loads += 1
         _resident[key] = scorer
         while len(_resident) > _CAPACITY:
@@ -85,33 +85,33 @@ def _begin_anew() -> None:
 os.register_at_fork(after_in_child=_begin_anew)
 
 
-def load_scorer(storage: Storage, order: Order) -> Scorer:
+def load_scorer(storage: Storage, order: Order, model: ModelOrder) -> Scorer:
     """Audit, load and replay the run's copy of its bundle, and load its pinned reference tables.
 
     Raises:
         BundleError: a file is not what was planned.
         GoldenError: the bundle does not reproduce its golden rows here.
     """
-    folder = model_folder(order.root, order.bundle_sha256)
+    folder = model_folder(order.root, model.bundle_sha256)
     audited = audit(storage, folder)
-    if audited.sha256 != order.bundle_sha256:
+    if audited.sha256 != model.bundle_sha256:
         message = f"{folder}: is not the bundle that was planned ({audited.sha256} found)."
         raise BundleError(message)
     layout = Layout(order.root, order.run_id)
     references = {}
-    for name, sha256 in order.references.items():
+    for name, sha256 in model.references.items():
         data = storage.read_bytes(layout.reference(name, sha256))
         if data is None or sha256_hex(data) != sha256:
             message = f"{layout.reference(name, sha256)}: the pinned reference table is missing or was changed."
             raise BundleError(message)
         references[name] = arrow_table(data)
-    runtime = load(audited.bundle.model, audited.files, order.runtime, where=folder)
+    runtime = load(audited.bundle.model, audited.files, model.runtime, where=folder)
     if runtime.signature != audited.bundle.signature:
         message = f"{folder}: the model's tensors are not the ones that bundle.json declares."
         raise BundleError(message)
-    deviation = replay(audited, runtime, audited.tolerance(order.runtime.device))
+    deviation = replay(audited, runtime, audited.tolerance(model.runtime.device))
     spec = audited.spec.model_copy(update={"input": _carrying(audited.spec.input, order)})
-    return Scorer(audited, Pipeline(spec, references, moved=order.moved), runtime, deviation)
+    return Scorer(audited, Pipeline(spec, references, moved=model.moved), runtime, deviation)
 
 
 def _carrying(declared: Contract, order: Order) -> Contract:

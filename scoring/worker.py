@@ -91,7 +91,7 @@ class _Attempt:
     def run(self) -> Receipt:
         """Read, transform, score and write the split, then commit."""
         with self._clock("load"):
-            scorer = resident_scorer(self.storage, self.order)
+            scorer = resident_scorer(self.storage, self.order, self.order.models[0])
         schema = prediction_schema(self.order, scorer.audited)
         self.predictions = ParquetWriter(self.storage, self.layout.part(self.split.name, self.name), schema)
         path = self.layout.quarantine(self.split.name, self.name)

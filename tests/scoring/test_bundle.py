@@ -372,16 +372,18 @@ def test_a_signature_that_is_not_the_models_is_found(tmp_path: Path) -> None:
     replace_file(tmp_path / "bundle", "model.onnx", lookup_model())
     other = audit(STORE, str(tmp_path / "bundle"))
     copy_bundle(other, STORE, model_folder(work.root, other.sha256))
+    order = work.make_order(bundle_sha256=other.sha256)
     with pytest.raises(BundleError, match=r"the model's tensors are not the ones that bundle\.json declares"):
-        load_scorer(STORE, work.make_order(bundle_sha256=other.sha256))
+        load_scorer(STORE, order, order.models[0])
 
 
 def test_another_bundle_under_the_name_is_found(tmp_path: Path) -> None:
     """A copy whose document is not the one that was planned is refused, though it is a good bundle."""
     work = Work(tmp_path, numbers(3))
     change(Path(model_folder(work.root, work.audited.sha256)), lambda value: value.update(version="other"))
+    order = work.make_order()
     with pytest.raises(BundleError, match="is not the bundle that was planned"):
-        load_scorer(STORE, work.make_order())
+        load_scorer(STORE, order, order.models[0])
 
 
 def test_a_device_without_a_tolerance_has_the_default(folder: Path) -> None:

@@ -40,7 +40,7 @@ def _nothing_is_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def load(order: Order) -> object:
     """The scorer of an order."""
-    return resident_scorer(STORE, order)
+    return resident_scorer(STORE, order, order.models[0])
 
 
 def test_a_bundle_is_loaded_once(tmp_path: Path) -> None:
@@ -123,12 +123,12 @@ def test_a_fork_loads_its_own(tmp_path: Path, threads: int) -> None:
     Also where its parent has threads in its session, and while the child has more scorers than are kept.
     """
     work = Work(tmp_path, numbers(50))
-    parent = resident_scorer(STORE, work.make_order(runtime=RuntimeOptions(intra_op_threads=threads)))
+    parent = load(work.make_order(runtime=RuntimeOptions(intra_op_threads=threads)))
 
     def action():
         counts = [loads_so_far()]
         for option in range(1, scoring.scorer._CAPACITY + 2):
-            mine = resident_scorer(STORE, work.make_order(runtime=RuntimeOptions(intra_op_threads=option)))
+            mine = load(work.make_order(runtime=RuntimeOptions(intra_op_threads=option)))
             assert mine is not parent
         counts.append(loads_so_far())
         [receipt] = work.score()

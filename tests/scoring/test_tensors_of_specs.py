@@ -140,7 +140,7 @@ def test_a_spec_that_means_something_else_here_scores_nothing(tmp_path: Path) ->
     spec = read_spec(json.dumps({**audited.spec.plain(), "integrity": None}), "etl.json")
     golden = spec.golden[0].model_copy(update={"made": {**spec.golden[0].made, "city_id": 7}})
     other = spec.model_copy(update={"golden": (golden, *spec.golden[1:])})
-    scorer = load_scorer(STORE, order)
+    scorer = load_scorer(STORE, order, order.models[0])
     with pytest.raises(SpecError, match=r"^/steps/2: step 'city' \(string_index\) makes another 'city_id'"):
         type(scorer.pipeline)(other, {})
 

@@ -19,7 +19,7 @@ from etl.runs.splits import Split, cut_splits
 from etl.spec import Spec, read_spec
 from scoring.bundles.bundle import AuditedBundle, copy_bundle
 from scoring.bundles.create import BundleParts, create_bundle
-from scoring.order import Order
+from scoring.order import ModelOrder, Order
 from scoring.outputs.columns import OutputColumn
 from scoring.runtimes.base import RuntimeOptions
 from scoring.worker import score_split
@@ -181,17 +181,17 @@ class Work:
         facts: dict[str, Any] = {
             "run_id": "run",
             "root": self.root,
-            "bundle_sha256": self.audited.sha256,
-            "references": {},
             "carried": (),
             "passthrough": ("id",),
             "stamps": (),
             "scored_at": NOON,
-            "runtime": RuntimeOptions(),
             "batch_rows": 64,
             "table_rows": 1,  # so that batches of the model cross those of the reader
         }
-        return Order(**{**facts, **self.order, **changes})
+        told = {**facts, **self.order, **changes}
+        model = {name: told.pop(name) for name in ModelOrder.model_fields if name in told}
+        model = {"bundle_sha256": self.audited.sha256, "references": {}, "runtime": RuntimeOptions(), **model}
+        return Order(models=(ModelOrder(**model),), **told)
 
     def score(self, **changes: Any) -> list[Receipt]:
         """Score every split."""

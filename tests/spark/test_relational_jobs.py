@@ -323,7 +323,7 @@ def test_a_reference_that_no_worker_holds_is_joined_by_spark(spark: SparkSession
     assert plan is not None
     assert plan.prepared is not None
     assert [file.path for file in plan.prepared.joined["codes"]] == [str(folder / "codes.parquet")]
-    assert (plan.order.references, plan.order.moved) == ({}, ("look",))
+    assert (plan.order.models[0].references, plan.order.models[0].moved) == ({}, ("look",))
     done = CliRunner().invoke(cli.app, ["plan", str(path)])
     assert done.exit_code == 2
     assert re.search(r"reference table 'codes' \(\d+ bytes\) above scoring\.reference_bytes, which Spark", done.stderr)

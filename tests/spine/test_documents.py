@@ -19,7 +19,7 @@ from etl.runs.splits import InputFile, cut_splits
 from etl.types import ColumnType
 from jobs.plan import Claim, ModelFacts, Plan
 from jobs.uniqueness import Repeats
-from scoring.order import Order
+from scoring.order import ModelOrder, Order
 from scoring.runtimes.base import RuntimeOptions
 from tests.spine.builders import MASK, NOON, make_run
 from tests.stores.site import sha256
@@ -51,13 +51,11 @@ def a_plan(_: Path) -> Plan:
     order = Order(
         run_id="run",
         root="/out",
-        bundle_sha256="0" * 64,
-        references={"airports": "1" * 64},
+        models=(ModelOrder(bundle_sha256="0" * 64, references={"airports": "1" * 64}, runtime=RuntimeOptions()),),
         carried=(InputField(name="id", type=ColumnType("vector", 3), role="id"),),
         passthrough=("id",),
         stamps=("run_id", "scored_at"),
         scored_at=NOON,
-        runtime=RuntimeOptions(),
         batch_rows=10,
         sample=0.1,
         row_limits={3: 5},
