@@ -27,7 +27,16 @@ OPTIONS = [
 SOURCES = {
     "uv": ["requirements/uv.in"],
     "build": ["requirements/build.in"],
-    "dev": ["pyproject.toml", "--extra=cpu", "--extra=spark", "--extra=notebooks", "--extra=sklearn", "--extra=dev"],
+    "dev": [
+        "pyproject.toml",
+        "--extra=cpu",
+        "--extra=spark",
+        "--extra=mlflow",
+        "--extra=notebooks",
+        "--extra=sklearn",
+        "--extra=dev",
+        "requirements/mlflow.in",
+    ],
     "spark35": [
         "pyproject.toml",
         "--extra=cpu",
