@@ -105,7 +105,8 @@ def load_scorer(storage: Storage, order: Order, model: ModelOrder) -> Scorer:
             message = f"{layout.reference(name, sha256)}: the pinned reference table is missing or was changed."
             raise BundleError(message)
         references[name] = arrow_table(data)
-    runtime = load(audited.bundle.model, audited.files, model.runtime, where=folder)
+    bundle = audited.bundle
+    runtime = load(bundle.model, audited.files, model.runtime, kind=bundle.runtime, where=folder)
     if runtime.signature != audited.bundle.signature:
         message = f"{folder}: the model's tensors are not the ones that bundle.json declares."
         raise BundleError(message)

@@ -14,7 +14,7 @@ from etl.spec import Spec, read_spec
 from scoring.bundles.misfits import misfits
 from scoring.errors import BundleError
 from scoring.outputs.columns import OutputColumn
-from scoring.runtimes.base import Device
+from scoring.runtimes.base import Device, Kind
 from scoring.signature import Signature
 
 if TYPE_CHECKING:
@@ -73,7 +73,8 @@ class Bundle(Document):
     format: Literal["batchscore.bundle/1"] = "batchscore.bundle/1"
     name: str = Field(pattern=r"^[a-z][a-z0-9_.-]{0,99}$")
     version: str = Field(min_length=1, max_length=100)
-    model: str = Field(description="The ONNX file.")
+    runtime: Kind = Field(default="onnx", description="What runs the model.")
+    model: str = Field(description="The model's file; of a pyfunc its MLmodel, whose folder is the model.")
     spec: str = Field(description="The fitted ETL spec.")
     files: dict[str, FileDigest] = Field(description="Every file of the bundle but this one.")
     signature: Signature

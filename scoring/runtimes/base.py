@@ -15,12 +15,17 @@ if TYPE_CHECKING:
 
     from scoring.signature import Signature
 
-__all__ = ["HERE", "Device", "DeviceChoice", "Placement", "Runtime", "RuntimeOptions"]
+__all__ = ["HERE", "Device", "DeviceChoice", "Kind", "Placement", "Runtime", "RuntimeOptions", "Trusted"]
 
 Device = Literal["cpu", "cuda", "tensorrt"]
 """Where a model runs."""
 DeviceChoice = Literal["auto", "cpu", "cuda", "tensorrt"]
 """Where a model may run: `auto` is cuda where the task has a GPU and the runtime can use it, else cpu."""
+
+Kind = Literal["onnx", "numpy", "torch", "pyfunc"]
+"""A runtime, as a bundle asks for it."""
+Trusted = Literal["torch_program", "pyfunc"]
+"""A kind of model file that can hold code and is run as such: no check of it can tell what it does."""
 
 
 class RuntimeOptions(Strict):
@@ -51,7 +56,12 @@ class RuntimeOptions(Strict):
         default=3,
         ge=0,
         le=4,
-        description="Least severity that the runtime logs: 0 verbose, 2 warning, 3 error, 4 fatal.",
+        description="Least that the runtime logs: 0 verbose, 2 warning, 3 error, 4 fatal.",
+    )
+    trust: tuple[Trusted, ...] = Field(
+        default=(),
+        description="Kinds of models that may run code of their own. A bundle that has such a model is not loaded "
+        "without: that is for the job to say, never for a bundle.",
     )
 
 
