@@ -22,6 +22,8 @@ from etl.runs.storage import Pending
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
 
+    from typing_extensions import Buffer
+
 __all__ = ["LocalPendingWriter", "LocalStorage"]
 
 _MISPLACED = {errno.EROFS, errno.ENOTDIR, errno.ENAMETOOLONG, errno.EISDIR, errno.ELOOP, errno.EFBIG}
@@ -236,7 +238,11 @@ class LocalStorage:
         except FileNotFoundError:
             return None
 
-    def _temporary(self, path: Path, data: bytes) -> Path:
+    def local_path(self, path: str) -> str:
+        """See `Storage.local_path`."""
+        return path
+
+    def _temporary(self, path: Path, data: Buffer) -> Path:
         with _explained(path, "write"):
             _make_folder(path.parent)
             temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
@@ -250,7 +256,7 @@ class LocalStorage:
                 raise
         return temporary
 
-    def create_if_absent(self, path: str, data: bytes) -> bool:
+    def create_if_absent(self, path: str, data: Buffer) -> bool:
         """See `Storage.create_if_absent`. `link` is atomic and refuses a taken name; O_EXCL alone shows half a file."""
         temporary = self._temporary(Path(path), data)
         try:
@@ -262,7 +268,7 @@ class LocalStorage:
             temporary.unlink(missing_ok=True)
         return True
 
-    def replace(self, path: str, data: bytes) -> None:
+    def replace(self, path: str, data: Buffer) -> None:
         """See `Storage.replace`."""
         temporary = self._temporary(Path(path), data)
         try:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     import pyarrow as pa
+    from typing_extensions import Buffer
 
     from etl.runs.splits import InputFile
 
@@ -73,10 +74,16 @@ class Storage(Protocol):
     def read_bytes(self, path: str) -> bytes | None:
         """The whole file, or None where there is none."""
 
-    def create_if_absent(self, path: str, data: bytes) -> bool:
-        """Create the file with these bytes, all or nothing; False when the name was taken."""
+    def local_path(self, path: str) -> str | None:
+        """Where the file would be on a disk of this host, to be mapped there; None where it has to be fetched."""
 
-    def replace(self, path: str, data: bytes) -> None:
+    def create_if_absent(self, path: str, data: Buffer) -> bool:
+        """Create the file with these bytes, all or nothing; False when the name was taken.
+
+        They may be a map of a file above what memory holds: a store takes them piece by piece.
+        """
+
+    def replace(self, path: str, data: Buffer) -> None:
         """Create or replace, for hints and records that no promise rests on."""
 
     def begin(self, path: str) -> PendingWriter:

@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
+import posixpath
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-from pydantic import Field, FiniteFloat
+from pydantic import Field, FiniteFloat, SerializerFunctionWrapHandler, model_serializer
 
 from etl.documents import Document, Strict, sha256_hex
 from etl.errors import BatchscoreError, SpecError, StorageError
 from etl.spec import Spec, read_spec
+from scoring.bundles.cache import host_cache
+from scoring.bundles.files import MAP_ABOVE, FileDigest, MappedFile, map_file, sha256_of
 from scoring.bundles.misfits import misfits
+from scoring.bundles.weights import external_files
 from scoring.errors import BundleError
 from scoring.outputs.columns import OutputColumn
 from scoring.runtimes.base import Device, Kind
 from scoring.signature import Signature
 
 if TYPE_CHECKING:
+    import mmap
+    from collections.abc import Mapping
+
     import pyarrow as pa
 
     from etl.runs.storage import Storage
@@ -37,13 +44,6 @@ BUNDLE_FILE = "bundle.json"
 _SAFE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*(/[A-Za-z0-9_][A-Za-z0-9_.-]*)*")
 
 
-class FileDigest(Strict):
-    """A file of a bundle."""
-
-    bytes: int = Field(ge=0)
-    sha256: str
-
-
 class Tolerance(Strict):
     """How far a golden output may be off: |found − expected| ≤ atol + rtol · |expected|."""
 
@@ -55,7 +55,9 @@ DEFAULT_TOLERANCES: dict[Device, Tolerance] = {
     "cpu": Tolerance(atol=1e-5, rtol=1e-4),
     "cuda": Tolerance(atol=1e-4, rtol=1e-3),
 }
-"""By device, for float32 models."""
+"""By device, for float32 models, as they are written to a bundle."""
+_TENSORRT = Tolerance(atol=1e-3, rtol=1e-2)
+"""It fuses operators, and may compute in float16."""
 
 
 class Golden(Strict):
@@ -65,6 +67,11 @@ class Golden(Strict):
     features: str = Field(description="One list column a tensor.")
     outputs: str = Field(description="The published output columns.")
     references: dict[str, str] = Field(default_factory=dict, description="Excerpts of the reference tables, by name.")
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """All of them."""
+        return self.rows, self.features, self.outputs, *self.references.values()
 
 
 class Bundle(Document):
@@ -85,14 +92,22 @@ class Bundle(Document):
         default_factory=dict, description="Free text, e.g. how it was trained and how good it is."
     )
 
+    @model_serializer(mode="wrap")
+    def _without_the_usual_runtime(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """A bundle of an ONNX file is written as it was before there were others, so its digest stays."""
+        plain: dict[str, Any] = dump(self)
+        if self.runtime == "onnx":
+            plain.pop("runtime", None)
+        return plain
+
 
 class AuditedBundle(NamedTuple):
     """A bundle whose every file is there with its digest, and whose parts fit together."""
 
     bundle: Bundle
     spec: Spec
-    files: dict[str, bytes]
-    """Contents by name, without `bundle.json`."""
+    files: Mapping[str, bytes | mmap.mmap]
+    """Contents by name, without `bundle.json`; a large file is mapped from a disk of this host."""
     text: bytes
     """`bundle.json` as it was read."""
     sha256: str
@@ -100,16 +115,41 @@ class AuditedBundle(NamedTuple):
 
     def tolerance(self, device: Device) -> Tolerance:
         """How far a golden output may be off on a device."""
-        return self.bundle.tolerances.get(device, DEFAULT_TOLERANCES[device])
+        return self.bundle.tolerances.get(device, DEFAULT_TOLERANCES.get(device, _TENSORRT))
 
     @property
-    def model(self) -> bytes:
-        """The ONNX file."""
+    def model(self) -> bytes | mmap.mmap:
+        """The model's file."""
         return self.files[self.bundle.model]
+
+    @property
+    def model_bytes(self) -> int:
+        """Size of the model with its weights and whatever else it is loaded from."""
+        return sum(facts.bytes for name, facts in self.bundle.files.items() if name not in self._beside)
+
+    @property
+    def _beside(self) -> set[str]:
+        golden = self.bundle.golden
+        return {self.bundle.spec, *(golden.files if golden else ())}
+
+    def settle(self) -> None:
+        """After the model was loaded: see that it is the audited one, and give the pages of large files back.
+
+        Raises:
+            BundleError: somebody wrote into a mapped file.
+        """
+        for name, content in self.files.items():
+            if isinstance(content, MappedFile):
+                content.let_go()
+                if content.was_written():
+                    message = f"file {name} was written to while it was loaded ({content.path}). Replace files whole."
+                    raise BundleError(message)
 
 
 def audit(storage: Storage, folder: str) -> AuditedBundle:
     """Read a bundle and check all of it before any part is used.
+
+    Files above 16 MiB are mapped where they lie, or, of a store that is no local disk, in the cache of this host.
 
     Raises:
         BundleError: with every violation.
@@ -124,12 +164,11 @@ def audit(storage: Storage, folder: str) -> AuditedBundle:
     except BatchscoreError as error:
         raise BundleError(str(error)) from error
     files, problems = _read_files(storage, folder, bundle)
-    problems.extend(_unlisted(bundle))
+    problems.extend(_unlisted(bundle, files))
     spec = None
     if bundle.spec in files:
         try:
-            written = files[bundle.spec].decode(errors="replace")
-            spec = read_spec(written, f"{folder}/{bundle.spec}", artifacts=files.get)
+            spec = _read_spec(f"{folder}/{bundle.spec}", files[bundle.spec], files)
             problems.extend(misfits(bundle, spec))
         except SpecError as error:
             if not problems:
@@ -140,8 +179,15 @@ def audit(storage: Storage, folder: str) -> AuditedBundle:
     return AuditedBundle(bundle, spec, files, text, sha256_hex(text))
 
 
-def _read_files(storage: Storage, folder: str, bundle: Bundle) -> tuple[dict[str, bytes], list[str]]:
-    files: dict[str, bytes] = {}
+def _read_spec(path: str, written: bytes | mmap.mmap, files: Mapping[str, bytes | mmap.mmap]) -> Spec:
+    def artifact(name: str) -> bytes | None:
+        return bytes(files[name]) if name in files else None
+
+    return read_spec(bytes(written).decode(errors="replace"), path, artifacts=artifact)
+
+
+def _read_files(storage: Storage, folder: str, bundle: Bundle) -> tuple[dict[str, bytes | mmap.mmap], list[str]]:
+    files: dict[str, bytes | mmap.mmap] = {}
     problems: list[str] = []
     for name, expected in bundle.files.items():
         if not _SAFE_NAME.fullmatch(name):
@@ -151,36 +197,57 @@ def _read_files(storage: Storage, folder: str, bundle: Bundle) -> tuple[dict[str
             if problem := _unlike(storage, folder, name, expected=expected):
                 problems.append(problem)
                 continue
-            data = storage.read_bytes(f"{folder}/{name}")
+            content = _content(storage, f"{folder}/{name}", expected)
+        except FileNotFoundError:
+            problems.append(f"file {name} is missing")
         except (OSError, StorageError) as error:
             problems.append(f"file {name} cannot be read ({error})")
-            continue
-        if data is None:
-            problems.append(f"file {name} is missing")
-        elif sha256_hex(data) != expected.sha256:
-            problems.append(f"file {name} was changed: its SHA-256 is not the one in {BUNDLE_FILE}")
         else:
-            files[name] = data
+            if content is None:
+                problems.append(f"file {name} was changed: its SHA-256 is not the one in {BUNDLE_FILE}")
+            else:
+                files[name] = content
     return files, problems
+
+
+def _content(storage: Storage, path: str, expected: FileDigest) -> bytes | mmap.mmap | None:
+    """What a file holds; None where it has another digest. It was looked at before and has the expected size."""
+    place = storage.local_path(path)
+    if place is None:
+        return host_cache().content(storage, path, expected)
+    content = map_file(place) if expected.bytes > MAP_ABOVE else storage.read_bytes(path)
+    if content is None:
+        raise FileNotFoundError(path)
+    return content if sha256_of(content) == expected.sha256 else None
 
 
 def _unlike(storage: Storage, folder: str, name: str, *, expected: FileDigest) -> str | None:
     """What is wrong with a file before it is read: another one may be of any size, and from any place."""
-    path = Path(f"{folder}/{name}")
+    place, above = storage.local_path(f"{folder}/{name}"), storage.local_path(folder)
     # What a mounted folder links to within itself, as Kubernetes does, is in the bundle.
-    if not path.resolve().is_relative_to(Path(folder).resolve()):
+    if place is not None and above is not None and not Path(place).resolve().is_relative_to(Path(above).resolve()):
         return f"file {name} is a link that leaves the bundle; put the file itself there"
     found = storage.stat(f"{folder}/{name}")
+    if found is None and place is None:
+        raise FileNotFoundError(name)
     if found is not None and found.bytes != expected.bytes:
         return f"file {name} was changed: it has {found.bytes:,} bytes, and {expected.bytes:,} by {BUNDLE_FILE}"
     return None
 
 
-def _unlisted(bundle: Bundle) -> list[str]:
-    named = [bundle.model, bundle.spec]
-    if bundle.golden:
-        named += [bundle.golden.rows, bundle.golden.features, bundle.golden.outputs, *bundle.golden.references.values()]
-    return [f"file {name} is used but has no digest in {BUNDLE_FILE}" for name in named if name not in bundle.files]
+def _unlisted(bundle: Bundle, files: Mapping[str, bytes | mmap.mmap]) -> list[str]:
+    """Files that are used without a digest, those that hold weights of the model too."""
+    named = [bundle.model, bundle.spec, *(bundle.golden.files if bundle.golden else ())]
+    problems = [f"file {name} is used but has no digest in {BUNDLE_FILE}" for name in named if name not in bundle.files]
+    if bundle.runtime == "onnx" and bundle.model in files:
+        beside = posixpath.dirname(bundle.model)
+        weights = [posixpath.join(beside, name) for name in external_files(files[bundle.model])]
+        problems += [
+            f"the model has weights in the file {name!r}, which has no digest in {BUNDLE_FILE}"
+            for name in weights
+            if name not in bundle.files
+        ]
+    return problems
 
 
 def output_schema(bundle: Bundle) -> list[pa.Field]:
@@ -193,6 +260,7 @@ def copy_bundle(audited: AuditedBundle, storage: Storage, folder: str) -> None:
     """Copy the audited bytes, `bundle.json` last; a copy that is there is left alone, since its name is its digest."""
     if storage.stat(f"{folder}/{BUNDLE_FILE}") is not None:
         return
-    for name, data in audited.files.items():
-        storage.create_if_absent(f"{folder}/{name}", data)
+    for name, content in audited.files.items():
+        storage.create_if_absent(f"{folder}/{name}", content)
+    audited.settle()
     storage.create_if_absent(f"{folder}/{BUNDLE_FILE}", audited.text)

@@ -14,6 +14,8 @@ from etl.ulp import ulp_distance
 from scoring.errors import GoldenError
 
 if TYPE_CHECKING:
+    import mmap
+
     from etl.types import ArrowArray
     from scoring.bundles.bundle import AuditedBundle, Tolerance
     from scoring.runtimes.base import Runtime
@@ -30,7 +32,7 @@ class Deviation(NamedTuple):
     """Absolute, over all published columns."""
 
 
-def arrow_table(data: bytes) -> pa.Table:
+def arrow_table(data: bytes | mmap.mmap) -> pa.Table:
     """A table from Arrow IPC bytes."""
     return pa.ipc.open_file(pa.BufferReader(data)).read_all()
 
