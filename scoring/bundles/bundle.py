@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import posixpath
-import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
@@ -13,7 +12,7 @@ from etl.documents import Document, Strict, sha256_hex
 from etl.errors import BatchscoreError, SpecError, StorageError
 from etl.spec import Spec, read_spec
 from scoring.bundles.cache import host_cache
-from scoring.bundles.files import MAP_ABOVE, FileDigest, MappedFile, map_file, sha256_of
+from scoring.bundles.files import MAP_ABOVE, FileDigest, MappedFile, is_safe_name, read_file, sha256_of
 from scoring.bundles.misfits import misfits
 from scoring.bundles.weights import external_files
 from scoring.errors import BundleError
@@ -41,7 +40,6 @@ __all__ = [
 ]
 
 BUNDLE_FILE = "bundle.json"
-_SAFE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*(/[A-Za-z0-9_][A-Za-z0-9_.-]*)*")
 
 
 class Tolerance(Strict):
@@ -190,7 +188,7 @@ def _read_files(storage: Storage, folder: str, bundle: Bundle) -> tuple[dict[str
     files: dict[str, bytes | mmap.mmap] = {}
     problems: list[str] = []
     for name, expected in bundle.files.items():
-        if not _SAFE_NAME.fullmatch(name):
+        if not is_safe_name(name):
             problems.append(f"file name {name!r} leaves the bundle or is hidden")
             continue
         try:
@@ -215,7 +213,7 @@ def _content(storage: Storage, path: str, expected: FileDigest) -> bytes | mmap.
     place = storage.local_path(path)
     if place is None:
         return host_cache().content(storage, path, expected)
-    content = map_file(place) if expected.bytes > MAP_ABOVE else storage.read_bytes(path)
+    content = read_file(place) if expected.bytes > MAP_ABOVE else storage.read_bytes(path)
     if content is None:
         raise FileNotFoundError(path)
     return content if sha256_of(content) == expected.sha256 else None

@@ -7,33 +7,39 @@ that the spec rejects or filters without its personal data is left out. Where va
 
 from __future__ import annotations
 
+import os
+import posixpath
+from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 
 from etl.arrivals import check_entry
-from etl.documents import canonical_json, sha256_hex
+from etl.documents import canonical_json
 from etl.errors import ContractError, TransformError
 from etl.format.artifacts import stored
 from etl.golden import personal_columns
 from etl.ops.lookup import LookupJoin
 from etl.pipeline import Pipeline
-from scoring.bundles.bundle import BUNDLE_FILE, AuditedBundle, Bundle, FileDigest, Golden, audit
+from scoring.bundles.bundle import BUNDLE_FILE, AuditedBundle, Bundle, Golden, audit
+from scoring.bundles.files import FileDigest, is_safe_name, read_file, sha256_of
 from scoring.bundles.golden import arrow_bytes
 from scoring.bundles.misfits import misfits
+from scoring.bundles.weights import external_files
 from scoring.errors import BundleError
 from scoring.runtimes import load
 from scoring.runtimes.base import RuntimeOptions
 
 if TYPE_CHECKING:
+    import mmap
     from collections.abc import Collection, Mapping
 
     from etl.pipeline import Features
     from etl.runs.storage import Storage
     from etl.spec import Spec
     from scoring.outputs.columns import OutputColumn
-    from scoring.runtimes.base import Runtime
+    from scoring.runtimes.base import Kind, Runtime
 
 __all__ = ["BundleParts", "create_bundle"]
 
@@ -60,6 +66,15 @@ class BundleParts(NamedTuple):
     invented: Collection[str] = ()
     """Fields of personal data whose golden values stand for no person, such as other names for the keys of a join; they
     are stored."""
+    weights: Mapping[str, str | os.PathLike[str]] = MappingProxyType({})
+    """Files of this host that the model takes beside its own, by name relative to it. `weights_beside` finds those of an
+    ONNX file."""
+    runtime: Kind = "onnx"
+    """What runs the model."""
+    model_file: str = "model.onnx"
+    """The model's name in the bundle."""
+    options: RuntimeOptions = RuntimeOptions()
+    """What the model is loaded with to compute the golden outputs."""
 
 
 def create_bundle(storage: Storage, folder: str, parts: BundleParts) -> AuditedBundle:
@@ -72,11 +87,13 @@ def create_bundle(storage: Storage, folder: str, parts: BundleParts) -> AuditedB
     if storage.stat(f"{folder}/{BUNDLE_FILE}") is not None:
         message = f"{folder}: there is a bundle here, and bundles are not changed. Choose another folder or remove it."
         raise BundleError(message)
-    runtime = load("model.onnx", {"model.onnx": parts.model}, RuntimeOptions(), where=parts.name)
+    model = _model_files(parts)
+    runtime = load(parts.model_file, model, parts.options, where=parts.name, kind=parts.runtime)
     draft = Bundle(
         name=parts.name,
         version=parts.version,
-        model="model.onnx",
+        runtime=parts.runtime,
+        model=parts.model_file,
         spec="etl.json",
         files={},
         signature=runtime.signature,
@@ -88,13 +105,36 @@ def create_bundle(storage: Storage, folder: str, parts: BundleParts) -> AuditedB
         raise BundleError(f"{parts.name}: {'; '.join(problems)}. Nothing was written.")
     golden, golden_files = _golden(parts, runtime)
     spec_files = stored(parts.spec)
-    files = {"model.onnx": parts.model, "etl.json": spec_files.text, **spec_files.artifacts, **golden_files}
-    digests = {name: FileDigest(bytes=len(data), sha256=sha256_hex(data)) for name, data in files.items()}
+    own = {"etl.json": spec_files.text, **spec_files.artifacts, **golden_files}
+    if taken := sorted(own.keys() & model.keys()):
+        message = f"{parts.name}: the bundle has a file {taken[0]} of its own. Give the model's another name."
+        raise BundleError(message)
+    files: dict[str, bytes | mmap.mmap] = {**model, **own}
+    digests = {name: FileDigest(bytes=len(data), sha256=sha256_of(data)) for name, data in files.items()}
     bundle = draft.model_copy(update={"files": digests, "golden": golden})
     for name, data in files.items():
         storage.replace(f"{folder}/{name}", data)
     storage.create_if_absent(f"{folder}/{BUNDLE_FILE}", canonical_json(bundle.model_dump(mode="json", by_alias=True)))
     return audit(storage, folder)
+
+
+def _model_files(parts: BundleParts) -> dict[str, bytes | mmap.mmap]:
+    """The model and what it takes beside its own file, by name in the bundle."""
+    missing = (
+        [name for name in external_files(parts.model) if name not in parts.weights] if parts.runtime == "onnx" else []
+    )
+    wrong = [name for name in (parts.model_file, *parts.weights) if not is_safe_name(name)]
+    problems = [f"the model has weights in the file {name!r}, which is not among `weights`" for name in missing]
+    problems += [f"file name {name!r} leaves the bundle or is hidden" for name in wrong]
+    if problems:
+        raise BundleError(f"{parts.name}: {'; '.join(problems)}. Nothing was written.")
+    folder = posixpath.dirname(parts.model_file)
+    try:
+        beside = {posixpath.join(folder, name): read_file(os.fspath(path)) for name, path in parts.weights.items()}
+    except OSError as error:
+        message = f"{parts.name}: a file of the model cannot be read: {error}. Nothing was written."
+        raise BundleError(message) from error
+    return {parts.model_file: parts.model, **beside}
 
 
 class _Rows(NamedTuple):

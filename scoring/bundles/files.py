@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import mmap
 import os
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,13 +22,16 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import Self
 
-__all__ = ["MAP_ABOVE", "FileDigest", "MappedFile", "map_file", "sha256_of", "windows"]
+__all__ = ["MAP_ABOVE", "FileDigest", "MappedFile", "is_safe_name", "read_file", "sha256_of"]
 
 MAP_ABOVE = 16 << 20
 """Bytes above which a file is mapped: below, a copy costs less than the pages and the open file of a map."""
 
 WINDOW = 16 << 20
 """Bytes that are hashed or copied at a time, a multiple of every page size."""
+
+
+_SAFE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*(/[A-Za-z0-9_][A-Za-z0-9_.-]*)*")
 
 
 class FileDigest(Strict):
@@ -69,18 +73,24 @@ def _identity(facts: os.stat_result) -> tuple[int, int, int, int]:
     return facts.st_dev, facts.st_ino, facts.st_size, facts.st_mtime_ns
 
 
-def map_file(path: str) -> MappedFile:
-    """Map a file of this host.
+def is_safe_name(name: str) -> bool:
+    """Whether a file's name stays in its folder, is not hidden, and means the same on every system."""
+    return _SAFE_NAME.fullmatch(name) is not None
+
+
+def read_file(path: str) -> bytes | mmap.mmap:
+    """A file of this host: its bytes, or a map of it where it is large.
 
     Raises:
-        OSError: it cannot be opened.
-        ValueError: it is empty.
+        OSError: it cannot be read.
     """
     with Path(path).open("rb") as file:
-        return MappedFile.of(file.fileno(), path)
+        if os.fstat(file.fileno()).st_size > MAP_ABOVE:
+            return MappedFile.of(file.fileno(), path)
+        return file.read()
 
 
-def windows(data: bytes | mmap.mmap) -> Iterator[memoryview]:
+def _windows(data: bytes | mmap.mmap) -> Iterator[memoryview]:
     """The content in pieces; pages of a map are let go behind each, so that no more than one of them is resident."""
     with memoryview(data) as whole:
         for start in range(0, len(whole), WINDOW):
@@ -95,6 +105,6 @@ def sha256_of(data: bytes | mmap.mmap) -> str:
     if isinstance(data, bytes):
         return sha256_hex(data)
     total = hashlib.sha256()
-    for piece in windows(data):
+    for piece in _windows(data):
         total.update(piece)
     return total.hexdigest()

@@ -6,14 +6,19 @@ Each such tensor names its file by a path relative to the model's. Field numbers
 
 from __future__ import annotations
 
+import os
 import posixpath
+from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
+
+from scoring.bundles.files import is_safe_name, read_file
+from scoring.errors import BundleError
 
 if TYPE_CHECKING:
     import mmap
     from collections.abc import Iterator
 
-__all__ = ["external_files"]
+__all__ = ["external_files", "weights_beside"]
 
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 _FIXED = {_FIXED64: 8, _FIXED32: 4}
@@ -51,6 +56,25 @@ def external_files(model: bytes | mmap.mmap) -> tuple[str, ...]:
     except (ValueError, RecursionError):
         return ()
     return tuple(sorted(found))
+
+
+def weights_beside(path: str | os.PathLike[str]) -> dict[str, str]:
+    """Files with weights of an ONNX file of this host, by the names that it knows them by, as `BundleParts` wants them.
+
+    Raises:
+        BundleError: one is named that is not in the model's folder, or is not there.
+        OSError: the model cannot be read.
+    """
+    model = Path(path)
+    found = {name: model.parent / name for name in external_files(read_file(os.fspath(path)))}
+    for name, place in found.items():
+        if not is_safe_name(name):
+            message = f"{model}: has weights in the file {name!r}, which is not in its folder. Save the model anew."
+            raise BundleError(message)
+        if not place.is_file():
+            message = f"{model}: has weights in the file {name!r}, which is not beside it. Copy it there."
+            raise BundleError(message)
+    return {name: str(place) for name, place in found.items()}
 
 
 def _locations(message: memoryview) -> Iterator[str]:

@@ -8,6 +8,7 @@ from scoring.errors import BundleError
 from scoring.runtimes.base import HERE
 
 if TYPE_CHECKING:
+    import mmap
     from collections.abc import Mapping
 
     from scoring.runtimes.base import Kind, Placement, Runtime, RuntimeOptions
@@ -24,7 +25,7 @@ _EXTRAS: dict[str, tuple[str, str]] = {
 
 def load(
     model: str,
-    files: Mapping[str, bytes],
+    files: Mapping[str, bytes | mmap.mmap],
     options: RuntimeOptions,
     *,
     where: str,
