@@ -55,8 +55,13 @@ class Input(Strict):
 class Model(Strict):
     """What scores. Exactly one of `bundle` and `onnx`; the other keys go with `onnx`."""
 
-    bundle: str | None = Field(default=None, description="Folder of a bundle.")
-    onnx: str | None = Field(default=None, description="A bare .onnx file, without ETL.")
+    bundle: str | None = Field(
+        default=None,
+        description="A bundle: its folder, or a URI of MLflow, models:/name@alias, models:/name/3 or runs:/id/path.",
+    )
+    onnx: str | None = Field(
+        default=None, description="A bare .onnx file without ETL, or a URI of MLflow of a model of flavour onnx."
+    )
     inputs: dict[str, tuple[str, ...] | str] | None = Field(
         default=None,
         description="By model input: an ordered list of columns, or one column. Default: the column of its own name.",
@@ -95,9 +100,12 @@ class Scoring(Strict):
 
     device: Device = "cpu"
     threads: int = Field(default=1, ge=1, le=256, description="Threads of one operator; as many as spark.task.cpus.")
-    # Measured on an MLP of 28 → 256 → 256 → 1: activations of 2,048 rows stay in a core's cache (1.75 µs a row), those
-    # of 16,384 do not (2.31 µs).
-    batch_rows: int = Field(default=2048, ge=1, le=10_000_000, description="Rows of one call of the model.")
+    batch_rows: Annotated[int, Field(ge=1, le=10_000_000)] | Literal["auto"] = Field(
+        default="auto", description="Rows of one call of the model; `auto` finds them by measuring the first calls."
+    )
+    batch_bytes: ByteSize = Field(
+        default=ByteSize(64 << 20), ge=1, description="What one call of the model takes and gives at most, about."
+    )
     reference_bytes: ByteSize = Field(
         default=ByteSize(256 << 20),
         ge=1,

@@ -11,12 +11,12 @@ import pyarrow as pa
 from etl.contract import Contract, InputField
 from etl.documents import sha256_hex
 from etl.format.problems import nearest
-from etl.runs.storage import storage_for
 from etl.spec import Outputs, Spec, TensorOutput
 from etl.types import ColumnType
 from jobs.errors import Refused
-from scoring.bundles.bundle import AuditedBundle, Bundle, FileDigest, audit
+from scoring.bundles.bundle import AuditedBundle, Bundle, FileDigest
 from scoring.bundles.misfits import misfits
+from scoring.bundles.sources import audited_source, locate
 from scoring.errors import BundleError
 from scoring.outputs.columns import OutputColumn, ScalarType
 from scoring.runtimes.base import RuntimeOptions
@@ -24,6 +24,7 @@ from scoring.runtimes.onnx import Session
 
 if TYPE_CHECKING:
     from jobs.config import Model
+    from scoring.bundles.sources import Source
     from scoring.signature import Signature, TensorSpec
 
 __all__ = ["bare_signature", "resolve_model"]
@@ -37,10 +38,9 @@ def resolve_model(model: Model, schema: pa.Schema) -> AuditedBundle:
         Refused: a bare model's inputs cannot be bound to columns.
     """
     if model.bundle is not None:
-        storage, folder = storage_for(model.bundle)
-        return audit(storage, folder)
-    data, path, signature = _load_bare(model)
-    return _BareModel(model, data, path, signature, schema).bundle()
+        return audited_source(model.bundle)
+    data, source, signature = _load_bare(model)
+    return _BareModel(model, data, source.path, signature, schema).bundle()._replace(origin=source.origin)
 
 
 def bare_signature(model: Model) -> Signature:
@@ -52,14 +52,17 @@ def bare_signature(model: Model) -> Signature:
     return _load_bare(model)[2]
 
 
-def _load_bare(model: Model) -> tuple[bytes, str, Signature]:
+def _load_bare(model: Model) -> tuple[bytes, Source, Signature]:
     assert model.onnx is not None  # noqa: S101  the config has exactly one of the two
-    storage, path = storage_for(model.onnx)
-    data = storage.read_bytes(path)
+    source = locate(model.onnx)
+    if source.is_bundle:
+        message = f"{model.onnx}: is a bundle, with its own ETL. Name it under `model.bundle`."
+        raise BundleError(message)
+    data = source.storage.read_bytes(source.path)
     if data is None:
         message = f"{model.onnx}: no model is there. Check `model.onnx`."
         raise BundleError(message)
-    return data, path, Session(data, RuntimeOptions(), path).signature
+    return data, source, Session(data, RuntimeOptions(), source.path).signature
 
 
 class _BareModel(NamedTuple):

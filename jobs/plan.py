@@ -93,6 +93,11 @@ class ModelFacts(Strict):
     bundle_sha256: str
     spec_digest: str
     facts: dict[str, str]
+    source: dict[str, str] = Field(
+        default_factory=dict,
+        description="Of a model of MLflow: the `uri` of the config, the `registry`, and the version that it was "
+        "`resolved` to when the run was planned.",
+    )
 
 
 class Plan(Document):
@@ -331,6 +336,7 @@ def _order(target: Target, config: JobConfig, found: dict[str, Any]) -> Order:
         stamps=config.output.stamps,
         scored_at=datetime.now(UTC).replace(microsecond=0),
         batch_rows=config.scoring.batch_rows,
+        batch_bytes=int(config.scoring.batch_bytes),
         **found,
     )
 
@@ -342,6 +348,7 @@ def _model_facts(audited: AuditedBundle) -> ModelFacts:
         bundle_sha256=audited.sha256,
         spec_digest=audited.spec.digest,
         facts=audited.bundle.facts,
+        source=dict(audited.origin),
     )
 
 

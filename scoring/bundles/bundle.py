@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import posixpath
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from pydantic import Field, FiniteFloat, SerializerFunctionWrapHandler, model_serializer
@@ -110,6 +111,8 @@ class AuditedBundle(NamedTuple):
     """`bundle.json` as it was read."""
     sha256: str
     """Digest of `bundle.json`, which names the digest of everything else: the identity of the model."""
+    origin: Mapping[str, str] = MappingProxyType({})
+    """Where it was found, of a model of MLflow; see `scoring.bundles.sources.Source.origin`."""
 
     def tolerance(self, device: Device) -> Tolerance:
         """How far a golden output may be off on a device."""
