@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from jobs.decisions import Decision
     from jobs.preview import Check, Preview
     from jobs.record import RunRecord
+    from scoring.order import Order
 
 __all__ = [
     "Column",
@@ -210,6 +211,12 @@ def view_facts(view: RunView) -> Facts:
     return facts
 
 
+def _calls(order: Order) -> str:
+    if order.batch_rows == "auto":
+        return "as many rows a call of the model as are quickest"
+    return f"{order.batch_rows:,} rows a call of the model"
+
+
 def preview_facts(shown: Preview) -> Facts:
     """What a run would read, split, score and write."""
     plan, order, done = shown.plan, shown.plan.order, shown.view.splits_done
@@ -222,7 +229,7 @@ def preview_facts(shown: Preview) -> Facts:
         ("tasks", _tasks(shown)),
         ("model", f"{plan.model.name}:{plan.model.version}, bundle {plan.model.bundle_sha256[:12]}"),
         ("etl", f"spec {plan.model.spec_digest[:12]}, references: {', '.join(order.models[0].references) or 'none'}"),
-        ("device", f"{order.models[0].runtime.device}, {order.batch_rows:,} rows a call of the model"),
+        ("device", f"{order.models[0].runtime.device}, {_calls(order)}"),
     ]
     if order.row_limits or order.sample is not None:
         facts.insert(1, ("trial", "into an output of its own"))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import AwareDatetime, Field
 
@@ -42,7 +42,12 @@ class Order(Strict):
     passthrough: tuple[str, ...] = Field(description="Input columns that are published, in order.")
     stamps: tuple[Stamp, ...]
     scored_at: AwareDatetime = Field(description="When the run was planned: the same for all rows, and after a resume.")
-    batch_rows: int = Field(ge=1, description="Rows of one call of the model.")
+    batch_rows: Annotated[int, Field(ge=1)] | Literal["auto"] = Field(
+        description="Rows of one call of the model; auto finds them by measuring."
+    )
+    batch_bytes: int = Field(
+        default=64 << 20, ge=1, description="Bytes that one call of the model takes and gives at most, about."
+    )
     table_rows: int = Field(default=16_384, ge=1, description="Rows that contract and steps take at once, about.")
     sample: float | None = Field(default=None, gt=0, le=1, description="Share of rows scored, chosen by row hash.")
     row_limits: dict[int, int] = Field(
@@ -52,4 +57,6 @@ class Order(Strict):
     @property
     def rows_at_once(self) -> int:
         """Rows that contract and steps take at once: whole model batches, so that each call has the same shape."""
+        if self.batch_rows == "auto":
+            return self.table_rows
         return max(1, self.table_rows // self.batch_rows) * self.batch_rows

@@ -1,4 +1,4 @@
-"""The published table: passthrough columns, the model's columns, stamps."""
+"""The published table: passthrough columns, the models' columns, stamps."""
 
 from __future__ import annotations
 
@@ -9,14 +9,10 @@ import pyarrow as pa
 from scoring.bundles.bundle import output_schema
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    import numpy as np
-
-    from etl.frame import Frame
+    from etl.types import ArrowArray
     from scoring.bundles.bundle import AuditedBundle
+    from scoring.engine.items import Result
     from scoring.order import Order
-    from scoring.scorer import Scorer
 
 __all__ = ["assemble_predictions", "prediction_schema"]
 
@@ -35,17 +31,14 @@ def prediction_schema(order: Order, audited: AuditedBundle) -> pa.Schema:
     return pa.schema([*passthrough, *output_schema(audited.bundle), *stamps])
 
 
-def assemble_predictions(
-    order: Order, scorer: Scorer, *, frame: Frame, outputs: Mapping[str, np.ndarray], rows: np.ndarray
-) -> pa.RecordBatch:
-    """One batch of the published table; `rows` are the positions in the frame that the outputs stand for."""
-    bundle = scorer.audited.bundle
-    arrays: list[pa.Array] = []
+def assemble_predictions(order: Order, audited: AuditedBundle, result: Result, *, schema: pa.Schema) -> pa.RecordBatch:
+    """One batch of the published table, of the rows that were scored."""
+    bundle, frame, rows = audited.bundle, result.frame, result.rows
+    arrays: list[ArrowArray] = []
     for name in order.passthrough:
         column = frame.arrow(name)
         arrays.append(column if rows.size == frame.rows else column.take(pa.array(rows)))
-    tensors = {tensor.name: tensor for tensor in bundle.signature.outputs}
-    arrays.extend(column.array(outputs, tensors[column.tensor], rows.size) for column in bundle.columns)
+    arrays.extend(result.arrays)
     stamps = {"run_id": order.run_id, "model_version": f"{bundle.name}:{bundle.version}", "scored_at": order.scored_at}
     arrays.extend(pa.repeat(pa.scalar(stamps[stamp], STAMP_TYPES[stamp]), rows.size) for stamp in order.stamps)
-    return pa.RecordBatch.from_arrays(arrays, schema=prediction_schema(order, scorer.audited))
+    return pa.RecordBatch.from_arrays(arrays, schema=schema)

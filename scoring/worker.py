@@ -10,47 +10,46 @@ import os
 import resource
 import socket
 import time
-import uuid
-from collections import Counter, defaultdict
-from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
-import numpy as np
-import pyarrow as pa
-
-from etl.arrivals import ORIGIN, check_entry
-from etl.errors import PendingLost, StorageError, TransformError
 from etl.expectations import unique_columns
-from etl.keys import key_digests
-from etl.runs.digest import file_seed, row_hashes
-from etl.runs.keys import KeyWriter
 from etl.runs.layout import Layout
-from etl.runs.read import ROW, SplitReader
-from etl.runs.receipt import Receipt, RowTally, SplitAccount, Tally, WorkerFacts
+from etl.runs.receipt import WorkerFacts
 from etl.runs.storage import storage_for
-from etl.runs.write import ArrowWriter, ParquetWriter
-from scoring.batching import rebatch
 from scoring.code import code_digest
-from scoring.inference import Fed, infer
+from scoring.engine.attempt import Attempt, receipt_of
+from scoring.engine.items import End, Rows
+from scoring.engine.modelling import ModelStages
+from scoring.engine.reading import read_splits
+from scoring.engine.stages import Stage, run_stages
 from scoring.predictions import assemble_predictions, prediction_schema
-from scoring.quarantine import quarantine_batch, quarantine_schema, rows_read
-from scoring.scorer import Scorer, loads_so_far, resident_scorer
+from scoring.runtimes.base import HERE
+from scoring.scorer import loads_so_far, resident_scorer
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterator
+    from collections.abc import Generator, Iterable, Iterator
 
-    from etl.frame import Frame, Rejection
-    from etl.pipeline import Features
+    from etl.errors import BatchscoreError
+    from etl.runs.receipt import Receipt
     from etl.runs.splits import Split
-    from etl.runs.storage import Storage
-    from scoring.order import Order
+    from scoring.engine.items import Item
+    from scoring.order import ModelOrder, Order
+    from scoring.runtimes.base import Placement
+    from scoring.scorer import Scorer
 
-__all__ = ["receipt_of", "score_split"]
+__all__ = ["Unscored", "receipt_of", "score_split", "score_splits"]
 
 _LINUX_RSS_UNIT = 1024
 
 
-def score_split(order: Order, split: Split) -> Receipt:
+class Unscored(NamedTuple):
+    """A split that cannot be scored; trying again would not help."""
+
+    split: Split
+    error: BatchscoreError
+
+
+def score_split(order: Order, split: Split, placement: Placement = HERE) -> Receipt:
     """Score one split and commit its receipt; a split that has one is not scored again.
 
     To be sure that it is the driver's code that does this, call `scoring.code.check_code` first.
@@ -58,207 +57,111 @@ def score_split(order: Order, split: Split) -> Receipt:
     Raises:
         BatchscoreError: the split cannot be scored, and trying again would not help.
     """
-    storage, _ = storage_for(order.root)
-    layout = Layout(order.root, order.run_id)
-    done = receipt_of(storage, layout, split)
-    return done or _Attempt(storage=storage, layout=layout, order=order, split=split).run()
+    [found] = score_splits(order, [split], placement)
+    if isinstance(found, Unscored):
+        raise found.error
+    return found
 
 
-def receipt_of(storage: Storage, layout: Layout, split: Split) -> Receipt | None:
-    """The split's receipt, or None while nobody has committed one."""
-    path = layout.receipt(split.name)
-    data = storage.read_bytes(path)
-    return Receipt.from_bytes(data, where=path) if data is not None else None
+def score_splits(order: Order, splits: Iterable[Split], placement: Placement = HERE) -> Generator[Receipt | Unscored]:
+    """Score splits, in their order, and commit the receipt of each; batches of the model cross their borders.
+
+    Raises:
+        BatchscoreError: the model cannot be loaded.
+        OSError: storage failed in a way that another try may not meet.
+    """
+    with contextlib.closing(_Flow(order, placement)) as flow:
+        yield from flow.run(splits)
 
 
-class _Attempt:
-    """One attempt at one split: owns its clocks, tallies and pending files."""
+class _Flow:
+    """A task's flow: what it scores with, and the attempts that have begun and not ended."""
 
-    def __init__(self, *, storage: Storage, layout: Layout, order: Order, split: Split) -> None:
-        self.storage = storage
-        self.layout = layout
+    def __init__(self, order: Order, placement: Placement) -> None:
         self.order = order
-        self.split = split
-        self.name = uuid.uuid4().hex[:12]
-        self.started_at = datetime.now(UTC)
-        self.seconds: defaultdict[str, float] = defaultdict(float)
-        self.reasons: Counter[str] = Counter()
-        self.expectations: defaultdict[str, Tally] = defaultdict(Tally)
-        self.account = SplitAccount()
-        self.bytes_read = 0
-        self.seed = file_seed(split.file.path)
+        self.storage, _ = storage_for(order.root)
+        self.layout = Layout(order.root, order.run_id)
+        self._placement = placement
+        self._open: dict[str, Attempt] = {}
 
-    def run(self) -> Receipt:
-        """Read, transform, score and write the split, then commit."""
-        with self._clock("load"):
-            scorer = resident_scorer(self.storage, self.order, self.order.models[0])
-        schema = prediction_schema(self.order, scorer.audited)
-        self.predictions = ParquetWriter(self.storage, self.layout.part(self.split.name, self.name), schema)
-        path = self.layout.quarantine(self.split.name, self.name)
-        self.quarantine = ArrowWriter(self.storage, path, quarantine_schema(scorer.pipeline.spec.input))
-        self.unique = unique_columns(scorer.pipeline.spec.expectations)
-        places = {name: self.layout.keys(name, self.split.name, self.name) for name in self.unique}
-        self.keys = {name: KeyWriter(self.storage, place) for name, place in places.items()}
-        try:
-            for batch in rebatch(self._read(scorer), self.order.rows_at_once):
-                self._score(scorer, batch)
-            receipt = self._finish(scorer)
-        except BaseException:
-            self.predictions.abort()
-            self.quarantine.abort()
-            for writer in self.keys.values():
-                writer.abort()
-            raise
-        return self._commit(receipt)
-
-    @contextlib.contextmanager
-    def _clock(self, phase: str) -> Generator[None]:
+    def run(self, splits: Iterable[Split]) -> Iterator[Receipt | Unscored]:
+        """Read, transform, score and write, each in a thread of its own."""
+        missing = []
+        for split in splits:
+            receipt = receipt_of(self.storage, self.layout, split)
+            if receipt is None:
+                missing.append(split)
+            else:
+                yield receipt
+        if not missing:
+            return
         start = time.perf_counter()
-        try:
-            yield
-        finally:
-            self.seconds[phase] += time.perf_counter() - start
+        self.models = [self._load(model) for model in self.order.models]
+        self.schema = prediction_schema(self.order, self.models[0].scorer.audited)
+        self._loading = time.perf_counter() - start
+        yield from run_stages(self._stages(missing), _note_wait)
 
-    def _read(self, scorer: Scorer) -> Iterator[pa.RecordBatch]:
-        """The split's rows that are to be scored; every row is counted as in, the others as filtered."""
-        with self._clock("read"):
-            self.reader = SplitReader(self.storage, self.split)
-            pipeline = scorer.pipeline
-            origin = [ORIGIN] if self.order.sources else []
-            check_entry(pipeline.spec, self.reader.schema, self.split.file.path, others=origin, moved=pipeline.moved)
-            columns = [*pipeline.columns, *origin]
-            self.bytes_read = self.reader.compressed_bytes(columns)
-            batches = self.reader.batches(columns, self.order.rows_at_once)
-        remaining = self.order.row_limits.get(self.split.index, self.reader.rows)
-        while True:
-            with self._clock("read"):
-                batch = next(batches, None)
-                if batch is None:
-                    return
-                hashes = self._hashes(batch)
-                self._add(rows_in=RowTally.of_hashes(hashes))
-                keep = self._kept(hashes, remaining)
-                remaining -= batch.num_rows
-                if keep is not None:
-                    self._add(filtered=RowTally.of_hashes(hashes[~keep]))
-                    batch = batch.filter(pa.array(keep))
-            yield batch
+    def _load(self, model: ModelOrder) -> ModelStages:
+        scorer = resident_scorer(self.storage, self.order, model, placement=self._placement)
+        return ModelStages(self.order, scorer, model.name)
 
-    def _kept(self, hashes: np.ndarray, remaining: int) -> np.ndarray | None:
-        """Which rows `sample` and `limit` leave; None for all."""
-        keep = None
-        if self.order.sample is not None:
-            keep = hashes < np.uint64(min(self.order.sample * 2**64, 2**64 - 1))
-        if remaining < hashes.size:
-            within = np.arange(hashes.size) < remaining
-            keep = within if keep is None else keep & within
-        return keep
+    def _stages(self, splits: list[Split]) -> list[Stage]:
+        pipelines = [model.scorer.pipeline for model in self.models]
+        stages = [Stage("read", lambda _: read_splits(map(self._begin, splits), pipelines))]
+        for model in self.models:
+            stages.append(Stage(f"transform{model.suffix}", model.transform))
+            stages.append(Stage(f"infer{model.suffix}", model.infer))
+        return [*stages, Stage("write", self._write)]
 
-    def _hashes(self, batch: pa.RecordBatch) -> np.ndarray:
-        return row_hashes(self.seed, batch.column(ROW).to_numpy())
+    def _begin(self, split: Split) -> Attempt:
+        attempt = Attempt(storage=self.storage, layout=self.layout, order=self.order, split=split)
+        self._open[attempt.name] = attempt
+        spec = self.models[0].scorer.pipeline.spec
+        unique = [name for model in self.models for name in unique_columns(model.scorer.pipeline.spec.expectations)]
+        attempt.open(published=self.schema, contract=spec.input, unique=unique)
+        # To load the models is what the first split of a task took.
+        attempt.seconds["load"], self._loading = self._loading, 0.0
+        return attempt
 
-    def _tally(self, index: np.ndarray) -> RowTally:
-        return RowTally.of_hashes(row_hashes(self.seed, index))
+    def _write(self, items: Iterator[Item]) -> Generator[Receipt | Unscored]:
+        for item in items:
+            attempt = item.attempt
+            if isinstance(item, Rows) and attempt.error is None:
+                with attempt.failing(), attempt.clock("write"):
+                    self._publish(item)
+            elif isinstance(item, End):
+                yield self._ended(attempt)
+                del self._open[attempt.name]
 
-    def _add(self, **tallies: RowTally) -> None:
-        self.account = self.account + SplitAccount(**tallies)
+    def _publish(self, item: Rows) -> None:
+        attempt, [result] = item.attempt, item.results
+        hashes = attempt.hashes(item.batch)
+        if result.filtered.size:
+            attempt.count("write", "filtered", hashes[result.filtered])
+        if result.rejections:
+            attempt.set_aside(item.batch, result.rejections)
+        if result.rows.size:
+            audited = self.models[0].scorer.audited
+            attempt.publish(assemble_predictions(self.order, audited, result, schema=self.schema))
+            attempt.count("write", "scored", hashes if result.rows.size == hashes.size else hashes[result.rows])
 
-    def _score(self, scorer: Scorer, batch: pa.RecordBatch) -> None:
-        """Some model batches, from contract to buffered output."""
-        with self._clock("transform"):
-            frame = scorer.pipeline.contract(batch, self.split.file.path)
-            features = self._transform(scorer, batch, frame)
-            for name, tally in features.tallies.items():
-                self.expectations[name] += tally
-            for name, columns in self.unique.items():
-                digests = key_digests(frame, columns)
-                self.keys[name].write(digests if features.kept is None else digests[:, features.kept])
-        with self._clock("infer"):
-            rows = features.kept if features.kept is not None else np.arange(batch.num_rows)
-            outputs, rows, failed = infer(scorer, Fed(features.tensors, rows), self.order.batch_rows)
-        with self._clock("write"):
-            if features.filtered.size:
-                self._add(filtered=self._tally(batch.column(ROW).to_numpy()[features.filtered]))
-            if features.rejections or failed:
-                self._quarantine(scorer, batch, [*features.rejections, *failed])
-            if rows.size:
-                scored = assemble_predictions(self.order, scorer, frame=frame, outputs=outputs, rows=rows)
-                self.predictions.write(scored)
-                index = batch.column(ROW).to_numpy()
-                self._add(scored=self._tally(index if rows.size == index.size else index[rows]))
+    def _ended(self, attempt: Attempt) -> Receipt | Unscored:
+        if attempt.error is None:
+            batches = {name: facts for model in self.models for name, facts in model.facts().items()}
+            with attempt.failing():
+                return attempt.finish(_facts(self.models[0].scorer), batches)
+        attempt.abort()
+        assert attempt.error is not None  # noqa: S101  either it was there, or `finish` failed
+        return Unscored(attempt.split, attempt.error)
 
-    def _transform(self, scorer: Scorer, batch: pa.RecordBatch, frame: Frame) -> Features:
-        try:
-            return scorer.pipeline.transform(frame)
-        except TransformError as error:
-            place = f"{self.split.file.path}, in the batch that begins at row {batch.column(ROW)[0]}"
-            raise TransformError(f"{place}: {error}") from error
+    def close(self) -> None:
+        """Throw away what was begun and did not end."""
+        for attempt in self._open.values():
+            attempt.abort()
 
-    def _quarantine(self, scorer: Scorer, batch: pa.RecordBatch, rejections: list[Rejection]) -> None:
-        """Set rows aside, each once, under the first rule that rejected it."""
-        contract, sources = scorer.pipeline.spec.input, self.order.sources
-        bad = quarantine_batch(
-            batch, rejections, reader=self.reader, split=self.split, contract=contract, sources=sources
-        )
-        self.quarantine.write(bad)
-        self._add(quarantined=self._tally(rows_read(bad)))
-        for stage, code in zip(bad.column("stage").to_pylist(), bad.column("code").to_pylist(), strict=True):
-            self.reasons[f"{stage}/{code}"] += 1
 
-    def _finish(self, scorer: Scorer) -> Receipt:
-        """Make the files durable; the receipt that names them."""
-        with self._clock("write"):
-            predictions, quarantine = self.predictions.finish(), self.quarantine.finish()
-            finished = {name: writer.finish() for name, writer in self.keys.items()}
-            keys = {name: written for name, written in finished.items() if written is not None}
-            for written in filter(None, (quarantine, *keys.values())):
-                self.storage.complete(written.pending)
-        return Receipt(
-            run_id=self.order.run_id,
-            split=self.split.index,
-            attempt=self.name,
-            account=self.account,
-            predictions=predictions,
-            quarantine=quarantine,
-            reasons=dict(self.reasons),
-            expectations=dict(self.expectations),
-            keys=keys,
-            seconds={phase: round(seconds, 6) for phase, seconds in self.seconds.items()},
-            bytes_read=self.bytes_read,
-            started_at=self.started_at,
-            ended_at=datetime.now(UTC),
-            worker=_facts(scorer),
-        )
-
-    def _commit(self, mine: Receipt) -> Receipt:
-        """Create the receipt; if another attempt was first, undo this one.
-
-        Our files are thrown away only when our receipt certainly did not land. When the store's answer is lost, or a
-        signal comes between, it may have, and a receipt without its files is void.
-        """
-        path = self.layout.receipt(self.split.name)
-        lost: OSError | None = None
-        try:
-            if self.storage.create_if_absent(path, mine.to_bytes()):
-                return mine
-        except StorageError:
-            self._throw_away(mine)
-            raise
-        except OSError as error:
-            lost = error
-        winner = receipt_of(self.storage, self.layout, self.split)
-        if winner is None:
-            message = f"{path}: the receipt was there and is gone. Nobody may delete receipts."
-            raise lost or PendingLost(message)
-        if winner.attempt != mine.attempt:
-            self._throw_away(mine)
-        return winner
-
-    def _throw_away(self, mine: Receipt) -> None:
-        if mine.predictions is not None:
-            self.storage.abort(mine.predictions.pending)
-        for written in filter(None, (mine.quarantine, *mine.keys.values())):
-            self.storage.delete(written.pending.path)
+def _note_wait(stage: str, item: Item, seconds: float) -> None:
+    item.attempt.waiting[stage] += seconds
 
 
 def _facts(scorer: Scorer) -> WorkerFacts:

@@ -10,7 +10,7 @@ from etl.documents import Document, Strict
 from etl.runs.digest import digest_of
 from etl.runs.storage import Pending
 
-__all__ = ["EMPTY", "Receipt", "RowTally", "SplitAccount", "Tally", "WorkerFacts", "Written"]
+__all__ = ["EMPTY", "BatchFacts", "Receipt", "RowTally", "SplitAccount", "Tally", "WorkerFacts", "Written"]
 
 _MASK = (1 << 64) - 1
 
@@ -102,6 +102,17 @@ class WorkerFacts(Strict):
     )
 
 
+class BatchFacts(Strict):
+    """Calls of a model, and how many rows each had."""
+
+    rows: int = Field(ge=1, description="Rows of a call, as asked or found; the last of a task has fewer.")
+    calls: int = Field(ge=0, description="Calls so far in this process.")
+    out_of_memory: int = Field(default=0, ge=0, description="Calls that were too large, halved and tried again.")
+    seconds_per_row: dict[str, float] = Field(
+        default_factory=dict, description="What was measured to find the rows of a call, by rows of a call."
+    )
+
+
 class Receipt(Document):
     """What an attempt did with a split."""
 
@@ -116,11 +127,22 @@ class Receipt(Document):
     expectations: dict[str, Tally] = Field(
         default_factory=dict, description="By id: rows that break a row expectation, or count in a batch expectation."
     )
+    non_finite: dict[str, int] = Field(
+        default_factory=dict,
+        description="By column: rows whose score was NaN or ±inf and is published, as it is or as null.",
+    )
     keys: dict[str, Written] = Field(
         default_factory=dict,
         description="By id of a `unique` expectation: digests of the rows' keys; gone once the run has counted them.",
     )
-    seconds: dict[str, float] = Field(description="Worker-seconds by phase.")
+    seconds: dict[str, float] = Field(description="Worker-seconds of work, by phase.")
+    waiting: dict[str, float] = Field(
+        default_factory=dict,
+        description="Worker-seconds in which a phase waited: for rows, or for the next phase to take them.",
+    )
+    batches: dict[str, BatchFacts] = Field(
+        default_factory=dict, description="How the model was called, by its name and the lengths it was padded to."
+    )
     bytes_read: int = Field(ge=0, description="Compressed bytes of the column chunks that were read.")
     started_at: AwareDatetime
     ended_at: AwareDatetime

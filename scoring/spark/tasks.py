@@ -15,7 +15,7 @@ from etl.errors import BatchscoreError
 from etl.spark.freeze import cause_of
 from scoring.code import check_code, code_digest
 from scoring.errors import TasksFailed
-from scoring.worker import score_split
+from scoring.worker import Unscored, score_splits
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -73,15 +73,19 @@ def _run_task(
     """Runs on a worker. Errors that a retry would repeat go back as data; any other one lets Spark retry the task."""
     for batch in batches:
         for number in batch.column("id").to_pylist():
-            failures = [failure for split in tasks[number] if (failure := _try_split(order, split, code)) is not None]
-            answers = [json.dumps(failure) for failure in failures]
+            answers = [json.dumps(failure) for failure in _failures(order, tasks[number], code)]
             yield pa.RecordBatch.from_arrays([pa.array(answers, pa.string())], schema=_ANSWER)
 
 
-def _try_split(order: Order, split: Split, code: str) -> Failure | None:
+def _failures(order: Order, splits: tuple[Split, ...], code: str) -> list[Failure]:
+    """The splits that cannot be scored; all of them where the model cannot be loaded."""
     try:
         check_code(code)
-        score_split(order, split)
+        found = [one for one in score_splits(order, splits) if isinstance(one, Unscored)]
     except BatchscoreError as error:
-        return Failure(split.index, type(error).__name__, str(error))
-    return None
+        return [_failure(split, error) for split in splits]
+    return [_failure(one.split, one.error) for one in found]
+
+
+def _failure(split: Split, error: BatchscoreError) -> Failure:
+    return Failure(split.index, type(error).__name__, str(error))

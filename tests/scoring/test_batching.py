@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from scoring.batching import rebatch
+from scoring.engine.rebatching import rebatch
 
 
 def table_of(rows: int) -> pa.RecordBatch:

@@ -1,0 +1,211 @@
+"""One attempt at one split: its files, its counts, its clocks, and the receipt that commits it."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+import uuid
+from collections import Counter, defaultdict
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from etl.errors import BatchscoreError, PendingLost, StorageError
+from etl.runs.digest import file_seed, row_hashes
+from etl.runs.keys import KeyWriter
+from etl.runs.read import ROW
+from etl.runs.receipt import Receipt, RowTally, SplitAccount, Tally
+from etl.runs.write import ArrowWriter, ParquetWriter
+from scoring.quarantine import quarantine_batch, quarantine_schema, rows_read
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Iterable
+
+    import numpy as np
+    import pyarrow as pa
+
+    from etl.contract import Contract
+    from etl.frame import Rejection
+    from etl.runs.layout import Layout
+    from etl.runs.read import SplitReader
+    from etl.runs.receipt import BatchFacts, WorkerFacts
+    from etl.runs.splits import Split
+    from etl.runs.storage import Storage
+    from scoring.order import Order
+
+__all__ = ["Attempt", "receipt_of"]
+
+
+def receipt_of(storage: Storage, layout: Layout, split: Split) -> Receipt | None:
+    """The split's receipt, or None while nobody has committed one."""
+    path = layout.receipt(split.name)
+    data = storage.read_bytes(path)
+    return Receipt.from_bytes(data, where=path) if data is not None else None
+
+
+class Attempt:
+    """What one attempt makes of a split. Each of its counts and files belongs to one stage, and so to one thread."""
+
+    def __init__(self, *, storage: Storage, layout: Layout, order: Order, split: Split) -> None:
+        """Nothing is written before there are rows."""
+        self.storage = storage
+        self.layout = layout
+        self.order = order
+        self.split = split
+        self.name = uuid.uuid4().hex[:12]
+        self.error: BatchscoreError | None = None
+        """Why the split cannot be scored: whatever else comes of it is dropped."""
+        self.seconds: defaultdict[str, float] = defaultdict(float)
+        """Work, by stage."""
+        self.waiting: defaultdict[str, float] = defaultdict(float)
+        """Waiting for rows, or for the next stage to take them, by stage."""
+        self.bytes_read = 0
+        self.seed = file_seed(split.file.path)
+        self.expectations: defaultdict[str, Tally] = defaultdict(Tally)
+        self.keys: dict[str, KeyWriter] = {}
+        self.non_finite: Counter[str] = Counter()
+        """Published rows with a NaN or ±inf, by column."""
+        self.reader: SplitReader | None = None
+        self._started_at = datetime.now(UTC)
+        self._tallies: defaultdict[tuple[str, str], RowTally] = defaultdict(lambda: RowTally.of(0, 0))
+        self._reasons: Counter[str] = Counter()
+        self._predictions: ParquetWriter | None = None
+        self._quarantine: ArrowWriter | None = None
+
+    def open(self, *, published: pa.Schema, contract: Contract, unique: Iterable[str]) -> None:
+        """Say what will be written."""
+        self._contract = contract
+        part, aside = (place(self.split.name, self.name) for place in (self.layout.part, self.layout.quarantine))
+        self._predictions = ParquetWriter(self.storage, part, published)
+        self._quarantine = ArrowWriter(self.storage, aside, quarantine_schema(contract))
+        for name in unique:
+            self.keys[name] = KeyWriter(self.storage, self.layout.keys(name, self.split.name, self.name))
+
+    @contextlib.contextmanager
+    def clock(self, stage: str) -> Generator[None]:
+        """Count the time as the stage's work."""
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[stage] += time.perf_counter() - start
+
+    @contextlib.contextmanager
+    def failing(self) -> Generator[None]:
+        """An error that another try would meet again ends this split, and no other of the task."""
+        try:
+            yield
+        except BatchscoreError as error:
+            self.error = self.error or error
+
+    def hashes(self, batch: pa.RecordBatch) -> np.ndarray:
+        """Identities of rows of the split."""
+        return row_hashes(self.seed, batch.column(ROW).to_numpy())
+
+    def count(self, stage: str, outcome: str, hashes: np.ndarray) -> None:
+        """Rows with these identities went in, or went somewhere."""
+        self._tallies[stage, outcome] += RowTally.of_hashes(hashes)
+
+    def publish(self, rows: pa.RecordBatch) -> None:
+        """Predictions, as they are to be read."""
+        assert self._predictions is not None  # noqa: S101  `open` comes before
+        self._predictions.write(rows)
+
+    def set_aside(self, batch: pa.RecordBatch, rejections: list[Rejection]) -> None:
+        """Rows that nobody can score, each once, under the first rule that rejected it."""
+        assert self._quarantine is not None  # noqa: S101  as above
+        assert self.reader is not None  # noqa: S101  the batch came of it
+        bad = quarantine_batch(
+            batch,
+            rejections,
+            reader=self.reader,
+            split=self.split,
+            contract=self._contract,
+            sources=self.order.sources,
+        )
+        self._quarantine.write(bad)
+        self.count("write", "quarantined", row_hashes(self.seed, rows_read(bad)))
+        for stage, code in zip(bad.column("stage").to_pylist(), bad.column("code").to_pylist(), strict=True):
+            self._reasons[f"{stage}/{code}"] += 1
+
+    @property
+    def account(self) -> SplitAccount:
+        """Where the rows went so far."""
+        total = SplitAccount()
+        for (_, outcome), tally in self._tallies.items():
+            total += SplitAccount(**{outcome: tally})
+        return total
+
+    def finish(self, worker: WorkerFacts, batches: dict[str, BatchFacts]) -> Receipt:
+        """Make the files durable and commit; the receipt is another attempt's where that was first."""
+        assert self._predictions is not None  # noqa: S101  as above
+        assert self._quarantine is not None  # noqa: S101  as above
+        with self.clock("write"):
+            predictions, quarantine = self._predictions.finish(), self._quarantine.finish()
+            finished = {name: writer.finish() for name, writer in self.keys.items()}
+            keys = {name: written for name, written in finished.items() if written is not None}
+            for written in filter(None, (quarantine, *keys.values())):
+                self.storage.complete(written.pending)
+        receipt = Receipt(
+            run_id=self.order.run_id,
+            split=self.split.index,
+            attempt=self.name,
+            account=self.account,
+            predictions=predictions,
+            quarantine=quarantine,
+            reasons=dict(self._reasons),
+            expectations=dict(self.expectations),
+            non_finite=dict(self.non_finite),
+            keys=keys,
+            seconds=_rounded(self.seconds),
+            waiting=_rounded(self.waiting),
+            batches=batches,
+            bytes_read=self.bytes_read,
+            started_at=self._started_at,
+            ended_at=datetime.now(UTC),
+            worker=worker,
+        )
+        # From here on a receipt may name the files: `abort` is not to touch them.
+        self._predictions, self._quarantine, self.keys = None, None, {}
+        return self._commit(receipt)
+
+    def abort(self) -> None:
+        """Throw the files away, unless a receipt may name them."""
+        for writer in (self._predictions, self._quarantine):
+            if writer is not None:
+                writer.abort()
+        for key in self.keys.values():
+            key.abort()
+
+    def _commit(self, mine: Receipt) -> Receipt:
+        """Create the receipt; if another attempt was first, undo this one.
+
+        Our files are thrown away only when our receipt certainly did not land. When the store's answer is lost, or a
+        signal comes between, it may have, and a receipt without its files is void.
+        """
+        path = self.layout.receipt(self.split.name)
+        lost: OSError | None = None
+        try:
+            if self.storage.create_if_absent(path, mine.to_bytes()):
+                return mine
+        except StorageError:
+            self._throw_away(mine)
+            raise
+        except OSError as error:
+            lost = error
+        winner = receipt_of(self.storage, self.layout, self.split)
+        if winner is None:
+            message = f"{path}: the receipt was there and is gone. Nobody may delete receipts."
+            raise lost or PendingLost(message)
+        if winner.attempt != mine.attempt:
+            self._throw_away(mine)
+        return winner
+
+    def _throw_away(self, mine: Receipt) -> None:
+        if mine.predictions is not None:
+            self.storage.abort(mine.predictions.pending)
+        for written in filter(None, (mine.quarantine, *mine.keys.values())):
+            self.storage.delete(written.pending.path)
+
+
+def _rounded(seconds: dict[str, float]) -> dict[str, float]:
+    return {stage: round(spent, 6) for stage, spent in seconds.items()}

@@ -1,0 +1,88 @@
+"""How many rows one call of the model gets: as asked, or at the knee of a short measured search; halved out of memory.
+
+A call has a price of its own, so few rows are dear; the activations of many do not fit the caches of a core, so many
+are dear too. `auto` doubles the rows of a call from 32 on, each size tried on rows that are scored anyway, and takes
+the smallest size whose time per row is within 5 % of the best.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, TypeAlias
+
+from etl.runs.receipt import BatchFacts
+
+__all__ = ["AUTO", "BatchRows", "SizeKey"]
+
+AUTO: Literal["auto"] = "auto"
+SizeKey: TypeAlias = "tuple[int | str, int, tuple[int, ...]]"
+"""Rows and bytes of a call that were asked for, and the lengths that its rows are padded to."""
+
+_FIRST = 32
+_LAST = 16_384
+"""Rows of a call that the search begins and ends with."""
+_TRIES = 3
+"""Calls of each size; the quickest counts, so that one that was interrupted does not."""
+_NEAR = 1.05
+"""How much more than the best a size may take, and be chosen because it is smaller."""
+_WORSE = 2
+"""The search ends when so many sizes in a row were not better by that much than all before them."""
+
+
+class BatchRows:
+    """The rows of a call, for a loaded model and one padded length."""
+
+    def __init__(self, asked: int | Literal["auto"], *, most_bytes: int, fixed: int | None = None) -> None:
+        """`fixed` is the first axis of a model that takes no other number of rows."""
+        self._asked = fixed or asked
+        self._most_bytes = most_bytes
+        self.fixed = fixed
+        self._cap: int | None = None
+        self._tries: dict[int, list[float]] = {}
+        self._is_searching = self._asked == AUTO
+        self._chosen = _FIRST if self._asked == AUTO else int(self._asked)
+        self._calls = 0
+        self._out_of_memory = 0
+
+    @property
+    def rows(self) -> int:
+        """Rows of the next call, if there are as many."""
+        return max(1, min(self._chosen, self._cap or self._chosen))
+
+    @property
+    def facts(self) -> BatchFacts:
+        """What was found so far."""
+        return BatchFacts(
+            rows=self.rows,
+            calls=self._calls,
+            out_of_memory=self._out_of_memory,
+            seconds_per_row={str(rows): min(tries) for rows, tries in self._tries.items()},
+        )
+
+    def note(self, rows: int, seconds: float, nbytes: int) -> None:
+        """A call of so many rows took so long; in and out it had so many bytes."""
+        self._calls += 1
+        if self.fixed is None and rows:
+            within = max(1, self._most_bytes * rows // max(1, nbytes))
+            self._cap = within if self._cap is None else min(self._cap, within)
+        if self._is_searching and rows == self.rows:
+            self._tries.setdefault(rows, []).append(seconds / rows)
+            if len(self._tries[rows]) >= _TRIES:
+                self._go_on(rows)
+
+    def _go_on(self, rows: int) -> None:
+        best = {size: min(tries) for size, tries in self._tries.items()}
+        earlier, latest = list(best.values())[:-_WORSE], list(best.values())[-_WORSE:]
+        is_flat = bool(earlier) and min(latest) * _NEAR >= min(earlier)
+        if is_flat or rows * 2 > _LAST or (self._cap is not None and rows >= self._cap):
+            self._is_searching = False
+            self._chosen = min(size for size, found in best.items() if found <= min(best.values()) * _NEAR)
+        else:
+            self._chosen = rows * 2
+
+    def halve(self, rows: int) -> None:
+        """So many rows were too many for the memory: from now on at most half of them."""
+        self._out_of_memory += 1
+        self._is_searching = False
+        if self.fixed is None:
+            half = max(1, rows // 2)
+            self._cap = half if self._cap is None else min(self._cap, half)

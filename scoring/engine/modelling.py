@@ -1,0 +1,224 @@
+"""The stages of one model: contract and steps make its tensors, the model scores them, its outputs become columns."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+
+from etl.errors import TransformError
+from etl.expectations import unique_columns
+from etl.frame import Rejection
+from etl.keys import key_digests
+from etl.runs.read import ROW
+from scoring.engine.batch_rows import BatchRows
+from scoring.engine.batching import Batcher, Outcome, Portion, in_order
+from scoring.engine.inference import infer
+from scoring.engine.items import Fed, Result, Rows
+from scoring.errors import InferenceError
+from scoring.outputs.mapping import map_outputs, tensors_of
+
+if TYPE_CHECKING:
+    from collections import Counter
+    from collections.abc import Generator, Iterator
+
+    import numpy.typing as npt
+
+    from etl.frame import Frame
+    from etl.pipeline import Features
+    from etl.runs.receipt import BatchFacts
+    from etl.types import ArrowArray
+    from scoring.engine.batching import Lengths, ModelBatch
+    from scoring.engine.items import Item
+    from scoring.order import Order
+    from scoring.scorer import Scorer
+
+__all__ = ["ModelStages"]
+
+_REASON_CHARS = 1024
+
+
+class _Waiting(NamedTuple):
+    """An item in its place behind others whose rows are with the model."""
+
+    item: Item
+    portion: Portion | None
+
+
+class ModelStages:
+    """What one model does to the rows that flow by."""
+
+    def __init__(self, order: Order, scorer: Scorer, name: str = "") -> None:
+        """`name` is the model's among several; empty where it is the only one."""
+        self.scorer = scorer
+        self.name = name
+        self.suffix = f" {name}" if name else ""
+        self._order = order
+        self._unique = unique_columns(scorer.pipeline.spec.expectations)
+        self._columns = scorer.audited.bundle.columns
+        self._names = tensors_of(self._columns)
+        self._held = 2 * order.rows_at_once
+        self._is_private = any(field.pii for field in scorer.pipeline.spec.input.fields)
+
+    def transform(self, items: Iterator[Item]) -> Generator[Item]:
+        """From rows to tensors."""
+        for item in items:
+            if not isinstance(item, Rows):
+                yield item
+                continue
+            fed = None
+            with item.attempt.failing(), item.attempt.clock(f"transform{self.suffix}"):
+                fed = self._fed(item)
+            if fed is not None:
+                yield fed
+
+    def _fed(self, item: Rows) -> Fed:
+        attempt, batch = item.attempt, item.batch
+        frame = self.scorer.pipeline.contract(batch, attempt.split.file.path)
+        features = self._features(item, frame)
+        for name, tally in features.tallies.items():
+            attempt.expectations[name] += tally
+        for name, columns in self._unique.items():
+            digests = key_digests(frame, columns)
+            attempt.keys[name].write(digests if features.kept is None else digests[:, features.kept])
+        return Fed(item, None, frame, features)
+
+    def _features(self, item: Rows, frame: Frame) -> Features:
+        try:
+            return self.scorer.pipeline.transform(frame)
+        except TransformError as error:
+            place = f"{item.attempt.split.file.path}, in the batch that begins at row {item.batch.column(ROW)[0]}"
+            raise TransformError(f"{place}: {error}") from error
+
+    def infer(self, items: Iterator[Item]) -> Generator[Item]:
+        """From tensors to scores, call by call, in the order in which the rows came."""
+        batcher, waiting = Batcher(), deque[_Waiting]()
+        for item in items:
+            portion = self._portion(item) if isinstance(item, Fed) else None
+            waiting.append(_Waiting(item, portion))
+            if portion is not None:
+                batcher.add(portion)
+            for lengths in batcher.lengths:
+                while batcher.waiting(lengths) >= (rows := self._size(lengths).rows):
+                    self._call(batcher.cut(lengths, rows), lengths)
+            if sum(behind.portion.rows for behind in waiting if behind.portion is not None) > self._held:
+                self._flush(batcher)
+            yield from self._finished(waiting)
+        self._flush(batcher)
+        yield from self._finished(waiting)
+
+    def _portion(self, item: Fed) -> Portion:
+        features = item.features
+        rows = item.frame.rows if features.kept is None else features.kept.size
+        return Portion(features.tensors, rows, item.attempt)
+
+    def _size(self, lengths: Lengths) -> BatchRows:
+        """How many rows a call gets that is padded to these lengths; found once for a loaded model."""
+        key = (self._order.batch_rows, self._order.batch_bytes, lengths)
+        if key not in self.scorer.sizes:
+            fixed = next((tensor.shape[0] for tensor in self.scorer.audited.bundle.signature.inputs), None)
+            self.scorer.sizes[key] = BatchRows(self._order.batch_rows, most_bytes=self._order.batch_bytes, fixed=fixed)
+        return self.scorer.sizes[key]
+
+    def facts(self) -> dict[str, BatchFacts]:
+        """How the model was called so far, by its name and the lengths that rows were padded to."""
+        found = {}
+        for (rows, nbytes, lengths), size in self.scorer.sizes.items():
+            if (rows, nbytes) == (self._order.batch_rows, self._order.batch_bytes):
+                padded = f"[{', '.join(map(str, lengths))}]" if lengths else ""
+                found[f"{self.name}{padded}"] = size.facts
+        return found
+
+    def _flush(self, batcher: Batcher) -> None:
+        for lengths in batcher.lengths:
+            while batcher.waiting(lengths):
+                self._call(batcher.cut(lengths, self._size(lengths).rows), lengths)
+
+    def _call(self, batch: ModelBatch, lengths: Lengths) -> None:
+        attempts = [part.portion.owner for part in batch.parts]
+        start = time.perf_counter()
+        try:
+            outcome = infer(lambda feeds: self.scorer.runtime.predict(feeds, self._names), batch, self._size(lengths))
+        except InferenceError as error:
+            for attempt in attempts:
+                attempt.error = attempt.error or error
+            outcome = Outcome(np.empty(0, np.int64), {})
+        spent = time.perf_counter() - start
+        for part, attempt in zip(batch.parts, attempts, strict=True):
+            attempt.seconds[f"infer{self.suffix}"] += spent * part.size / batch.rows
+        batch.give_back(outcome)
+
+    def _finished(self, waiting: deque[_Waiting]) -> Iterator[Item]:
+        while waiting and (waiting[0].portion is None or waiting[0].portion.is_done):
+            item, portion = waiting.popleft()
+            if portion is None:
+                yield item
+                continue
+            assert isinstance(item, Fed)  # noqa: S101  it has a portion
+            if item.attempt.error is not None:
+                continue
+            result = None
+            with item.attempt.failing(), item.attempt.clock(f"infer{self.suffix}"):
+                result = self._result(item, portion)
+            if result is not None:
+                yield item.before._replace(results=(*item.before.results, result))
+
+    def _result(self, item: Fed, portion: Portion) -> Result:
+        """Columns of the rows that were scored; the others with the reason why not."""
+        kept = item.features.kept if item.features.kept is not None else np.arange(item.frame.rows)
+        rows: list[npt.NDArray[np.int64]] = []
+        arrays: list[list[ArrowArray]] = []
+        rejections = list(item.features.rejections)
+        for outcome in in_order(portion):
+            scored, columns, refused = self._mapped(outcome, kept, item.attempt.non_finite)
+            rows.append(scored)
+            arrays.append(columns)
+            rejections.extend(refused)
+        rejections.extend(
+            Rejection(kept[[row]], "MODEL_FAILED", "", "", self._shown(reason))
+            for outcome in portion.outcomes
+            for row, reason in outcome.failed
+        )
+        scored, columns = _together(rows, arrays)
+        return Result(item.frame, item.given, scored, columns, rejections, item.features.filtered)
+
+    def _mapped(
+        self, outcome: Outcome, kept: npt.NDArray[np.int64], non_finite: Counter[str]
+    ) -> tuple[npt.NDArray[np.int64], list[ArrowArray], list[Rejection]]:
+        """The columns of one outcome, without the rows of which a column cannot hold an output."""
+        rows = kept[outcome.rows]
+        mapped = map_outputs(self._columns, self.scorer.audited.bundle.signature, outcome.outputs, rows=rows.size)
+        non_finite.update(mapped.non_finite)
+        if not mapped.refused:
+            return rows, mapped.arrays, []
+        bad = np.zeros(rows.size, dtype=bool)
+        rejections = []
+        for refused in mapped.refused:
+            fresh = refused.mask & ~bad
+            bad |= fresh
+            if fresh.any():
+                rejections.append(Rejection(rows[fresh], refused.code, "", refused.column, refused.message))
+        good: Any = ~bad
+        return rows[good], [column.filter(good) for column in mapped.arrays], rejections
+
+    def _shown(self, reason: str) -> str:
+        """A runtime shows the value that it stumbled over."""
+        if self._is_private:
+            return "the model failed; its reason may show personal data"
+        return reason[:_REASON_CHARS]
+
+
+def _together(
+    rows: list[npt.NDArray[np.int64]], arrays: list[list[ArrowArray]]
+) -> tuple[npt.NDArray[np.int64], list[ArrowArray]]:
+    """One run of rows in their order."""
+    if not rows:
+        return np.empty(0, np.int64), []
+    if len(rows) == 1:
+        return rows[0], arrays[0]
+    order = np.argsort(np.concatenate(rows), kind="stable")
+    joined = [pa.concat_arrays(parts).take(pa.array(order)) for parts in zip(*arrays, strict=True)]
+    return np.concatenate(rows)[order], joined
