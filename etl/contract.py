@@ -37,7 +37,7 @@ __all__ = ["AsValue", "Contract", "Flag", "InputField", "Outlier", "Range", "Tre
 
 _NUMERIC = "type int32, int64, float32 or float64"
 
-_INT64_VECTOR = "an int64 vector is never missing, so {} is reject or fail"
+_WHOLE_VECTOR = "{} vector is never missing, so {} is reject or fail"
 
 
 class InputField(Strict):
@@ -46,7 +46,8 @@ class InputField(Strict):
     name: Name
     type: TypeName = Field(
         description="What a value is. Files may hold it in any type of Arrow whose values it has, or that are checked "
-        "one by one: dictionaries, large lists, unsigned integers; decimals as the nearest float64, or as integers. "
+        "one by one: dictionaries, large lists, lists of lists for a vector, integers of other widths; decimals as the "
+        "nearest float64, or as integers. "
         "Only decimal(20, 0), in which Spark holds a uint64, is an integer to a float64 field too."
     )
     nullable: bool = Field(default=True, description="Whether a missing value is legal.")
@@ -73,8 +74,8 @@ class InputField(Strict):
     )
     on_missing: Treatment | None = Field(
         default=None,
-        description="Default: as_is where nullable, else reject, as of an int64 vector, which has no missing value. "
-        "Also for what as_missing of another rule makes missing.",
+        description="Default: as_is where nullable, else reject, as of a vector of integers or bools, which has no "
+        "missing value. Also for what as_missing of another rule makes missing.",
     )
     on_invalid: Treatment = Field(
         default="reject",
@@ -113,7 +114,7 @@ class InputField(Strict):
     @property
     def missing_treatment(self) -> Treatment:
         """What happens to a missing value."""
-        return self.on_missing or ("as_is" if self.nullable and not self._is_int64_vector else "reject")
+        return self.on_missing or ("as_is" if self.nullable and self.type.may_be_missing else "reject")
 
     @property
     def flags(self) -> tuple[str, ...]:
@@ -121,17 +122,13 @@ class InputField(Strict):
         treatments = (self.on_missing, self.on_invalid, self.on_outlier)
         return tuple(treatment.flag for treatment in treatments if isinstance(treatment, Flag))
 
-    @property
-    def _is_int64_vector(self) -> bool:
-        return self.type.kind == "vector" and self.type.item == "int64"
-
     def _problems(self) -> Iterable[str]:
         """What does not go with the type."""
         for treatment in (self.missing_treatment, self.on_invalid, self.on_outlier):
             if isinstance(treatment, AsValue) and not fits(treatment.as_value, self.type):
                 yield f"as_value {treatment.as_value!r:.60} is no value of the type"
-        if self._is_int64_vector:
-            yield from self._problems_of_an_int64_vector()
+        if not self.type.may_be_missing:
+            yield from self._problems_of_a_whole_vector()
         is_number = self.type.is_integer or self.type.is_float
         if self.range is not None and not is_number:
             yield f"a range needs {_NUMERIC}"
@@ -146,11 +143,12 @@ class InputField(Strict):
         yield from self._problems_of_lengths()
         yield from self._problems_of_outliers()
 
-    def _problems_of_an_int64_vector(self) -> Iterable[str]:
+    def _problems_of_a_whole_vector(self) -> Iterable[str]:
+        item = f"{'an' if self.type.item.startswith('i') else 'a'} {self.type.item}"
         if self.on_missing is not None and self.on_missing not in {"reject", "fail"}:
-            yield _INT64_VECTOR.format("on_missing")
+            yield _WHOLE_VECTOR.format(item, "on_missing")
         if self.on_invalid == "as_missing" or isinstance(self.on_invalid, Flag):
-            yield _INT64_VECTOR.format("on_invalid")
+            yield _WHOLE_VECTOR.format(item, "on_invalid")
 
     def _problems_of_lengths(self) -> Iterable[str]:
         for rule in ("min_length", "max_length"):

@@ -119,7 +119,7 @@ class Entry:
         absent = missing | broken
         if absent.any():
             self._frame.absent[self._field.name] = absent
-        reason = f"does not have {width} values{' of int64' if item == 'int64' else ''}"
+        reason = f"does not have {width} values{'' if self._field.type.may_be_missing else f' of {item}'}"
         violation = Violation(broken, "WRONG_LENGTH", "type", reason)
         self._settle(violation, "reject" if on_invalid == "as_is" else on_invalid)
         without = absent if on_invalid == "as_missing" or isinstance(on_invalid, Flag) else missing

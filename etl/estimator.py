@@ -15,11 +15,13 @@ from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
 from etl.arrivals import arrivals, check_entry, is_prepared
+from etl.bfloat16 import floats_of
 from etl.errors import ContractError, SpecError, TransformError
 from etl.format.problems import nearest
 from etl.given import as_table
 from etl.learning.fitting import fit
 from etl.pipeline import Pipeline
+from etl.ragged import padded_feeds
 from etl.relational import as_prepared
 from etl.spec import Spec
 
@@ -40,7 +42,8 @@ class SpecTransformer(TransformerMixin, BaseEstimator):  # type: ignore[misc]  #
 
     `X` is a pandas frame or an Arrow table or batch, whose columns are read by name, in any order; others than those of
     the contract are let be, unless it says `extra_columns: error`. `transform` gives one tensor of the spec as an array
-    of shape (rows, values of a row), row for row; axes behind the second are laid out one behind the other.
+    of shape (rows, values of a row), row for row; axes behind the second are laid out one behind the other. A ragged
+    tensor that is padded has no such shape, and is refused; a bfloat16 one is given as float32.
 
     One whose spec has all its state is fitted from the beginning, and transforms without a `fit`.
 
@@ -117,13 +120,15 @@ class SpecTransformer(TransformerMixin, BaseEstimator):  # type: ignore[misc]  #
         pipeline = Pipeline(spec, self.references or {})
         check_entry(spec, table.schema, "X", others=[label.name for label in spec.input.labels])
         made = pipeline.transform(pipeline.contract(table, "X"))
-        tensor = made.tensors[output.model_input]
+        tensor: npt.NDArray[Any] = padded_feeds(made.tensors)[output.model_input]
         tensor = tensor.reshape(len(tensor), spec.widths()[output.tensor])
+        if output.dtype == "bfloat16":
+            tensor = floats_of(tensor)
         if made.kept is None:
             return tensor
         if self.on_rejected == "raise":
             raise TransformError(_without_place(made, table.num_rows))
-        if not output.dtype.startswith("float"):
+        if not output.is_float:
             message = f'tensor {output.tensor!r} is of {output.dtype}, which has no NaN for on_rejected="nan".'
             raise SpecError(message)
         rows = np.full((table.num_rows, tensor.shape[1]), np.nan, dtype=tensor.dtype)
@@ -162,6 +167,17 @@ class SpecTransformer(TransformerMixin, BaseEstimator):  # type: ignore[misc]  #
 
     def _output(self, spec: Spec) -> TensorOutput:
         """The tensor that `transform` gives."""
+        output = self._named(spec)
+        if output.is_padded:
+            message = (
+                f"tensor {output.tensor!r} has rows of several lengths (ragged), and an array has one. Make a vector "
+                "of its column by list_pad, or take spec.transform(X).tensors, which etl.ragged.padded_feeds pads."
+            )
+            raise SpecError(message)
+        return output
+
+    def _named(self, spec: Spec) -> TensorOutput:
+        """The tensor that was asked for."""
         made = spec.outputs.tensors
         if self.tensor is None and len(made) == 1:
             return made[0]

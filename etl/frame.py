@@ -5,7 +5,8 @@ A column is one of five things, by its type in the spec:
 - a scalar as the contract read it, or text that an op made: an Arrow array of the canonical type, null for missing;
 - a float that an op made: numpy of shape (rows,), NaN for missing;
 - an integer that an op made and that is never missing: numpy int64 of shape (rows,);
-- a vector: numpy float32 of shape (rows, width), a row of NaN where there is none, or int64, never missing;
+- a vector: numpy of shape (rows, width) in the type of its elements; of floats a row of NaN where there is none, of
+  integers and bools never missing;
 - a list of any length, or a struct: an Arrow array of the canonical type, null for missing.
 
 Each conversion is made once and kept, because several steps read one column.
@@ -40,6 +41,7 @@ RejectionCode = Literal[
     "INEXACT",
     "MISSING",
     "MODEL_FAILED",
+    "NON_FINITE",
     "NOT_ALLOWED",
     "NOT_CASTABLE",
     "NOT_PARSABLE",
@@ -134,7 +136,7 @@ class Frame:
     def missing(self, name: str) -> npt.NDArray[np.bool_]:
         """Which rows have no value: null, or NaN in a float column whose NaN is no value; shape (rows,)."""
         column = self._columns[name]
-        if isinstance(column, np.ndarray) and column.dtype.kind == "i":
+        if isinstance(column, np.ndarray) and column.dtype.kind != "f":
             return np.zeros(self.rows, dtype=bool)
         if isinstance(column, np.ndarray) and column.ndim == 2:  # noqa: PLR2004  a vector
             return np.asarray(np.isnan(column).any(axis=1))
@@ -174,7 +176,7 @@ class Frame:
 
     def _as_float64(self, name: str, column: Column) -> npt.NDArray[np.float64]:
         if isinstance(column, np.ndarray):
-            if column.ndim == 2 and column.dtype.kind == "i":  # noqa: PLR2004  a vector
+            if column.ndim == 2 and column.dtype == np.int64:  # noqa: PLR2004  a vector
                 self._reject_inexact(name, column)
             with np.errstate(invalid="ignore"):  # of a vector's signalling NaN, which becomes a quiet one
                 return column.astype(np.float64, copy=False)

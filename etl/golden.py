@@ -24,6 +24,7 @@ from etl.entry import read
 from etl.errors import ContractError, SpecError, TransformError
 from etl.format.positions import escape
 from etl.plain import array_of, plain_values
+from etl.tensors import as_lists
 from etl.training import GoldenRow
 from etl.types import kernels, one_chunk
 from etl.ulp import ulp_distance
@@ -187,7 +188,7 @@ def _raw(column: ArrowArray, field: InputField) -> tuple[ArrowArray, list[Violat
     """The field as it came, in its canonical type, before any treatment; and where that cannot hold it."""
     if field.type.kind != "vector":
         return read(column, field.type)
-    return one_chunk(column).cast(field.type.arrow, safe=False), []
+    return as_lists(one_chunk(column), field.type.item), []
 
 
 def _chosen(raw: dict[str, ArrowArray], kept: np.ndarray) -> np.ndarray:

@@ -25,6 +25,7 @@ __all__ = ["array_of", "plain_values"]
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _DAYS = (date.min.toordinal() - _EPOCH.toordinal(), date.max.toordinal() - _EPOCH.toordinal())
 _DAY_MICROSECONDS = 86_400_000_000
+_NARROW = {"float16": np.float16, "float32": np.float32}
 _SPECIAL = {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}
 
 
@@ -92,9 +93,9 @@ def _scalar(value: Any, kind: str) -> Any:
         return _micros(value)
     if kind == "date":
         return _days(value)
-    if kind in {"float32", "float64"}:
+    if kind in _NARROW or kind == "float64":
         number = _SPECIAL[value] if isinstance(value, str) else value
-        return np.float32(number) if kind == "float32" else float(number)
+        return _NARROW[kind](number) if kind in _NARROW else float(number)
     return value
 
 

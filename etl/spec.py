@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -26,7 +27,7 @@ from etl.ops.relations import AnyRelationalStep
 from etl.ops.vectors import Weigh
 from etl.outputs import Outputs, TensorOutput
 from etl.training import FieldProfile, GoldenRow, Integrity, Provenance
-from etl.types import width_of
+from etl.types import ColumnType, width_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from etl.transforming import Transformed
-    from etl.types import ColumnType, Schema
+    from etl.types import Schema
 
 __all__ = ["FORMAT", "MOST_BYTES", "Outputs", "Semantics", "Spec", "TensorOutput", "read_spec", "schema_at", "too_long"]
 
@@ -180,7 +181,8 @@ class Spec(Document):
                 elif isinstance(step, Copy | Rename | Weigh | ElementStep):
                     labels[name] = labels.get(step.inputs[place])
                     parts[name] = parts.get(step.inputs[place], [])
-        return {tensor.model_input: _distinct(names_of(tensor.columns)) for tensor in self.outputs.tensors}
+        tensors = self.outputs.tensors
+        return {tensor.model_input: _distinct(_listed(tensor) or names_of(tensor.columns)) for tensor in tensors}
 
     def derived_from(self, names: Iterable[str]) -> frozenset[str]:
         """These columns, labels among them, and all that some step makes of one of them, or learned from one."""
@@ -191,14 +193,26 @@ class Spec(Document):
         return frozenset(found)
 
     def widths(self) -> dict[str, int]:
-        """Width of each tensor by name; 0 where it is not known before the fit."""
+        """Values of a row of each tensor by name; 0 where that is not known before the fit, or where rows differ."""
         last = self.schema_at()
-        return {tensor.tensor: width_of(last[name] for name in tensor.columns) for tensor in self.outputs.tensors}
+        return {
+            tensor.tensor: math.prod(tensor.axes(0))
+            if tensor.ragged
+            else width_of(last[name] for name in tensor.columns)
+            for tensor in self.outputs.tensors
+        }
 
 
 def _refuse(problems: list[Problem]) -> None:
     if problems:
         raise SpecError("\n".join(f"{problem.pointer}: {problem.message} [{problem.code}]" for problem in problems))
+
+
+def _listed(tensor: TensorOutput) -> list[str]:
+    """What the values are called of lists that have to have so many, as a vector has; none of other columns."""
+    if tensor.ragged is None or tensor.is_padded:
+        return []
+    return _names(tensor.columns[0], ColumnType("vector", math.prod(tensor.axes(0))), None)
 
 
 def _names(column: str, kind: ColumnType, labels: tuple[str, ...] | None) -> list[str]:

@@ -23,6 +23,7 @@ __all__ = [
     "MOST_WIDTH",
     "SCALARS",
     "UNSIGNED",
+    "VECTOR_ITEMS",
     "ArrowArray",
     "ColumnType",
     "Schema",
@@ -60,15 +61,31 @@ SCALARS: dict[str, pa.DataType] = {
 }
 """The canonical Arrow type of each scalar kind. `uint64` is for ids, such as hashes: it is carried, and no number."""
 
+VECTOR_ITEMS: dict[str, pa.DataType] = {
+    "float32": pa.float32(),
+    "int64": pa.int64(),
+    "float64": pa.float64(),
+    "float16": pa.float16(),
+    "int32": pa.int32(),
+    "int16": pa.int16(),
+    "int8": pa.int8(),
+    "uint32": pa.uint32(),
+    "uint16": pa.uint16(),
+    "uint8": pa.uint8(),
+    "bool": pa.bool_(),
+}
+"""The Arrow type of the elements of a vector, by what numpy calls it; all but `bool` have numpy's memory layout."""
+
 INTEGER_BOUNDS = {"int32": (-(2**31), 2**31 - 1), "int64": (-(2**63), 2**63 - 1)}
 """Smallest and largest value of each integer kind."""
 
 UNSIGNED = pa.decimal128(20, 0)
 """What Spark, and databases without uint64, hold one in: the one type of decimals that is read as an integer."""
 
-_VECTOR = r"(float32|int64)\[([1-9][0-9]{0,6})\]"
-_OTHER_WIDTH = r"(?:float32|int64)\[(?:-[0-9]+|0+|[1-9][0-9]{7,})\]"
-_FORMS = ("float32[width]", "int64[width]", "list<scalar>", "struct<name: scalar, …>")
+_ITEMS = "|".join(VECTOR_ITEMS)
+_VECTOR = rf"({_ITEMS})\[([1-9][0-9]{{0,6}})\]"
+_OTHER_WIDTH = rf"(?:{_ITEMS})\[(?:-[0-9]+|0+|[1-9][0-9]{{7,}})\]"
+_FORMS = (f"{'|'.join(VECTOR_ITEMS)}[width]", "list<scalar>", "struct<name: scalar, …>")
 
 MOST_WIDTH = 9_999_999
 """Values a row of a vector, or of the columns of a tensor: what the text of a type can say."""
@@ -92,13 +109,13 @@ class ColumnType(NamedTuple):
     width: int = 1
     """Values per row; above 1 only for a vector, 0 of one whose width a fit has yet to tell."""
     item: str = "float32"
-    """Kind of the elements of a vector (`float32`, `int64`) or of a list; without meaning for others."""
+    """Kind of the elements of a vector (one of `VECTOR_ITEMS`) or of a list; without meaning for others."""
     fields: tuple[tuple[str, str], ...] = ()
     """Name and kind of each field of a struct."""
 
     @classmethod
     def parse(cls, text: str) -> ColumnType:
-        """From `float64`, `string`, …, `float32[28]` and `int64[128]` for vectors, `list<string>`, or
+        """From `float64`, `string`, …, `float32[28]`, `int64[128]` and `uint8[784]` for vectors, `list<string>`, or
         `struct<city: string, zip: int64>`.
 
         Raises:
@@ -133,7 +150,9 @@ class ColumnType(NamedTuple):
         """The canonical Arrow type that a column of this type is cast to on entry."""
         if self.kind == "struct":
             return pa.struct([pa.field(name, SCALARS[kind]) for name, kind in self.fields])
-        return pa.list_(SCALARS[self.item]) if self.kind in {"vector", "list"} else SCALARS[self.kind]
+        if self.kind == "vector":
+            return pa.list_(VECTOR_ITEMS[self.item])
+        return pa.list_(SCALARS[self.item]) if self.kind == "list" else SCALARS[self.kind]
 
     @property
     def is_scalar(self) -> bool:
@@ -155,6 +174,11 @@ class ColumnType(NamedTuple):
         """Whether values are whole numbers."""
         return self.kind in INTEGER_BOUNDS
 
+    @property
+    def may_be_missing(self) -> bool:
+        """Whether a row can be without a value: a vector of integers or bools has no NaN to say so."""
+        return self.kind != "vector" or self.item.startswith("float")
+
 
 _ELSEWHERE = {
     **dict.fromkeys(("double", "float", "number"), "float64"),
@@ -171,7 +195,7 @@ def _hint(text: str) -> str:
     if text.lower() in _ELSEWHERE:
         return f'. Did you mean "{_ELSEWHERE[text.lower()]}"?'
     bracket = text.partition("[")
-    vectors = [f"{item}[{bracket[2]}" for item in ("float32", "int64")] if bracket[1] else []
+    vectors = [f"{item}[{bracket[2]}" for item in VECTOR_ITEMS] if bracket[1] else []
     found = near(text, [*SCALARS, *(f"list<{kind}>" for kind in SCALARS), *vectors])
     return f".{found}" if found else ""
 
@@ -220,8 +244,8 @@ Schema = dict[str, ColumnType]
 def is_readable(found: pa.DataType, wanted: ColumnType) -> bool:
     """Whether every value of the found type is one of the wanted type, or is checked value by value on entry.
 
-    Checked by value: unsigned, negative or wide integers, decimals with a fraction, lists of another length, timestamps
-    far from today.
+    Checked by value: unsigned, negative or wide integers, decimals with a fraction, lists of another length or of lists
+    of several, timestamps far from today.
     """
     if isinstance(found, pa.DictionaryType):
         return wanted.is_scalar and is_readable(found.value_type, wanted)
@@ -247,12 +271,20 @@ def is_readable(found: pa.DataType, wanted: ColumnType) -> bool:
 
 
 def _holds_elements(inner: pa.DataType, wanted: ColumnType) -> bool:
-    """Whether a list with elements of this type is readable."""
+    """Whether a list with elements of this type is readable; a vector may be a list of lists, to any depth."""
     if wanted.kind == "list":
         return is_readable(inner, ColumnType(wanted.item))
-    is_integer = pa.types.is_integer(inner) or inner == UNSIGNED
-    is_number = is_integer if wanted.item == "int64" else pa.types.is_floating(inner)
-    return wanted.kind == "vector" and (is_number or pa.types.is_null(inner))
+    if wanted.kind != "vector":
+        return False
+    if isinstance(inner, pa.ListType | pa.LargeListType | pa.FixedSizeListType):
+        return _holds_elements(inner.value_type, wanted)
+    if pa.types.is_null(inner):
+        return True
+    if wanted.item == "bool":
+        return bool(pa.types.is_boolean(inner))
+    return bool(
+        pa.types.is_floating(inner) if wanted.may_be_missing else pa.types.is_integer(inner) or inner == UNSIGNED
+    )
 
 
 def unread_subfields(found: pa.StructType, wanted: ColumnType) -> list[str]:

@@ -7,12 +7,16 @@ import numpy as np
 __all__ = ["ulp_distance"]
 
 
+_INTEGERS: dict[int, type[np.signedinteger]] = {2: np.int16, 4: np.int32, 8: np.int64}
+"""By the bytes of a float."""
+
+
 def ulp_distance(found: np.ndarray, wanted: np.ndarray) -> np.ndarray:
     """Steps between representable numbers; NaN equals NaN alone. Values that are no floats are equal or far apart."""
     far = np.iinfo(np.int32).max
     if not np.issubdtype(found.dtype, np.floating):
         return np.where(found == wanted, 0, far)
-    integer = np.int32 if found.dtype == np.float32 else np.int64
+    integer = _INTEGERS[found.dtype.itemsize]
     ordered = []
     for values in (found, wanted.astype(found.dtype, copy=False)):
         # The bits as an integer, made monotonic over the sign.

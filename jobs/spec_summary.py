@@ -95,6 +95,7 @@ def _tensors(spec: Spec) -> list[str]:
         form = tensor.form(widths[tensor.tensor])
         told = "" if "?" not in form else ", known behind the fit"
         bound = "" if tensor.model_input == tensor.tensor else f" → {tensor.model_input}"
+        bound += "".join(f", mask → {name}" for name in tensor.model_inputs[1:])
         made.append(f"{tensor.tensor} {form}{bound}{told}")
     return made
 

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from etl.contract import InputField
     from etl.ops.base import Step
+    from etl.outputs import TensorOutput
     from etl.spec import Spec
 
 __all__ = ["Change", "Difference", "Verdict", "diff"]
@@ -199,12 +200,23 @@ def _tensor_changes(old: Spec, new: Spec) -> Iterator[Change]:
             said = f"tensor {name!r} was {was.form(widths[0])}, is {tensor.form(widths[1])}"
             yield Change(f"{place}{_LAYOUT}", said)
             continue
+        if was.ragged != tensor.ragged:
+            yield _ragged_change(was, tensor, place)
         pairs = zip(was.columns, tensor.columns, strict=False)
         other = [(one, two) for one, two in pairs if old_meaning[one] != new_meaning[two]]
         if other or len(was.columns) != len(tensor.columns):
             said = ", ".join(two if one == two else f"{one} → {two}" for one, two in other[:10]) or "its columns"
             more = f" and {len(other) - 10} more" if len(other) > 10 else ""  # noqa: PLR2004  as many as are shown
             yield Change(f"{place}/from", f"tensor {name!r} means something else: {said}{more}")
+
+
+def _ragged_change(was: TensorOutput, now: TensorOutput, place: str) -> Change:
+    """Rows that are cut or filled up in another way mean something else; one mask more or less feeds another model."""
+    rules = [_told(None if tensor.ragged is None else _plain(tensor.ragged)) for tensor in (was, now)]
+    masks = [tensor.ragged.mask if tensor.ragged else None for tensor in (was, now)]
+    is_other = was.is_padded != now.is_padded or masks[0] != masks[1]
+    said = f"tensor {now.model_input!r}: ragged was {rules[0]}, is {rules[1]}"
+    return Change(f"{place}/ragged{_LAYOUT if is_other else ''}", said)
 
 
 def _meanings(spec: Spec) -> dict[str, str]:

@@ -120,7 +120,7 @@ def _outputs(spec: Spec) -> list[str]:
     rows = []
     for tensor in spec.outputs.tensors:
         form = tensor.form(widths[tensor.tensor])
-        rows.append((code_span(tensor.tensor), form, code_span(tensor.model_input), _names(tensor.columns)))
+        rows.append((code_span(tensor.tensor), form, _names(tensor.model_inputs), _names(tensor.columns)))
     lines = markdown_table(("tensor", "type", "model input", "columns, in this order"), rows)
     if spec.outputs.passthrough:
         lines += ["", f"Handed through: {_names(spec.outputs.passthrough)}."]

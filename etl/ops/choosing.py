@@ -102,7 +102,7 @@ class If(RowStep):
         schema = dict(zip(self.reads, types, strict=True))
         need_fitting(self.params.condition, "params/condition", schema)
         found = _common([schema[name] for name in self._columns], self._literals)
-        if found.kind == "vector" and found.item != "float32" and "as_missing" in self._choices:
+        if not found.may_be_missing and "as_missing" in self._choices:
             message = f"takes no as_missing beside {found}, which is never missing"
             raise ValueError(message)
         return (found,)

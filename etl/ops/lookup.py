@@ -119,10 +119,11 @@ class LookupJoin(Step):
                 message = f"takes {name} as its key {key.name} is, {key.type}, found {found}"
                 raise ValueError(message)
         on_no_match = self.params.on_no_match
-        whole = [column.name for column in columns if column.type.kind == "vector" and column.type.item == "int64"]
+        whole = [column for column in columns if not column.type.may_be_missing]
         if whole and on_no_match != "reject":
+            item = f"{'an' if whole[0].type.item.startswith('i') else 'a'} {whole[0].type.item}"
             message = (
-                f"takes an int64 vector, which cannot be missing, only with on_no_match: reject; {whole[0]} is one"
+                f"takes {item} vector, which cannot be missing, only with on_no_match: reject; {whole[0].name} is one"
             )
             raise ValueError(message)
         if isinstance(on_no_match, AsValues):
@@ -332,7 +333,7 @@ def _taken(table: pa.Table, column: ReferenceColumn, where: str) -> Column:
         return taken
     given = one_chunk(table.column(column.name))
     matrix, broken = matrix_of(given, column.type.width, column.type.item)
-    if column.type.item == "int64":
+    if not column.type.may_be_missing:
         broken = broken | given.is_null().to_numpy(zero_copy_only=False)
     if broken.any():
         message = f"{where}: column {column.name!r} has {broken.sum()} rows without {column.type.width} values."

@@ -71,6 +71,9 @@ def _kind_of(aggregate: Aggregate, found: ColumnType) -> ColumnType:
     if (aggregate in _NUMBERS and not found.is_numeric) or (aggregate in _SCALARS and not found.is_scalar):
         message = f"computes {aggregate} of {'numbers' if aggregate in _NUMBERS else 'scalars'}, found {found}"
         raise ValueError(message)
+    if aggregate == "last" and not found.may_be_missing:
+        message = f"computes last of what can be missing, as it is where there is no row, found {found}"
+        raise ValueError(message)
     if aggregate in _NUMBERS:
         return ColumnType("float64")
     return ColumnType("int64") if aggregate in {"count", "nunique"} else found

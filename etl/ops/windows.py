@@ -63,8 +63,8 @@ class WindowLag(TableStep):
             raise ValueError(message)
         _need_order(self.params)
         for name in self.inputs:
-            if schema[name].kind == "vector" and schema[name].item == "int64":
-                message = f"takes no int64 vector, which cannot be missing, found {name}"
+            if not schema[name].may_be_missing:
+                message = f"takes no vector of {schema[name].item}, which cannot be missing, found {name}"
                 raise ValueError(message)
         return tuple(schema[name] for name in self.inputs)
 

@@ -2,8 +2,9 @@
 
 What comes out beside the columns handed through is one column a tensor, by the name of the model input that it feeds,
 which is its own unless `bind` says, as in `etl.transforming.transform`. A row of it is a scalar where the shape of the
-tensor is [-1], else an array of the row's values in row-major order. Types are the tensor's own, but for those that
-Spark has not: float16 comes as float, uint8 as smallint.
+tensor is [-1], else an array of the row's values in row-major order; of a ragged tensor, as long as the row is, without
+padding and mask. Types are the tensor's own, but for those that Spark has not: float16 and bfloat16 come as float, an
+unsigned integer as the next wider type (uint64 as decimal(20, 0)).
 
 Relational steps that run on the whole table come first, by `etl.spark.prepare`. Rows that a filter leaves out are not
 there. A row that a rule rejects is never dropped: it fails the query
@@ -21,25 +22,27 @@ import numpy as np
 import pyarrow as pa
 
 from etl.arrivals import arrivals, check_entry
+from etl.bfloat16 import floats_of
 from etl.errors import SpecError, TransformError
 from etl.format.problems import nearest
 from etl.ops.relations import joins
 from etl.pipeline import Pipeline
+from etl.ragged import Ragged
 from etl.relational import used_references
 from etl.spark.batches import map_batches, need_frame
 from etl.spark.preparing import WHERE, frames_of, moved_joins, prepare
 from etl.spark.schema import arrow_schema, arrow_type, as_declared
-from etl.types import one_chunk
+from etl.types import UNSIGNED, one_chunk
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
-    from typing import Any
 
     from pyspark.sql import DataFrame
 
     from etl.frame import Frame
     from etl.outputs import TensorOutput
     from etl.pipeline import Features
+    from etl.ragged import Tensor
     from etl.spark.preparing import References
     from etl.spec import Spec
     from etl.types import ArrowArray
@@ -54,8 +57,17 @@ REJECTION = "rejection"
 
 _REASON = pa.struct([pa.field(name, pa.string()) for name in ("code", "pointer", "column", "message")])
 
-_ELEMENTS = {"float16": pa.float32(), "uint8": pa.int16(), "bool": pa.bool_(), "string": pa.string()}
-"""Arrow's type of a tensor's elements where it has not numpy's name."""
+_ELEMENTS = {
+    "float16": pa.float32(),
+    "bfloat16": pa.float32(),
+    "uint8": pa.int16(),
+    "uint16": pa.int32(),
+    "uint32": pa.int64(),
+    "uint64": UNSIGNED,
+    "bool": pa.bool_(),
+    "string": pa.string(),
+}
+"""Arrow's type of a tensor's elements where it has not numpy's name, or Spark has not the type."""
 
 
 class _Work(NamedTuple):
@@ -196,12 +208,15 @@ def _columns(work: _Work, batch: pa.RecordBatch, frame: Frame, *, features: Feat
     return columns
 
 
-def _as_column(tensor: np.ndarray[Any, Any], output: TensorOutput) -> ArrowArray:
+def _as_column(tensor: Tensor, output: TensorOutput) -> ArrowArray:
     kind = _column_type(output)
     element = kind.value_type if output.rank > 1 else kind
-    values: ArrowArray = pa.array(tensor.reshape(-1)).cast(element)
+    flat = tensor.values if isinstance(tensor, Ragged) else tensor.reshape(-1)
+    values: ArrowArray = pa.array(floats_of(flat) if output.dtype == "bfloat16" else flat).cast(element)
     if output.rank == 1:
         return values
+    if isinstance(tensor, Ragged):
+        return pa.ListArray.from_arrays(pa.array(tensor.offsets.astype(np.int32)), values)
     width = len(values) // max(len(tensor), 1)
     return pa.ListArray.from_arrays(pa.array(np.arange(len(tensor) + 1, dtype=np.int32) * width), values)
 
