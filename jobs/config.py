@@ -16,7 +16,7 @@ from etl.runs.publish import Mode
 from jobs.errors import ConfigError
 from scoring.order import Stamp
 from scoring.outputs.columns import OutputColumn
-from scoring.runtimes.base import Device
+from scoring.runtimes.base import DeviceChoice, RuntimeOptions
 
 __all__ = ["RUN_ID_PATTERN", "Budget", "Budgets", "Input", "JobConfig", "Model", "Output", "read_config"]
 
@@ -98,7 +98,27 @@ class Output(Strict):
 class Scoring(Strict):
     """How the model runs."""
 
-    device: Device = "cpu"
+    device: DeviceChoice = Field(
+        default="cpu", description="`auto` is cuda where the task has a GPU and the runtime can use it, else cpu."
+    )
+    on_missing_gpu: Literal["fail", "cpu"] = Field(
+        default="fail",
+        description="Where cuda or tensorrt cannot be had: fail, or run on the CPU and say so in the run record.",
+    )
+    gpu_memory_limit: ByteSize | None = Field(
+        default=None, ge=1, description="Memory of one GPU that its tasks share. Default: all that it has."
+    )
+    tf32: bool = Field(default=False, description="Products on the GPU in TensorFloat-32: quicker and less exact.")
+    tensorrt_fp16: bool = Field(default=False, description="TensorRT may compute in float16.")
+    engine_cache: str | None = Field(
+        default=None, description="Folder of each host for TensorRT's engines. Default: the user's folder for caches."
+    )
+    profile: str | None = Field(
+        default=None, description="Folder of each host for the runtime's own profile, one file a worker and model."
+    )
+    log_severity: int = Field(
+        default=4, ge=0, le=4, description="Least that the runtime logs: 0 verbose, 2 warning, 3 error, 4 fatal."
+    )
     threads: int = Field(default=1, ge=1, le=256, description="Threads of one operator; as many as spark.task.cpus.")
     batch_rows: Annotated[int, Field(ge=1, le=10_000_000)] | Literal["auto"] = Field(
         default="auto", description="Rows of one call of the model; `auto` finds them by measuring the first calls."
@@ -112,6 +132,21 @@ class Scoring(Strict):
         description="Size of a reference table, uncompressed, up to which workers join it; a larger one is joined by "
         "Spark, before.",
     )
+
+
+    def runtime_options(self) -> RuntimeOptions:
+        """What a worker loads the model with."""
+        return RuntimeOptions(
+            device=self.device,
+            on_missing_gpu=self.on_missing_gpu,
+            intra_op_threads=self.threads,
+            gpu_memory_limit=self.gpu_memory_limit,
+            tf32=self.tf32,
+            tensorrt_fp16=self.tensorrt_fp16,
+            engine_cache=self.engine_cache,
+            profile=self.profile,
+            log_severity=self.log_severity,
+        )
 
 
 class Splits(Strict):

@@ -37,7 +37,6 @@ from scoring.bundles.bundle import AuditedBundle, copy_bundle
 from scoring.memory import projected_task_bytes
 from scoring.order import ModelOrder, Order
 from scoring.predictions import prediction_schema
-from scoring.runtimes.base import RuntimeOptions
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -323,7 +322,7 @@ def _model_order(
         bundle_sha256=audited.sha256,
         references={name: references[name].sha256 for name in sorted(joined)},
         moved=moved,
-        runtime=RuntimeOptions(device=config.scoring.device, intra_op_threads=config.scoring.threads),
+        runtime=config.scoring.runtime_options(),
     )
 
 

@@ -25,7 +25,6 @@ from jobs.preparation import TableWork, bundle_of, work_on_table
 from jobs.run import RunRequest
 from scoring.bundles.golden import replay
 from scoring.errors import DeviceError
-from scoring.runtimes.base import RuntimeOptions
 from scoring.runtimes.onnx import Session
 
 if TYPE_CHECKING:
@@ -176,7 +175,7 @@ class _Job:
 
     def replay_golden_rows(self) -> str:
         model, scoring = self._model, self.config.scoring
-        options = RuntimeOptions(device=scoring.device, intra_op_threads=scoring.threads)
+        options = scoring.runtime_options()
         session = Session(model.model, options, model.bundle.model)
         deviation = replay(model, session, model.tolerance(scoring.device))
         if deviation is None:

@@ -90,6 +90,17 @@ class WorkerFacts(Strict):
     pid: int
     code: str = Field(description="Digest of the batchscore modules it ran.")
     provider: str = Field(description="The execution provider that ran the model.")
+    device_id: int | None = Field(
+        default=None, ge=0, description="Number of the GPU that it ran on, as CUDA counts them; None on the CPU."
+    )
+    fell_back: str | None = Field(
+        default=None, description="Why it ran on the CPU though a GPU was asked for; None where it ran as asked."
+    )
+    operators: dict[str, int] = Field(
+        default_factory=dict,
+        description="On a GPU, operators of the model by the provider that ran them; empty where that is not known.",
+    )
+    profile: str | None = Field(default=None, description="File of this host with the runtime's own profile.")
     loads: int = Field(ge=0, description="Models that this process had loaded so far, this one included.")
     peak_rss_bytes: int = Field(ge=0, description="Largest resident size of the process so far, in bytes.")
     golden_features_ulp: int | None = Field(

@@ -53,7 +53,7 @@ class RuntimeOptions(Strict):
         default=None, description="Folder of the worker's host for the runtime's own profile; None for none."
     )
     log_severity: int = Field(
-        default=3,
+        default=4,
         ge=0,
         le=4,
         description="Least that the runtime logs: 0 verbose, 2 warning, 3 error, 4 fatal.",
@@ -89,6 +89,8 @@ class Runtime(Protocol):
     """What runs it, e.g. onnxruntime's execution provider."""
     fell_back: str | None
     """Why it runs on the CPU though a GPU was asked for; None where it runs as asked."""
+    operators: Mapping[str, int]
+    """On a GPU, operators of the model by the provider that runs them; empty where that is not known."""
 
     def predict(self, feeds: Mapping[str, np.ndarray], names: Iterable[str] = ()) -> dict[str, np.ndarray]:
         """Outputs by name, those of `names` or all; the first axis of each is the rows.
@@ -100,6 +102,9 @@ class Runtime(Protocol):
 
     def warm_up(self) -> None:
         """Run once on made-up rows, so that the first real ones do not wait; that they do not fit is no error."""
+
+    def end_profile(self) -> str | None:
+        """End the runtime's own profile and give its file; None where none was asked for, or it was ended before."""
 
     def close(self) -> None:
         """Free what it holds. It cannot be used any more; to close it again does nothing."""

@@ -6,6 +6,7 @@ onnxruntime does this itself. Other libraries take a float64 for a float32 and a
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -28,6 +29,7 @@ class DeclaredModel(ABC):
 
     device: Device = "cpu"
     fell_back: str | None = None
+    operators: Mapping[str, int] = MappingProxyType({})
 
     def __init__(self, signature: Signature, provider: str) -> None:
         """`provider` says what runs it, e.g. `torch 2.15.0`."""
@@ -70,6 +72,10 @@ class DeclaredModel(ABC):
             if _kind(feeds[name]) != tensor.dtype or not _fits(feeds[name].shape, tensor.shape):
                 raise InferenceError(f"model input {tensor} was fed with {_told(feeds[name])}")
         return {name: feeds[name] for name in self._inputs}
+
+    def end_profile(self) -> str | None:
+        """There is none: of these libraries none writes a profile by itself."""
+        return None
 
     def warm_up(self) -> None:
         """Run once on rows of zeros or empty texts, so that the first real ones do not wait; a failure is no error."""
