@@ -21,13 +21,26 @@ class TensorSpec(Strict):
         default=None, description="Of an (n, k) tensor that a map was unfolded to: the key of each of its columns."
     )
 
+    sequence: bool = Field(
+        default=False, description="One tensor a row, each of its own size: an array of arrays to numpy."
+    )
+
     @model_serializer(mode="wrap")
     def _without_absent_keys(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Hardly any tensor has keys; one that has none is written as if there were no such thing."""
+        """Hardly any tensor has keys or is a sequence; what one has not is written as if there were no such thing."""
         plain: dict[str, Any] = dump(self)
         if self.keys is None:
             plain.pop("keys", None)
+        if not self.sequence:
+            plain.pop("sequence", None)
         return plain
+
+    def agrees(self, other: TensorSpec) -> bool:
+        """Whether both can be of one tensor: of a map, one may know the keys and the other not yet."""
+        if (self.keys is None) == (other.keys is None):
+            return self == other
+        facts = ((spec.name, spec.dtype, spec.sequence, len(spec.shape)) for spec in (self, other))
+        return len(set(facts)) == 1
 
     def __str__(self) -> str:
         """For messages: name float32[rows, 28]; `rows` and `any` are axes of any size."""
@@ -41,3 +54,10 @@ class Signature(Strict):
 
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
+
+    def agrees(self, other: Signature) -> bool:
+        """Whether both can be of one model: keys of maps may be known to one of them alone."""
+        return all(
+            len(mine) == len(others) and all(one.agrees(two) for one, two in zip(mine, others, strict=True))
+            for mine, others in ((self.inputs, other.inputs), (self.outputs, other.outputs))
+        )

@@ -54,9 +54,9 @@ def load(
             from scoring.runtimes.pyfunc import Pyfunc  # noqa: PLC0415
 
             return Pyfunc(model, files, options, where=path)
-        from scoring.runtimes.onnx import Session  # noqa: PLC0415
+        from scoring.runtimes.onnx import load_onnx  # noqa: PLC0415
 
-        return Session(files[model], options, path)
+        return load_onnx(model, files, options, where=path, placement=placement)
     except ModuleNotFoundError as error:
         library, extra = _EXTRAS.get(kind, ("", ""))
         if error.name != library:
