@@ -177,7 +177,7 @@ class _Job:
         model, scoring = self._model, self.config.scoring
         options = scoring.runtime_options()
         session = Session(model.model, options, model.bundle.model)
-        deviation = replay(model, session, model.tolerance(scoring.device))
+        deviation = replay(model, session, model.tolerance(session.device))
         if deviation is None:
             return f"the bundle has none; the model loads on {session.provider}"
         features = f"features off by {deviation.features_ulp} units in the last place"

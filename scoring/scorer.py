@@ -107,7 +107,7 @@ def load_scorer(storage: Storage, order: Order, model: ModelOrder) -> Scorer:
         references[name] = arrow_table(data)
     bundle = audited.bundle
     runtime = load(bundle.model, audited.files, model.runtime, kind=bundle.runtime, where=folder)
-    if runtime.signature != audited.bundle.signature:
+    if not runtime.signature.agrees(audited.bundle.signature):
         message = f"{folder}: the model's tensors are not the ones that bundle.json declares."
         raise BundleError(message)
     deviation = replay(audited, runtime, audited.tolerance(model.runtime.device))

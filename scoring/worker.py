@@ -149,7 +149,7 @@ class _Flow:
         if attempt.error is None:
             batches = {name: facts for model in self.models for name, facts in model.facts().items()}
             with attempt.failing():
-                return attempt.finish(_facts(self.models[0].scorer), batches)
+                return attempt.finish(_facts(self.models[0].scorer, self._placement), batches)
         attempt.abort()
         assert attempt.error is not None  # noqa: S101  either it was there, or `finish` failed
         return Unscored(attempt.split, attempt.error)
@@ -164,13 +164,17 @@ def _note_wait(stage: str, item: Item, seconds: float) -> None:
     item.attempt.waiting[stage] += seconds
 
 
-def _facts(scorer: Scorer) -> WorkerFacts:
-    found = scorer.deviation
+def _facts(scorer: Scorer, placement: Placement) -> WorkerFacts:
+    found, runtime = scorer.deviation, scorer.runtime
     return WorkerFacts(
         host=socket.gethostname(),
         pid=os.getpid(),
         code=code_digest(),
-        provider=scorer.runtime.provider,
+        provider=runtime.provider,
+        device_id=None if runtime.device == "cpu" else placement.device_id or 0,
+        fell_back=runtime.fell_back,
+        operators=dict(runtime.operators),
+        profile=runtime.end_profile(),
         loads=loads_so_far(),
         peak_rss_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * _LINUX_RSS_UNIT,
         golden_features_ulp=None if found is None else found.features_ulp,

@@ -77,7 +77,7 @@ def main() -> None:
     model = HistGradientBoostingClassifier(**TREES, max_iter=trees, early_stopping=False)
     model.fit(learned.features, learned.late)
     exported = to_onnx(model, spec.widths()["features"])
-    p_late = Session(exported, RuntimeOptions(), "trees").run({"features": test.features})["p_late"][:, 0]
+    p_late = Session(exported, RuntimeOptions(), "trees").predict({"features": test.features})["p_late"][:, 0]
     np.testing.assert_allclose(p_late, model.predict_proba(test.features)[:, 1], rtol=0, atol=1e-6)
     facts = {
         "predicts": f"probability that a flight arrives more than {LATE_MINUTES} minutes late",

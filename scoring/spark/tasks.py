@@ -15,6 +15,7 @@ from etl.errors import BatchscoreError
 from etl.spark.freeze import cause_of
 from scoring.code import check_code, code_digest
 from scoring.errors import TasksFailed
+from scoring.spark.devices import task_placement, tasks_per_gpu
 from scoring.worker import Unscored, score_splits
 
 if TYPE_CHECKING:
@@ -55,7 +56,8 @@ def run_tasks(spark: SparkSession, order: Order, tasks: tuple[tuple[Split, ...],
     numbers = spark.range(0, len(tasks), 1, len(tasks))
     try:
         answers = numbers.mapInArrow(
-            functools.partial(_run_task, order=order, tasks=tasks, code=code_digest()), "failure string"
+            functools.partial(_run_task, order=order, tasks=tasks, code=code_digest(), sharing=tasks_per_gpu(spark)),
+            "failure string",
         ).collect()
     except (PySparkException, Py4JError) as error:
         message = (
@@ -68,20 +70,26 @@ def run_tasks(spark: SparkSession, order: Order, tasks: tuple[tuple[Split, ...],
 
 
 def _run_task(
-    batches: Iterable[pa.RecordBatch], *, order: Order, tasks: tuple[tuple[Split, ...], ...], code: str
+    batches: Iterable[pa.RecordBatch],
+    *,
+    order: Order,
+    tasks: tuple[tuple[Split, ...], ...],
+    code: str,
+    sharing: int,
 ) -> Iterator[pa.RecordBatch]:
     """Runs on a worker. Errors that a retry would repeat go back as data; any other one lets Spark retry the task."""
     for batch in batches:
         for number in batch.column("id").to_pylist():
-            answers = [json.dumps(failure) for failure in _failures(order, tasks[number], code)]
+            answers = [json.dumps(failure) for failure in _failures(order, tasks[number], code, sharing=sharing)]
             yield pa.RecordBatch.from_arrays([pa.array(answers, pa.string())], schema=_ANSWER)
 
 
-def _failures(order: Order, splits: tuple[Split, ...], code: str) -> list[Failure]:
+def _failures(order: Order, splits: tuple[Split, ...], code: str, *, sharing: int) -> list[Failure]:
     """The splits that cannot be scored; all of them where the model cannot be loaded."""
     try:
         check_code(code)
-        found = [one for one in score_splits(order, splits) if isinstance(one, Unscored)]
+        scored = score_splits(order, splits, task_placement(sharing))
+        found = [one for one in scored if isinstance(one, Unscored)]
     except BatchscoreError as error:
         return [_failure(split, error) for split in splits]
     return [_failure(one.split, one.error) for one in found]

@@ -22,7 +22,7 @@ MODEL_ROWS = 2048
 @functools.cache
 def session_of(path: str) -> ort.InferenceSession:
     """The process's session of a model, made after the fork that made the process."""
-    options = ort.RuntimeOptions()
+    options = ort.SessionOptions()
     options.intra_op_num_threads = 1
     options.inter_op_num_threads = 1
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
