@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import pyarrow as pa
+
 from etl.expectations import unique_columns
 from etl.runs.keys import KEY_BYTES, KEYS_HELD
 from etl.runs.write import ROW_GROUP_BYTES
@@ -100,10 +102,15 @@ def _width(type_: ColumnType) -> int:
 
 def _published_width(audited: AuditedBundle) -> int:
     """Bytes per row of the model's published columns; an axis of unknown size counts as one value."""
-    shapes = {tensor.name: tensor.shape for tensor in audited.bundle.signature.outputs}
-    total = 0
-    for column in audited.bundle.columns:
-        shape = shapes[column.tensor]
-        values = 1 if column.element is not None or len(shape) == 1 else shape[1] or 1
-        total += values * _WIDTHS.get(column.type, 8)
-    return total
+    tensors = {tensor.name: tensor for tensor in audited.bundle.signature.outputs}
+    return sum(_arrow_width(column.field(tensors[column.tensor]).type) for column in audited.bundle.columns)
+
+
+def _arrow_width(type_: pa.DataType) -> int:
+    if pa.types.is_fixed_size_list(type_):
+        return int(type_.list_size * _arrow_width(type_.value_type))
+    if pa.types.is_list(type_):
+        return _arrow_width(type_.value_type)
+    if pa.types.is_struct(type_):
+        return sum(_arrow_width(field.type) for field in type_)
+    return _WIDTHS["string"] if pa.types.is_string(type_) else -(-type_.bit_width // 8)

@@ -1,128 +1,179 @@
-"""From a model's output tensors to typed Arrow columns, by name."""
+"""What is published: columns by name, each made of a model's output by steps, with a type and a rule for NaN."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 import pyarrow as pa
-from pydantic import Field
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
 
 from etl.documents import Strict
-from etl.frame import EXACT_INTEGERS
 from etl.ops.base import Name
-from etl.types import INTEGER_BOUNDS
 from scoring.errors import InferenceError
+from scoring.outputs.arrays import arrow_type
+from scoring.outputs.mapping import map_outputs
+from scoring.outputs.steps import AnyStep, Form, MappingStep, Misfit, ScalarType, kind_of, step_of
+from scoring.signature import Signature, TensorSpec
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping as ByName
 
-    from scoring.signature import TensorSpec
+    from scoring.outputs.mapping import Mapped
 
-__all__ = ["OutputColumn", "ScalarType"]
+__all__ = ["Mapping", "NonFinite", "OutputColumn", "ScalarType"]
 
-ScalarType = Literal["float32", "float64", "int32", "int64", "bool", "string"]
-_ARROW: dict[str, pa.DataType] = {
-    "float32": pa.float32(),
-    "float64": pa.float64(),
-    "int32": pa.int32(),
-    "int64": pa.int64(),
-    "bool": pa.bool_(),
-    "string": pa.string(),
+NonFinite = Literal["keep", "null", "quarantine"]
+"""What becomes of a row with a value that is NaN or ±inf: published as it is, as null, or set aside."""
+
+_DEFAULTS: dict[str, ScalarType] = {
+    "bfloat16": "float32",
+    "float16": "float32",
+    "float32": "float32",
+    "float64": "float64",
+    "int8": "int8",
+    "int16": "int16",
+    "int32": "int32",
+    "int64": "int64",
+    "uint8": "int16",
+    "uint16": "int32",
+    "uint32": "int64",
+    "uint64": "int64",
+    "bool": "bool",
+    "string": "string",
 }
+"""By element type of a tensor: the narrowest type that holds each of its values, but for uint64."""
+
+
+class Mapping(NamedTuple):
+    """How a column is made of a tensor: its steps, each with the form of what it is given."""
+
+    steps: tuple[tuple[MappingStep, Form], ...]
+    form: Form
+    """Of what the last step makes."""
+    type: ScalarType
+    """Of the values, or of the scores of pairs."""
 
 
 class OutputColumn(Strict):
-    """One published column: a tensor, or one element of each of its rows."""
+    """One published column: what the steps make of each row of a tensor."""
 
     column: Name
     tensor: str = Field(description="Name of the model output.")
-    type: ScalarType = Field(description="Type of the column, or of its elements when it is a list.")
-    element: int | None = Field(default=None, ge=0, description="Take this element of each row of an (n, k) tensor.")
+    apply: tuple[AnyStep, ...] = Field(
+        default=(), description="Steps from the tensor's values to the column's, in this order."
+    )
+    type: ScalarType | None = Field(
+        default=None,
+        description="Type of the column, of the values of its lists, or of the scores of top_k. Default: what the "
+        "steps make, which is the tensor's own type, or the next that Spark has, unless they make another.",
+    )
+    non_finite: NonFinite = Field(default="quarantine", description="What becomes of a row with a NaN or ±inf.")
+
+    @model_serializer(mode="wrap")
+    def _without_defaults(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """What is not said is not written: a bundle is no other for it."""
+        plain: dict[str, Any] = dump(self)
+        silent = {name for name, field in type(self).model_fields.items() if getattr(self, name) == field.default}
+        return {name: value for name, value in plain.items() if name not in silent}
 
     def problem(self, tensor: TensorSpec) -> str | None:
         """Why the column cannot be made from the tensor, or None."""
-        rank = len(tensor.shape)
-        if rank not in {1, 2}:
-            return f"tensor {tensor} has rank {rank}; this release publishes rank 1 and 2"
-        width = tensor.shape[1] if rank == 2 else 1  # noqa: PLR2004  a matrix
-        if self.element is not None and width is not None and self.element >= width:
-            return f"tensor {tensor} has no element {self.element}"
-        if (tensor.dtype == "string") != (self.type == "string"):
-            return f"tensor {tensor} cannot become {self.type}"
+        try:
+            self.mapping(tensor)
+        except Misfit as misfit:
+            return f"tensor {tensor}: {misfit}"
         return None
 
-    def is_list(self, tensor: TensorSpec) -> bool:
-        """Whether the column is a list: an (n, k) tensor of which no element is taken. (n, 1) is a scalar."""
-        return self.element is None and len(tensor.shape) == 2 and tensor.shape[1] != 1  # noqa: PLR2004  a matrix
+    def mapping(self, tensor: TensorSpec) -> Mapping:
+        """How the column is made.
+
+        Raises:
+            Misfit: it cannot be made from the tensor.
+        """
+        form = _form(tensor)
+        steps = []
+        for number, written in enumerate(self.apply, 1):
+            step = step_of(written)
+            try:
+                after = step.after(form)
+            except Misfit as misfit:
+                message = f"step {number} of `apply`, {step.name}, {misfit}"
+                raise Misfit(message) from misfit
+            steps.append((step, form))
+            form = after
+        type_ = self.type or form.type
+        _need_type(form, type_)
+        return Mapping(tuple(steps), form, type_)
 
     def field(self, tensor: TensorSpec) -> pa.Field:
-        """The column in the published schema."""
-        scalar = _ARROW[self.type]
-        return pa.field(self.column, pa.list_(scalar) if self.is_list(tensor) else scalar)
+        """The column in the published schema.
 
-    def unheld(self, outputs: Mapping[str, np.ndarray], rows: int) -> np.ndarray | None:
-        """Which rows have a value that the column's type cannot hold; None where no value of the tensor could be one.
-
-        A tensor of another shape than `array` takes is left to that.
+        Raises:
+            Misfit: it cannot be made from the tensor.
         """
+        mapping = self.mapping(tensor)
+        return pa.field(self.column, arrow_type(mapping.form, mapping.type))
+
+    def unheld(self, outputs: ByName[str, np.ndarray], rows: int) -> np.ndarray | None:
+        """Which rows the column has no value for, but for NaN and ±inf; None where there is none."""
         values = outputs[self.tensor]
         if values.shape[:1] != (rows,) or values.size == 0:
             return None
-        values = values.reshape(rows, -1)
-        if self.element is not None:
-            values = values[:, self.element : self.element + 1]
-        mask = _unheld(values, self.type)
-        return None if mask is None else np.asarray(mask.any(axis=1))
+        dtype = "string" if values.dtype.kind == "O" else values.dtype.name
+        tensor = TensorSpec(name=self.tensor, dtype=dtype, shape=(None, *values.shape[1:]))
+        masks = [part.mask for part in self._mapped(outputs, tensor, rows).refused]
+        return np.logical_or.reduce(masks) if masks else None
 
-    def array(self, outputs: Mapping[str, np.ndarray], tensor: TensorSpec, rows: int) -> pa.Array:
+    def array(self, outputs: ByName[str, np.ndarray], tensor: TensorSpec, rows: int) -> pa.Array:
         """The column of a batch; no copy where the element type is the tensor's.
 
         Raises:
             InferenceError: the model gave another shape than it declares, or a value that the type cannot hold.
         """
-        values = outputs[self.tensor]
-        width = values.shape[1] if values.ndim == 2 else 1  # noqa: PLR2004  a matrix
-        if values.shape[:1] != (rows,) or (self.element is not None and self.element >= width):
-            raise self._unexpected(values, rows)
-        if self.is_list(tensor):
-            offsets = np.arange(rows + 1, dtype=np.int32) * np.int32(width)
-            return pa.ListArray.from_arrays(offsets, self._typed(values.reshape(-1)))
-        if self.element is not None and values.ndim == 2:  # noqa: PLR2004  a matrix
-            values = values[:, self.element]
-        if values.size != rows:
-            raise self._unexpected(values, rows)
-        return self._typed(values.reshape(rows))
+        mapped = self._mapped(outputs, tensor, rows)
+        for part in mapped.refused:
+            raise InferenceError(part.message)
+        return mapped.arrays[0]
 
-    def check_rows(self, outputs: Mapping[str, np.ndarray], rows: int) -> None:
+    def check_rows(self, outputs: ByName[str, np.ndarray], rows: int) -> None:
         """See that one call of the model gave something for each of its rows.
 
         Raises:
             InferenceError: it did not; what several calls gave could no longer be told apart.
         """
         if outputs[self.tensor].shape[:1] != (rows,):
-            raise self._unexpected(outputs[self.tensor], rows)
+            message = f"model output {self.tensor} has shape {outputs[self.tensor].shape} for {rows} rows"
+            raise InferenceError(f"{message}; column {self.column!r} cannot be made of that")
 
-    def _unexpected(self, values: np.ndarray, rows: int) -> InferenceError:
-        found = f"model output {self.tensor} has shape {values.shape} for {rows} rows"
-        return InferenceError(f"{found}; column {self.column!r} cannot be made of that")
-
-    def _typed(self, values: np.ndarray) -> pa.Array:
-        try:
-            return pa.array(np.ascontiguousarray(values)).cast(_ARROW[self.type], safe=self.type != "float32")
-        except pa.ArrowInvalid as error:
-            message = f"model output {self.tensor} cannot become column {self.column!r} of type {self.type}: {error}"
-            raise InferenceError(message) from error
+    def _mapped(self, outputs: ByName[str, np.ndarray], tensor: TensorSpec, rows: int) -> Mapped:
+        kept = self.model_copy(update={"non_finite": "keep"})
+        return map_outputs([kept], Signature(inputs=(), outputs=(tensor,)), outputs, rows=rows)
 
 
-def _unheld(values: np.ndarray, wanted: ScalarType) -> np.ndarray | None:
-    """Which numbers have no equal in an integer type, or in float64; narrowing to float32 may round."""
-    is_float = values.dtype.kind == "f"
-    if values.dtype.kind not in "fiu" or wanted in {"bool", "float32"} or (is_float and wanted == "float64"):
-        return None
-    low, high = INTEGER_BOUNDS.get(wanted, (-EXACT_INTEGERS, EXACT_INTEGERS))
-    if not is_float:
-        return np.asarray((values < low) | (values > high))
-    wide = values.astype(np.float64)
-    # −2^63 and 2^63 are floats, 2^63 − 1 is not: the upper bound is the one that is excluded.
-    return np.asarray(~((wide >= low) & (wide < high + 1) & (np.trunc(wide) == wide)))
+def _form(tensor: TensorSpec) -> Form:
+    """What is known of a tensor's values."""
+    if tensor.dtype not in _DEFAULTS:
+        message = f"{tensor.dtype} cannot be published"
+        raise Misfit(message)
+    if not tensor.shape:
+        message = "has rank 0, one value for all rows"
+        raise Misfit(message)
+    if 0 in tensor.shape[1:]:
+        message = "has an axis without values"
+        raise Misfit(message)
+    return Form(_DEFAULTS[tensor.dtype], tensor.shape, tensor.keys)
+
+
+def _need_type(form: Form, wanted: ScalarType) -> None:
+    made, kind = kind_of(form.type), kind_of(wanted)
+    if form.is_labelled and form.pair is None and wanted != form.type:
+        message = f"labels are {form.type} and cannot become {wanted}"
+    elif (made == "string") != (kind == "string"):
+        hint = ": a step `labels` makes texts of indexes" if kind == "string" else ""
+        message = f"{form.type} cannot become {wanted}{hint}"
+    elif made == "float" and kind == "bool":
+        message = f"{form.type} cannot become bool: a step `threshold` makes truths of numbers"
+    else:
+        return
+    raise Misfit(message)

@@ -245,12 +245,12 @@ def same_column(value: dict[str, Any]) -> None:
 
 def other_output(value: dict[str, Any]) -> None:
     """Let a bundle publish an output that the model does not have."""
-    value["columns"].append({"column": "q", "tensor": "q", "type": "float32", "element": None})
+    value["columns"].append({"column": "q", "tensor": "q", "type": "float32"})
 
 
 def wrong_element(value: dict[str, Any]) -> None:
     """Let a bundle publish an element that the output does not have."""
-    value["columns"].append({"column": "q", "tensor": "p", "type": "float32", "element": 3})
+    value["columns"].append({"column": "q", "tensor": "p", "apply": [{"element": 3}], "type": "float32"})
 
 
 @pytest.mark.parametrize(
@@ -269,7 +269,10 @@ def wrong_element(value: dict[str, Any]) -> None:
         ),
         (same_column, ["column 'p' is published twice"]),
         (other_output, ["column 'q' takes 'q', the model gives p"]),
-        (wrong_element, ["column 'q': tensor p float32[rows, 1] has no element 3"]),
+        (
+            wrong_element,
+            ["column 'q': tensor p float32[rows, 1]: step 1 of `apply`, element, there is no element 3 among 1"],
+        ),
     ],
 )
 def test_parts_that_do_not_fit_are_found(
