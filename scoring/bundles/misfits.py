@@ -2,37 +2,21 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from etl.spec import Spec
     from scoring.bundles.bundle import Bundle
+    from scoring.signature import TensorSpec
 
 __all__ = ["misfits"]
 
 
 def misfits(bundle: Bundle, spec: Spec) -> list[str]:
     """What the spec makes against what the model takes, and what is published against what the model gives."""
-    made = {tensor.model_input: tensor for tensor in spec.outputs.tensors}
-    widths = spec.widths()
-    problems = []
-    for tensor in bundle.signature.inputs:
-        if tensor.shape and tensor.shape[0] is not None:
-            # Each batch would fail, and be halved until all its rows were alone.
-            fixed = f"model input {tensor} has a fixed first axis, the rows of a batch"
-            problems.append(f"{fixed}: export it with a dynamic one (`dynamic_axes` of torch.onnx.export)")
-        output = made.pop(tensor.name, None)
-        if output is None:
-            problems.append(f"model input {tensor} is fed by no tensor of the spec")
-        elif output.dtype != tensor.dtype or output.rank != len(tensor.shape):
-            problems.append(f"model input {tensor} is fed with {output.dtype} of rank {output.rank}")
-        elif output.rank == 2 and tensor.shape[1] not in {None, widths[output.tensor]}:  # noqa: PLR2004  a matrix
-            problems.append(f"model input {tensor} is fed with {widths[output.tensor]} columns")
-        elif _differ(tensor.shape[1:], output.axes(widths[output.tensor])):
-            problems.append(
-                f"model input {tensor} is fed with rows of shape {list(output.axes(widths[output.tensor]))}"
-            )
-    problems.extend(f"tensor {name!r} of the spec is no input of the model" for name in made)
+    problems = _input_problems(bundle.signature.inputs, spec)
     given = {tensor.name: tensor for tensor in bundle.signature.outputs}
     for column in bundle.columns:
         if column.tensor not in given:
@@ -42,6 +26,59 @@ def misfits(bundle: Bundle, spec: Spec) -> list[str]:
     names = [column.column for column in bundle.columns]
     problems.extend(f"column {name!r} is published twice" for name in sorted({n for n in names if names.count(n) > 1}))
     return problems
+
+
+class _Fed(NamedTuple):
+    """What an input of the model is fed with."""
+
+    dtype: str
+    axes: tuple[int, ...]
+    """Behind the rows'; 0 where it has several lengths."""
+    lengths: tuple[int, ...] = ()
+    """Those that it may have, if these are known."""
+    is_padded: bool = False
+
+
+def _fed(spec: Spec) -> dict[str, _Fed]:
+    """By model input; a mask is as long as what it is the mask of."""
+    widths = spec.widths()
+    found = {}
+    for output in spec.outputs.tensors:
+        axes = output.axes(widths[output.tensor])
+        fed = _Fed(output.dtype, axes, output.lengths, output.is_padded)
+        found[output.model_input] = fed
+        if output.ragged and output.ragged.mask:
+            found[output.ragged.mask.model_input] = fed._replace(dtype=output.ragged.mask.dtype)
+    return found
+
+
+def _input_problems(inputs: Sequence[TensorSpec], spec: Spec) -> list[str]:
+    made = _fed(spec)
+    problems = []
+    for tensor in inputs:
+        if tensor.shape and tensor.shape[0] is not None:
+            # Each batch would fail, and be halved until all its rows were alone.
+            fixed = f"model input {tensor} has a fixed first axis, the rows of a batch"
+            problems.append(f"{fixed}: export it with a dynamic one (`dynamic_axes` of torch.onnx.export)")
+        fed = made.pop(tensor.name, None)
+        if fed is None:
+            problems.append(f"model input {tensor} is fed by no tensor of the spec")
+        elif fed.dtype != tensor.dtype or len(fed.axes) + 1 != len(tensor.shape):
+            problems.append(f"model input {tensor} is fed with {fed.dtype} of rank {len(fed.axes) + 1}")
+        elif (problem := _shape_problem(tensor, fed)) is not None:
+            problems.append(f"model input {tensor} is fed with {problem}")
+    problems.extend(f"tensor {name!r} of the spec is no input of the model" for name in made)
+    return problems
+
+
+def _shape_problem(tensor: TensorSpec, fed: _Fed) -> str | None:
+    if not _differ(tensor.shape[1:], fed.axes):
+        return None
+    if fed.is_padded:
+        lengths = " or ".join(map(str, fed.lengths)) or "whatever length the longest has"
+        advice = f"a fixed axis takes `buckets: [{tensor.shape[1]}]` alone, or export it with a dynamic one"
+        return f"rows padded to {lengths}: {advice}"
+    return f"{fed.axes[0]} columns" if len(fed.axes) == 1 else f"rows of shape {list(fed.axes)}"
 
 
 def _differ(declared: tuple[int | None, ...], made: tuple[int, ...]) -> bool:
