@@ -25,10 +25,12 @@ if TYPE_CHECKING:
     from scoring.bundles.bundle import AuditedBundle
     from scoring.order import Order
 
-__all__ = ["projected_task_bytes"]
+__all__ = ["loaded_bytes", "projected_task_bytes"]
 
 _PROCESS = 205 << 20
 """A worker with pyspark, pyarrow and onnxruntime loaded that has scored one row."""
+_SESSION = 1 << 20
+"""A session and a pipeline with next to nothing in them."""
 _MODEL_COPIES = 3
 """The file, the parsed graph, and the prepacked weights."""
 _PAGE = 1 << 20
@@ -63,8 +65,7 @@ def projected_task_bytes(
     written = min(footer.num_rows * outputs, ROW_GROUP_BYTES + batch_out)
     return int(
         _PROCESS
-        + _MODEL_COPIES * len(audited.model)
-        + _REFERENCE_COPIES * sum(len(pinned.data) for pinned in references.values())
+        + loaded_bytes(audited.model_bytes, sum(len(pinned.data) for pinned in references.values()))
         + _reader_bytes(footer, columns)
         + rows * sum(_copies(field.type) * _width(field.type) for field in fields)
         + rows * _step_width(audited) * 8
@@ -72,6 +73,11 @@ def projected_task_bytes(
         + batch_out
         + _OUTPUT_COPIES * written
     )
+
+
+def loaded_bytes(model: int, references: int) -> int:
+    """What a loaded bundle takes of a process: of the sizes of the model with its weights, and of pinned tables."""
+    return _SESSION + _MODEL_COPIES * model + _REFERENCE_COPIES * references
 
 
 def _reader_bytes(footer: pq.FileMetaData, columns: set[str]) -> float:

@@ -12,8 +12,8 @@ from pydantic import Field, FiniteFloat, SerializerFunctionWrapHandler, model_se
 from etl.documents import Document, Strict, sha256_hex
 from etl.errors import BatchscoreError, SpecError, StorageError
 from etl.spec import Spec, read_spec
-from scoring.bundles.cache import host_cache
-from scoring.bundles.files import MAP_ABOVE, FileDigest, MappedFile, is_safe_name, read_file, sha256_of
+from scoring.bundles.cache import content_of
+from scoring.bundles.files import FileDigest, MappedFile, is_safe_name
 from scoring.bundles.misfits import misfits
 from scoring.bundles.weights import external_files
 from scoring.errors import BundleError
@@ -198,7 +198,7 @@ def _read_files(storage: Storage, folder: str, bundle: Bundle) -> tuple[dict[str
             if problem := _unlike(storage, folder, name, expected=expected):
                 problems.append(problem)
                 continue
-            content = _content(storage, f"{folder}/{name}", expected)
+            content = content_of(storage, f"{folder}/{name}", expected)
         except FileNotFoundError:
             problems.append(f"file {name} is missing")
         except (OSError, StorageError) as error:
@@ -209,17 +209,6 @@ def _read_files(storage: Storage, folder: str, bundle: Bundle) -> tuple[dict[str
             else:
                 files[name] = content
     return files, problems
-
-
-def _content(storage: Storage, path: str, expected: FileDigest) -> bytes | mmap.mmap | None:
-    """What a file holds; None where it has another digest. It was looked at before and has the expected size."""
-    place = storage.local_path(path)
-    if place is None:
-        return host_cache().content(storage, path, expected)
-    content = read_file(place) if expected.bytes > MAP_ABOVE else storage.read_bytes(path)
-    if content is None:
-        raise FileNotFoundError(path)
-    return content if sha256_of(content) == expected.sha256 else None
 
 
 def _unlike(storage: Storage, folder: str, name: str, *, expected: FileDigest) -> str | None:

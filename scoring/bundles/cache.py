@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from etl.documents import sha256_hex
 from etl.errors import StorageError
-from scoring.bundles.files import MAP_ABOVE, WINDOW, FileDigest, MappedFile, sha256_of
+from scoring.bundles.files import MAP_ABOVE, WINDOW, FileDigest, MappedFile, read_file, sha256_of
 
 if TYPE_CHECKING:
     import mmap
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from etl.runs.storage import Storage
 
-__all__ = ["HostCache", "host_cache"]
+__all__ = ["HostCache", "content_of", "host_cache"]
 
 FOLDER, BUDGET = "BATCHSCORE_CACHE", "BATCHSCORE_CACHE_BYTES"
 """Variables of the worker's environment."""
@@ -246,6 +246,24 @@ def _removed(path: Path) -> bool:
     except FileNotFoundError:
         return True
     return True
+
+
+def content_of(storage: Storage, path: str, expected: FileDigest) -> bytes | mmap.mmap | None:
+    """What a file holds, which was looked at before and has the expected size; None where it has another digest.
+
+    A large file is mapped: where it lies if that is a disk of this host, else in the cache.
+
+    Raises:
+        OSError: it cannot be read; of a missing one FileNotFoundError.
+        StorageError: it cannot be read, or the cache cannot be used.
+    """
+    place = storage.local_path(path)
+    if place is None:
+        return host_cache().content(storage, path, expected)
+    content = read_file(place) if expected.bytes > MAP_ABOVE else storage.read_bytes(path)
+    if content is None:
+        raise FileNotFoundError(path)
+    return content if sha256_of(content) == expected.sha256 else None
 
 
 def host_cache(environment: Mapping[str, str] | None = None) -> HostCache:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 import re
 import threading
-from collections import OrderedDict
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -22,9 +22,10 @@ from etl.runs.layout import Layout
 from etl.types import ColumnType
 from scoring.bundles.create import create_bundle
 from scoring.bundles.golden import arrow_bytes, arrow_table
-from scoring.errors import BundleError
+from scoring.errors import BundleError, InferenceError
+from scoring.resident import Resident
 from scoring.runtimes.base import RuntimeOptions
-from scoring.scorer import loads_so_far, resident_scorer
+from scoring.scorer import Scorer, borrowed_scorer, loads_so_far, resident_bytes, resident_scorer
 from tests.scoring.workshop import STORE, P, Work, logistic_scores, lookup_model, numbers, parts_of
 from tests.spine.test_references import SPEC, airports
 
@@ -35,12 +36,17 @@ if TYPE_CHECKING:
 @pytest.fixture(autouse=True)
 def _nothing_is_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each test begins as a new process does: bundles of the same bytes were loaded by others."""
-    monkeypatch.setattr(scoring.scorer, "_resident", OrderedDict())
+    monkeypatch.setattr(scoring.scorer, "_resident", Resident(scoring.scorer._budget))
 
 
-def load(order: Order) -> object:
+def load(order: Order) -> Scorer:
     """The scorer of an order."""
     return resident_scorer(STORE, order, order.models[0])
+
+
+def room_for(monkeypatch: pytest.MonkeyPatch, *scorers: Scorer) -> None:
+    """From now on a process may keep so much, and no byte more."""
+    monkeypatch.setenv("BATCHSCORE_RESIDENT_BYTES", str(sum(scorer.bytes for scorer in scorers)))
 
 
 def test_a_bundle_is_loaded_once(tmp_path: Path) -> None:
@@ -74,13 +80,18 @@ def test_other_options_are_another_scorer(tmp_path: Path) -> None:
     assert loads_so_far() == before + 2
 
 
+def three_orders(folder: Path) -> list[Order]:
+    """Orders that need a scorer each."""
+    work = Work(folder, numbers(3))
+    return [work.make_order(runtime=RuntimeOptions(intra_op_threads=threads)) for threads in (1, 2, 3)]
+
+
 def test_the_one_used_longest_ago_goes_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A process keeps so many scorers; one more makes the one used longest ago be loaded again, and no other."""
-    monkeypatch.setattr(scoring.scorer, "_CAPACITY", 2)
-    work = Work(tmp_path, numbers(3))
-    one, two, three = (work.make_order(runtime=RuntimeOptions(intra_op_threads=threads)) for threads in (1, 2, 3))
+    """A process keeps so many bytes; one scorer more makes the one used longest ago be loaded again, and no other."""
+    one, two, three = three_orders(tmp_path)
     before = loads_so_far()
-    for order in (one, two, one, three):
+    room_for(monkeypatch, load(one), load(two))
+    for order in (one, three):
         load(order)
     assert loads_so_far() == before + 3
     load(one)
@@ -88,6 +99,45 @@ def test_the_one_used_longest_ago_goes_first(tmp_path: Path, monkeypatch: pytest
     load(two)
     assert loads_so_far() == before + 4
     assert len(scoring.scorer._resident) == 2
+
+
+def test_what_goes_is_closed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A scorer that has to make room is closed if it was borrowed and given back; while it is borrowed it stays, and so
+    does one that somebody got for good: it can be used though it is kept no longer.
+    """  # noqa: D205  one sentence
+    one, two, three = three_orders(tmp_path)
+    feeds = {"X": np.zeros((1, 4), np.float32)}
+    with borrowed_scorer(STORE, one, one.models[0]) as first:
+        room_for(monkeypatch, first)
+        with borrowed_scorer(STORE, two, two.models[0]) as second:
+            assert {len(first.runtime.predict(feeds)["p"]), len(second.runtime.predict(feeds)["p"])} == {1}
+            assert resident_bytes() == first.bytes + second.bytes
+    third = load(three)
+    assert resident_bytes() == third.bytes
+    for closed in (first, second):
+        with pytest.raises(InferenceError, match="it was closed"):
+            closed.runtime.predict(feeds)
+    load(one)
+    assert resident_bytes() == first.bytes
+    assert len(third.runtime.predict(feeds)["p"]) == 1
+
+
+def test_one_that_is_larger_than_the_bound_is_kept_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A scorer above the bound is loaded and kept all the same, but no other one beside it."""
+    one, two, _ = three_orders(tmp_path)
+    monkeypatch.setenv("BATCHSCORE_RESIDENT_BYTES", "0")
+    before = loads_so_far()
+    assert load(one) is load(one)
+    load(two)
+    assert (loads_so_far(), len(scoring.scorer._resident)) == (before + 2, 1)
+
+
+@pytest.mark.parametrize("bound", ["", "-1", "2GB", "1e9"])
+def test_a_bound_that_is_no_number_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bound: str) -> None:
+    """A bound that is no number of bytes is an error with the variable's name, not the default."""
+    monkeypatch.setenv("BATCHSCORE_RESIDENT_BYTES", bound)
+    with pytest.raises(BundleError, match=f"BATCHSCORE_RESIDENT_BYTES is '{bound}', and should be a number of bytes"):
+        load(Work(tmp_path, numbers(3)).make_order())
 
 
 def test_a_load_that_fails_is_tried_again(tmp_path: Path) -> None:
@@ -117,17 +167,18 @@ def in_a_child(action) -> list[int]:
 
 
 @pytest.mark.parametrize("threads", [1, 2])
-def test_a_fork_loads_its_own(tmp_path: Path, threads: int) -> None:
+def test_a_fork_loads_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, threads: int) -> None:
     """A forked child does not use its parent's session: it counts from 0, loads its own, and scores with it.
 
     Also where its parent has threads in its session, and while the child has more scorers than are kept.
     """
+    monkeypatch.setenv("BATCHSCORE_RESIDENT_BYTES", "0")
     work = Work(tmp_path, numbers(50))
     parent = load(work.make_order(runtime=RuntimeOptions(intra_op_threads=threads)))
 
     def action():
         counts = [loads_so_far()]
-        for option in range(1, scoring.scorer._CAPACITY + 2):
+        for option in range(1, 4):
             mine = load(work.make_order(runtime=RuntimeOptions(intra_op_threads=option)))
             assert mine is not parent
         counts.append(loads_so_far())
@@ -135,7 +186,7 @@ def test_a_fork_loads_its_own(tmp_path: Path, threads: int) -> None:
         assert receipt.worker.pid == os.getpid()
         return [*counts, receipt.account.scored.rows]
 
-    assert in_a_child(action) == [0, scoring.scorer._CAPACITY + 1, 50]
+    assert in_a_child(action) == [0, 3, 50]
     assert logistic_scores(work.table).size == 50
 
 
@@ -145,7 +196,7 @@ def test_a_fork_during_a_load_does_not_hang(tmp_path: Path) -> None:
     is_held, is_over = threading.Event(), threading.Event()
 
     def hold():
-        with scoring.scorer._lock:
+        with scoring.scorer._resident._lock:
             is_held.set()
             is_over.wait(30)
 
