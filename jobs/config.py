@@ -12,6 +12,7 @@ from pydantic import BeforeValidator, ByteSize, Field, FiniteFloat, StringConstr
 from etl.documents import Strict
 from etl.format.positions import escape
 from etl.format.problems import Problem, Source, parse, problem_lines
+from etl.outputs import RaggedRows
 from etl.runs.publish import Mode
 from jobs.errors import ConfigError
 from scoring.order import Stamp
@@ -67,7 +68,13 @@ class Model(Strict):
         description="By model input: an ordered list of columns, or one column. Default: the column of its own name.",
     )
     nulls: Literal["reject", "nan"] = Field(
-        default="reject", description="A null in a float input: quarantined, or NaN."
+        default="reject",
+        description="A null in a float input: quarantined, or NaN. A list with a null inside is always quarantined.",
+    )
+    ragged: dict[str, RaggedRows] | None = Field(
+        default=None,
+        description="By model input that takes lists of several lengths, as a tensor of a spec says it. A mask feeds "
+        "an input of its own.",
     )
     outputs: tuple[OutputColumn, ...] | None = Field(
         default=None, description="Default: one column an output, by its name."
@@ -78,8 +85,8 @@ class Model(Strict):
         if (self.bundle is None) == (self.onnx is None):
             message = "give exactly one of `bundle` and `onnx`"
             raise ValueError(message)
-        if self.bundle is not None and (self.inputs or self.outputs or self.nulls != "reject"):
-            message = "`inputs`, `outputs` and `nulls` go with `onnx`; a bundle has its own"
+        if self.bundle is not None and (self.inputs or self.outputs or self.ragged or self.nulls != "reject"):
+            message = "`inputs`, `outputs`, `ragged` and `nulls` go with `onnx`; a bundle has its own"
             raise ValueError(message)
         return self
 

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import math
 import re
 from pathlib import PurePath
-from typing import TYPE_CHECKING, NamedTuple, get_args
+from typing import TYPE_CHECKING, Literal, NamedTuple, get_args
 
 import pyarrow as pa
+from pydantic import ValidationError
 
 from etl.contract import Contract, InputField
 from etl.documents import sha256_hex
 from etl.format.problems import nearest
+from etl.outputs import TensorDtype
 from etl.spec import Outputs, Spec, TensorOutput
-from etl.types import ColumnType
+from etl.types import VECTOR_ITEMS, ColumnType
 from jobs.errors import Refused
 from scoring.bundles.bundle import AuditedBundle, Bundle, FileDigest
 from scoring.bundles.misfits import misfits
@@ -23,6 +26,7 @@ from scoring.runtimes.base import RuntimeOptions
 from scoring.runtimes.onnx import Session
 
 if TYPE_CHECKING:
+    from etl.outputs import RaggedRows
     from jobs.config import Model
     from scoring.bundles.sources import Source
     from scoring.signature import Signature, TensorSpec
@@ -101,22 +105,42 @@ class _BareModel(NamedTuple):
         return AuditedBundle(bundle, spec, files, text, sha256_hex(text))
 
     def _spec(self) -> Spec:
-        inputs = {tensor.name for tensor in self.signature.inputs}
-        for name in sorted((self.config.inputs or {}).keys() - inputs):
-            message = f"{self.path}: has no input {name!r}.{nearest(name, inputs)}"
-            raise Refused(message)
+        inputs = {tensor.name: tensor for tensor in self.signature.inputs}
+        masks = {rows.mask.model_input for rows in self._ragged.values() if rows.mask}
+        for name in sorted((self.config.inputs or {}).keys() | self._ragged.keys() | masks):
+            if name not in inputs:
+                message = f"{self.path}: has no input {name!r}.{nearest(name, inputs)}"
+                raise Refused(message)
+        bound = [_Binding.of(self, tensor) for tensor in self.signature.inputs if tensor.name not in masks]
         fields: dict[str, InputField] = {}
-        for tensor in self.signature.inputs:
-            for column in self._columns(tensor):
-                fields.setdefault(column, self._field(tensor, column))
-        return Spec(
+        for binding in bound:
+            for field in binding.fields():
+                known = fields.setdefault(field.name, field)
+                if known.type != field.type:
+                    message = (
+                        f"{self.path}: column {field.name!r} feeds two model inputs, as {known.type} and as "
+                        f"{field.type}. Give each a column of its own."
+                    )
+                    raise Refused(message)
+                if known.nullable and not field.nullable:
+                    fields[field.name] = field
+        spec = Spec(
             format="scorespec/1",
             spec_id="bare",
             input=Contract(fields=tuple(fields.values())),
-            outputs=Outputs(tensors=tuple(self._tensor(tensor) for tensor in self.signature.inputs)),
+            outputs=Outputs(tensors=tuple(binding.output() for binding in bound)),
         )
+        problems = [problem.message for problem in spec.outputs.problems(spec.schema_at())]
+        if problems:
+            message = f"{self.path}: {' '.join(problems)}"
+            raise Refused(message)
+        return spec
 
-    def _columns(self, tensor: TensorSpec) -> tuple[str, ...]:
+    @property
+    def _ragged(self) -> dict[str, RaggedRows]:
+        return self.config.ragged or {}
+
+    def columns(self, tensor: TensorSpec) -> tuple[str, ...]:
         """The columns that feed an input: those the config names, or the one of its name."""
         inputs = self.config.inputs or {}
         bound = inputs.get(tensor.name, tensor.name)
@@ -129,41 +153,137 @@ class _BareModel(NamedTuple):
                 raise Refused(message)
         return names
 
-    def _field(self, tensor: TensorSpec, column: str) -> InputField:
-        """NaN is a value to a bare model. A null is none: it is set aside, or becomes NaN where the config says so."""
-        type_ = self._type(tensor, column)
-        null_as_nan = self.config.nulls == "nan" and tensor.dtype.startswith("float")
-        return InputField(name=column, type=type_, nullable=null_as_nan, nan_is_value=type_.is_float)
 
-    def _type(self, tensor: TensorSpec, column: str) -> ColumnType:
-        found = self.schema.field(column).type
-        if pa.types.is_list(found) or pa.types.is_large_list(found) or pa.types.is_fixed_size_list(found):
-            declared = tensor.shape[1] if len(tensor.shape) > 1 else None
-            width = declared or (found.list_size if pa.types.is_fixed_size_list(found) else None)
-            if width is None:
-                message = (
-                    f"{self.path}: column {column!r} is a list, and model input {tensor} does not say how long. "
-                    "Fix that axis in the model, or write fixed-size lists."
-                )
-                raise Refused(message)
-            return ColumnType("vector", width)
-        if tensor.dtype == "string":
+class _Binding(NamedTuple):
+    """One input of a bare model and the columns that feed it."""
+
+    path: str
+    """Of the model."""
+    tensor: TensorSpec
+    columns: tuple[tuple[str, pa.DataType], ...]
+    """Name and type of each, in order."""
+    ragged: RaggedRows | None
+    nulls: Literal["reject", "nan"]
+
+    @classmethod
+    def of(cls, model: _BareModel, tensor: TensorSpec) -> _Binding:
+        """What the config says of an input, or what its name does.
+
+        Raises:
+            Refused: a column is not there.
+        """
+        columns = tuple((name, model.schema.field(name).type) for name in model.columns(tensor))
+        rows = (model.config.ragged or {}).get(tensor.name)
+        return cls(model.path, tensor, columns, rows, model.config.nulls)
+
+    def fields(self) -> list[InputField]:
+        """The contract of the columns.
+
+        NaN is a value to a bare model. A null is none: it is set aside, or becomes NaN where the config says so.
+        """
+        null_as_nan = self.nulls == "nan" and "float" in self.tensor.dtype and self.ragged is None
+        kinds = [(name, self._type(name, found)) for name, found in self.columns]
+        return [
+            InputField(name=name, type=kind, nullable=null_as_nan, nan_is_value=kind.is_float) for name, kind in kinds
+        ]
+
+    def output(self) -> TensorOutput:
+        """The tensor that feeds the input.
+
+        Raises:
+            Refused: no column can.
+        """
+        dtype = self.tensor.dtype
+        if dtype not in get_args(TensorDtype) or not self.tensor.shape:
+            raise self._refused(f"no column feeds {dtype} of rank {len(self.tensor.shape)}. Make a bundle with a spec")
+        shape = None if self.ragged and self.ragged.on_ragged == "pad" else self._shape()
+        names = [name for name, _ in self.columns]
+        form = {"tensor": self.tensor.name, "dtype": dtype, "from": names, "shape": shape, "ragged": self.ragged}
+        try:
+            return TensorOutput.model_validate(form)
+        except ValidationError as error:
+            found = "; ".join(problem["msg"].removeprefix("Value error, ") for problem in error.errors())
+            raise self._refused(f"{found}. See `model.ragged`") from error
+
+    def _type(self, name: str, found: pa.DataType) -> ColumnType:
+        dtype = self.tensor.dtype
+        if isinstance(found, _LISTS):
+            return self._list_type(name, found)
+        if dtype == "string":
             return ColumnType("string")
         if pa.types.is_boolean(found):
             return ColumnType("bool")
         if pa.types.is_integer(found):
-            return ColumnType("int64")
+            return ColumnType("uint64" if dtype == "uint64" and found == pa.uint64() else "int64")
         return ColumnType("float32" if found in {pa.float16(), pa.float32()} else "float64")
 
-    def _tensor(self, tensor: TensorSpec) -> TensorOutput:
-        if tensor.dtype not in get_args(ScalarType) or len(tensor.shape) not in {1, 2}:
-            message = f"{self.path}: model input {tensor} cannot be fed from columns by this release."
-            raise Refused(message)
-        columns = self._columns(tensor)
-        shape = (-1,) if len(tensor.shape) == 1 else None
-        return TensorOutput.model_validate(
-            {"tensor": tensor.name, "dtype": tensor.dtype, "from": columns, "shape": shape}
-        )
+    def _list_type(self, name: str, found: pa.DataType) -> ColumnType:
+        element = _innermost(found)
+        if self.ragged is not None:
+            return ColumnType("list", item=_item(element, self.tensor.dtype, _LIST_ITEMS))
+        if self.tensor.dtype == "string":
+            raise self._refused(f"column {name!r} is a list; texts are fed from one column each")
+        width = self._width(found)
+        if width is None:
+            advice = "Fix its axes in the model, or write fixed-size lists"
+            if len(self.tensor.shape) == 2:  # noqa: PLR2004  a matrix
+                advice += f"; or, to pad rows with 0, write `model.ragged: {{{self.tensor.name}: {{on_ragged: pad}}}}`"
+            raise self._refused(
+                f"column {name!r} is a list, and neither it nor the model says how long it is. {advice}"
+            )
+        return ColumnType("vector", width, _item(element, self.tensor.dtype, tuple(VECTOR_ITEMS)))
+
+    def _width(self, found: pa.DataType) -> int | None:
+        """Values of a row of a list column; None where nothing tells."""
+        width = 1
+        while isinstance(found, pa.FixedSizeListType):
+            width, found = width * found.list_size, found.value_type
+        if not isinstance(found, _LISTS):
+            return width
+        axes = self.tensor.shape[1:]
+        if len(self.columns) > 1 or None in axes:
+            return None
+        return math.prod(size for size in axes if size is not None)
+
+    def _shape(self) -> tuple[int, ...] | None:
+        """The declared axes; one that is open is as long as the columns make it."""
+        axes = self.tensor.shape[1:]
+        if len(axes) == 1 and self.ragged is None:
+            return None
+        width = sum(field.type.width for field in self.fields()) if self.ragged is None else 0
+        known = math.prod(size for size in axes if size is not None)
+        if None not in axes:
+            return (-1, *(size for size in axes if size is not None))
+        if axes.count(None) > 1 or not width or width % known:
+            raise self._refused("its columns do not tell how long each of its axes is. Fix them in the model")
+        return (-1, *(width // known if size is None else size for size in axes))
+
+    def _refused(self, reason: str) -> Refused:
+        return Refused(f"{self.path}: model input {self.tensor} cannot be fed: {reason}.")
+
+
+_LISTS = pa.ListType | pa.LargeListType | pa.FixedSizeListType
+_LIST_ITEMS = ("bool", "int64", "float32", "float64")
+
+
+def _innermost(found: pa.DataType) -> pa.DataType:
+    while isinstance(found, _LISTS):
+        found = found.value_type
+    return found
+
+
+def _item(found: pa.DataType, dtype: str, items: tuple[str, ...]) -> str:
+    """What elements are read as: the tensor's own type where values of the found one may be such, so that they are cast
+    once, and not at all where they are such.
+    """  # noqa: D205  one sentence
+    if pa.types.is_boolean(found):
+        return "bool"
+    is_float = pa.types.is_floating(found)
+    if dtype in items and dtype != "bool" and is_float == ("float" in dtype):
+        return dtype
+    if not is_float:
+        return "int64"
+    return "float64" if found == pa.float64() else "float32"
 
 
 def _scalar(tensor: TensorSpec) -> ScalarType:
