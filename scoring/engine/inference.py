@@ -39,9 +39,12 @@ def _infer(predict: Predict, feeds: Feeds, rows: int, *, size: BatchRows) -> Out
         outputs = predict(feeds if size.fixed in {None, rows} else _padded(feeds, size.fixed - rows))
     except OutOfMemory as error:
         size.halve(rows)
-        return _halves(predict, feeds, rows, size=size, reason=str(error))
+        if size.fixed is not None:
+            message = f"{error} The model takes no other number of rows than {size.fixed}: export it with fewer."
+            raise InferenceError(message) from error
+        return _pieces(predict, feeds, rows, size=size, reason=str(error))
     except InferenceError as error:
-        return _halves(predict, feeds, rows, size=size, reason=str(error))
+        return _pieces(predict, feeds, rows, size=size, reason=str(error), most=-(-rows // 2))
     _check_rows(outputs, size.fixed or rows)
     if size.fixed not in {None, rows}:
         outputs = {name: values[:rows] for name, values in outputs.items()}
@@ -50,25 +53,35 @@ def _infer(predict: Predict, feeds: Feeds, rows: int, *, size: BatchRows) -> Out
     return Outcome(np.arange(rows), outputs)
 
 
-def _halves(predict: Predict, feeds: Feeds, rows: int, *, size: BatchRows, reason: str) -> Outcome:
+def _pieces(
+    predict: Predict, feeds: Feeds, rows: int, *, size: BatchRows, reason: str, most: int | None = None
+) -> Outcome:
+    """The same rows in smaller calls: of `most` rows, or of as many as there seems to be memory for."""
     if rows == 1:
         return Outcome(np.empty(0, np.int64), {}, ((0, reason),))
-    half = rows // 2
-    first = _infer(predict, {name: tensor[:half] for name, tensor in feeds.items()}, half, size=size)
-    second = _infer(predict, {name: tensor[half:] for name, tensor in feeds.items()}, rows - half, size=size)
-    failed = (*first.failed, *((row + half, why) for row, why in second.failed))
-    scored = np.concatenate([first.rows, second.rows + half])
-    parts = [part.outputs for part in (first, second) if part.rows.size]
-    return Outcome(scored, _joined(parts) if parts else {}, failed)
+    scored: list[npt.NDArray[np.int64]] = [np.empty(0, np.int64)]
+    outputs: list[Feeds] = []
+    failed: list[tuple[int, str]] = []
+    start = 0
+    while start < rows:
+        end = min(rows, start + (most or size.rows))
+        piece = {name: tensor[start:end] for name, tensor in feeds.items()}
+        found = _infer(predict, piece, end - start, size=size)
+        scored.append(found.rows + start)
+        failed.extend((row + start, why) for row, why in found.failed)
+        if found.rows.size:
+            outputs.append(found.outputs)
+        start = end
+    return Outcome(np.concatenate(scored), _joined(outputs), tuple(failed))
 
 
 def _joined(parts: list[Feeds]) -> Feeds:
-    if len(parts) == 1:
-        return parts[0]
-    for name, values in parts[0].items():
-        if parts[1][name].shape[1:] != values.shape[1:]:
-            shapes = f"{list(values.shape)} and {list(parts[1][name].shape)}"
-            message = f"model output {name} has shapes {shapes} for rows of one batch, which is no column"
+    if len(parts) <= 1:
+        return parts[0] if parts else {}
+    for name in parts[0]:
+        shapes = {part[name].shape[1:] for part in parts}
+        if len(shapes) > 1:
+            message = f"model output {name} has rows of {len(shapes)} shapes in one batch, which is no column"
             raise InferenceError(message)
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
