@@ -17,21 +17,27 @@ from etl.outputs import TensorDtype
 from etl.spec import Outputs, Spec, TensorOutput
 from etl.types import VECTOR_ITEMS, ColumnType
 from jobs.errors import Refused
-from scoring.bundles.bundle import AuditedBundle, Bundle, FileDigest
+from scoring.bundles.bundle import AuditedBundle, Bundle
+from scoring.bundles.files import FileDigest, sha256_of
 from scoring.bundles.misfits import misfits
 from scoring.bundles.sources import audited_source, locate
+from scoring.bundles.weights import bare_model
 from scoring.errors import BundleError
 from scoring.outputs.columns import OutputColumn, ScalarType
 from scoring.runtimes.base import RuntimeOptions
-from scoring.runtimes.onnx import Session
+from scoring.runtimes.onnx import load_onnx
 
 if TYPE_CHECKING:
+    import mmap
+
     from etl.outputs import RaggedRows
     from jobs.config import Model
     from scoring.bundles.sources import Source
     from scoring.signature import Signature, TensorSpec
 
 __all__ = ["bare_signature", "resolve_model"]
+
+_MODEL = "model.onnx"
 
 
 def resolve_model(model: Model, schema: pa.Schema) -> AuditedBundle:
@@ -43,8 +49,8 @@ def resolve_model(model: Model, schema: pa.Schema) -> AuditedBundle:
     """
     if model.bundle is not None:
         return audited_source(model.bundle)
-    data, source, signature = _load_bare(model)
-    return _BareModel(model, data, source.path, signature, schema).bundle()._replace(origin=source.origin)
+    files, source, signature = _load_bare(model)
+    return _BareModel(model, files, source.path, signature, schema).bundle()._replace(origin=source.origin)
 
 
 def bare_signature(model: Model) -> Signature:
@@ -56,24 +62,28 @@ def bare_signature(model: Model) -> Signature:
     return _load_bare(model)[2]
 
 
-def _load_bare(model: Model) -> tuple[bytes, Source, Signature]:
+def _load_bare(model: Model) -> tuple[dict[str, bytes | mmap.mmap], Source, Signature]:
     assert model.onnx is not None  # noqa: S101  the config has exactly one of the two
     source = locate(model.onnx)
     if source.is_bundle:
         message = f"{model.onnx}: is a bundle, with its own ETL. Name it under `model.bundle`."
         raise BundleError(message)
-    data = source.storage.read_bytes(source.path)
-    if data is None:
+    files = bare_model(source.storage, source.path, _MODEL)
+    if files is None:
         message = f"{model.onnx}: no model is there. Check `model.onnx`."
         raise BundleError(message)
-    return data, source, Session(data, RuntimeOptions(), source.path).signature
+    runtime = load_onnx(_MODEL, files, RuntimeOptions(), where=source.path)
+    signature = runtime.signature
+    runtime.close()
+    return files, source, signature
 
 
 class _BareModel(NamedTuple):
     """An .onnx file and the input that it is to be fed from."""
 
     config: Model
-    data: bytes
+    model: dict[str, bytes | mmap.mmap]
+    """The file, and those with its weights."""
     path: str
     signature: Signature
     schema: pa.Schema
@@ -86,14 +96,16 @@ class _BareModel(NamedTuple):
             for tensor in self.signature.outputs
         )
         spec = self._spec()
-        files = {"model.onnx": self.data, "etl.json": spec.to_bytes()}
+        files = {**self.model, "etl.json": spec.to_bytes()}
+        digests = {name: FileDigest(bytes=len(data), sha256=sha256_of(data)) for name, data in files.items()}
+        of_model = [digests[name].sha256 for name in sorted(self.model)]
         stem = PurePath(self.path).stem.lower()
         bundle = Bundle(
             name=f"onnx-{re.sub('[^a-z0-9]', '-', stem)}"[:100],
-            version=sha256_hex(self.data)[:12],
-            model="model.onnx",
+            version=(of_model[0] if len(of_model) == 1 else sha256_hex("".join(of_model).encode()))[:12],
+            model=_MODEL,
             spec="etl.json",
-            files={name: FileDigest(bytes=len(content), sha256=sha256_hex(content)) for name, content in files.items()},
+            files=digests,
             signature=self.signature,
             columns=columns,
         )

@@ -8,20 +8,19 @@ from __future__ import annotations
 
 import os
 import posixpath
-from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from scoring.bundles.files import is_safe_name, read_file
 from scoring.errors import BundleError
+from scoring.protobuf import Message, fields
 
 if TYPE_CHECKING:
     import mmap
     from collections.abc import Iterator
 
-__all__ = ["external_files", "weights_beside"]
+    from etl.runs.storage import Storage
 
-_VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
-_FIXED = {_FIXED64: 8, _FIXED32: 4}
+__all__ = ["bare_model", "external_files", "weights_beside"]
 
 # What holds a tensor, by the kind of message: field number → kind of what is in it.
 _INSIDE: dict[str, dict[int, str]] = {
@@ -38,11 +37,6 @@ _KEY, _VALUE = 1, 2
 _LOCATION = b"location"
 
 
-class _Field(NamedTuple):
-    number: int
-    content: memoryview
-
-
 def external_files(model: bytes | mmap.mmap) -> tuple[str, ...]:
     """Paths of the files that an ONNX file's tensors lie in, relative to it, each once and sorted.
 
@@ -50,75 +44,65 @@ def external_files(model: bytes | mmap.mmap) -> tuple[str, ...]:
     """
     if isinstance(model, bytes) and _LOCATION not in model:
         return ()
-    found: set[str] = set()
     try:
-        found.update(_locations(memoryview(model)))
-    except (ValueError, RecursionError):
+        return tuple(sorted(set(_locations(model))))
+    except ValueError:
         return ()
-    return tuple(sorted(found))
+
+
+def bare_model(storage: Storage, path: str, name: str) -> dict[str, bytes | mmap.mmap] | None:
+    """An ONNX file under a name, and the files with its weights under those that it gives them; None if none is there.
+
+    Raises:
+        BundleError: weights are in a file that is not in the model's folder, or is not there.
+    """
+    model = _read(storage, path)
+    if model is None:
+        return None
+    files = {name: model}
+    for beside in external_files(model):
+        place = _beside(path, beside)
+        content = None if beside == name else _read(storage, place)
+        if content is None:
+            message = f"{path}: has weights in the file {beside!r}, which is not beside it. Put it there."
+            raise BundleError(message)
+        files[beside] = content
+    return files
+
+
+def _read(storage: Storage, path: str) -> bytes | mmap.mmap | None:
+    place = storage.local_path(path)
+    if place is None or storage.stat(path) is None:
+        return storage.read_bytes(path)
+    return read_file(place)
+
+
+def _beside(path: str, name: str) -> str:
+    if not is_safe_name(name):
+        message = f"{path}: has weights in the file {name!r}, which is not in its folder. Save the model anew."
+        raise BundleError(message)
+    return posixpath.join(posixpath.dirname(path), name)
 
 
 def weights_beside(path: str | os.PathLike[str]) -> dict[str, str]:
     """Files with weights of an ONNX file of this host, by the names that it knows them by, as `BundleParts` wants them.
 
     Raises:
-        BundleError: one is named that is not in the model's folder, or is not there.
+        BundleError: one is named that is not in the model's folder.
         OSError: the model cannot be read.
     """
-    model = Path(path)
-    found = {name: model.parent / name for name in external_files(read_file(os.fspath(path)))}
-    for name, place in found.items():
-        if not is_safe_name(name):
-            message = f"{model}: has weights in the file {name!r}, which is not in its folder. Save the model anew."
-            raise BundleError(message)
-        if not place.is_file():
-            message = f"{model}: has weights in the file {name!r}, which is not beside it. Copy it there."
-            raise BundleError(message)
-    return {name: str(place) for name, place in found.items()}
+    model = os.fspath(path)
+    return {name: _beside(model, name) for name in external_files(read_file(model))}
 
 
-def _locations(message: memoryview) -> Iterator[str]:
-    pending = [("model", message)]
+def _locations(model: bytes | mmap.mmap) -> Iterator[str]:
+    pending = [("model", Message(model, 0, len(model)))]
     while pending:
-        kind, content = pending.pop()
+        kind, message = pending.pop()
         if kind == "entry":
-            parts = {field.number: bytes(field.content) for field in _fields(content)}
+            parts = {part.number: part.content.to_bytes() for part in fields(message)}
             if parts.get(_KEY) == _LOCATION:
                 yield posixpath.normpath(parts.get(_VALUE, b"").decode())
             continue
         inside = _INSIDE[kind]
-        pending += [(inside[field.number], field.content) for field in _fields(content) if field.number in inside]
-
-
-def _fields(message: memoryview) -> Iterator[_Field]:
-    """The fields of a message that have a length: messages, texts and bytes; the others are passed over."""
-    place, end = 0, len(message)
-    while place < end:
-        tag, place = _varint(message, place)
-        wire = tag & 7
-        if wire == _VARINT:
-            _, place = _varint(message, place)
-            continue
-        if wire in _FIXED:
-            place += _FIXED[wire]
-            continue
-        if wire != _BYTES:
-            raise ValueError
-        length, place = _varint(message, place)
-        if place + length > end:
-            raise ValueError
-        yield _Field(tag >> 3, message[place : place + length])
-        place += length
-
-
-def _varint(message: memoryview, place: int) -> tuple[int, int]:
-    """A number in groups of seven bits, lowest first, and where it ends."""
-    number = shift = 0
-    while place < len(message):
-        byte = message[place]
-        place += 1
-        number |= (byte & 0x7F) << shift
-        if byte < 0x80:  # noqa: PLR2004  the bit that says that more follow
-            return number, place
-        shift += 7
-    raise ValueError
+        pending += [(inside[part.number], part.content) for part in fields(message) if part.number in inside]
