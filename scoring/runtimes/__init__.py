@@ -1,68 +1,7 @@
-"""What runs a model: one file a runtime, behind two verbs, `load` and `predict`. Each is imported when asked for."""
+"""What runs a model: one room a runtime, behind two verbs, `load` and `predict`. Each is imported when asked for."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-from scoring.errors import BundleError
-from scoring.runtimes.base import HERE
-
-if TYPE_CHECKING:
-    import mmap
-    from collections.abc import Mapping
-
-    from scoring.runtimes.base import Kind, Placement, Runtime, RuntimeOptions
+from scoring.runtimes.loading import load
 
 __all__ = ["load"]
-
-_EXTRAS: dict[str, tuple[str, str]] = {
-    "onnx": ("onnxruntime", "batchscore[cpu]` or, with a GPU, `batchscore[gpu]"),
-    "torch": ("torch", "batchscore[torch]"),
-    "pyfunc": ("mlflow", "batchscore[mlflow]"),
-}
-"""By runtime: its library, and what to install."""
-
-
-def load(
-    model: str,
-    files: Mapping[str, bytes | mmap.mmap],
-    options: RuntimeOptions,
-    *,
-    where: str,
-    kind: Kind = "onnx",
-    placement: Placement = HERE,
-) -> Runtime:
-    """Load a model: the file of this name among those of its bundle, whose digests were checked.
-
-    Raises:
-        DeviceError: the device is not there, or the runtime did not take it.
-        BundleError: the runtime cannot load the model, is not installed here, or would run code of the bundle and was
-            not allowed to.
-    """
-    path = f"{where}/{model}"
-    try:
-        # A runtime is imported when a model asks for it, and its library with it.
-        if kind == "numpy":
-            from scoring.runtimes.reference import Reference  # noqa: PLC0415
-
-            return Reference(files[model], options, path)
-        if kind == "torch":
-            from scoring.runtimes.torch import load_torch  # noqa: PLC0415
-
-            return load_torch(model, files, options, where=path, placement=placement)
-        if kind == "pyfunc":
-            from scoring.runtimes.pyfunc import Pyfunc  # noqa: PLC0415
-
-            return Pyfunc(model, files, options, where=path)
-        from scoring.runtimes.onnx import load_onnx  # noqa: PLC0415
-
-        return load_onnx(model, files, options, where=path, placement=placement)
-    except ModuleNotFoundError as error:
-        library, extra = _EXTRAS.get(kind, ("", ""))
-        if error.name != library:
-            raise
-        message = (
-            f"{path}: runs on {library}, which is not installed here. Install `{extra}` where the job is planned and "
-            "on every worker."
-        )
-        raise BundleError(message) from error

@@ -11,15 +11,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from scoring.errors import DeviceError, InferenceError
+from scoring.errors import BundleError, DeviceError, InferenceError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from scoring.runtimes.base import Device, RuntimeOptions
+    from scoring.runtimes.base import Device, RuntimeOptions, Trusted
     from scoring.signature import Signature, TensorSpec
 
-__all__ = ["DeclaredModel", "cpu_only"]
+__all__ = ["DeclaredModel", "cpu_only", "needs_trust"]
 
 _WARM_UP_ROWS = 2
 
@@ -71,6 +71,9 @@ class DeclaredModel(ABC):
         for name, tensor in self._inputs.items():
             if _kind(feeds[name]) != tensor.dtype or not _fits(feeds[name].shape, tensor.shape):
                 raise InferenceError(f"model input {tensor} was fed with {_told(feeds[name])}")
+        if len({feeds[name].shape[0] for name in self._inputs}) > 1:
+            rows = ", ".join(f"{name} {feeds[name].shape[0]}" for name in self._inputs)
+            raise InferenceError(f"the model was fed with inputs of several numbers of rows: {rows}")
         return {name: feeds[name] for name in self._inputs}
 
     def end_profile(self) -> str | None:
@@ -109,6 +112,20 @@ def cpu_only(options: RuntimeOptions, what: str) -> str | None:
     if options.on_missing_gpu == "cpu":
         return reason
     raise DeviceError(f"{reason}. Ask for device cpu, or export the model to ONNX.")
+
+
+def needs_trust(options: RuntimeOptions, kind: Trusted, what: str) -> None:
+    """See that the job lets models of a kind run code of their own, before any byte of one is read.
+
+    Raises:
+        BundleError: it does not.
+    """
+    if kind not in options.trust:
+        message = (
+            f"{what} can run any code of its own when it is loaded, and this job does not allow that. If you know who "
+            f"made the bundle, set `scoring.trust: [{kind}]`. A model in ONNX needs no trust."
+        )
+        raise BundleError(message)
 
 
 def _given(given: Mapping[str, np.ndarray], tensor: TensorSpec) -> np.ndarray:

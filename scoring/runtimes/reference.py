@@ -48,7 +48,7 @@ class Dense(Strict):
     def apply(self, values: Mapping[str, np.ndarray]) -> np.ndarray:
         """The layer's output."""
         made = _numbers(values[self.input]) @ np.array(self.weights)
-        return _ACTIVATIONS[self.activation](made if self.bias is None else made + np.array(self.bias))
+        return _activated(self.activation, made if self.bias is None else made + np.array(self.bias))
 
 
 class Gather(Strict):
@@ -93,7 +93,9 @@ class Function(Strict):
             return np.asarray(given[..., self.column])
         if self.function == "mean":
             return np.asarray(given.mean(axis=-1))
-        return np.asarray(given.argmax(axis=-1)) if self.function == "argmax" else _ACTIVATIONS[self.function](given)
+        if self.function == "argmax":
+            return np.asarray(given.argmax(axis=-1))
+        return _activated(self.function, given)
 
 
 class Tree(Strict):
@@ -125,7 +127,7 @@ class Tree(Strict):
         while (inner := np.flatnonzero(feature[at] >= 0)).size:
             node = at[inner]
             at[inner] = np.where(inputs[inner, feature[node]] <= threshold[node], left[node], right[node])
-        return np.array(self.value)[at]
+        return np.asarray(np.array(self.value)[at])
 
 
 class Trees(Strict):
@@ -144,7 +146,7 @@ class Trees(Strict):
         total = np.array(self.base) + np.zeros((len(given), 1))
         for tree in self.trees:
             total = total + tree.apply(given)
-        return _ACTIVATIONS[self.activation](total)
+        return _activated(self.activation, total)
 
 
 Layer = Annotated[Dense | Gather | Concat | Function | Trees, Field(discriminator="op")]
@@ -217,6 +219,10 @@ def _rectangular(matrix: _Matrix) -> _Matrix:
 
 def _numbers(values: np.ndarray) -> np.ndarray:
     return values.astype(np.float64)
+
+
+def _activated(activation: str, values: np.ndarray) -> np.ndarray:
+    return np.asarray(_ACTIVATIONS[activation](values))
 
 
 def _sigmoid(values: np.ndarray) -> np.ndarray:

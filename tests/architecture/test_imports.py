@@ -11,11 +11,15 @@ import sys
 ANYWHERE = {"numpy", "pyarrow", "pydantic", "pydantic_core", "yaml"}
 # The others: the modules, or the packages with all that is in them, that may import them.
 PLACES = {
+    "mlflow": {"scoring.bundles.mlflow", "scoring.runtimes.pyfunc"},
     "onnxruntime": {"scoring.runtimes.onnx"},
+    "pandas": {"scoring.runtimes.pyfunc"},
     "py4j": {"etl.spark", "scoring.spark"},
     "pyspark": {"etl.spark", "scoring.spark", "jobs.session"},
     "rich": {"jobs"},
+    "safetensors": {"scoring.runtimes.torch"},
     "sklearn": {"etl.estimator", "etl.importing.sklearn_pipeline"},
+    "torch": {"scoring.runtimes.torch", "jobs.export_torch"},
     "typer": {"jobs"},
 }
 OURS = {"etl", "scoring", "jobs"}
@@ -67,12 +71,12 @@ def test_each_library_is_imported_only_where_the_table_says(sources):
 def test_the_worker_starts_without_spark():
     """Importing the worker in a fresh interpreter loads no pyspark, no terminal library and nothing of jobs."""
     worker = "scoring.worker" if importlib.util.find_spec("scoring.worker") else "scoring"
-    assert not loaded_by(f"import {worker}") & {"pyspark", "py4j", "pandas", "jobs", "rich", "typer"}
+    assert not loaded_by(f"import {worker}") & {"jobs", "mlflow", "pandas", "py4j", "pyspark", "rich", "torch", "typer"}
 
 
 def test_tables_and_models_never_load_a_terminal_library(sources):
-    """No module of etl or scoring, but those of Spark and scikit-learn, loads typer, rich, pandas or pyspark."""
-    apart = PLACES["pyspark"] | PLACES["sklearn"]
+    """No module of etl or scoring loads typer, rich, pandas or pyspark, but those of libraries that load them."""
+    apart = PLACES["pyspark"] | PLACES["sklearn"] | PLACES["mlflow"] | PLACES["torch"]
     modules = [
         source.module for source in sources if source.module.partition(".")[0] != "jobs" and source.module not in apart
     ]
