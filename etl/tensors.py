@@ -98,15 +98,20 @@ def matrix_of(column: ArrowArray, width: int, item: str = "float32") -> tuple[np
 
 def as_lists(column: ArrowArray, item: str) -> ArrowArray:
     """A column that vectors are read from, as lists of the item's Arrow type that are as long as they are; nested ones
-    one behind another. An element that the type cannot hold is null.
+    one behind another. One with an element that the type cannot hold is null.
     """  # noqa: D205  one sentence
     kind = VECTOR_ITEMS[item]
     if pa.types.is_null(column.type):
         return pa.nulls(len(column), pa.list_(kind))
     counts, _ = _counts(column)
-    values, holes = _elements(_leaves(column), np.dtype(item))
+    leaves = _leaves(column)
+    values, holes = _elements(leaves, np.dtype(item))
     offsets: ArrowArray = pa.array(np.concatenate([[0], np.cumsum(counts)]).astype(np.int32))
-    mask: Any = pa.array(column.is_null().to_numpy(zero_copy_only=False))
+    absent: npt.NDArray[np.bool_] = column.is_null().to_numpy(zero_copy_only=False).copy()
+    if holes is not None:
+        unheld = holes & leaves.is_valid().to_numpy(zero_copy_only=False)
+        absent[np.repeat(np.arange(counts.size), counts)[unheld]] = True
+    mask: Any = pa.array(absent)
     return pa.ListArray.from_arrays(offsets, pa.array(values, kind, mask=holes), mask=mask)
 
 

@@ -47,7 +47,12 @@ _REFERENCE_COPIES = 6
 """Of a reference table: as it was pinned and with its keys indexed. A million keys took 3.5 (int64) or 8 (text)."""
 _KEY_COPIES = 3
 """Of the digests of rows' keys that are held: as they come, joined, and cut into ranges."""
-_WIDTHS = {"bool": 1, "int32": 4, "float32": 4, "date": 4, "string": 24}
+_WIDTHS = {
+    **dict.fromkeys(("bool", "int8", "uint8"), 1),
+    **dict.fromkeys(("int16", "uint16", "float16"), 2),
+    **dict.fromkeys(("int32", "uint32", "float32", "date"), 4),
+    "string": 24,
+}
 """Bytes of a value; 8 of any other kind."""
 
 

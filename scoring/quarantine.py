@@ -10,7 +10,7 @@ import pyarrow as pa
 from etl.arrivals import ORIGIN
 from etl.entry import read
 from etl.runs.read import ROW
-from etl.types import ColumnType
+from etl.tensors import as_lists
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -22,9 +22,6 @@ if TYPE_CHECKING:
     from etl.types import ArrowArray
 
 __all__ = ["quarantine_batch", "quarantine_schema", "rows_read"]
-
-_INTEGERS = ColumnType("list", item="int64")
-"""A vector of int64 of any length, as a preview shows a broken one."""
 
 
 def quarantine_schema(contract: Contract) -> pa.Schema:
@@ -139,9 +136,7 @@ def _shown(rows: pa.RecordBatch, field: InputField) -> ArrowArray:
         raw = column.dictionary_decode() if pa.types.is_dictionary(column.type) else column
         return pa.array([_text(value) for value in raw.cast(pa.binary()).to_pylist()], pa.string())
     if field.type.kind == "vector":
-        if field.type.item == "int64":
-            return read(column, _INTEGERS)[0]
-        return column.cast(field.type.arrow, safe=False)
+        return as_lists(column, field.type.item)
     return read(column, field.type)[0]
 
 
