@@ -17,7 +17,7 @@ from etl.runs.publish import Mode
 from jobs.errors import ConfigError
 from scoring.order import Stamp
 from scoring.outputs.columns import OutputColumn
-from scoring.runtimes.base import DeviceChoice, RuntimeOptions
+from scoring.runtimes.base import DeviceChoice, RuntimeOptions, Trusted
 
 __all__ = ["RUN_ID_PATTERN", "Budget", "Budgets", "Input", "JobConfig", "Model", "Output", "read_config"]
 
@@ -126,6 +126,11 @@ class Scoring(Strict):
     log_severity: int = Field(
         default=4, ge=0, le=4, description="Least that the runtime logs: 0 verbose, 2 warning, 3 error, 4 fatal."
     )
+    trust: tuple[Trusted, ...] = Field(
+        default=(),
+        description="Kinds of models that this job lets run code of their own, which is what loading them does. Give "
+        "them where you know who made the bundle.",
+    )
     threads: int = Field(default=1, ge=1, le=256, description="Threads of one operator; as many as spark.task.cpus.")
     batch_rows: Annotated[int, Field(ge=1, le=10_000_000)] | Literal["auto"] = Field(
         default="auto", description="Rows of one call of the model; `auto` finds them by measuring the first calls."
@@ -153,6 +158,7 @@ class Scoring(Strict):
             engine_cache=self.engine_cache,
             profile=self.profile,
             log_severity=self.log_severity,
+            trust=self.trust,
         )
 
 
