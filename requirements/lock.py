@@ -36,6 +36,7 @@ SOURCES = {
         "--extra=sklearn",
         "--extra=dev",
         "requirements/mlflow.in",
+        "requirements/connect.in",
     ],
     "spark35": [
         "pyproject.toml",
