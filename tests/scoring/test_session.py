@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import os
+import weakref
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -10,9 +13,11 @@ import onnxruntime as ort
 import pytest
 from onnx import TensorProto, helper
 
-from scoring.errors import BundleError, DeviceError, InferenceError
+from scoring.errors import BundleError, DeviceError, InferenceError, OutOfMemory
 from scoring.runtimes.base import RuntimeOptions
 from scoring.runtimes.onnx import Session
+from scoring.runtimes.onnx.reasons import is_out_of_memory
+from scoring.runtimes.onnx.session import loses_memory
 from scoring.signature import TensorSpec
 from tests.scoring.workshop import logistic_model, lookup_model, model_of
 
@@ -88,20 +93,8 @@ def test_weights_beside_the_model_are_refused(tmp_path: Path, monkeypatch: pytes
     onnx.save_model(model, str(path), save_as_external_data=True, location="weights.bin", size_threshold=0)
     assert (tmp_path / "weights.bin").exists()
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(BundleError, match="Save it with its weights inside: a file beside it would not be audited"):
+    with pytest.raises(BundleError, match=r"its weights lie beside it in weights.bin, which is no file of this bundle"):
         open_session(path.read_bytes())
-
-
-def test_a_tensor_of_an_unknown_kind_is_refused() -> None:
-    """A model that takes or gives something that is no column is refused with the tensor and its type."""
-    made = helper.make_tensor_sequence_value_info("s", TensorProto.FLOAT, None)
-    given = helper.make_tensor_value_info("X", TensorProto.FLOAT, [None])
-    graph = helper.make_graph([helper.make_node("SequenceConstruct", ["X"], ["s"])], "graph", [given], [made])
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
-    with pytest.raises(
-        BundleError, match=r"tensor s has type seq\(tensor\(float\)\), which this release cannot feed or read"
-    ):
-        open_session(model.SerializeToString())
 
 
 def test_a_failure_of_the_model_is_told_in_the_runtimes_words() -> None:
@@ -115,3 +108,133 @@ def test_the_runtime_does_not_take_every_core() -> None:
     for options, threads in ((RuntimeOptions(), 1), (RuntimeOptions(intra_op_threads=3), 3)):
         made = Session(logistic_model(), options, "model.onnx")._session.get_session_options()
         assert (made.intra_op_num_threads, made.inter_op_num_threads) == (threads, 1)
+
+
+def test_too_large_a_batch_is_out_of_memory() -> None:
+    """A run that the runtime has no memory for is OutOfMemory, whereupon fewer rows may do; the session lives on."""
+    nodes = [helper.make_node("ConstantOfShape", ["n"], ["p"])]
+    model = model_of(nodes, {"n": (TensorProto.INT64, [None])}, {"p": (TensorProto.FLOAT, [None, None])})
+    session = open_session(model)
+    with pytest.raises(OutOfMemory, match="Failed to allocate memory"):
+        session.predict({"n": np.array([1 << 20, 1 << 24])})
+    assert session.predict({"n": np.array([2, 3])})["p"].shape == (2, 3)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "bfc_arena.cc:360 BFCArena::AllocateRawInternal Failed to allocate memory for requested buffer of size 1024",
+        "CUDA failure 2: out of memory ; GPU=0 ; hostname=h ; expr=cudaMalloc((void**)&p, size);",
+        "Available memory of 1048576 is smaller than requested bytes of 2097152",
+        "CUBLAS failure 3: CUBLAS_STATUS_ALLOC_FAILED",
+        "std::bad_alloc",
+    ],
+)
+def test_each_library_has_its_words_for_out_of_memory(text: str) -> None:
+    """What the arenas, CUDA, cuBLAS and the host say when memory is short is known as that."""
+    assert is_out_of_memory(RuntimeError(text))
+
+
+@pytest.mark.parametrize("text", ["indices element out of data bounds, idx=99", "CUDA failure 700: illegal address"])
+def test_other_failures_are_not_out_of_memory(text: str) -> None:
+    """A failure that fewer rows would meet as well is not taken for a lack of memory."""
+    assert not is_out_of_memory(RuntimeError(text))
+
+
+def _versioned(opset: int = 17, ir_version: int = 9, *, op: str = "Identity", domain: str = "") -> bytes:
+    row = (TensorProto.FLOAT, [None, 2])
+    graph = helper.make_graph(
+        [helper.make_node(op, ["X"], ["p"], domain=domain)],
+        "graph",
+        [helper.make_tensor_value_info("X", *row)],
+        [helper.make_tensor_value_info("p", *row)],
+    )
+    opsets = [helper.make_opsetid("", opset)] + ([helper.make_opsetid(domain, 1)] if domain else [])
+    return bytes(helper.make_model(graph, opset_imports=opsets, ir_version=ir_version).SerializeToString())
+
+
+@pytest.mark.parametrize(
+    ("model", "told"),
+    [
+        (_versioned(opset=99), r"it uses opset 99 of ai.onnx, and this runtime knows up to \d+\. Install a newer"),
+        (_versioned(ir_version=99), r"it is written in ONNX IR version 99, and this runtime reads up to \d+\. Install"),
+        (_versioned(op="Mine", domain="my.ops"), "it has operator Mine of domain my.ops, which is no operator of this"),
+        (_versioned(op="Nope"), "opset 17 has no operator Nope that this runtime knows"),
+    ],
+)
+def test_a_model_that_the_runtime_is_too_old_for_is_told_as_such(model: bytes, told: str) -> None:
+    """Of an opset, an IR version or an operator that the runtime lacks: which one, what it has, and what to do."""
+    with pytest.raises(BundleError, match=f"onnxruntime {ort.__version__} cannot load this model: {told}"):
+        open_session(model)
+
+
+def test_a_warm_up_runs_the_model_and_fails_nothing() -> None:
+    """A warm-up is one run of the model on made-up rows; that the model cannot take them is no error."""
+    session = open_session(logistic_model())
+    session.warm_up()
+    with pytest.raises(InferenceError):
+        open_session(picky_model()).predict({"X": np.zeros(1, np.int64)})
+    open_session(picky_model()).warm_up()
+
+
+def picky_model() -> bytes:
+    """values[X - 1]: it fails on 0, which a warm-up would feed."""
+    nodes = [
+        helper.make_node("Sub", ["X", "two"], ["i"]),
+        helper.make_node("Gather", ["values", "i"], ["p"], axis=0),
+    ]
+    return model_of(
+        nodes,
+        {"X": (TensorProto.INT64, [None])},
+        {"p": (TensorProto.FLOAT, [None])},
+        two=np.array(2),
+        values=np.array([7], np.float32),
+    )
+
+
+def test_a_closed_session_says_so() -> None:
+    """A closed session frees the model, can be closed again, and fails clearly."""
+    session = open_session(logistic_model())
+    held = weakref.ref(session._session)
+    session.close()
+    session.close()
+    assert held() is None
+    with pytest.raises(InferenceError, match="it was closed"):
+        session.predict({"X": np.zeros((1, 4), np.float32)})
+
+
+def test_the_runtimes_profile_is_had_once(tmp_path: Path) -> None:
+    """With a folder for it, the runtime's profile of what ran until it was ended lies there, named by the process."""
+    session = Session(logistic_model(), RuntimeOptions(profile=str(tmp_path / "profiles")), "model.onnx")
+    session.predict({"X": np.zeros((3, 4), np.float32)})
+    found = session.end_profile()
+    assert session.end_profile() is None
+    assert found is not None
+    [file] = (tmp_path / "profiles").iterdir()
+    assert str(file) == found
+    assert file.name.startswith(f"onnxruntime-{os.getpid()}")
+    assert {"MatMul", "Sigmoid"} <= {event["args"].get("op_name") for event in json.loads(file.read_text())}
+
+
+def test_without_a_folder_there_is_no_profile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a folder for it, a session writes no profile."""
+    monkeypatch.chdir(tmp_path)
+    session = open_session(logistic_model())
+    assert session.end_profile() is None
+    session.close()
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("version", "machine", "loses"),
+    [
+        ("1.24.1", "aarch64", True),
+        ("1.26.0", "arm64", True),
+        ("1.27.0", "aarch64", False),
+        ("1.24.0", "aarch64", False),
+        ("1.26.0", "x86_64", False),
+    ],
+)
+def test_a_runtime_that_loses_memory_is_known(version: str, machine: str, *, loses: bool) -> None:
+    """KleidiAI is turned off for the releases on ARM whose convolutions lose memory with it, and for no others."""
+    assert loses_memory(version, machine) is loses

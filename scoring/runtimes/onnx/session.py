@@ -84,6 +84,7 @@ class Session:
         self.provider: str = PROVIDERS[self.device]
         self.operators: Mapping[str, int] = _operators(self._session) if self.device != "cpu" else {}
         """Operators by the provider that runs them; empty where the runtime does not tell."""
+        self._is_profiled = options.profile is not None
         self._zipped = graph.zipped
         self._fetched = {
             **{name: widened(name) for name in graph.bfloat16},
@@ -154,10 +155,11 @@ class Session:
 
     def end_profile(self) -> str | None:
         """End the runtime's profile, where one was asked for and not yet ended: the file that it lies in."""
-        if self._session is None or not self._session.get_session_options().enable_profiling:
+        if self._session is None or not self._is_profiled:
             return None
+        self._is_profiled = False
         found: str = self._session.end_profiling()
-        return found or None
+        return found
 
     def close(self) -> None:
         """Free the model. It cannot be used any more; to close it again does nothing."""
