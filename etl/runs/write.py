@@ -76,12 +76,16 @@ def _columns_with_dictionary(schema: pa.Schema) -> list[str]:
     Scores are hardly ever equal, so a dictionary of them is given up after its first MiB: writing took three times as
     long and 15 % more bytes with one than without (a million float32).
     """
-    paths = []
-    for field in schema:
-        is_list = pa.types.is_list(field.type)
-        if not pa.types.is_floating(field.type.value_type if is_list else field.type):
-            paths.append(f"{field.name}.list.element" if is_list else field.name)
-    return paths
+    return [path for field in schema for path in _dictionary_paths(field.name, field.type)]
+
+
+def _dictionary_paths(path: str, type_: pa.DataType) -> list[str]:
+    """The columns of Parquet that a column becomes, by their paths, without floats."""
+    if pa.types.is_list(type_) or pa.types.is_fixed_size_list(type_):
+        return _dictionary_paths(f"{path}.list.element", type_.value_type)
+    if pa.types.is_struct(type_):
+        return [found for part in type_ for found in _dictionary_paths(f"{path}.{part.name}", part.type)]
+    return [] if pa.types.is_floating(type_) else [path]
 
 
 class ArrowWriter:

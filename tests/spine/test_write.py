@@ -95,19 +95,27 @@ def test_row_groups_are_not_tiny(tmp_path: Path) -> None:
 
 
 def test_scores_are_written_without_a_dictionary(tmp_path: Path) -> None:
-    """Columns of floats, lists of them too, have no dictionary; all others have one."""
-    schema = SCHEMA.append(pa.field("labels", pa.list_(pa.string())))
+    """Columns of floats, at whatever depth of lists and structs, have no dictionary; all others have one."""
+    pairs = pa.struct({"label": pa.string(), "score": pa.float32()})
+    others = {
+        "labels": pa.array([["a", "b"]] * 100, pa.list_(pa.string())),
+        "fixed": pa.array([[0.5, 1.5]] * 100, pa.list_(pa.float32(), 2)),
+        "deep": pa.array([[[0.5], [1.5]]] * 100, pa.list_(pa.list_(pa.float64(), 1), 2)),
+        "masks": pa.array([[[1], [0]]] * 100, pa.list_(pa.list_(pa.int16()), 2)),
+        "best": pa.array([[{"label": "a", "score": 0.5}]] * 100, pa.list_(pairs, 1)),
+    }
+    schema = pa.schema([*SCHEMA, *(pa.field(name, array.type) for name, array in others.items())])
     writer = ParquetWriter(STORE, str(tmp_path / "part"), schema)
-    batch = batch_of(100)
-    labels = pa.array([["a", "b"]] * 100, pa.list_(pa.string()))
-    writer.write(pa.RecordBatch.from_arrays([*batch.columns, labels], schema=schema))
+    writer.write(pa.RecordBatch.from_arrays([*batch_of(100).columns, *others.values()], schema=schema))
     written = writer.finish()
     assert written is not None
     STORE.complete(written.pending)
     group = pq.read_metadata(tmp_path / "part").row_group(0)
     chunks = {group.column(number).path_in_schema: group.column(number) for number in range(group.num_columns)}
     found = {path: chunk.has_dictionary_page for path, chunk in chunks.items()}
-    without = {"p", "classes.list.element"}
+    floats = {"fixed.list.element", "deep.list.element.list.element", "best.list.element.score"}
+    without = {"p", "classes.list.element"} | floats
+    assert floats <= found.keys()
     assert found == {path: path not in without for path in chunks}
 
 
