@@ -15,7 +15,7 @@ from scoring.errors import InferenceError
 if TYPE_CHECKING:
     from scoring.outputs.steps import Form, ScalarType, Values
 
-__all__ = ["arrow_array", "arrow_type", "cast", "unheld"]
+__all__ = ["arrow_array", "arrow_type", "cast", "unheld", "without_fixed_sizes"]
 
 _ARROW: dict[str, pa.DataType] = {
     "float32": pa.float32(),
@@ -52,6 +52,17 @@ def list_axes(form: Form) -> tuple[int | None, ...]:
 
 def _first(form: Form) -> str:
     return "label" if form.is_labelled else "index"
+
+
+def without_fixed_sizes(type_: pa.DataType) -> pa.DataType:
+    """The type with lists of any length in place of lists of one, to which `Array.cast` brings a column without a copy
+    of its values: Spark reads Parquet with both, and takes only the first from Python.
+    """  # noqa: D205  one sentence
+    if pa.types.is_list(type_) or pa.types.is_fixed_size_list(type_):
+        return pa.list_(without_fixed_sizes(type_.value_type))
+    if pa.types.is_struct(type_):
+        return pa.struct([(part.name, without_fixed_sizes(part.type)) for part in type_])
+    return type_
 
 
 def unheld(data: np.ndarray, wanted: ScalarType) -> np.ndarray | None:

@@ -348,6 +348,8 @@ _WORDS: dict[str, MappingStep] = {step.name: step for step in (Softmax(), Sigmoi
 _KEYS: dict[str, type[MappingStep]] = {kind.name: kind for kind in (TopK, Threshold, Labels, Element)}
 _TAG = " "
 """Behind each key: pydantic puts the tag into the place of an error, where it must not be taken for a key."""
+_A_WORD = "or the word softmax, sigmoid or argmax"
+"""Stands last where pydantic lists the keys."""
 
 
 def _tag(value: Any) -> str:
@@ -355,15 +357,15 @@ def _tag(value: Any) -> str:
     if isinstance(value, dict):
         keys = " and ".join(value)
         return f"{keys}{_TAG}" if keys in _KEYS else keys
-    return next((f"{key}{_TAG}" for key, kind in _KEYS.items() if isinstance(value, kind)), "a word")
+    return next((f"{key}{_TAG}" for key, kind in _KEYS.items() if isinstance(value, kind)), _A_WORD)
 
 
 AnyStep = Annotated[
-    Annotated[Literal["softmax", "sigmoid", "argmax"], Tag("a word")]
-    | Annotated[TopK, Tag(f"top_k{_TAG}")]
+    Annotated[TopK, Tag(f"top_k{_TAG}")]
     | Annotated[Threshold, Tag(f"threshold{_TAG}")]
     | Annotated[Labels, Tag(f"labels{_TAG}")]
-    | Annotated[Element, Tag(f"element{_TAG}")],
+    | Annotated[Element, Tag(f"element{_TAG}")]
+    | Annotated[Literal["softmax", "sigmoid", "argmax"], Tag(_A_WORD)],
     Discriminator(_tag),
 ]
 """A step as a document has it."""
