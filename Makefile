@@ -74,7 +74,7 @@ train: ## Train the example's model again and export its bundle
 	@requirements/make-env.sh train && .venv-train/bin/python examples/flights/train.py
 
 zoo: ## Make the small models of tests/zoo again
-	@requirements/make-env.sh zoo && .venv-zoo/bin/python tests/zoo/make.py
+	@requirements/make-env.sh zoo && PYTHONHASHSEED=0 .venv-zoo/bin/python -m tests.zoo.make
 
 bench: java ## Measure us and our peers side by side
 	@requirements/make-env.sh bench && \
