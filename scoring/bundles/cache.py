@@ -17,6 +17,7 @@ import hashlib
 import os
 import stat
 import tempfile
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -110,8 +111,9 @@ class HostCache(NamedTuple):
         except FileNotFoundError:
             return None
         fcntl.flock(descriptor, fcntl.LOCK_SH)
+        now = time.time_ns()
         with contextlib.suppress(OSError):
-            os.utime(descriptor)
+            os.utime(descriptor, ns=(now, now))
         return descriptor
 
     def _checked(self, descriptor: int | None, expected: FileDigest) -> bytes | mmap.mmap | None:
