@@ -12,7 +12,6 @@ import posixpath
 from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple
 
-import numpy as np
 import pyarrow as pa
 
 from etl.arrivals import check_entry
@@ -22,9 +21,11 @@ from etl.format.artifacts import stored
 from etl.golden import personal_columns
 from etl.ops.lookup import LookupJoin
 from etl.pipeline import Pipeline
+from etl.ragged import padded_feeds
 from scoring.bundles.bundle import BUNDLE_FILE, AuditedBundle, Bundle, Golden, audit
+from scoring.bundles.features import feature_table
 from scoring.bundles.files import FileDigest, is_safe_name, read_file, sha256_of
-from scoring.bundles.golden import arrow_bytes
+from scoring.bundles.golden import arrow_bytes, golden_outputs
 from scoring.bundles.misfits import misfits
 from scoring.bundles.weights import external_files
 from scoring.errors import BundleError
@@ -196,14 +197,11 @@ def _golden(parts: BundleParts, runtime: Runtime) -> tuple[Golden | None, dict[s
     rows = _without_personal_data(parts, _checked(parts))
     if rows is None:
         return None, {}
-    outputs = runtime.predict(rows.features.tensors)
-    tensors = {tensor.name: tensor for tensor in runtime.signature.outputs}
-    arrays = [column.array(outputs, tensors[column.tensor], rows.table.num_rows) for column in parts.columns]
-    made = pa.Table.from_arrays(arrays, names=[column.column for column in parts.columns])
-    features = {name: _as_list(tensor) for name, tensor in rows.features.tensors.items()}
+    outputs = runtime.predict(padded_feeds(rows.features.tensors))
+    made = golden_outputs(parts.columns, runtime.signature, outputs, rows=rows.table.num_rows)
     files = {
         "golden/rows.arrow": arrow_bytes(rows.table),
-        "golden/features.arrow": arrow_bytes(pa.table(features)),
+        "golden/features.arrow": arrow_bytes(feature_table(rows.features.tensors)),
         "golden/outputs.arrow": arrow_bytes(made),
     }
     references = {name: f"golden/reference-{name}.arrow" for name in rows.references}
@@ -211,10 +209,3 @@ def _golden(parts: BundleParts, runtime: Runtime) -> tuple[Golden | None, dict[s
     rows_file, features_file, outputs_file = list(files)[:3]
     golden = Golden(rows=rows_file, features=features_file, outputs=outputs_file, references=references)
     return golden, files
-
-
-def _as_list(tensor: np.ndarray) -> pa.Array:
-    if tensor.ndim == 1:
-        return pa.array(tensor)
-    offsets = np.arange(0, tensor.size + 1, tensor[0].size, dtype=np.int32)
-    return pa.ListArray.from_arrays(offsets, pa.array(tensor.reshape(-1)))

@@ -10,17 +10,22 @@ import pyarrow.compute as pc
 
 from etl.arrivals import check_entry
 from etl.pipeline import Pipeline
-from etl.ulp import ulp_distance
+from etl.ragged import padded_feeds
+from scoring.bundles.features import compare_features
 from scoring.errors import GoldenError
+from scoring.outputs.mapping import map_outputs
 
 if TYPE_CHECKING:
     import mmap
+    from collections.abc import Mapping, Sequence
 
     from etl.types import ArrowArray
     from scoring.bundles.bundle import AuditedBundle, Tolerance
+    from scoring.outputs.columns import OutputColumn
     from scoring.runtimes.base import Runtime
+    from scoring.signature import Signature
 
-__all__ = ["Deviation", "arrow_bytes", "arrow_table", "replay"]
+__all__ = ["Deviation", "arrow_bytes", "arrow_table", "golden_outputs", "replay"]
 
 
 class Deviation(NamedTuple):
@@ -71,39 +76,28 @@ def replay(audited: AuditedBundle, runtime: Runtime, tolerance: Tolerance) -> De
         message = f"golden row {rejection.rows[0]} is rejected: {rejection.message} ({rejection.pointer})."
         raise GoldenError(message)
     expected = arrow_table(audited.files[golden.features])
-    ulp = _compare_features(features.tensors, expected, allowed=_allowed_ulp(audited))
-    outputs = runtime.predict(features.tensors)
-    given = {tensor.name: tensor for tensor in audited.bundle.signature.outputs}
-    found = {
-        column.column: column.array(outputs, given[column.tensor], rows.num_rows) for column in audited.bundle.columns
-    }
+    ulp = compare_features(features.tensors, expected, spec=audited.spec)
+    outputs = runtime.predict(padded_feeds(features.tensors))
+    bundle = audited.bundle
+    found = golden_outputs(bundle.columns, bundle.signature, outputs, rows=rows.num_rows)
     return Deviation(ulp, _compare_outputs(found, arrow_table(audited.files[golden.outputs]), tolerance))
 
 
-def _allowed_ulp(audited: AuditedBundle) -> int:
-    return int(any(step.transcendental for step in audited.spec.steps))
+def golden_outputs(
+    columns: Sequence[OutputColumn], signature: Signature, outputs: Mapping[str, np.ndarray], *, rows: int
+) -> pa.Table:
+    """What golden rows are published as; NaN and ±inf stand there whatever the columns make of them in a run.
 
-
-def _compare_features(tensors: dict[str, np.ndarray], expected: pa.Table, *, allowed: int) -> int:
-    largest = 0
-    for name, tensor in tensors.items():
-        what = f"tensor {name!r}"
-        wanted = _wanted(expected, name, what, rows=tensor.shape[0])
-        flat = _values(wanted)
-        if len(flat) != tensor.size:
-            message = f"golden features of {what} have {len(flat)} values, here there are {tensor.size}."
-            raise GoldenError(message)
-        distance = ulp_distance(tensor.reshape(-1), flat.to_numpy(zero_copy_only=False))
-        off = int(distance.max()) if distance.size else 0
-        if off > allowed:
-            row, column = divmod(int(distance.argmax()), tensor[0].size)
-            message = (
-                f"golden row {row}: feature {column} of {what} is off by {off} units in the last place, {allowed} are "
-                "allowed. The ETL does not mean here what it meant where the bundle was made."
-            )
-            raise GoldenError(message)
-        largest = max(largest, off)
-    return largest
+    Raises:
+        GoldenError: a row has no value for a column.
+    """
+    kept = [column.model_copy(update={"non_finite": "keep"}) for column in columns]
+    mapped = map_outputs(kept, signature, outputs, rows=rows)
+    for refused in mapped.refused:
+        row = int(refused.mask.argmax())
+        message = f"golden row {row} has no value for column {refused.column!r}: {refused.message}. Leave it out."
+        raise GoldenError(message)
+    return pa.Table.from_arrays(mapped.arrays, names=[column.column for column in columns])
 
 
 def _wanted(expected: pa.Table, name: str, what: str, *, rows: int) -> ArrowArray:
@@ -117,35 +111,56 @@ def _wanted(expected: pa.Table, name: str, what: str, *, rows: int) -> ArrowArra
     return expected.column(name).combine_chunks()
 
 
-def _compare_outputs(outputs: dict[str, ArrowArray], expected: pa.Table, tolerance: Tolerance) -> float:
+def _compare_outputs(outputs: pa.Table, expected: pa.Table, tolerance: Tolerance) -> float:
     largest = 0.0
-    for name, found in outputs.items():
+    for name in outputs.column_names:
+        found = outputs.column(name).combine_chunks()
         wanted = _wanted(expected, name, f"output {name!r}", rows=len(found))
-        rows = _row_of_each_value(found)
-        if found.type != wanted.type or not rows.equals(_row_of_each_value(wanted)):
+        if found.type != wanted.type or not _has_shape_of(found, wanted):
             message = f"golden output {name!r} is {wanted.type} of another shape than the {found.type} here."
             raise GoldenError(message)
-        off, allowed = _distances(_values(found), _values(wanted), tolerance)
-        worst = int((off - allowed).argmax()) if off.size else 0
-        if off.size and off[worst] > allowed[worst]:
-            message = (
-                f"golden row {rows[worst]}: output {name!r} is off by {off[worst]:.3g}; {allowed[worst]:.3g} is "
-                f"allowed (atol {tolerance.atol:g}, rtol {tolerance.rtol:g}). "
-                "The model does not compute here what it computed where the bundle was made."
-            )
-            raise GoldenError(message)
-        largest = max(largest, float(off.max()) if off.size else 0.0)
+        for part, other in zip(_leaves(found), _leaves(wanted), strict=True):
+            off, allowed = _distances(part.values, other.values, tolerance)
+            worst = int((off - allowed).argmax()) if off.size else 0
+            if off.size and off[worst] > allowed[worst]:
+                message = (
+                    f"golden row {part.rows[worst]}: output {name!r} is off by {off[worst]:.3g}; {allowed[worst]:.3g} "
+                    f"is allowed (atol {tolerance.atol:g}, rtol {tolerance.rtol:g}). "
+                    "The model does not compute here what it computed where the bundle was made."
+                )
+                raise GoldenError(message)
+            largest = max(largest, float(off.max()) if off.size else 0.0)
     return largest
 
 
-def _values(column: ArrowArray) -> ArrowArray:
-    return column.flatten() if pa.types.is_list(column.type) else column
+class _Leaf(NamedTuple):
+    """The values of a column, below its lists and structs."""
+
+    values: ArrowArray
+    rows: np.ndarray
+    """The row of each."""
 
 
-def _row_of_each_value(column: ArrowArray) -> ArrowArray:
-    if pa.types.is_list(column.type):
-        return pc.list_parent_indices(column)
-    return pa.array(np.arange(len(column)))
+def _leaves(column: ArrowArray) -> list[_Leaf]:
+    """One, or of a struct one a field."""
+    rows = np.arange(len(column))
+    while _is_list(column.type):
+        rows, column = rows[pc.list_parent_indices(column).to_numpy()], column.flatten()
+    fields = column.flatten() if pa.types.is_struct(column.type) else [column]
+    return [_Leaf(field, rows) for field in fields]
+
+
+def _has_shape_of(left: ArrowArray, right: ArrowArray) -> bool:
+    """Whether the lists of two columns of one type are as long, on each level."""
+    while _is_list(left.type):
+        if not pc.list_value_length(left).equals(pc.list_value_length(right)):
+            return False
+        left, right = left.flatten(), right.flatten()
+    return True
+
+
+def _is_list(type_: pa.DataType) -> bool:
+    return bool(pa.types.is_list(type_) or pa.types.is_fixed_size_list(type_))
 
 
 def _distances(found: ArrowArray, wanted: ArrowArray, tolerance: Tolerance) -> tuple[np.ndarray, np.ndarray]:
@@ -158,4 +173,5 @@ def _distances(found: ArrowArray, wanted: ArrowArray, tolerance: Tolerance) -> t
     same = (left == right) | (np.isnan(left) & np.isnan(right))
     with np.errstate(invalid="ignore"):
         off = np.where(finite, np.abs(left - right), np.where(same, 0.0, np.inf))
-    return off, np.where(finite, tolerance.atol + tolerance.rtol * np.abs(right), 0.0)
+        allowed = np.where(finite, tolerance.atol + tolerance.rtol * np.abs(right), 0.0)
+    return off, allowed

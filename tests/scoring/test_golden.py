@@ -9,6 +9,7 @@ import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from onnx import TensorProto, helper
 
 from etl.errors import ContractError
 from etl.ulp import ulp_distance
@@ -16,6 +17,8 @@ from scoring.bundles.bundle import AuditedBundle, Tolerance, audit
 from scoring.bundles.create import create_bundle
 from scoring.bundles.golden import arrow_bytes, arrow_table, replay
 from scoring.errors import BundleError, GoldenError
+from scoring.outputs.columns import OutputColumn
+from scoring.outputs.steps import Labels, TopK
 from scoring.runtimes.base import RuntimeOptions
 from scoring.runtimes.onnx import Session
 from tests.scoring.test_bundle import change, replace_file
@@ -25,6 +28,7 @@ from tests.scoring.workshop import (
     P,
     logistic_bundle,
     logistic_model,
+    model_of,
     numbers,
     parts_of,
     with_values,
@@ -130,7 +134,7 @@ def test_golden_tables_of_another_shape_are_told(
 def test_golden_features_of_another_width_are_told(folder: Path) -> None:
     """Golden features of another width than the spec makes are told."""
     tamper(folder, "features", lambda _: pa.table({"X": pa.array([[1.0]] * 5, pa.list_(pa.float32()))}))
-    with pytest.raises(GoldenError, match="golden features of tensor 'X' have 5 values, here there are 20"):
+    with pytest.raises(GoldenError, match="golden row 0: features of tensor 'X' have 1 values, here there are 4"):
         replayed(folder)
 
 
@@ -139,6 +143,58 @@ def test_golden_outputs_of_another_type_are_told(folder: Path) -> None:
     tamper(folder, "outputs", lambda table: table.cast(pa.schema([("p", pa.float64())])))
     with pytest.raises(GoldenError, match="golden output 'p' is double of another shape than the float here"):
         replayed(folder)
+
+
+def cube_model() -> bytes:
+    """The features as (n, 2, 2), and their first one."""
+    nodes = [
+        helper.make_node("Reshape", ["X", "shape"], ["cube"]),
+        helper.make_node("Gather", ["X", "zero"], ["first"], axis=1),
+    ]
+    outputs = {"cube": (TensorProto.FLOAT, [None, 2, 2]), "first": (TensorProto.FLOAT, [None, 1])}
+    shape, zero = np.array([-1, 2, 2]), np.array([0])
+    return model_of(nodes, {"X": (TensorProto.FLOAT, [None, 4])}, outputs, shape=shape, zero=zero)
+
+
+DEEP = [
+    OutputColumn(column="cube", tensor="cube"),
+    OutputColumn(column="best", tensor="cube", apply=(TopK(top_k=1), Labels(labels=("a", "b")))),
+]
+
+
+def test_lists_in_lists_and_pairs_are_compared(tmp_path: Path) -> None:
+    """A value in a nested list or in a pair may be off within the tolerance; a label is equal or is told."""
+    parts = parts_of(LOGISTIC_SPEC, cube_model(), numbers(5), DEEP)
+    create_bundle(STORE, str(tmp_path / "b"), parts)
+    assert replayed(tmp_path / "b", EXACT) == (0, 0.0)
+
+    def edited(name: str, edit: Callable[[Any], None]) -> None:
+        def put(table: pa.Table) -> pa.Table:
+            values = table.column(name).to_pylist()
+            edit(values[3])
+            place = table.schema.get_field_index(name)
+            return table.set_column(place, name, pa.array(values, table.schema.field(name).type))
+
+        tamper(tmp_path / "b", "outputs", put)
+
+    edited("cube", lambda row: row[1].__setitem__(0, row[1][0] + 0.5))
+    with pytest.raises(GoldenError, match=r"golden row 3: output 'cube' is off by 0\.5;"):
+        replayed(tmp_path / "b")
+    assert replayed(tmp_path / "b", Tolerance(atol=0.6, rtol=0)).outputs_abs == pytest.approx(0.5)
+    edited("best", lambda row: row[1][0].update(label="c"))
+    with pytest.raises(GoldenError, match="golden row 3: output 'best' is off by inf"):
+        replayed(tmp_path / "b", Tolerance(atol=0.6, rtol=0))
+
+
+def test_golden_outputs_are_not_finite_as_they_are(tmp_path: Path) -> None:
+    """A golden row whose output is infinite stays one, though a run would set it aside; one without a value is none."""
+    golden = with_values(numbers(3), "f0", {1: float("inf")})
+    columns = [OutputColumn(column="first", tensor="first")]
+    create_bundle(STORE, str(tmp_path / "b"), parts_of(LOGISTIC_SPEC, cube_model(), golden, columns))
+    assert replayed(tmp_path / "b", EXACT) == (0, 0.0)
+    whole = [OutputColumn(column="first", tensor="first", type="int64")]
+    with pytest.raises(GoldenError, match=r"golden row 0 has no value for column 'first': .* cannot hold\. Leave"):
+        create_bundle(STORE, str(tmp_path / "c"), parts_of(LOGISTIC_SPEC, cube_model(), golden, whole))
 
 
 def test_golden_rows_must_keep_the_contract(folder: Path) -> None:
