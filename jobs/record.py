@@ -102,7 +102,12 @@ class RunRecord(Document):
     golden_outputs_abs: float | None = Field(
         default=None, ge=0, description="Largest deviation of a golden output on any worker."
     )
-    provider: str | None = Field(default=None, description="The execution provider that ran the model.")
+    provider: str | None = Field(
+        default=None, description="The execution provider that ran the model; all of them, where it was not one."
+    )
+    fell_back: dict[str, int] = Field(
+        default_factory=dict, description="Splits that ran on the CPU though a GPU was asked for, by the reason."
+    )
     workers: int = Field(default=0, ge=0, description="Worker processes that scored.")
     model_loads: int = Field(default=0, ge=0, description="Times the model was loaded, over all workers.")
     projected_task_bytes: int | None = Field(default=None, description="Peak memory of a worker as planned.")

@@ -390,6 +390,8 @@ def _worker_facts(record: RunRecord) -> Facts:
         facts.append(
             ("workers", f"{record.workers}, {record.model_loads} model loads, {record.provider}; seconds: {spent}")
         )
+    for reason, splits in record.fell_back.items():
+        facts.append(("fell back", f"{splits:,} splits ran on the CPU though a GPU was asked for: {reason}"))
     in_all = RunLine.of_record(record).seconds_per_million
     if scoring > 0 and in_all is not None and record.splits_scored_now == record.splits:
         pace = f"{record.account.rows_in.rows / scoring:,.0f} rows/s while scoring"
