@@ -23,7 +23,7 @@ from scoring.bundles.misfits import misfits
 from scoring.bundles.sources import audited_source, locate
 from scoring.bundles.weights import bare_model
 from scoring.errors import BundleError
-from scoring.outputs.columns import OutputColumn, ScalarType
+from scoring.outputs.columns import OutputColumn
 from scoring.runtimes.base import RuntimeOptions
 from scoring.runtimes.onnx import load_onnx
 
@@ -92,8 +92,7 @@ class _BareModel(NamedTuple):
     def bundle(self) -> AuditedBundle:
         """A bundle whose spec does nothing but bind columns to inputs."""
         columns = self.config.outputs or tuple(
-            OutputColumn(column=tensor.name, tensor=tensor.name, type=_scalar(tensor))
-            for tensor in self.signature.outputs
+            OutputColumn(column=tensor.name, tensor=tensor.name) for tensor in self.signature.outputs
         )
         spec = self._spec()
         files = {**self.model, "etl.json": spec.to_bytes()}
@@ -296,9 +295,3 @@ def _item(found: pa.DataType, dtype: str, items: tuple[str, ...]) -> str:
     if not is_float:
         return "int64"
     return "float64" if found == pa.float64() else "float32"
-
-
-def _scalar(tensor: TensorSpec) -> ScalarType:
-    """The column type of a tensor's elements; narrower numbers are widened to float32."""
-    types: tuple[ScalarType, ...] = get_args(ScalarType)
-    return next((name for name in types if name == tensor.dtype), "float32")

@@ -4,22 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-import numpy as np
 import pyarrow as pa
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
 
 from etl.documents import Strict
 from etl.ops.base import Name
-from scoring.errors import InferenceError
 from scoring.outputs.arrays import arrow_type
-from scoring.outputs.mapping import map_outputs
 from scoring.outputs.steps import AnyStep, Form, MappingStep, Misfit, ScalarType, kind_of, step_of
-from scoring.signature import Signature, TensorSpec
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping as ByName
-
-    from scoring.outputs.mapping import Mapped
+    from scoring.signature import TensorSpec
 
 __all__ = ["Mapping", "NonFinite", "OutputColumn", "ScalarType"]
 
@@ -114,41 +108,6 @@ class OutputColumn(Strict):
         """
         mapping = self.mapping(tensor)
         return pa.field(self.column, arrow_type(mapping.form, mapping.type))
-
-    def unheld(self, outputs: ByName[str, np.ndarray], rows: int) -> np.ndarray | None:
-        """Which rows the column has no value for, but for NaN and ±inf; None where there is none."""
-        values = outputs[self.tensor]
-        if values.shape[:1] != (rows,) or values.size == 0:
-            return None
-        dtype = "string" if values.dtype.kind == "O" else values.dtype.name
-        tensor = TensorSpec(name=self.tensor, dtype=dtype, shape=(None, *values.shape[1:]))
-        masks = [part.mask for part in self._mapped(outputs, tensor, rows).refused]
-        return np.logical_or.reduce(masks) if masks else None
-
-    def array(self, outputs: ByName[str, np.ndarray], tensor: TensorSpec, rows: int) -> pa.Array:
-        """The column of a batch; no copy where the element type is the tensor's.
-
-        Raises:
-            InferenceError: the model gave another shape than it declares, or a value that the type cannot hold.
-        """
-        mapped = self._mapped(outputs, tensor, rows)
-        for part in mapped.refused:
-            raise InferenceError(part.message)
-        return mapped.arrays[0]
-
-    def check_rows(self, outputs: ByName[str, np.ndarray], rows: int) -> None:
-        """See that one call of the model gave something for each of its rows.
-
-        Raises:
-            InferenceError: it did not; what several calls gave could no longer be told apart.
-        """
-        if outputs[self.tensor].shape[:1] != (rows,):
-            message = f"model output {self.tensor} has shape {outputs[self.tensor].shape} for {rows} rows"
-            raise InferenceError(f"{message}; column {self.column!r} cannot be made of that")
-
-    def _mapped(self, outputs: ByName[str, np.ndarray], tensor: TensorSpec, rows: int) -> Mapped:
-        kept = self.model_copy(update={"non_finite": "keep"})
-        return map_outputs([kept], Signature(inputs=(), outputs=(tensor,)), outputs, rows=rows)
 
 
 def _form(tensor: TensorSpec) -> Form:
