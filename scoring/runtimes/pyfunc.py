@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import os
 import posixpath
+import shutil
 import tempfile
 import warnings
+import weakref
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -65,28 +67,30 @@ class Pyfunc(DeclaredModel):
         self.fell_back = cpu_only(options, "MLflow's pyfunc")
         if posixpath.basename(model) != _MODEL_FILE or "/" not in model:
             raise BundleError(f"{where}: an MLflow model is named by the {_MODEL_FILE} in its folder.")
-        self._folder = tempfile.TemporaryDirectory(prefix="batchscore-pyfunc-", ignore_cleanup_errors=True)
+        folder = tempfile.mkdtemp(prefix="batchscore-pyfunc-")
+        self._cleanup = weakref.finalize(self, _remove, folder, os.getpid())
         try:
-            _copy(files, posixpath.dirname(model), Path(self._folder.name))
-            self._model: Any = _loaded(self._folder.name, where)
+            _copy(files, posixpath.dirname(model), Path(folder))
+            self._model: Any = _loaded(folder, where)
             self._schemas = _schemas(self._model, where)
         except BaseException:
-            self._folder.cleanup()
+            self._cleanup()
             raise
         super().__init__(self._schemas.signature, f"mlflow {mlflow.__version__}")
 
     def _run(self, feeds: dict[str, np.ndarray]) -> Mapping[str, np.ndarray]:
         try:
-            made = self._model.predict(self._schemas.table(feeds))
+            return _named(self._model.predict(self._schemas.table(feeds)), self.signature.outputs)
+        except InferenceError:
+            raise
         except MemoryError as error:
             raise OutOfMemory(f"the model failed: {error}") from error
         except Exception as error:  # whatever the model raises
             raise InferenceError(f"the model failed: {error}") from error
-        return _named(made, self.signature.outputs)
 
     def _release(self) -> None:
         self._model = None
-        self._folder.cleanup()
+        self._cleanup()
 
 
 class _Schemas(NamedTuple):
@@ -113,6 +117,12 @@ def _copy(files: Mapping[str, Any], prefix: str, folder: Path) -> None:
             path = folder / name.removeprefix(f"{prefix}/")
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(data)
+
+
+def _remove(folder: str, owner: int) -> None:
+    """A forked child ends with its parent's model in it, which is not its own to remove."""
+    if os.getpid() == owner:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _loaded(folder: str, where: str) -> Any:

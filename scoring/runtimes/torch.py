@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from scoring.runtimes.base import Placement, RuntimeOptions
 
-__all__ = ["TorchModel", "load_torch"]
+__all__ = ["TorchCallable", "TorchModel", "TorchRuntime", "load_callable", "load_torch"]
 
 _NAMES = {
     torch.float16: "float16",
@@ -79,7 +79,7 @@ class TorchModel(Document):
         return self
 
 
-class _Callable(NamedTuple):
+class TorchCallable(NamedTuple):
     """What computes, and how it is called."""
 
     call: Callable[[dict[str, torch.Tensor]], Any]
@@ -87,6 +87,8 @@ class _Callable(NamedTuple):
     types: dict[str, torch.dtype]
     """What the inputs are cast to, by name."""
     signature: Signature
+    source: torch.nn.Module | torch.export.ExportedProgram
+    """What it was made of, for an export."""
 
 
 def load_torch(
@@ -99,9 +101,20 @@ def load_torch(
         BundleError: it cannot be loaded, or it is a program and the job trusts none.
     """
     device, fell_back = _device(options, placement)
+    made = load_callable(model, files, options, where=where, device=device)
+    return TorchRuntime(made, device, options, fell_back=fell_back)
+
+
+def load_callable(
+    model: str, files: Mapping[str, Any], options: RuntimeOptions, *, where: str, device: torch.device
+) -> TorchCallable:
+    """The same, as what computes on a device.
+
+    Raises:
+        BundleError: as `load_torch`.
+    """
     if model.endswith(".pt2"):
-        made = _program(files[model], device, where, declared=None, options=options)
-        return TorchRuntime(made, device, options, fell_back=fell_back)
+        return _program(files[model], device, where, declared=None, options=options)
     try:
         declared = TorchModel.from_bytes(bytes(files[model]), where=where)
     except DocumentError as error:
@@ -110,23 +123,21 @@ def load_torch(
     if file not in files:
         raise BundleError(f"{where}: names {file}, which is no file of the bundle.")
     if declared.program is not None:
-        made = _program(files[file], device, where, declared=declared.signature, options=options)
-    else:
-        made = _module(declared, files[file], device, where=where)
-    return TorchRuntime(made, device, options, fell_back=fell_back)
+        return _program(files[file], device, where, declared=declared.signature, options=options)
+    return _module(declared, files[file], device, where=where)
 
 
 class TorchRuntime(DeclaredModel):
     """A loaded module or program, in inference mode."""
 
     def __init__(
-        self, made: _Callable, device: torch.device, options: RuntimeOptions, *, fell_back: str | None
+        self, made: TorchCallable, device: torch.device, options: RuntimeOptions, *, fell_back: str | None
     ) -> None:
         """Take what `load_torch` made."""
         super().__init__(made.signature, f"torch {torch.__version__}")
         self.device = "cuda" if device.type == "cuda" else "cpu"
         self.fell_back = fell_back
-        self._made: _Callable | None = made
+        self._made: TorchCallable | None = made
         self._at = device
         self._threads = options.intra_op_threads
 
@@ -179,7 +190,7 @@ def _device(options: RuntimeOptions, placement: Placement) -> tuple[torch.device
     raise DeviceError(f"{reason}. Install torch for the GPU's driver, or ask for device cpu.")
 
 
-def _module(declared: TorchModel, weights: Any, device: torch.device, *, where: str) -> _Callable:
+def _module(declared: TorchModel, weights: Any, device: torch.device, *, where: str) -> TorchCallable:
     """An installed module with the bundle's weights."""
     from safetensors.torch import load as read_tensors  # noqa: PLC0415  programs do without
 
@@ -200,7 +211,7 @@ def _module(declared: TorchModel, weights: Any, device: torch.device, *, where: 
         types[tensor.name] = torch.bfloat16 if is_narrow else _TYPES[tensor.dtype]
     for tensor in declared.signature.outputs:
         _check_type(tensor, where)
-    return _Callable(lambda feeds: module(*feeds.values()), types, declared.signature)
+    return TorchCallable(lambda feeds: module(*feeds.values()), types, declared.signature, module)
 
 
 def _module_class(name: str, where: str) -> type[torch.nn.Module]:
@@ -238,7 +249,7 @@ def _fill(module: torch.nn.Module, tensors: dict[str, torch.Tensor]) -> None:
 
 def _program(
     data: Any, device: torch.device, where: str, *, declared: Signature | None, options: RuntimeOptions
-) -> _Callable:
+) -> TorchCallable:
     """A program of torch.export."""
     needs_trust(options, "torch_program", f"{where}: a program of torch.export")
     try:
@@ -258,11 +269,11 @@ def _program(
         return module(*(feeds[name] for name in args), **{name: feeds[name] for name in kwargs})
 
     if declared is None:
-        return _Callable(call, types, found)
+        return TorchCallable(call, types, found, program)
     if [tensor.name for tensor in declared.inputs] != list(types) or len(declared.outputs) != len(found.outputs):
         told = f"takes {', '.join(types)} and gives {len(found.outputs)} outputs"
         raise BundleError(f"{where}: the program {told}; the signature that is declared says otherwise.")
-    return _Callable(call, types, declared)
+    return TorchCallable(call, types, declared, program)
 
 
 def _check_mode(program: torch.export.ExportedProgram, where: str) -> None:

@@ -13,13 +13,14 @@ ANYWHERE = {"numpy", "pyarrow", "pydantic", "pydantic_core", "yaml"}
 PLACES = {
     "mlflow": {"scoring.bundles.mlflow", "scoring.runtimes.pyfunc"},
     "onnxruntime": {"scoring.runtimes.onnx"},
+    "onnxscript": {"scoring.runtimes.torch_onnx"},
     "pandas": {"scoring.runtimes.pyfunc"},
     "py4j": {"etl.spark", "scoring.spark"},
     "pyspark": {"etl.spark", "scoring.spark", "jobs.session"},
     "rich": {"jobs"},
     "safetensors": {"scoring.runtimes.torch"},
     "sklearn": {"etl.estimator", "etl.importing.sklearn_pipeline"},
-    "torch": {"scoring.runtimes.torch", "jobs.export_torch"},
+    "torch": {"scoring.runtimes.torch", "scoring.runtimes.torch_onnx"},
     "typer": {"jobs"},
 }
 OURS = {"etl", "scoring", "jobs"}
