@@ -47,6 +47,7 @@ RejectionCode = Literal[
     "NOT_PARSABLE",
     "NOT_UTF8",
     "NO_MATCH",
+    "NO_MODEL",
     "OUTLIER",
     "OUT_OF_DOMAIN",
     "OUT_OF_RANGE",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import BeforeValidator, ByteSize, Field, FiniteFloat, StringConstraints, model_validator
 
@@ -15,11 +15,12 @@ from etl.format.problems import Problem, Source, parse, problem_lines
 from etl.outputs import RaggedRows
 from etl.runs.publish import Mode
 from jobs.errors import ConfigError
+from scoring.combination import Combination
 from scoring.order import Stamp
 from scoring.outputs.columns import OutputColumn
 from scoring.runtimes.base import DeviceChoice, RuntimeOptions, Trusted
 
-__all__ = ["RUN_ID_PATTERN", "Budget", "Budgets", "Input", "JobConfig", "Model", "Output", "read_config"]
+__all__ = ["RUN_ID_PATTERN", "Budget", "Budgets", "Input", "JobConfig", "Model", "ModelEntry", "Output", "read_config"]
 
 RUN_ID_PATTERN = r"[a-z][a-z0-9_.-]{0,99}"
 """An idempotency key that is a safe folder name, and that Spark cannot read as a date or a number."""
@@ -91,6 +92,27 @@ class Model(Strict):
         return self
 
 
+class NamedModel(Model):
+    """One of several models of a job."""
+
+    name: Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,49}$")] = Field(
+        description="What its columns begin with, or what `variant` says of its rows."
+    )
+    required: bool = Field(
+        default=True,
+        description="Whether a row that it cannot score is set aside. If not, the row is published without its score.",
+    )
+
+
+class ModelEntry(NamedTuple):
+    """A model of a job, be it the only one."""
+
+    name: str
+    """Empty of the only one."""
+    model: Model
+    required: bool
+
+
 class Output(Strict):
     """Where predictions go."""
 
@@ -144,7 +166,6 @@ class Scoring(Strict):
         description="Size of a reference table, uncompressed, up to which workers join it; a larger one is joined by "
         "Spark, before.",
     )
-
 
     def runtime_options(self) -> RuntimeOptions:
         """What a worker loads the model with."""
@@ -227,7 +248,13 @@ class JobConfig(Strict):
     references: dict[str, str] = Field(
         default_factory=dict, description="Files of the spec's reference tables, by name."
     )
-    model: Model
+    model: Model | None = Field(default=None, description="The model; give this or `models`.")
+    models: tuple[NamedModel, ...] = Field(
+        default=(),
+        description="Several models, which score the same rows, read once. A later one may read, as "
+        "`<model>_<column>`, what an earlier one publishes.",
+    )
+    combine: Combination = Field(default=Combination(), description="With `models`: what becomes of their scores.")
     output: Output
     scratch: str | None = Field(
         default=None, description="Where tables are frozen. Default: the output root + `.scratch`."
@@ -237,6 +264,31 @@ class JobConfig(Strict):
     budgets: Budgets = Budgets()
     metrics: Metrics | None = None
     spark: Spark = Spark()
+
+    @model_validator(mode="after")
+    def _models_go_together(self) -> JobConfig:
+        if (self.model is None) == (not self.models):
+            message = "give exactly one of `model` and `models`"
+            raise ValueError(message)
+        names = tuple(model.name for model in self.models)
+        problems = self.combine.problems(names) if self.models else []
+        if self.model is not None and self.combine != Combination():
+            problems.append("goes with `models`, and there is one `model`")
+        if problems:
+            message = f"`combine`: {'; '.join(problems)}"
+            raise ValueError(message)
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            message = f"`models`: two are named {twice[0]!r}"
+            raise ValueError(message)
+        return self
+
+    @property
+    def entries(self) -> tuple[ModelEntry, ...]:
+        """What scores, in its order."""
+        if self.model is not None:
+            return (ModelEntry("", self.model, required=True),)
+        return tuple(ModelEntry(model.name, model, model.required) for model in self.models)
 
 
 def read_config(path: str, overrides: tuple[str, ...] = ()) -> JobConfig:

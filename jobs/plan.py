@@ -11,45 +11,33 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-import pyarrow as pa
 from pydantic import AwareDatetime, Field
 
-from etl.arrivals import ORIGIN, check_entry
-from etl.contract import InputField
-from etl.documents import Document, Strict, sha256_hex
+from etl.documents import Document, sha256_hex
 from etl.errors import InputMissing
 from etl.expectations import AnyExpectation
-from etl.format.problems import nearest
-from etl.ops.relations import joins
-from etl.references import pin_references
 from etl.runs.layout import Layout, model_folder, scratch_root
 from etl.runs.manifest import ColumnEntry, latest_manifest, schema_entries
 from etl.runs.publish import Mode
 from etl.runs.read import SplitReader, open_parquet
 from etl.runs.splits import InputFile, Split, cut_splits
 from etl.runs.storage import Storage, storage_for
-from etl.types import UNSIGNED, ColumnType
 from jobs.errors import Refused, refusing
 from jobs.identity import whoami
-from jobs.model import resolve_model
+from jobs.models import Known, ModelFacts, Models, resolve_models
 from jobs.preparation import Preparation
 from scoring.bundles.bundle import AuditedBundle, copy_bundle
 from scoring.memory import projected_task_bytes
-from scoring.order import ModelOrder, Order
-from scoring.predictions import prediction_schema
+from scoring.order import Order
+from scoring.predictions import Predictions
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    import pyarrow as pa
 
-    from etl.references import PinnedReference
-    from etl.spec import Spec
     from jobs.config import JobConfig
-    from jobs.preparation import PreparedInput
 
 __all__ = [
     "Claim",
-    "Known",
-    "ModelFacts",
     "Plan",
     "Resolved",
     "Target",
@@ -84,21 +72,6 @@ class Claim(Document):
     claimed_by: str
 
 
-class ModelFacts(Strict):
-    """The model that a plan resolved to."""
-
-    name: str
-    version: str
-    bundle_sha256: str
-    spec_digest: str
-    facts: dict[str, str]
-    source: dict[str, str] = Field(
-        default_factory=dict,
-        description="Of a model of MLflow: the `uri` of the config, the `registry`, and the version that it was "
-        "`resolved` to when the run was planned.",
-    )
-
-
 class Plan(Document):
     """What a run will do: everything that decides its scores, resolved once."""
 
@@ -110,7 +83,7 @@ class Plan(Document):
     inputs: tuple[InputFile, ...]
     splits: tuple[Split, ...]
     order: Order
-    model: ModelFacts
+    models: tuple[ModelFacts, ...] = Field(min_length=1, description="In the order's order.")
     columns: tuple[ColumnEntry, ...] = Field(description="The published table.")
     filters: bool = Field(default=False, description="Whether the spec leaves rows out; else only a trial may.")
     expectations: tuple[AnyExpectation, ...] = Field(default=(), description="The spec's own.")
@@ -120,6 +93,11 @@ class Plan(Document):
     prepared: Preparation | None = Field(
         default=None, description="Where the inputs come from, if Spark ran relational steps to make them."
     )
+
+    @property
+    def model(self) -> ModelFacts:
+        """The first of its models, which is the only one of most jobs."""
+        return self.models[0]
 
     @property
     def bytes_in(self) -> int:
@@ -173,7 +151,8 @@ def _asked(config: JobConfig, limit: int | None, sample: float | None) -> dict[s
         "job": config.model_dump_json(include={"name"}),
         "input": config.input.model_dump_json(),
         "references": config.model_dump_json(include={"references"}),
-        "model": config.model.model_dump_json(),
+        "model": config.model_dump_json(include={"model"}),
+        "models": config.model_dump_json(include={"models", "combine"}),
         "output.passthrough": config.output.model_dump_json(include={"passthrough"}),
         "output.stamps": config.output.model_dump_json(include={"stamps"}),
         "scoring.device": config.scoring.model_dump_json(include={"device"}),
@@ -190,8 +169,8 @@ def load_plan(target: Target) -> Plan | None:
 
 def store_plan(target: Target, resolved: Resolved) -> Plan:
     """Store the plan after everything that it names; if another driver was first, its plan is ours."""
-    audited = resolved.audited
-    copy_bundle(audited, target.storage, model_folder(target.layout.root, audited.sha256))
+    for audited in resolved.bundles:
+        copy_bundle(audited, target.storage, model_folder(target.layout.root, audited.sha256))
     for name, data in resolved.references.items():
         target.storage.create_if_absent(target.layout.reference(name, sha256_hex(data)), data)
     target.storage.create_if_absent(target.layout.plan, resolved.plan.to_bytes())
@@ -219,27 +198,9 @@ class Resolved(NamedTuple):
     """A plan and the bytes that it names."""
 
     plan: Plan
-    audited: AuditedBundle
+    bundles: tuple[AuditedBundle, ...]
+    """Of its models, in their order."""
     references: dict[str, bytes]
-
-
-class Known(NamedTuple):
-    """What was read before the plan is made."""
-
-    audited: AuditedBundle | None = None
-    """The job's bundle."""
-    prepared: PreparedInput | None = None
-    """What Spark made of the input."""
-
-    @property
-    def moved(self) -> tuple[str, ...]:
-        """Ids of joins of the worker that Spark has done."""
-        return self.prepared.moved if self.prepared else ()
-
-    @property
-    def sources(self) -> tuple[InputFile, ...]:
-        """The pinned files that Spark made the input of; none of a table or query, and where Spark made nothing."""
-        return self.prepared.preparation.source if self.prepared else ()
 
 
 _NOTHING = Known()
@@ -260,18 +221,20 @@ def make_plan(
         BatchscoreError: anything that can be known to fail before work starts.
     """
     prepared = known.prepared
-    audited, schema = _opened(config, inputs, known)
-    references = prepared.references if prepared else pin_references(audited.spec, config.references)
+    schema = open_parquet(storage_for(inputs[0].path)[0], inputs[0]).schema_arrow
+    check_input(config, inputs)
+    models = resolve_models(config, schema, where=inputs[0].path, known=known)
     splits, row_limits = _limited(cut_splits(inputs, config.splits.target_bytes), limit)
     found = {
-        "models": (_model_order(config, audited, references=references, moved=known.moved),),
-        "carried": _carried(config.output.passthrough, audited.spec, schema),
+        "models": models.orders,
+        "chosen_by": models.chosen_by,
+        "carried": models.carried,
         "row_limits": row_limits,
         "sample": sample,
         "sources": known.sources,
     }
     order = _order(target, config, found)
-    _check_target(target, config, published := prediction_schema(order, audited))
+    _check_target(target, config, published := Predictions(order, models.bundles).schema)
     plan = Plan(
         run_id=target.layout.run_id,
         job=config.name,
@@ -280,50 +243,24 @@ def make_plan(
         inputs=inputs,
         splits=splits,
         order=order,
-        model=_model_facts(audited),
+        models=models.facts,
         columns=schema_entries(published),
-        filters=audited.spec.filters,
-        expectations=audited.spec.expectations,
-        projected_task_bytes=_projected(inputs, order, audited, references=references),
+        filters=any(audited.spec.filters for audited in models.bundles),
+        expectations=models.expectations,
+        projected_task_bytes=_projected(inputs, order, models),
         mode=config.output.mode,
         metrics_uri=config.metrics.uri if config.metrics is not None and limit is None and sample is None else None,
         prepared=prepared.preparation if prepared else None,
     )
-    return Resolved(plan, audited, {name: pinned.data for name, pinned in references.items()})
+    return Resolved(plan, models.bundles, {name: pinned.data for name, pinned in models.references.items()})
 
 
-def _opened(config: JobConfig, inputs: tuple[InputFile, ...], known: Known) -> tuple[AuditedBundle, pa.Schema]:
-    """The bundle, and the schema of the first file, which goes with the job's output and with the spec."""
-    first = inputs[0]
-    schema = open_parquet(storage_for(first.path)[0], first).schema_arrow
-    check_input(config, inputs)
-    audited = known.audited or resolve_model(config.model, schema)
-    others = [*config.output.passthrough, *([ORIGIN] if known.sources else [])]
-    check_entry(audited.spec, schema, first.path, others=others, moved=known.moved)
-    return audited, schema
-
-
-def _projected(
-    inputs: tuple[InputFile, ...], order: Order, audited: AuditedBundle, *, references: Mapping[str, PinnedReference]
-) -> int:
+def _projected(inputs: tuple[InputFile, ...], order: Order, models: Models) -> int:
     """Peak memory of a worker on the largest file, with the reference tables that it joins."""
     largest = max(inputs, key=lambda file: file.bytes)
     footer = open_parquet(storage_for(largest.path)[0], largest).metadata
-    held = {name: references[name] for model in order.models for name in model.references}
-    return projected_task_bytes(footer, order, audited, references=held)
-
-
-def _model_order(
-    config: JobConfig, audited: AuditedBundle, *, references: Mapping[str, PinnedReference], moved: tuple[str, ...]
-) -> ModelOrder:
-    """What scores, with the reference tables that the worker joins."""
-    joined = {step.params.reference for step in joins(audited.spec.relational, moved)[1].values()}
-    return ModelOrder(
-        bundle_sha256=audited.sha256,
-        references={name: references[name].sha256 for name in sorted(joined)},
-        moved=moved,
-        runtime=config.scoring.runtime_options(),
-    )
+    held = {name: models.references[name] for model in order.models for name in model.references}
+    return projected_task_bytes(footer, order, models.bundles, references=held)
 
 
 def _order(target: Target, config: JobConfig, found: dict[str, Any]) -> Order:
@@ -334,20 +271,10 @@ def _order(target: Target, config: JobConfig, found: dict[str, Any]) -> Order:
         passthrough=config.output.passthrough,
         stamps=config.output.stamps,
         scored_at=datetime.now(UTC).replace(microsecond=0),
+        combination=config.combine if config.models else None,
         batch_rows=config.scoring.batch_rows,
         batch_bytes=int(config.scoring.batch_bytes),
         **found,
-    )
-
-
-def _model_facts(audited: AuditedBundle) -> ModelFacts:
-    return ModelFacts(
-        name=audited.bundle.name,
-        version=audited.bundle.version,
-        bundle_sha256=audited.sha256,
-        spec_digest=audited.spec.digest,
-        facts=audited.bundle.facts,
-        source=dict(audited.origin),
     )
 
 
@@ -364,42 +291,6 @@ def _limited(splits: tuple[Split, ...], limit: int | None) -> tuple[tuple[Split,
             return tuple(kept), {split.index: remaining}
         remaining -= rows
     return splits, {}
-
-
-def _carried(passthrough: tuple[str, ...], spec: Spec, schema: pa.Schema) -> tuple[InputField, ...]:
-    """Fields for passthrough columns that the spec does not read, typed as in the first file."""
-    known = spec.input.columns()
-    carried: list[InputField] = []
-    for name in passthrough:
-        if name in known and known[name].kind == "struct":
-            message = f"output.passthrough: column {name!r} is a struct, which cannot be passed through"
-            raise Refused(f"{message}. Leave it out, or make columns of its subfields: `input.sql` can.")
-        if name in known:
-            continue
-        if name not in schema.names:
-            message = f"output.passthrough names column {name!r}, which the input has not.{nearest(name, schema.names)}"
-            raise Refused(message)
-        type_ = _column_type(schema.field(name))
-        carried.append(InputField(name=name, type=type_, nan_is_value=type_.is_float, role="id"))
-    return tuple(carried)
-
-
-def _column_type(field: pa.Field) -> ColumnType:
-    type_ = field.type.value_type if pa.types.is_dictionary(field.type) else field.type
-    if pa.types.is_large_string(type_) or pa.types.is_string(type_) or pa.types.is_string_view(type_):
-        return ColumnType("string")
-    if pa.types.is_timestamp(type_):
-        return ColumnType("timestamp")
-    if pa.types.is_integer(type_):
-        return ColumnType("uint64" if type_ == pa.uint64() else "int64")
-    if type_ == UNSIGNED:
-        return ColumnType("uint64")
-    for kind in ("bool", "float32", "float64", "date"):
-        if type_ == ColumnType(kind).arrow:
-            return ColumnType(kind)
-    found = f"output.passthrough: column {field.name!r} has type {field.type}"
-    message = f"{found}, which cannot be passed through. Leave it out, or cast it: `input.sql` can."
-    raise Refused(message)
 
 
 def check_input(config: JobConfig, inputs: tuple[InputFile, ...]) -> None:

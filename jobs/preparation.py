@@ -83,7 +83,8 @@ def bundle_of(config: JobConfig) -> AuditedBundle | None:
     Raises:
         BundleError: the bundle cannot be used.
     """
-    return None if config.model.bundle is None else resolve_model(config.model, pa.schema([]))
+    model = config.model
+    return None if model is None or model.bundle is None else resolve_model(model, pa.schema([]))
 
 
 def work_on_table(config: JobConfig, audited: AuditedBundle | None) -> TableWork | None:

@@ -19,18 +19,21 @@ from jobs.decisions import check_not_discarded
 from jobs.errors import Refused, refusing
 from jobs.history import RunView, look_at
 from jobs.identity import new_run_id
-from jobs.model import bare_signature, resolve_model
-from jobs.plan import Known, Plan, check_asked, list_inputs, make_plan, target_of
+from jobs.model import bare_signature
+from jobs.models import Known, audited_models
+from jobs.plan import Plan, check_asked, list_inputs, make_plan, target_of
 from jobs.preparation import TableWork, bundle_of, work_on_table
 from jobs.run import RunRequest
 from scoring.bundles.golden import replay
+from scoring.engine.chaining import chained_columns
 from scoring.errors import DeviceError
-from scoring.runtimes.onnx import Session
+from scoring.runtimes import load
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from etl.contract import Contract
+    from etl.references import PinnedReference
     from etl.runs.splits import InputFile
     from jobs.config import JobConfig, Spark
     from scoring.bundles.bundle import AuditedBundle
@@ -131,7 +134,7 @@ class _Job:
         self.config = config
         self.files: tuple[InputFile, ...] = ()
         self.schema: pa.Schema | None = None
-        self.model: AuditedBundle | None = None
+        self.models: tuple[AuditedBundle, ...] = ()
 
     def list_files(self) -> str:
         if not self.config.input.patterns:
@@ -147,63 +150,85 @@ class _Job:
         return f"Parquet, {len(self.schema)} columns in {self.files[0].path}"
 
     def audit_model(self) -> str:
-        if self.schema is None and self.config.model.bundle is None:
-            inputs = ", ".join(str(tensor) for tensor in bare_signature(self.config.model).inputs)
+        bare = [entry.model for entry in self.config.entries if entry.model.bundle is None]
+        if self.schema is None and bare:
+            inputs = ", ".join(str(tensor) for model in bare for tensor in bare_signature(model).inputs)
             raise _NotPossible(f"it loads; its inputs ({inputs}) are bound to columns once Spark has opened the table")
-        self.model = resolve_model(self.config.model, self.schema or pa.schema([]))
-        return f"{self.model.bundle.name}:{self.model.bundle.version}, {len(self.model.files)} files with their digests"
+        self.models = audited_models(self.config, self.schema or pa.schema([]))
+        found = [f"{model.bundle.name}:{model.bundle.version}, {len(model.files)} files" for model in self.models]
+        return f"{'; '.join(found)} with their digests"
 
     def compare_columns(self) -> str:
-        contract = self._model.spec.input
+        contracts = [model.spec.input for model in self._models]
         if self.schema is None:
             raise _NotPossible("there is no file to compare with")
+        names = [entry.name for entry in self.config.entries]
+        made = [column.field for n in range(len(names)) for column in chained_columns(names, self._models, n)]
+        others = (*self.config.output.passthrough, *self.config.combine.chosen_by)
         with ThreadPoolExecutor(_THREADS) as threads:
-            look = partial(_fault, contract, others=self.config.output.passthrough)
+            look = partial(_fault, contracts, made=made, others=others)
             faults = [fault for fault in threads.map(look, self.files) if fault is not None]
         if faults:
             more = f" {len(faults) - 1} more files have faults." if len(faults) > 1 else ""
             raise ContractError(f"{faults[0]}{more}")
-        return f"{len(contract.fields)} columns are there with their types, in all {len(self.files)} files"
+        read = {field.name for contract in contracts for field in contract.fields} - {field.name for field in made}
+        return f"{len(read)} columns are there with their types, in all {len(self.files)} files"
 
     def read_references(self) -> str:
-        work = work_on_table(self.config, self._model)
+        work = work_on_table(self.config, self._models[0])
         large = work.large if work is not None else {}
-        pinned = pin_references(self._model.spec, self.config.references, elsewhere=large)
+        pinned: dict[str, PinnedReference] = {}
+        for model in self._models:
+            pinned |= pin_references(model.spec, self.config.references, elsewhere=large)
         told = [f"{name}, {len(table.data):,} bytes" for name, table in pinned.items()]
         told += [f"{name}, {found.bytes:,} bytes, which Spark joins" for name, found in large.items()]
         return ", ".join(told) or "the spec joins none"
 
     def replay_golden_rows(self) -> str:
-        model, scoring = self._model, self.config.scoring
-        options = scoring.runtime_options()
-        session = Session(model.model, options, model.bundle.model)
-        deviation = replay(model, session, model.tolerance(session.device))
+        return "; ".join(self._replayed(model) for model in self._models)
+
+    def _replayed(self, model: AuditedBundle) -> str:
+        runtime = load(
+            model.bundle.model,
+            model.files,
+            self.config.scoring.runtime_options(),
+            kind=model.bundle.runtime,
+            where=model.bundle.name,
+        )
+        try:
+            deviation = replay(model, runtime, model.tolerance(runtime.device))
+        finally:
+            runtime.close()
         if deviation is None:
-            return f"the bundle has none; the model loads on {session.provider}"
+            return f"the bundle has none; the model loads on {runtime.provider}"
         features = f"features off by {deviation.features_ulp} units in the last place"
-        return f"reproduced on {session.provider}: {features}, outputs by {deviation.outputs_abs:.1g}"
+        return f"reproduced on {runtime.provider}: {features}, outputs by {deviation.outputs_abs:.1g}"
 
     def plan(self) -> str:
-        if not self.files or self.schema is None or self.model is None:
+        if not self.files or self.schema is None or not self.models:
             raise _NotPossible("the checks above come first")
-        work = work_on_table(self.config, self.model)
+        work = work_on_table(self.config, self.models[0])
         if work is not None:
             raise _NotPossible(_before(work))
         plan = preview(RunRequest(config=self.config, run_id=new_run_id(self.config.name))).plan
         return f"{len(plan.splits)} splits, {len(plan.columns)} output columns"
 
     @property
-    def _model(self) -> AuditedBundle:
-        if self.model is None:
+    def _models(self) -> tuple[AuditedBundle, ...]:
+        if not self.models:
             raise _NotPossible("there is no model to look at")
-        return self.model
+        return self.models
 
 
-def _fault(contract: Contract, file: InputFile, *, others: tuple[str, ...]) -> str | None:
-    """What is wrong with a file, as far as its footer tells."""
+def _fault(contracts: list[Contract], file: InputFile, *, made: list[pa.Field], others: tuple[str, ...]) -> str | None:
+    """What is wrong with a file, as far as its footer tells; `made` is what models give each other."""
     storage, _ = storage_for(file.path)
     try:
-        contract.check_schema(open_parquet(storage, file).schema_arrow, file.path, others)
+        schema = open_parquet(storage, file).schema_arrow
+        for field in made:
+            schema = schema.append(field)
+        for contract in contracts:
+            contract.check_schema(schema, file.path, others)
     except BatchscoreError as error:
         return str(error)
     return None

@@ -12,7 +12,7 @@ from etl.expectations import unique_columns
 from etl.runs.layout import model_folder
 from etl.runs.receipt import SplitAccount, Tally
 from scoring.bundles.bundle import audit
-from scoring.predictions import prediction_schema
+from scoring.predictions import Predictions
 from scoring.worker import receipt_of
 
 if TYPE_CHECKING:
@@ -83,6 +83,6 @@ def _known(values: Iterable[float | None]) -> Iterator[float]:
 
 
 def published_schema(storage: Storage, plan: Plan) -> pa.Schema:
-    """Columns that a planned run publishes, from its own copy of the bundle; loads no model."""
-    folder = model_folder(plan.order.root, plan.order.models[0].bundle_sha256)
-    return prediction_schema(plan.order, audit(storage, folder))
+    """Columns that a planned run publishes, from its own copies of the bundles; loads no model."""
+    folders = [model_folder(plan.order.root, model.bundle_sha256) for model in plan.order.models]
+    return Predictions(plan.order, tuple(audit(storage, folder) for folder in folders)).schema

@@ -16,7 +16,7 @@ from etl.documents import Document, Strict
 from etl.errors import BatchscoreError
 from etl.runs.receipt import SplitAccount
 from etl.runs.storage import storage_for
-from jobs.plan import ModelFacts
+from jobs.models import ModelFacts
 from jobs.preparation import RowCounts
 
 if TYPE_CHECKING:
@@ -79,7 +79,8 @@ class RunRecord(Document):
     output: str = Field(description="Folder of the predictions.")
     manifest: int | None = Field(default=None, description="Version of the output root that first held the run.")
     snapshot: Snapshot | None = None
-    model: ModelFacts | None = None
+    model: ModelFacts | None = Field(default=None, description="What scored; the first of several models.")
+    models: tuple[ModelFacts, ...] = Field(default=(), description="All of them, where there are several.")
     splits: int = Field(default=0, ge=0)
     splits_scored_now: int = Field(default=0, ge=0, description="Splits scored by this try; the others had receipts.")
     account: SplitAccount = SplitAccount()

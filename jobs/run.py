@@ -24,8 +24,8 @@ from jobs.config import Budget
 from jobs.decisions import check_not_discarded
 from jobs.errors import Cancelled, InputUnfit, Refused, SplitsFailed, refusing
 from jobs.identity import check_run_id, whoami
+from jobs.models import Known
 from jobs.plan import (
-    Known,
     Plan,
     Target,
     check_asked,
@@ -185,6 +185,7 @@ class _Run:
             resumed=resumed,
             snapshot=Snapshot(files=len(plan.inputs), bytes=plan.bytes_in, digest=sha256_hex(listing)),
             model=plan.model,
+            models=plan.models if len(plan.models) > 1 else (),
             splits=len(plan.splits),
             projected_task_bytes=plan.projected_task_bytes,
             relational=plan.prepared.counts if plan.prepared else None,

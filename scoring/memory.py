@@ -16,7 +16,7 @@ from etl.runs.keys import KEY_BYTES, KEYS_HELD
 from etl.runs.write import ROW_GROUP_BYTES
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     import pyarrow.parquet as pq
 
@@ -57,24 +57,31 @@ _WIDTHS = {
 
 
 def projected_task_bytes(
-    footer: pq.FileMetaData, order: Order, audited: AuditedBundle, *, references: Mapping[str, PinnedReference]
+    footer: pq.FileMetaData,
+    order: Order,
+    bundles: Sequence[AuditedBundle],
+    *,
+    references: Mapping[str, PinnedReference],
 ) -> int:
     """Peak resident bytes of a worker that scores files like the one with this footer and joins these tables."""
-    fields = (*audited.spec.input.fields, *order.carried)
+    read = {field.name: field for audited in reversed(bundles) for field in audited.spec.input.fields}
+    fields = tuple({**read, **{field.name: field for field in order.carried}}.values())
     largest = max((footer.row_group(number).num_rows for number in range(footer.num_row_groups)), default=0)
     rows = min(order.rows_at_once, max(largest, 1))
     columns = {field.name for field in fields}
-    outputs = _published_width(audited)
+    outputs = sum(_published_width(audited) for audited in bundles)
     outputs += sum(_width(field.type) for field in fields if field.name in order.passthrough)
+    unique = sum(len(unique_columns(audited.spec.expectations)) for audited in bundles)
     batch_out = rows * outputs
     written = min(footer.num_rows * outputs, ROW_GROUP_BYTES + batch_out)
     return int(
         _PROCESS
-        + loaded_bytes(audited.model_bytes, sum(len(pinned.data) for pinned in references.values()))
+        + sum(loaded_bytes(audited.model_bytes, 0) for audited in bundles)
+        + _REFERENCE_COPIES * sum(len(pinned.data) for pinned in references.values())
         + _reader_bytes(footer, columns)
         + rows * sum(_copies(field.type) * _width(field.type) for field in fields)
-        + rows * _step_width(audited) * 8
-        + _KEY_COPIES * KEY_BYTES * min(footer.num_rows, KEYS_HELD) * len(unique_columns(audited.spec.expectations))
+        + rows * sum(_step_width(audited) for audited in bundles) * 8
+        + _KEY_COPIES * KEY_BYTES * min(footer.num_rows, KEYS_HELD) * unique
         + batch_out
         + _OUTPUT_COPIES * written
     )

@@ -9,6 +9,7 @@ from pydantic import AwareDatetime, Field
 from etl.contract import InputField
 from etl.documents import Strict
 from etl.runs.splits import InputFile
+from scoring.combination import Combination
 from scoring.runtimes.base import RuntimeOptions
 
 __all__ = ["ModelOrder", "Order", "Stamp"]
@@ -27,6 +28,9 @@ class ModelOrder(Strict):
         default=(), description="Ids of the spec's joins that were done before, whose columns come with the rows."
     )
     runtime: RuntimeOptions
+    required: bool = Field(
+        default=True, description="Whether a row that it cannot score is set aside, or only has no value of this model."
+    )
 
 
 class Order(Strict):
@@ -35,6 +39,8 @@ class Order(Strict):
     run_id: str
     root: str = Field(description="The output root, in its store's naming.")
     models: tuple[ModelOrder, ...] = Field(min_length=1, description="What scores the rows, in this order.")
+    combination: Combination | None = Field(default=None, description="Of several models; None of one.")
+    chosen_by: tuple[InputField, ...] = Field(default=(), description="The input columns that tell a row's model.")
     sources: tuple[InputFile, ...] = Field(
         default=(), description="The pinned files that prepared rows came from, by the number of `ORIGIN`; none else."
     )

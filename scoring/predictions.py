@@ -1,20 +1,29 @@
-"""The published table: passthrough columns, the models' columns, stamps."""
+"""The published table: passthrough columns, the models' columns, what is made of them together, stamps."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
+import numpy as np
 import pyarrow as pa
 
 from scoring.bundles.bundle import output_schema
+from scoring.engine.chaining import aligned
+from scoring.engine.ensembles import ensemble_column, ensemble_type
 
 if TYPE_CHECKING:
-    from etl.types import ArrowArray
+    import numpy.typing as npt
+
+    from etl.types import ArrowArray, ColumnType
     from scoring.bundles.bundle import AuditedBundle
+    from scoring.engine.combining import Combined
     from scoring.engine.items import Result
     from scoring.order import Order
 
-__all__ = ["assemble_predictions", "prediction_schema"]
+__all__ = ["VARIANT", "Predictions"]
+
+VARIANT = "variant"
+"""Name of the column that says which model scored a row."""
 
 STAMP_TYPES: dict[str, pa.DataType] = {
     "run_id": pa.string(),
@@ -23,22 +32,84 @@ STAMP_TYPES: dict[str, pa.DataType] = {
 }
 
 
-def prediction_schema(order: Order, audited: AuditedBundle) -> pa.Schema:
-    """Schema of the published table; a name may come twice, which whoever plans refuses."""
-    types = {**audited.spec.input.columns(), **{field.name: field.type for field in order.carried}}
-    passthrough = [pa.field(name, types[name].arrow) for name in order.passthrough]
-    stamps = [pa.field(stamp, STAMP_TYPES[stamp]) for stamp in order.stamps]
-    return pa.schema([*passthrough, *output_schema(audited.bundle), *stamps])
+class Predictions(NamedTuple):
+    """The form of what an order publishes."""
+
+    order: Order
+    bundles: tuple[AuditedBundle, ...]
+    """Of the order's models, in their order."""
+
+    @property
+    def is_variant(self) -> bool:
+        """Whether a row is one model's."""
+        return self.order.combination is not None and self.order.combination.is_variant
+
+    @property
+    def schema(self) -> pa.Schema:
+        """The published columns; a name may come twice, which whoever plans refuses."""
+        types: dict[str, ColumnType] = {}
+        for bundle in self.bundles:
+            types = {**bundle.spec.input.columns(), **types}
+        types |= {field.name: field.type for field in self.order.carried}
+        passthrough = [pa.field(name, types[name].arrow) for name in self.order.passthrough]
+        stamps = [pa.field(stamp, STAMP_TYPES[stamp]) for stamp in self.order.stamps]
+        return pa.schema([*passthrough, *self._made(), *stamps])
+
+    def _made(self) -> list[pa.Field]:
+        """What models make."""
+        if self.is_variant:
+            return [pa.field(VARIANT, pa.string()), *output_schema(self.bundles[0].bundle)]
+        fields = [
+            field.with_name(f"{model.name}_{field.name}" if model.name else field.name)
+            for model, audited in zip(self.order.models, self.bundles, strict=True)
+            for field in output_schema(audited.bundle)
+        ]
+        types = {field.name: field.type for field in fields}
+        ensembles = self.order.combination.ensembles if self.order.combination else ()
+        return [*fields, *(pa.field(one.column, ensemble_type(one, types)) for one in ensembles)]
+
+    def batch(self, results: tuple[Result, ...], combined: Combined, schema: pa.Schema) -> pa.RecordBatch:
+        """The published rows of a batch; `schema` is the one above, which takes time to make."""
+        if self.is_variant:
+            return self._by_variant(results, combined, schema)
+        arrays = self._passthrough(results[0], combined.scored)
+        for result, audited in zip(results, self.bundles, strict=True):
+            if result.rows.size:
+                arrays.extend(aligned(column, result.rows, combined.scored) for column in result.arrays)
+            else:
+                arrays.extend(pa.nulls(combined.scored.size, field.type) for field in output_schema(audited.bundle))
+        if self.order.combination is not None and self.order.combination.ensembles:
+            made = dict(zip(schema.names, arrays, strict=False))
+            arrays.extend(ensemble_column(one, made) for one in self.order.combination.ensembles)
+        versions = ",".join(_version(audited) for audited in self.bundles)
+        arrays.extend(self._stamps(versions, combined.scored.size))
+        return pa.RecordBatch.from_arrays(arrays, schema=schema)
+
+    def _by_variant(self, results: tuple[Result, ...], combined: Combined, schema: pa.Schema) -> pa.RecordBatch:
+        """A row for each model that scored it, those of one row of the input beside each other."""
+        parts = []
+        for number, (result, rows) in enumerate(zip(results, combined.by_model, strict=True)):
+            if not rows.size:
+                continue
+            name = self.order.models[number].name
+            arrays = self._passthrough(result, rows)
+            arrays.append(pa.repeat(pa.scalar(name, pa.string()), rows.size))
+            arrays.extend(aligned(column, result.rows, rows) for column in result.arrays)
+            arrays.extend(self._stamps(_version(self.bundles[number]), rows.size))
+            parts.append(pa.RecordBatch.from_arrays(arrays, schema=schema))
+        order = np.argsort(np.concatenate([rows for rows in combined.by_model if rows.size]), kind="stable")
+        return pa.concat_batches(parts).take(pa.array(order))
+
+    def _passthrough(self, result: Result, rows: npt.NDArray[np.int64]) -> list[ArrowArray]:
+        """The columns of the input at these positions of the batch, all of which the model was given."""
+        at = rows if result.given is None else np.searchsorted(result.given, rows)
+        columns = [result.frame.arrow(name) for name in self.order.passthrough]
+        return columns if at.size == result.frame.rows else [column.take(pa.array(at)) for column in columns]
+
+    def _stamps(self, version: str, rows: int) -> list[ArrowArray]:
+        stamps = {"run_id": self.order.run_id, "model_version": version, "scored_at": self.order.scored_at}
+        return [pa.repeat(pa.scalar(stamps[stamp], STAMP_TYPES[stamp]), rows) for stamp in self.order.stamps]
 
 
-def assemble_predictions(order: Order, audited: AuditedBundle, result: Result, *, schema: pa.Schema) -> pa.RecordBatch:
-    """One batch of the published table, of the rows that were scored."""
-    bundle, frame, rows = audited.bundle, result.frame, result.rows
-    arrays: list[ArrowArray] = []
-    for name in order.passthrough:
-        column = frame.arrow(name)
-        arrays.append(column if rows.size == frame.rows else column.take(pa.array(rows)))
-    arrays.extend(result.arrays)
-    stamps = {"run_id": order.run_id, "model_version": f"{bundle.name}:{bundle.version}", "scored_at": order.scored_at}
-    arrays.extend(pa.repeat(pa.scalar(stamps[stamp], STAMP_TYPES[stamp]), rows.size) for stamp in order.stamps)
-    return pa.RecordBatch.from_arrays(arrays, schema=schema)
+def _version(audited: AuditedBundle) -> str:
+    return f"{audited.bundle.name}:{audited.bundle.version}"

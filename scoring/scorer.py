@@ -166,5 +166,6 @@ def _carrying(declared: Contract, order: Order) -> Contract:
     """The contract with the columns that are published and not read by the spec; a label may be one of them."""
     carried = {field.name for field in order.carried}
     labels = tuple(label for label in declared.labels if label.name not in carried)
-    fields = (*declared.fields, *order.carried)
+    known = declared.columns()
+    fields = (*declared.fields, *(field for field in order.carried if field.name not in known))
     return Contract(fields=fields, labels=labels, extra_columns=declared.extra_columns)

@@ -12,28 +12,33 @@ import socket
 import time
 from typing import TYPE_CHECKING, NamedTuple
 
-from etl.expectations import unique_columns
 from etl.runs.layout import Layout
 from etl.runs.receipt import WorkerFacts
 from etl.runs.storage import storage_for
 from scoring.code import code_digest
 from scoring.engine.attempt import Attempt, receipt_of
+from scoring.engine.chaining import chained_columns
+from scoring.engine.choosing import Chooser
+from scoring.engine.combining import combine
 from scoring.engine.items import End, Rows
 from scoring.engine.modelling import ModelStages
-from scoring.engine.reading import read_splits
+from scoring.engine.reading import Reading, shown_contract
 from scoring.engine.stages import Stage, run_stages
-from scoring.predictions import assemble_predictions, prediction_schema
+from scoring.predictions import Predictions
 from scoring.runtimes.base import HERE
 from scoring.scorer import loads_so_far, resident_scorer
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterable, Iterator
 
+    import numpy as np
+    import numpy.typing as npt
+
     from etl.errors import BatchscoreError
     from etl.runs.receipt import Receipt
     from etl.runs.splits import Split
     from scoring.engine.items import Item
-    from scoring.order import ModelOrder, Order
+    from scoring.order import Order
     from scoring.runtimes.base import Placement
     from scoring.scorer import Scorer
 
@@ -96,18 +101,27 @@ class _Flow:
         if not missing:
             return
         start = time.perf_counter()
-        self.models = [self._load(model) for model in self.order.models]
-        self.schema = prediction_schema(self.order, self.models[0].scorer.audited)
+        self._load()
         self._loading = time.perf_counter() - start
         yield from run_stages(self._stages(missing), _note_wait)
 
-    def _load(self, model: ModelOrder) -> ModelStages:
-        scorer = resident_scorer(self.storage, self.order, model, placement=self._placement)
-        return ModelStages(self.order, scorer, model.name)
+    def _load(self) -> None:
+        order = self.order
+        scorers = [resident_scorer(self.storage, order, model, placement=self._placement) for model in order.models]
+        names = [model.name for model in order.models]
+        bundles = tuple(scorer.audited for scorer in scorers)
+        self.models = [
+            ModelStages(order, scorer, number, chained=chained_columns(names, bundles, number))
+            for number, scorer in enumerate(scorers)
+        ]
+        self.predictions = Predictions(order, bundles)
+        self.schema = self.predictions.schema
 
     def _stages(self, splits: list[Split]) -> list[Stage]:
-        pipelines = [model.scorer.pipeline for model in self.models]
-        stages = [Stage("read", lambda _: read_splits(map(self._begin, splits), pipelines))]
+        reading = Reading(self.order, self.models)
+        stages = [Stage("read", lambda _: reading.read(map(self._begin, splits)))]
+        if self.order.chosen_by:
+            stages.append(Stage("choose", Chooser(self.order).choose))
         for model in self.models:
             stages.append(Stage(f"transform{model.suffix}", model.transform))
             stages.append(Stage(f"infer{model.suffix}", model.infer))
@@ -116,9 +130,8 @@ class _Flow:
     def _begin(self, split: Split) -> Attempt:
         attempt = Attempt(storage=self.storage, layout=self.layout, order=self.order, split=split)
         self._open[attempt.name] = attempt
-        spec = self.models[0].scorer.pipeline.spec
-        unique = [name for model in self.models for name in unique_columns(model.scorer.pipeline.spec.expectations)]
-        attempt.open(published=self.schema, contract=spec.input, unique=unique)
+        unique = [name for model in self.models for name in model.unique]
+        attempt.open(published=self.schema, contract=shown_contract(self.models), unique=unique)
         # To load the models is what the first split of a task took.
         attempt.seconds["load"], self._loading = self._loading, 0.0
         return attempt
@@ -134,16 +147,19 @@ class _Flow:
                 del self._open[attempt.name]
 
     def _publish(self, item: Rows) -> None:
-        attempt, [result] = item.attempt, item.results
+        attempt, combined = item.attempt, combine(item, self.order.models)
         hashes = attempt.hashes(item.batch)
-        if result.filtered.size:
-            attempt.count("write", "filtered", hashes[result.filtered])
-        if result.rejections:
-            attempt.set_aside(item.batch, result.rejections)
-        if result.rows.size:
-            audited = self.models[0].scorer.audited
-            attempt.publish(assemble_predictions(self.order, audited, result, schema=self.schema))
-            attempt.count("write", "scored", hashes if result.rows.size == hashes.size else hashes[result.rows])
+        if combined.filtered.size:
+            attempt.count("write", "filtered", hashes[combined.filtered])
+        if combined.rejections:
+            attempt.set_aside(item.batch, combined.rejections)
+        if combined.scored.size:
+            attempt.publish(self.predictions.batch(item.results, combined, self.schema))
+            attempt.count("write", "scored", _of(hashes, combined.scored))
+            if len(self.models) > 1:
+                for model, rows in zip(self.models, combined.by_model, strict=True):
+                    attempt.count_model(model.name, _of(hashes, rows))
+                attempt.unscored.update(combined.unscored)
 
     def _ended(self, attempt: Attempt) -> Receipt | Unscored:
         if attempt.error is None:
@@ -158,6 +174,10 @@ class _Flow:
         """Throw away what was begun and did not end."""
         for attempt in self._open.values():
             attempt.abort()
+
+
+def _of(hashes: npt.NDArray[np.uint64], rows: npt.NDArray[np.int64]) -> npt.NDArray[np.uint64]:
+    return hashes if rows.size == hashes.size else hashes[rows]
 
 
 def _note_wait(stage: str, item: Item, seconds: float) -> None:

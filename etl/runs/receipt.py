@@ -142,6 +142,13 @@ class Receipt(Document):
         default_factory=dict,
         description="By column: rows whose score was NaN or ±inf and is published, as it is or as null.",
     )
+    by_model: dict[str, RowTally] = Field(
+        default_factory=dict, description="Of several models: the published rows that have a score of each."
+    )
+    unscored: dict[str, int] = Field(
+        default_factory=dict,
+        description="Published rows that a model which is not required could not score, by `model/CODE`.",
+    )
     keys: dict[str, Written] = Field(
         default_factory=dict,
         description="By id of a `unique` expectation: digests of the rows' keys; gone once the run has counted them.",

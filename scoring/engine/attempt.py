@@ -13,7 +13,7 @@ from etl.errors import BatchscoreError, PendingLost, StorageError
 from etl.runs.digest import file_seed, row_hashes
 from etl.runs.keys import KeyWriter
 from etl.runs.read import ROW
-from etl.runs.receipt import Receipt, RowTally, SplitAccount, Tally
+from etl.runs.receipt import EMPTY, Receipt, RowTally, SplitAccount, Tally
 from etl.runs.write import ArrowWriter, ParquetWriter
 from scoring.quarantine import quarantine_batch, quarantine_schema, rows_read
 
@@ -66,7 +66,10 @@ class Attempt:
         """Published rows with a NaN or ±inf, by column."""
         self.reader: SplitReader | None = None
         self._started_at = datetime.now(UTC)
-        self._tallies: defaultdict[tuple[str, str], RowTally] = defaultdict(lambda: RowTally.of(0, 0))
+        self._tallies: defaultdict[tuple[str, str], RowTally] = defaultdict(lambda: EMPTY)
+        self.unscored: Counter[str] = Counter()
+        """Published rows without a score of a model that is not required, by `model/CODE`."""
+        self._by_model: dict[str, RowTally] = {}
         self._reasons: Counter[str] = Counter()
         self._predictions: ParquetWriter | None = None
         self._quarantine: ArrowWriter | None = None
@@ -127,6 +130,10 @@ class Attempt:
         for stage, code in zip(bad.column("stage").to_pylist(), bad.column("code").to_pylist(), strict=True):
             self._reasons[f"{stage}/{code}"] += 1
 
+    def count_model(self, model: str, hashes: np.ndarray) -> None:
+        """Rows with these identities are published with scores of one of several models."""
+        self._by_model[model] = self._by_model.get(model, EMPTY) + RowTally.of_hashes(hashes)
+
     @property
     def account(self) -> SplitAccount:
         """Where the rows went so far."""
@@ -155,6 +162,8 @@ class Attempt:
             reasons=dict(self._reasons),
             expectations=dict(self.expectations),
             non_finite=dict(self.non_finite),
+            by_model=self._by_model,
+            unscored=dict(self.unscored),
             keys=keys,
             seconds=_rounded(self.seconds),
             waiting=_rounded(self.waiting),

@@ -40,6 +40,8 @@ class Rows(NamedTuple):
     attempt: Attempt
     batch: pa.RecordBatch
     results: tuple[Result, ...] = ()
+    chosen: npt.NDArray[np.int64] | None = None
+    """The number of each row's model, or `choosing.NOBODY`; None where every model scores every row."""
 
 
 class Fed(NamedTuple):

@@ -16,6 +16,7 @@ from etl.keys import key_digests
 from etl.runs.read import ROW
 from scoring.engine.batch_rows import BatchRows
 from scoring.engine.batching import Batcher, Outcome, Portion, in_order
+from scoring.engine.chaining import with_chained
 from scoring.engine.inference import infer
 from scoring.engine.items import Fed, Result, Rows
 from scoring.errors import InferenceError
@@ -32,11 +33,12 @@ if TYPE_CHECKING:
     from etl.runs.receipt import BatchFacts
     from etl.types import ArrowArray
     from scoring.engine.batching import Lengths, ModelBatch
+    from scoring.engine.chaining import Chained
     from scoring.engine.items import Item
     from scoring.order import Order
     from scoring.scorer import Scorer
 
-__all__ = ["ModelStages"]
+__all__ = ["ModelStages", "expectation_id"]
 
 _REASON_CHARS = 1024
 
@@ -51,13 +53,17 @@ class _Waiting(NamedTuple):
 class ModelStages:
     """What one model does to the rows that flow by."""
 
-    def __init__(self, order: Order, scorer: Scorer, name: str = "") -> None:
-        """`name` is the model's among several; empty where it is the only one."""
+    def __init__(self, order: Order, scorer: Scorer, number: int = 0, *, chained: tuple[Chained, ...] = ()) -> None:
+        """`number` is the model's among those of the order, `chained` what it reads of those before it."""
         self.scorer = scorer
-        self.name = name
-        self.suffix = f" {name}" if name else ""
+        self.name = order.models[number].name
+        self.suffix = f" {self.name}" if self.name else ""
+        self._number = number
+        self.chained = chained
         self._order = order
-        self._unique = unique_columns(scorer.pipeline.spec.expectations)
+        unique = unique_columns(scorer.pipeline.spec.expectations)
+        self.unique = {expectation_id(self.name, name): columns for name, columns in unique.items()}
+        """The columns of each `unique` expectation, by its id among those of all models."""
         self._columns = scorer.audited.bundle.columns
         self._names = tensors_of(self._columns)
         self._held = 2 * order.rows_at_once
@@ -76,15 +82,19 @@ class ModelStages:
                 yield fed
 
     def _fed(self, item: Rows) -> Fed:
-        attempt, batch = item.attempt, item.batch
+        attempt = item.attempt
+        given = None if item.chosen is None else np.flatnonzero(item.chosen == self._number)
+        batch = with_chained(item.batch, self.chained, item.results)
+        if given is not None:
+            batch = batch.take(pa.array(given))
         frame = self.scorer.pipeline.contract(batch, attempt.split.file.path)
         features = self._features(item, frame)
         for name, tally in features.tallies.items():
-            attempt.expectations[name] += tally
-        for name, columns in self._unique.items():
+            attempt.expectations[expectation_id(self.name, name)] += tally
+        for name, columns in self.unique.items():
             digests = key_digests(frame, columns)
             attempt.keys[name].write(digests if features.kept is None else digests[:, features.kept])
-        return Fed(item, None, frame, features)
+        return Fed(item, given, frame, features)
 
     def _features(self, item: Rows, frame: Frame) -> Features:
         try:
@@ -169,9 +179,12 @@ class ModelStages:
     def _result(self, item: Fed, portion: Portion) -> Result:
         """Columns of the rows that were scored; the others with the reason why not."""
         kept = item.features.kept if item.features.kept is not None else np.arange(item.frame.rows)
+        filtered, rejections = item.features.filtered, list(item.features.rejections)
+        if item.given is not None:
+            kept, filtered = item.given[kept], item.given[filtered]
+            rejections = [rejection._replace(rows=item.given[rejection.rows]) for rejection in rejections]
         rows: list[npt.NDArray[np.int64]] = []
         arrays: list[list[ArrowArray]] = []
-        rejections = list(item.features.rejections)
         for outcome in in_order(portion):
             scored, columns, refused = self._mapped(outcome, kept, item.attempt.non_finite)
             rows.append(scored)
@@ -183,7 +196,7 @@ class ModelStages:
             for row, reason in outcome.failed
         )
         scored, columns = _together(rows, arrays)
-        return Result(item.frame, item.given, scored, columns, rejections, item.features.filtered)
+        return Result(item.frame, item.given, scored, columns, rejections, filtered)
 
     def _mapped(
         self, outcome: Outcome, kept: npt.NDArray[np.int64], non_finite: Counter[str]
@@ -209,6 +222,11 @@ class ModelStages:
         if self._is_private:
             return "the model failed; its reason may show personal data"
         return reason[:_REASON_CHARS]
+
+
+def expectation_id(model: str, name: str) -> str:
+    """The id of an expectation of a model's spec, among those of several models."""
+    return f"{model}.{name}" if model else name
 
 
 def _together(

@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 
 from etl.arrivals import ORIGIN, check_entry
+from etl.contract import Contract
 from etl.runs.read import SplitReader
 from scoring.engine.items import End, Rows
 from scoring.engine.rebatching import rebatch
@@ -15,53 +16,88 @@ from scoring.engine.rebatching import rebatch
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterable, Iterator, Sequence
 
-    from etl.pipeline import Pipeline
+    from etl.contract import InputField
     from scoring.engine.attempt import Attempt
     from scoring.engine.items import Item
+    from scoring.engine.modelling import ModelStages
+    from scoring.order import Order
 
-__all__ = ["read_splits"]
-
-
-def read_splits(attempts: Iterable[Attempt], pipelines: Sequence[Pipeline]) -> Generator[Item]:
-    """The rows of every split, each followed by its end."""
-    for attempt in attempts:
-        batches = rebatch(_rows(attempt, pipelines), attempt.order.rows_at_once)
-        while True:
-            batch = None
-            with attempt.failing():
-                batch = next(batches, None)
-            if batch is None or attempt.error is not None:
-                break
-            yield Rows(attempt, batch)
-        yield End(attempt)
+__all__ = ["Reading", "shown_contract"]
 
 
-def _rows(attempt: Attempt, pipelines: Sequence[Pipeline]) -> Iterator[pa.RecordBatch]:
-    """The split's rows that are to be scored; every row is counted as in, the others as filtered."""
-    order = attempt.order
-    with attempt.clock("read"):
+class Reading:
+    """What is read of a split: the columns of all models, of tables and files that have them."""
+
+    def __init__(self, order: Order, models: Sequence[ModelStages]) -> None:
+        """Take what the models read."""
+        self._order = order
+        self._models = models
+        made = {column.field.name for model in models for column in model.chained}
+        self._origin = [ORIGIN] if order.sources else []
+        wanted = [column for model in models for column in model.scorer.pipeline.columns if column not in made]
+        self._columns = [*dict.fromkeys([*wanted, *(field.name for field in order.chosen_by)]), *self._origin]
+
+    def read(self, attempts: Iterable[Attempt]) -> Generator[Item]:
+        """The rows of every split, each followed by its end."""
+        for attempt in attempts:
+            batches = rebatch(self._rows(attempt), self._order.rows_at_once)
+            while True:
+                batch = None
+                with attempt.failing():
+                    batch = next(batches, None)
+                if batch is None or attempt.error is not None:
+                    break
+                yield Rows(attempt, batch)
+            yield End(attempt)
+
+    def _open(self, attempt: Attempt) -> SplitReader:
+        """The split's reader, once its columns are what the models read."""
         reader = attempt.reader = SplitReader(attempt.storage, attempt.split)
-        origin = [ORIGIN] if order.sources else []
-        for pipeline in pipelines:
-            check_entry(pipeline.spec, reader.schema, attempt.split.file.path, others=origin, moved=pipeline.moved)
-        wanted = dict.fromkeys(column for pipeline in pipelines for column in pipeline.columns)
-        columns = [*wanted, *origin]
-        attempt.bytes_read = reader.compressed_bytes(columns)
-        batches = reader.batches(columns, order.rows_at_once)
-    remaining = order.row_limits.get(attempt.split.index, reader.rows)
-    while True:
+        for model in self._models:
+            schema, pipeline = reader.schema, model.scorer.pipeline
+            for column in model.chained:
+                schema = schema.append(column.field)
+            check_entry(pipeline.spec, schema, attempt.split.file.path, others=self._origin, moved=pipeline.moved)
+        attempt.bytes_read = reader.compressed_bytes(self._columns)
+        return reader
+
+    def _rows(self, attempt: Attempt) -> Iterator[pa.RecordBatch]:
+        """The split's rows that are to be scored; every row is counted as in, the others as filtered."""
+        order = self._order
         with attempt.clock("read"):
-            batch = next(batches, None)
-            if batch is None:
-                return
-            hashes = attempt.hashes(batch)
-            attempt.count("read", "rows_in", hashes)
-            keep = _kept(hashes, remaining, order.sample)
-            remaining -= batch.num_rows
-            if keep is not None:
-                attempt.count("read", "filtered", hashes[~keep])
-                batch = batch.filter(pa.array(keep))
-        yield batch
+            reader = self._open(attempt)
+            batches = reader.batches(self._columns, order.rows_at_once)
+        remaining = order.row_limits.get(attempt.split.index, reader.rows)
+        while True:
+            with attempt.clock("read"):
+                batch = next(batches, None)
+                if batch is None:
+                    return
+                hashes = attempt.hashes(batch)
+                attempt.count("read", "rows_in", hashes)
+                keep = _kept(hashes, remaining, order.sample)
+                remaining -= batch.num_rows
+                if keep is not None:
+                    attempt.count("read", "filtered", hashes[~keep])
+                    batch = batch.filter(pa.array(keep))
+            yield batch
+
+
+def shown_contract(models: Sequence[ModelStages]) -> Contract:
+    """The fields by which a row that was set aside is shown: those of all models that are read of the input.
+
+    Of one name the first, and personal where one of them is.
+    """
+    if len(models) == 1:
+        return models[0].scorer.pipeline.spec.input
+    fields: dict[str, InputField] = {}
+    for model in models:
+        made = {column.field.name for column in model.chained}
+        for field in model.scorer.pipeline.spec.input.fields:
+            if field.name not in made:
+                first = fields.get(field.name, field)
+                fields[field.name] = first.model_copy(update={"pii": first.pii or field.pii})
+    return Contract(fields=tuple(fields.values()))
 
 
 def _kept(hashes: np.ndarray, remaining: int, sample: float | None) -> np.ndarray | None:

@@ -20,7 +20,7 @@ def test_reference_tables_count(tmp_path: Path) -> None:
     footer, order = pq.read_metadata(work.input), work.make_order()
     table = PinnedReference(b"x" * 1_000_000, "0" * 64)
     sizes = [
-        projected_task_bytes(footer, order, work.audited, references=references)
+        projected_task_bytes(footer, order, [work.audited], references=references)
         for references in ({}, {"a": table}, {"a": table, "b": table})
     ]
     assert 3_000_000 <= sizes[1] - sizes[0] <= 8_000_000

@@ -17,7 +17,8 @@ from etl.runs.manifest import ColumnEntry, Manifest, RunEntry
 from etl.runs.receipt import Receipt, RowTally, SplitAccount, Tally
 from etl.runs.splits import InputFile, cut_splits
 from etl.types import ColumnType
-from jobs.plan import Claim, ModelFacts, Plan
+from jobs.models import ModelFacts
+from jobs.plan import Claim, Plan
 from jobs.uniqueness import Repeats
 from scoring.order import ModelOrder, Order
 from scoring.runtimes.base import RuntimeOptions
@@ -68,7 +69,7 @@ def a_plan(_: Path) -> Plan:
         inputs=(file,),
         splits=cut_splits((file,), 30),
         order=order,
-        model=ModelFacts(name="m", version="1", bundle_sha256="0" * 64, spec_digest="2" * 64, facts={"auc": "0.9"}),
+        models=(ModelFacts(name="m", version="1", bundle_sha256="0" * 64, spec_digest="2" * 64, facts={"auc": "0.9"}),),
         columns=(ColumnEntry(name="id", type="int64"),),
         projected_task_bytes=1 << 30,
     )
