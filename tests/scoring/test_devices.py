@@ -15,13 +15,16 @@ import numpy as np
 import onnxruntime as ort
 import pytest
 
+from jobs.config import Scoring
+from jobs.receipts import totals_of
 from scoring.errors import DeviceError
 from scoring.runtimes.base import HERE, Placement, RuntimeOptions
 from scoring.runtimes.gpu import Gpu, gpu_facts
 from scoring.runtimes.onnx import Session, providers, session
 from scoring.runtimes.onnx.providers import memory_limit, provider_options
 from scoring.spark.devices import device_of, tasks_per_gpu
-from tests.scoring.workshop import logistic_model
+from scoring.worker import score_split
+from tests.scoring.workshop import Work, logistic_model, numbers
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -245,36 +248,74 @@ def test_an_address_that_is_no_visible_gpu_is_refused(address: str, visible: str
         device_of([address], {} if visible is None else {"CUDA_VISIBLE_DEVICES": visible})
 
 
+def test_a_receipt_and_a_run_say_what_fell_back(tmp_path: Path) -> None:
+    """A worker that ran on the CPU in place of a GPU says so in its receipt, and the run's totals count its splits."""
+    work = Work(tmp_path, numbers(50), pieces=2, row_group=10)
+    asked = RuntimeOptions(device="cuda", on_missing_gpu="cpu")
+    order = work.make_order()
+    order = order.model_copy(
+        update={"models": tuple(one.model_copy(update={"runtime": asked}) for one in order.models)}
+    )
+    receipts = [score_split(order, split, GPU) for split in work.splits]
+    for receipt in receipts:
+        assert (receipt.worker.provider, receipt.worker.device_id) == (CPU, None)
+        assert "device cuda was asked for" in str(receipt.worker.fell_back)
+    plan: Any = SimpleNamespace(expectations=[])
+    totals = totals_of(receipts, plan, {})
+    assert totals["provider"] == CPU
+    assert totals["fell_back"] == {receipts[0].worker.fell_back: len(work.splits)}
+    assert totals_of(work.score(), plan, {})["fell_back"] == totals["fell_back"]  # they were scored already
+
+
+def test_what_a_job_says_of_devices_reaches_the_worker() -> None:
+    """Each setting of a job's `scoring` that a runtime has is in the options that a worker loads its model with."""
+    said = {
+        "device": "tensorrt",
+        "on_missing_gpu": "cpu",
+        "gpu_memory_limit": "16GiB",
+        "tf32": True,
+        "tensorrt_fp16": True,
+        "engine_cache": "/engines",
+        "profile": "/profiles",
+        "log_severity": 2,
+        "threads": 3,
+    }
+    options = Scoring.model_validate(said).runtime_options()
+    assert options.gpu_memory_limit == 16 << 30
+    assert options.intra_op_threads == 3
+    same = said.keys() - {"gpu_memory_limit", "threads"}
+    assert {name: getattr(options, name) for name in same} == {name: said[name] for name in same}
+
+
 _JOB = """
 import json, sys, time
+from pyspark.resource import ResourceProfileBuilder, TaskResourceRequests
 from pyspark.sql import SparkSession
 from scoring.spark.devices import task_placement, tasks_per_gpu
 
-def place(batches, sharing):
-    import pyarrow as pa
+def place(_, sharing):
     from pyspark import TaskContext
-    for batch in batches:
-        began = time.time()
-        time.sleep(0.5)
-        found = task_placement(sharing)
-        address = TaskContext.get().resources()["gpu"].addresses
-        row = [found.device_id, found.workers_per_device, address, began, time.time()]
-        yield pa.RecordBatch.from_pylist([{"row": json.dumps(row)}])
+    began = time.time()
+    time.sleep(0.5)
+    found = task_placement(sharing)
+    address = TaskContext.get().resources()["gpu"].addresses
+    yield [found.device_id, found.workers_per_device, address, began, time.time()]
 
-for amount in ("1", "0.5"):
-    spark = (
-        SparkSession.builder.master("local-cluster[1,4,1024]").config("spark.ui.enabled", "false")
-        .config("spark.driver.host", "127.0.0.1").config("spark.driver.bindAddress", "127.0.0.1")
-        .config("spark.worker.resource.gpu.amount", "2")
-        .config("spark.worker.resource.gpu.discoveryScript", sys.argv[1])
-        .config("spark.executor.resource.gpu.amount", "2").config("spark.task.resource.gpu.amount", amount)
-        .config("spark.executor.memory", "512m").config("spark.executor.extraJavaOptions", "-XX:TieredStopAtLevel=1")
-        .getOrCreate()
-    )
-    sharing = tasks_per_gpu(spark)
-    answers = spark.range(0, 6, 1, 6).mapInArrow(lambda batches: place(batches, sharing), "row string").collect()
-    print("FOUND", json.dumps([json.loads(answer.row) for answer in answers]))
-    spark.stop()
+spark = (
+    SparkSession.builder.master("local-cluster[1,4,1024]").config("spark.ui.enabled", "false")
+    .config("spark.driver.host", "127.0.0.1").config("spark.driver.bindAddress", "127.0.0.1")
+    .config("spark.worker.resource.gpu.amount", "2")
+    .config("spark.worker.resource.gpu.discoveryScript", sys.argv[1])
+    .config("spark.executor.resource.gpu.amount", "2").config("spark.task.resource.gpu.amount", "0.5")
+    .config("spark.executor.memory", "512m").config("spark.executor.extraJavaOptions", "-XX:TieredStopAtLevel=1")
+    .getOrCreate()
+)
+sharing = tasks_per_gpu(spark)
+rows = spark.sparkContext.parallelize(range(6), 6)
+alone = ResourceProfileBuilder().require(TaskResourceRequests().cpus(1).resource("gpu", 1)).build
+print("FOUND", json.dumps(rows.mapPartitions(lambda part: place(part, sharing)).collect()))
+print("FOUND", json.dumps(rows.withResources(alone).mapPartitions(lambda part: place(part, 1)).collect()))
+spark.stop()
 """
 
 
@@ -299,7 +340,7 @@ def test_tasks_run_on_the_gpus_that_spark_gave_them(tmp_path: Path) -> None:
     done = subprocess.run(command, check=False, capture_output=True, text=True, cwd=tmp_path, env=environment)
     assert done.returncode == 0, done.stderr
     found = [line.removeprefix("FOUND ") for line in done.stdout.splitlines() if line.startswith("FOUND ")]
-    for sharing, answers in zip((1, 2), found, strict=True):
+    for sharing, answers in zip((2, 1), found, strict=True):
         tasks = [_Task(*answer) for answer in json.loads(answers)]
         assert [[str(task.device)] for task in tasks] == [task.given for task in tasks]
         assert {task.device for task in tasks} == {4, 7}
