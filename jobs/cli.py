@@ -26,6 +26,7 @@ from jobs import history as runs
 from jobs.config import JobConfig, read_config
 from jobs.errors import ConfigError, ExitCode, InputUnfit, Refused, exit_code
 from jobs.etl_cli import named_uris, specs
+from jobs.export_cli import exports
 from jobs.fitting import check_out, fit_files
 from jobs.identity import new_run_id
 from jobs.plan import target_of
@@ -90,6 +91,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.add_typer(specs, name="etl")
+app.add_typer(exports, name="export")
 
 
 def _share(value: float | None) -> float | None:
