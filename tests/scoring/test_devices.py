@@ -110,7 +110,7 @@ def test_a_gpu_that_is_full_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> No
         text = "CUDA failure 2: out of memory"
         raise RuntimeError(text)
 
-    monkeypatch.setattr(session.time, "sleep", slept.append)
+    monkeypatch.setattr("time.sleep", slept.append)
     monkeypatch.setattr(ort, "get_available_providers", lambda: [CUDA, CPU])
     monkeypatch.setattr(ort, "InferenceSession", full)
     with pytest.raises(DeviceError, match="cannot use device cuda: CUDA failure 2: out of memory"):

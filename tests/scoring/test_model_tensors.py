@@ -53,19 +53,15 @@ def identity(element: int, shape: Sequence[int | str | None]) -> bytes:
 
 def classifier(keys: Sequence[int] | Sequence[str], *, behind: str = "Softmax", copies: int = 1) -> bytes:
     """Softmax and ZipMap as scikit-learn's exporter puts them; `behind` "" leaves the former out."""
-    kind, attribute = (
-        (TensorProto.INT64, "classlabels_int64s")
-        if isinstance(keys[0], int)
-        else (TensorProto.STRING, "classlabels_strings")
-    )
+    kind = TensorProto.INT64 if isinstance(keys[0], int) else TensorProto.STRING
+    labels: dict[str, Any] = {f"classlabels_{'int64s' if kind == TensorProto.INT64 else 'strings'}": keys}
     maps = helper.make_sequence_type_proto(
         helper.make_map_type_proto(kind, helper.make_tensor_type_proto(TensorProto.FLOAT, []))
     )
     nodes = [helper.make_node(behind, ["X"], ["z"])] if behind else []
     names = [f"p{copy}" for copy in range(copies)]
     nodes += [
-        helper.make_node("ZipMap", ["z" if behind else "X"], [name], domain="ai.onnx.ml", **{attribute: keys})
-        for name in names
+        helper.make_node("ZipMap", ["z" if behind else "X"], [name], domain="ai.onnx.ml", **labels) for name in names
     ]
     row = helper.make_tensor_value_info("X", TensorProto.FLOAT, [None, len(keys)])
     return model_of_infos(nodes, [row], [helper.make_value_info(name, maps) for name in names])

@@ -106,7 +106,9 @@ def test_a_failure_of_the_model_is_told_in_the_runtimes_words() -> None:
 def test_the_runtime_does_not_take_every_core() -> None:
     """A session computes with the threads that it was told to use, and one by default."""
     for options, threads in ((RuntimeOptions(), 1), (RuntimeOptions(intra_op_threads=3), 3)):
-        made = Session(logistic_model(), options, "model.onnx")._session.get_session_options()
+        session = Session(logistic_model(), options, "model.onnx")._session
+        assert session is not None
+        made = session.get_session_options()
         assert (made.intra_op_num_threads, made.inter_op_num_threads) == (threads, 1)
 
 

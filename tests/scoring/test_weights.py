@@ -85,7 +85,8 @@ def test_weights_beyond_two_gigabytes_are_found(tmp_path: Path) -> None:
         file.write((10 * values).tobytes())
         file.flush()
         weights = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-    files = {"model.onnx": weighted_model(3, ("w.bin", 0), ("w.bin", far)), "w.bin": weights}
+    files: dict[str, bytes | mmap.mmap] = {"w.bin": weights}
+    files["model.onnx"] = weighted_model(3, ("w.bin", 0), ("w.bin", far))
     session = load("model.onnx", files, RuntimeOptions(), where="bundle")
     found = session.predict({"X": np.zeros((1, 3), np.float32)})["p"]
     assert np.array_equal(found, [11 * values])
