@@ -22,7 +22,7 @@ from scoring.runtimes.base import HERE
 
 if TYPE_CHECKING:
     import mmap
-    from collections.abc import Generator
+    from collections.abc import Generator, Mapping
 
     from etl.runs.storage import Storage
     from scoring.bundles.golden import Deviation
@@ -30,7 +30,16 @@ if TYPE_CHECKING:
     from scoring.order import ModelOrder, Order
     from scoring.runtimes.base import Placement, Runtime
 
-__all__ = ["Scorer", "borrowed_scorer", "load_scorer", "loads_so_far", "resident_bytes", "resident_scorer"]
+__all__ = [
+    "Scorer",
+    "borrowed_bundle",
+    "borrowed_scorer",
+    "load_scorer",
+    "loads_so_far",
+    "make_scorer",
+    "resident_bytes",
+    "resident_scorer",
+]
 
 BUDGET = "BATCHSCORE_RESIDENT_BYTES"
 """Variable of the worker's environment: bytes that loaded bundles may take of a process's memory."""
@@ -96,6 +105,19 @@ def borrowed_scorer(
         yield scorer
 
 
+@contextlib.contextmanager
+def borrowed_bundle(
+    audited: AuditedBundle, pinned: Mapping[str, bytes], order: Order, *, placement: Placement = HERE
+) -> Generator[Scorer]:
+    """The same for a bundle that is in memory; a process that has loaded the same content elsewhere uses that."""
+    [model] = order.models
+    key = _key(order, model, placement)
+    with _resident.borrow(
+        key, lambda: _loaded(make_scorer(audited, pinned, order, model=model, placement=placement))
+    ) as scorer:
+        yield scorer
+
+
 def _key(order: Order, model: ModelOrder, placement: Placement) -> tuple[str, ...]:
     return (
         model.bundle_sha256,
@@ -137,12 +159,29 @@ def load_scorer(storage: Storage, order: Order, model: ModelOrder, *, placement:
     pinned = {
         name: _reference(storage, layout.reference(name, sha256), sha256) for name, sha256 in model.references.items()
     }
+    return make_scorer(audited, pinned, order, model=model, placement=placement)
+
+
+def make_scorer(
+    audited: AuditedBundle,
+    pinned: Mapping[str, bytes | mmap.mmap],
+    order: Order,
+    *,
+    model: ModelOrder,
+    placement: Placement = HERE,
+) -> Scorer:
+    """Load, replay and warm up a bundle, with reference tables as Arrow IPC.
+
+    Raises:
+        BundleError: the model cannot be loaded, or is not what `bundle.json` says.
+        GoldenError: the bundle does not reproduce its golden rows here.
+    """
     references = {name: arrow_table(data) for name, data in pinned.items()}
-    bundle = audited.bundle
-    runtime = load(bundle.model, audited.files, model.runtime, kind=bundle.runtime, where=folder, placement=placement)
+    bundle, where = audited.bundle, f"{audited.bundle.name} {audited.bundle.version}"
+    runtime = load(bundle.model, audited.files, model.runtime, kind=bundle.runtime, where=where, placement=placement)
     audited.settle()
     if not runtime.signature.agrees(bundle.signature):
-        message = f"{folder}: the model's tensors are not the ones that bundle.json declares."
+        message = f"{where}: the model's tensors are not the ones that bundle.json declares."
         raise BundleError(message)
     # Either is a first call of the model: what only that costs is part of loading it.
     deviation = replay(audited, runtime, audited.tolerance(runtime.device))
