@@ -234,7 +234,7 @@ def test_golden_rows_of_a_lookup_bring_their_reference(tmp_path: Path) -> None:
     assert replayed(tmp_path / "b", EXACT) == (0, 0.0)
 
 
-WIDTHS: dict[str, Literal[32, 64]] = {"float32": 32, "float64": 64}
+WIDTHS: dict[str, Literal[16, 32, 64]] = {"float16": 16, "float32": 32, "float64": 64}
 
 
 @pytest.mark.parametrize("dtype", WIDTHS)
