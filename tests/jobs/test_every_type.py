@@ -236,7 +236,7 @@ def bundle(tmp_path: Path) -> Path:
         version="1",
         model=model.SerializeToString(),
         spec=read_spec(json.dumps(SPEC), "spec"),
-        columns=(OutputColumn(column="p", tensor="p", type="float32"),),
+        columns=(OutputColumn(column="p", tensor="p", type="float32", non_finite="keep"),),
         golden_rows=golden,
         references={},
         facts={},
