@@ -79,10 +79,11 @@ def _problems(split: Split, rows_in: RowTally, receipt: Receipt) -> list[str]:
         gone = scored + quarantined + filtered
         same = ", which are not the same rows by their digests" if gone.rows == account.rows_in.rows else ""
         found.append(f"split {split.name}: {account.rows_in.rows} rows in, {parts}{same}")
-    for what, written, tally in (
-        ("scored", receipt.predictions, account.scored),
-        ("quarantined", receipt.quarantine, account.quarantined),
+    by_model = sum(tally.rows for tally in receipt.by_model.values())
+    for what, written, rows in (
+        ("scored", receipt.predictions, by_model if receipt.by_variant else account.scored.rows),
+        ("quarantined", receipt.quarantine, account.quarantined.rows),
     ):
-        if (written.rows if written else 0) != tally.rows:
-            found.append(f"split {split.name}: {tally.rows} rows {what}, its file has {written.rows if written else 0}")
+        if (written.rows if written else 0) != rows:
+            found.append(f"split {split.name}: {rows} rows {what}, its file has {written.rows if written else 0}")
     return found

@@ -142,6 +142,9 @@ class Receipt(Document):
         default_factory=dict,
         description="By column: rows whose score was NaN or ±inf and is published, as it is or as null.",
     )
+    by_variant: bool = Field(
+        default=False, description="Whether a row is published once for each model that scored it, and not just once."
+    )
     by_model: dict[str, RowTally] = Field(
         default_factory=dict, description="Of several models: the published rows that have a score of each."
     )

@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-import contextlib
-import time
 import uuid
 from collections import Counter, defaultdict
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from etl.errors import BatchscoreError, PendingLost, StorageError
+from etl.errors import PendingLost, StorageError
 from etl.runs.digest import file_seed, row_hashes
 from etl.runs.keys import KeyWriter
 from etl.runs.read import ROW
-from etl.runs.receipt import EMPTY, Receipt, RowTally, SplitAccount, Tally
+from etl.runs.receipt import EMPTY, Receipt, RowTally, SplitAccount
 from etl.runs.write import ArrowWriter, ParquetWriter
+from scoring.engine.owner import Owner
 from scoring.quarantine import quarantine_batch, quarantine_schema, rows_read
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterable
+    from collections.abc import Iterable
 
     import numpy as np
     import pyarrow as pa
@@ -42,28 +41,20 @@ def receipt_of(storage: Storage, layout: Layout, split: Split) -> Receipt | None
     return Receipt.from_bytes(data, where=path) if data is not None else None
 
 
-class Attempt:
+class Attempt(Owner):
     """What one attempt makes of a split. Each of its counts and files belongs to one stage, and so to one thread."""
 
     def __init__(self, *, storage: Storage, layout: Layout, order: Order, split: Split) -> None:
         """Nothing is written before there are rows."""
+        super().__init__(split.file.path)
         self.storage = storage
         self.layout = layout
         self.order = order
         self.split = split
         self.name = uuid.uuid4().hex[:12]
-        self.error: BatchscoreError | None = None
-        """Why the split cannot be scored: whatever else comes of it is dropped."""
-        self.seconds: defaultdict[str, float] = defaultdict(float)
-        """Work, by stage."""
-        self.waiting: defaultdict[str, float] = defaultdict(float)
-        """Waiting for rows, or for the next stage to take them, by stage."""
         self.bytes_read = 0
         self.seed = file_seed(split.file.path)
-        self.expectations: defaultdict[str, Tally] = defaultdict(Tally)
         self.keys: dict[str, KeyWriter] = {}
-        self.non_finite: Counter[str] = Counter()
-        """Published rows with a NaN or ±inf, by column."""
         self.reader: SplitReader | None = None
         self._started_at = datetime.now(UTC)
         self._tallies: defaultdict[tuple[str, str], RowTally] = defaultdict(lambda: EMPTY)
@@ -83,22 +74,13 @@ class Attempt:
         for name in unique:
             self.keys[name] = KeyWriter(self.storage, self.layout.keys(name, self.split.name, self.name))
 
-    @contextlib.contextmanager
-    def clock(self, stage: str) -> Generator[None]:
-        """Count the time as the stage's work."""
-        start = time.perf_counter()
-        try:
-            yield
-        finally:
-            self.seconds[stage] += time.perf_counter() - start
+    def place(self, batch: pa.RecordBatch) -> str:
+        """Where a batch begins in the file."""
+        return f"{self.where}, in the batch that begins at row {batch.column(ROW)[0]}"
 
-    @contextlib.contextmanager
-    def failing(self) -> Generator[None]:
-        """An error that another try would meet again ends this split, and no other of the task."""
-        try:
-            yield
-        except BatchscoreError as error:
-            self.error = self.error or error
+    def note_keys(self, name: str, digests: np.ndarray) -> None:
+        """They are compared when all splits are there."""
+        self.keys[name].write(digests)
 
     def hashes(self, batch: pa.RecordBatch) -> np.ndarray:
         """Identities of rows of the split."""
@@ -162,6 +144,7 @@ class Attempt:
             reasons=dict(self._reasons),
             expectations=dict(self.expectations),
             non_finite=dict(self.non_finite),
+            by_variant=self.order.combination is not None and self.order.combination.is_variant,
             by_model=self._by_model,
             unscored=dict(self.unscored),
             keys=keys,

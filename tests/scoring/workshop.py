@@ -191,7 +191,7 @@ class Work:
         told = {**facts, **self.order, **changes}
         model = {name: told.pop(name) for name in ModelOrder.model_fields if name in told}
         model = {"bundle_sha256": self.audited.sha256, "references": {}, "runtime": RuntimeOptions(), **model}
-        return Order(models=(ModelOrder(**model),), **told)
+        return Order(**{"models": (ModelOrder(**model),), **told})
 
     def score(self, **changes: Any) -> list[Receipt]:
         """Score every split."""
