@@ -26,7 +26,7 @@ from scoring.engine.reading import Reading, shown_contract
 from scoring.engine.stages import Stage, run_stages
 from scoring.predictions import Predictions
 from scoring.runtimes.base import HERE
-from scoring.scorer import loads_so_far, resident_scorer
+from scoring.scorer import borrowed_scorer, loads_so_far
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterable, Iterator
@@ -88,6 +88,7 @@ class _Flow:
         self.layout = Layout(order.root, order.run_id)
         self._placement = placement
         self._open: dict[str, Attempt] = {}
+        self._borrowed = contextlib.ExitStack()
 
     def run(self, splits: Iterable[Split]) -> Iterator[Receipt | Unscored]:
         """Read, transform, score and write, each in a thread of its own."""
@@ -107,7 +108,9 @@ class _Flow:
 
     def _load(self) -> None:
         order = self.order
-        scorers = [resident_scorer(self.storage, order, model, placement=self._placement) for model in order.models]
+        borrowed = [borrowed_scorer(self.storage, order, model, placement=self._placement) for model in order.models]
+        # Until the task ends, so that none of its models makes room for another one of them.
+        scorers = [self._borrowed.enter_context(scorer) for scorer in borrowed]
         names = [model.name for model in order.models]
         bundles = tuple(scorer.audited for scorer in scorers)
         self.models = [
@@ -143,11 +146,12 @@ class _Flow:
                 with attempt.failing(), attempt.clock("write"):
                     self._publish(item)
             elif isinstance(item, End):
-                yield self._ended(attempt)
-                del self._open[attempt.name]
+                yield self._ended(item.attempt)
+                del self._open[item.attempt.name]
 
     def _publish(self, item: Rows) -> None:
         attempt, combined = item.attempt, combine(item, self.order.models)
+        assert isinstance(attempt, Attempt)  # noqa: S101  the rows of a split
         hashes = attempt.hashes(item.batch)
         if combined.filtered.size:
             attempt.count("write", "filtered", hashes[combined.filtered])
@@ -171,9 +175,10 @@ class _Flow:
         return Unscored(attempt.split, attempt.error)
 
     def close(self) -> None:
-        """Throw away what was begun and did not end."""
-        for attempt in self._open.values():
-            attempt.abort()
+        """Throw away what was begun and did not end, and give the models back."""
+        with self._borrowed:
+            for attempt in self._open.values():
+                attempt.abort()
 
 
 def _of(hashes: npt.NDArray[np.uint64], rows: npt.NDArray[np.int64]) -> npt.NDArray[np.uint64]:

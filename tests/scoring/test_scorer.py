@@ -26,6 +26,7 @@ from scoring.errors import BundleError, InferenceError
 from scoring.resident import Resident
 from scoring.runtimes.base import RuntimeOptions
 from scoring.scorer import Scorer, borrowed_scorer, loads_so_far, resident_bytes, resident_scorer
+from scoring.worker import score_split
 from tests.scoring.workshop import STORE, P, Work, logistic_scores, lookup_model, numbers, parts_of
 from tests.spine.test_references import SPEC, airports
 
@@ -130,6 +131,20 @@ def test_one_that_is_larger_than_the_bound_is_kept_alone(tmp_path: Path, monkeyp
     assert load(one) is load(one)
     load(two)
     assert (loads_so_far(), len(scoring.scorer._resident)) == (before + 2, 1)
+
+
+def test_the_models_of_a_task_stay_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Models that one task needs at a time are loaded once for all its tasks, though they are above the bound."""
+    monkeypatch.setenv("BATCHSCORE_RESIDENT_BYTES", "0")
+    work = Work(tmp_path, numbers(50))
+    [model] = work.make_order().models
+    second = model.model_copy(update={"name": "b", "runtime": RuntimeOptions(intra_op_threads=2)})
+    order = work.make_order().model_copy(update={"models": (model.model_copy(update={"name": "a"}), second)})
+    before = loads_so_far()
+    for run_id in ("first", "second"):
+        receipts = [score_split(order.model_copy(update={"run_id": run_id}), split) for split in work.splits]
+        assert sum(receipt.account.scored.rows for receipt in receipts) == 50
+        assert loads_so_far() == before + 2
 
 
 @pytest.mark.parametrize("bound", ["", "-1", "2GB", "1e9"])

@@ -251,7 +251,7 @@ def test_a_split_with_a_receipt_is_not_scored_again(tmp_path: Path, monkeypatch:
     work = Work(tmp_path, with_values(numbers(ROWS), "f1", BAD), pieces=2)
     first = work.score()
     before = files_under(work.root)
-    monkeypatch.setattr(scoring.worker, "resident_scorer", None)
+    monkeypatch.setattr(scoring.worker, "borrowed_scorer", None)
     work.input.unlink()
     assert work.score() == first
     assert files_under(work.root) == before
