@@ -48,7 +48,7 @@ class Chooser:
                 continue
             chosen = None
             with item.attempt.failing(), item.attempt.clock("choose"):
-                chosen = self.model_of(item.batch, item.attempt.split.file.path)
+                chosen = self.model_of(item.batch, item.attempt.where)
             if chosen is not None:
                 yield item._replace(chosen=chosen)
 

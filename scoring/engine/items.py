@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from etl.pipeline import Features
     from etl.types import ArrowArray
     from scoring.engine.attempt import Attempt
+    from scoring.engine.owner import Owner
 
 __all__ = ["End", "Fed", "Item", "Result", "Rows"]
 
@@ -37,7 +38,7 @@ class Result(NamedTuple):
 class Rows(NamedTuple):
     """Rows of a split, and what models made of them so far."""
 
-    attempt: Attempt
+    attempt: Owner
     batch: pa.RecordBatch
     results: tuple[Result, ...] = ()
     chosen: npt.NDArray[np.int64] | None = None
@@ -54,7 +55,7 @@ class Fed(NamedTuple):
     features: Features
 
     @property
-    def attempt(self) -> Attempt:
+    def attempt(self) -> Owner:
         """Whose rows they are."""
         return self.before.attempt
 

@@ -13,7 +13,6 @@ from etl.errors import TransformError
 from etl.expectations import unique_columns
 from etl.frame import Rejection
 from etl.keys import key_digests
-from etl.runs.read import ROW
 from scoring.engine.batch_rows import BatchRows
 from scoring.engine.batching import Batcher, Outcome, Portion, in_order
 from scoring.engine.chaining import with_chained
@@ -87,21 +86,20 @@ class ModelStages:
         batch = with_chained(item.batch, self.chained, item.results)
         if given is not None:
             batch = batch.take(pa.array(given))
-        frame = self.scorer.pipeline.contract(batch, attempt.split.file.path)
+        frame = self.scorer.pipeline.contract(batch, attempt.where)
         features = self._features(item, frame)
         for name, tally in features.tallies.items():
             attempt.expectations[expectation_id(self.name, name)] += tally
         for name, columns in self.unique.items():
             digests = key_digests(frame, columns)
-            attempt.keys[name].write(digests if features.kept is None else digests[:, features.kept])
+            attempt.note_keys(name, digests if features.kept is None else digests[:, features.kept])
         return Fed(item, given, frame, features)
 
     def _features(self, item: Rows, frame: Frame) -> Features:
         try:
             return self.scorer.pipeline.transform(frame)
         except TransformError as error:
-            place = f"{item.attempt.split.file.path}, in the batch that begins at row {item.batch.column(ROW)[0]}"
-            raise TransformError(f"{place}: {error}") from error
+            raise TransformError(f"{item.attempt.place(item.batch)}: {error}") from error
 
     def infer(self, items: Iterator[Item]) -> Generator[Item]:
         """From tensors to scores, call by call, in the order in which the rows came."""
