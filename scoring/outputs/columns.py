@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
 import pyarrow as pa
-from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
+from pydantic import BeforeValidator, Field, SerializerFunctionWrapHandler, WithJsonSchema, model_serializer
 
 from etl.documents import Strict
 from etl.ops.base import Name
@@ -17,7 +17,17 @@ if TYPE_CHECKING:
 
 __all__ = ["Mapping", "NonFinite", "OutputColumn", "ScalarType"]
 
-NonFinite = Literal["keep", "null", "quarantine"]
+
+def _word(value: Any) -> Any:
+    """YAML reads the word null as nothing."""
+    return "null" if value is None else value
+
+
+NonFinite = Annotated[
+    Literal["keep", "null", "quarantine"],
+    BeforeValidator(_word),
+    WithJsonSchema({"enum": ["keep", "null", None, "quarantine"]}),
+]
 """What becomes of a row with a value that is NaN or ±inf: published as it is, as null, or set aside."""
 
 _DEFAULTS: dict[str, ScalarType] = {

@@ -433,3 +433,11 @@ def test_lists_may_lose_their_fixed_size(axes: tuple[int | None, ...], apply: li
     assert free.to_pylist() == array.to_pylist()
     assert free.null_count == 1
     assert [buffer.address for buffer in array.buffers() if buffer][-1] in [b.address for b in free.buffers() if b]
+
+
+def test_null_may_be_a_word_or_nothing() -> None:
+    """YAML reads `null` as nothing, which here can only mean the word."""
+    for written in ("null", None):
+        column = OutputColumn.model_validate({"column": "c", "tensor": "t", "non_finite": written})
+        assert column.non_finite == "null"
+        assert column.model_dump(mode="json")["non_finite"] == "null"
