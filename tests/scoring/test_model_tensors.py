@@ -185,6 +185,30 @@ def test_a_sequence_is_one_tensor_a_row() -> None:
         assert [row.tolist() for row in found] == [row.tolist() for row in wanted]
 
 
+@pytest.mark.parametrize("rows", [1, 2, 5])
+def test_a_list_of_so_many_tensors_is_an_output_for_each(rows: int) -> None:
+    """Two tensors in a sequence are two outputs, also of a batch of two rows, and equal those of plain onnxruntime."""
+    listed = helper.make_sequence_type_proto(helper.make_tensor_type_proto(TensorProto.INT64, None))
+    model = model_of_infos(
+        [
+            helper.make_node("Neg", ["X"], ["minus"]),
+            helper.make_node("Abs", ["X"], ["size"]),
+            helper.make_node("SequenceConstruct", ["minus", "size"], ["p"]),
+        ],
+        [helper.make_tensor_value_info("X", TensorProto.INT64, [None, 2])],
+        [helper.make_value_info("p", listed), helper.make_tensor_value_info("size", TensorProto.INT64, [None, 2])],
+    )
+    session, feeds = open_session(model), {"X": np.arange(2 * rows).reshape(rows, 2)}
+    assert [str(tensor) for tensor in session.signature.outputs] == [
+        f"{name} int64[rows, 2]" for name in ("p_0", "p_1", "size")
+    ]
+    found, [wanted, size] = session.predict(feeds), plain(model).run(None, feeds)
+    assert [found[name].tolist() for name in ("p_0", "p_1", "size")] == [
+        *(part.tolist() for part in wanted),
+        size.tolist(),
+    ]
+
+
 @pytest.mark.parametrize(
     ("type_", "told"),
     [

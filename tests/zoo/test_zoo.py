@@ -14,10 +14,7 @@ if TYPE_CHECKING:
 
     from pyspark.sql import SparkSession
 
-WAITING = frozenset({"multi_label"})
-"""Models that cannot be scored yet: a sequence of one tensor a target is taken for one a row."""
-
-NAMES = [name for name in CATALOGUE if name not in WAITING]
+NAMES = list(CATALOGUE)
 CUTS = ((1, 1000), (4, 70), (2, 7))
 """Pieces of a file, and rows of a call of the model."""
 

@@ -1,8 +1,11 @@
 """An ONNX file as it is written: its versions, and outputs that it is better to be given in another form.
 
-Two kinds of outputs are rewritten in memory, before the file is loaded; what they hold stays the same to the bit:
+Three kinds of outputs are rewritten in memory, before the file is loaded; what they hold stays the same to the bit:
 
 - `ZipMap` makes a dict of each row, by class, from an (n, k) tensor. The node is left out and its input is given.
+- `SequenceConstruct` makes a list of so many tensors, whatever the rows: scikit-learn's multi-output classifiers give
+  their probabilities so. It is left out and its inputs are given, each as an output. In a batch of as many rows as it
+  has tensors, it could not be told from a sequence of one tensor a row.
 - numpy has no bfloat16. A `Cast` to float32, which holds each of its values, is put behind such an output.
 
 Field numbers are those of `onnx.proto3`. Nothing here imports onnxruntime.
@@ -12,18 +15,19 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from scoring.protobuf import Message, field, fields, number
+from scoring.protobuf import Field, Message, field, fields, number
 
 if TYPE_CHECKING:
     import mmap
     from collections.abc import Iterator
 
-__all__ = ["Graph", "Zipped", "rewritten", "widened"]
+__all__ = ["Graph", "Zipped", "listed", "rewritten", "widened"]
 
 _IR_VERSION, _GRAPH, _OPSET = 1, 7, 8  # of a model
 _NODE, _INPUT, _OUTPUT = 1, 11, 12  # of a graph
 _FED, _GIVEN, _KIND, _ATTRIBUTE = 1, 2, 4, 5  # of a node
 _NAME, _INTEGER, _INTEGERS, _TEXTS, _TYPE = 1, 3, 8, 9, 20  # of an attribute
+_TYPE_OF, _TENSOR, _SEQUENCE = 2, 1, 4  # of a value, and kinds of types
 _IS_INTEGER = 2
 _FLOAT, _BFLOAT16 = 1, 16  # element types
 _LABELS = (b"classlabels_int64s", b"classlabels_strings")
@@ -46,6 +50,8 @@ class Graph(NamedTuple):
     """By domain."""
     zipped: dict[str, Zipped] = {}  # noqa: RUF012  as above
     """By output, where it can be had without its ZipMap."""
+    listed: dict[str, tuple[str, ...]] = {}  # noqa: RUF012  as above
+    """By output that is a list of so many tensors: their names."""
     bfloat16: tuple[str, ...] = ()
     """Outputs of this type."""
     outputs: tuple[str, ...] = ()
@@ -96,19 +102,34 @@ class _Parts:
 
     def zip_maps(self) -> Iterator[tuple[_Node, str, Zipped]]:
         """Each ZipMap whose output is one of the model and goes nowhere else, with that output."""
-        data = self.graph.data
-        found = [node for node in self.nodes if data.find(b"ZipMap", node.message.start, node.message.end) >= 0]
-        for node in found:
-            parts = list(fields(node.message))
-            texts = [(part.number, part.content.to_bytes()) for part in parts if part.number in {_FED, _GIVEN, _KIND}]
-            if (_KIND, b"ZipMap") not in texts:
-                continue
-            [fed] = [text.decode() for place, text in texts if place == _FED]
-            [given] = [text.decode() for place, text in texts if place == _GIVEN]
-            keys = _labels([part.content for part in parts if part.number == _ATTRIBUTE])
+        for node, fed_by, given in self._of_kind(b"ZipMap"):
+            [fed] = fed_by
+            attributes = [part.content for part in fields(node.message) if part.number == _ATTRIBUTE]
+            keys = _labels(attributes)
             plain = len(set(keys)) == len(keys) > 0 and fed not in self.inputs
             if plain and given in self.outputs and not self._is_fed(given):
                 yield node, given, Zipped(fed, keys)
+
+    def lists(self) -> Iterator[tuple[_Node, str, tuple[str, ...]]]:
+        """Each SequenceConstruct whose output is one of the model and goes nowhere else, with that output."""
+        for node, fed, given in self._of_kind(b"SequenceConstruct"):
+            if given not in self.outputs or self._is_fed(given) or not self.inputs.isdisjoint(fed):
+                continue
+            names = {listed(given, place) for place in range(len(fed))}
+            if names.isdisjoint({*self.outputs, *fed}) and _listed_element(self.outputs[given]) not in {0, _BFLOAT16}:
+                yield node, given, fed
+
+    def _of_kind(self, kind: bytes) -> Iterator[tuple[_Node, tuple[str, ...], str]]:
+        """Nodes of a kind that gives one thing, with what each is fed and gives."""
+        data = self.graph.data
+        for node in self.nodes:
+            if data.find(kind, node.message.start, node.message.end) < 0:
+                continue
+            parts = [part for part in fields(node.message) if part.number in {_FED, _GIVEN, _KIND}]
+            texts = [(part.number, part.content.to_bytes()) for part in parts]
+            if (_KIND, kind) in texts:
+                [given] = [text.decode() for place, text in texts if place == _GIVEN]
+                yield node, tuple(text.decode() for place, text in texts if place == _FED), given
 
     def _is_fed(self, name: str) -> bool:
         """Whether a node takes this tensor."""
@@ -123,24 +144,31 @@ class _Parts:
 def rewritten(model: bytes | mmap.mmap) -> tuple[bytes, Graph]:
     """The file with its outputs in a form that can be had quickly, and what is known of it.
 
-    An output of ZipMap is gone and the tensor that it was made of is there; one of bfloat16 is there a second time, by
-    the name that `widened` gives it. A file that needs none of this is given back as it is.
+    An output of ZipMap or SequenceConstruct is gone and the tensors that it was made of are there; one of bfloat16 is
+    there a second time, by the name that `widened` gives it. A file that needs none of this is given back as it is.
     """
     try:
         parts = _Parts(model)
-        zips = list(parts.zip_maps())
+        zips, lists = list(parts.zip_maps()), list(parts.lists())
         narrow = tuple(name for name, message in parts.outputs.items() if _element(message) == _BFLOAT16)
     except (ValueError, KeyError):  # no model, or one whose texts are none: the runtime says what is wrong with it
         return _whole(model), Graph()
     graph = Graph(
-        parts.ir_version, parts.opsets, {output: zipped for _, output, zipped in zips}, narrow, tuple(parts.outputs)
+        parts.ir_version,
+        parts.opsets,
+        zipped={output: zipped for _, output, zipped in zips},
+        listed={output: fed for _, output, fed in lists},
+        bfloat16=narrow,
+        outputs=tuple(parts.outputs),
     )
-    if not zips and not narrow:
+    if not zips and not lists and not narrow:
         return _whole(model), graph
-    left_out = [node.place for node, _, _ in zips] + [parts.output_places[output] for _, output, _ in zips]
-    tensors = dict.fromkeys(zipped.tensor for _, _, zipped in zips)
-    added = [_float_output(name) for name in tensors if name not in parts.outputs]
-    added += [_cast(name) + _float_output(widened(name)) for name in narrow]
+    gone = [(node, output) for node, output, _ in (*zips, *lists)]
+    left_out = [node.place for node, _ in gone] + [parts.output_places[output] for _, output in gone]
+    tensors = {zipped.tensor: _FLOAT for zipped in graph.zipped.values()}
+    tensors |= {name: _listed_element(parts.outputs[output]) for output, fed in graph.listed.items() for name in fed}
+    added = [_output(name, element) for name, element in tensors.items() if name not in parts.outputs]
+    added += [_cast(name) + _output(widened(name), _FLOAT) for name in narrow]
     kept = _without(parts.graph, left_out)
     start, end = parts.graph_place
     return b"".join((model[:start], field(_GRAPH, b"".join((*kept, *added))), model[end:])), graph
@@ -149,6 +177,11 @@ def rewritten(model: bytes | mmap.mmap) -> tuple[bytes, Graph]:
 def widened(output: str) -> str:
     """The name under which a bfloat16 output is given as float32."""
     return f"{output}/batchscore.float32"
+
+
+def listed(output: str, place: int) -> str:
+    """The name under which a tensor of a list is given."""
+    return f"{output}_{place}"
 
 
 def _whole(model: bytes | mmap.mmap) -> bytes:
@@ -170,11 +203,19 @@ def _text(message: Message, wanted: int) -> str:
 
 def _element(output: Message) -> int:
     """The element type of an output that is a tensor; else 0."""
-    for part in fields(output):
-        for kind in fields(part.content) if part.number == 2 else ():  # noqa: PLR2004  its type
-            if kind.number == 1:  # a tensor
-                return next((inner.value for inner in fields(kind.content) if inner.number == 1), 0)
-    return 0
+    return _element_of([kind for part in fields(output) if part.number == _TYPE_OF for kind in fields(part.content)])
+
+
+def _listed_element(output: Message) -> int:
+    """The element type of an output that is a sequence of tensors; else 0."""
+    kinds = [kind for part in fields(output) if part.number == _TYPE_OF for kind in fields(part.content)]
+    sequences = [part for kind in kinds if kind.number == _SEQUENCE for part in fields(kind.content)]
+    return _element_of([kind for part in sequences for kind in fields(part.content)])
+
+
+def _element_of(kinds: list[Field]) -> int:
+    tensors = [kind.content for kind in kinds if kind.number == _TENSOR]
+    return next((part.value for tensor in tensors for part in fields(tensor) if part.number == 1), 0)
 
 
 def _labels(attributes: list[Message]) -> tuple[int, ...] | tuple[str, ...]:
@@ -209,8 +250,8 @@ def _signed(value: int) -> int:
     return value - 2**64 if value >= 2**63 else value
 
 
-def _float_output(name: str) -> bytes:
-    tensor = field(1, number(1, _FLOAT))
+def _output(name: str, element: int) -> bytes:
+    tensor = field(1, number(1, element))
     return field(_OUTPUT, field(1, name.encode()) + field(2, tensor))
 
 

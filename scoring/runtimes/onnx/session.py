@@ -17,11 +17,11 @@ import onnxruntime as ort
 
 from scoring.errors import BundleError, DeviceError, InferenceError, OutOfMemory
 from scoring.runtimes.base import HERE
-from scoring.runtimes.onnx.graph import Graph, Zipped, rewritten, widened
+from scoring.runtimes.onnx.graph import Graph, Zipped, listed, rewritten, widened
 from scoring.runtimes.onnx.providers import PROVIDERS, chosen_device, provider_options
 from scoring.runtimes.onnx.reasons import is_out_of_memory, why_not_loaded
 from scoring.runtimes.onnx.tensors import fed, input_spec, output_spec, sequence, unfolded, zipped_spec
-from scoring.signature import Signature
+from scoring.signature import Signature, TensorSpec
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -89,6 +89,7 @@ class Session:
         self._fetched = {
             **{name: widened(name) for name in graph.bfloat16},
             **{name: zipped.tensor for name, zipped in graph.zipped.items()},
+            **{listed(name, at): fed for name, tensors in graph.listed.items() for at, fed in enumerate(tensors)},
         }
         """By output that is had in another form: the name of that form."""
         self.signature = _signature(self._session, graph, where)
@@ -284,14 +285,18 @@ def _operators(session: ort.InferenceSession) -> dict[str, int]:
 
 def _signature(session: ort.InferenceSession, graph: Graph, where: str) -> Signature:
     """Of the model as it was before outputs were rewritten, in the graph's order."""
+    inputs = tuple(input_spec(node, where) for node in session.get_inputs())
     nodes = {node.name: node for node in session.get_outputs()}
-    return Signature(
-        inputs=tuple(input_spec(node, where) for node in session.get_inputs()),
-        outputs=tuple(
-            zipped_spec(name, graph.zipped[name]) if name in graph.zipped else output_spec(nodes[name], where)
-            for name in graph.outputs or nodes
-        ),
-    )
+    outputs: list[TensorSpec] = []
+    for name in graph.outputs or nodes:
+        if name in graph.zipped:
+            outputs.append(zipped_spec(name, graph.zipped[name]))
+        elif name in graph.listed:
+            specs = [output_spec(nodes[tensor], where) for tensor in graph.listed[name]]
+            outputs += [spec.model_copy(update={"name": listed(name, at)}) for at, spec in enumerate(specs)]
+        else:
+            outputs.append(output_spec(nodes[name], where))
+    return Signature(inputs=inputs, outputs=tuple(outputs))
 
 
 def _in_order(values: np.ndarray, zipped: Zipped) -> np.ndarray:
