@@ -68,8 +68,8 @@ class BundleParts(NamedTuple):
     """Fields of personal data whose golden values stand for no person, such as other names for the keys of a join; they
     are stored."""
     weights: Mapping[str, str | os.PathLike[str]] = MappingProxyType({})
-    """Files of this host that the model takes beside its own, by name relative to it. `weights_beside` finds those of an
-    ONNX file."""
+    """Files of this host that the model takes beside its own, by name relative to it. For an ONNX file `weights_beside`
+    finds them."""
     runtime: Kind = "onnx"
     """What runs the model."""
     model_file: str = "model.onnx"

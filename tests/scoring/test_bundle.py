@@ -93,7 +93,7 @@ def test_a_good_bundle_passes(folder: Path) -> None:
     audited = audit(STORE, str(folder))
     assert audited.sha256 == sha256((folder / "bundle.json").read_bytes())
     assert audited.model == logistic_model()
-    assert {name: sha256(data) for name, data in audited.files.items()} == {
+    assert {name: sha256(bytes(data)) for name, data in audited.files.items()} == {
         name: facts.sha256 for name, facts in audited.bundle.files.items()
     }
 

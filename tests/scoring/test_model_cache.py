@@ -8,6 +8,7 @@ import mmap
 import os
 import re
 import signal
+import tempfile
 import time
 from collections import Counter
 from pathlib import Path
@@ -326,7 +327,7 @@ def test_the_environment_says_where(tmp_path: Path) -> None:
     assert host_cache({**home, **xdg}).folder == tmp_path / "xdg" / mine
     assert host_cache(home).folder == tmp_path / "home" / ".cache" / mine
     for absent in ({}, {"HOME": str(tmp_path / "no" / "home")}, {"XDG_CACHE_HOME": "relative"}):
-        assert host_cache(absent).folder.parent == Path(scoring.bundles.cache.tempfile.gettempdir())
+        assert host_cache(absent).folder.parent == Path(tempfile.gettempdir())
     assert host_cache({}).budget == DEFAULT_BUDGET
     assert host_cache({"BATCHSCORE_CACHE_BYTES": "123"}).budget == 123
     for wrong in ("", "0", "-1", "20GB", "1e9"):
