@@ -6,7 +6,9 @@ BatchscoreError
     │   └── GoldenError  the bundle does not give its own golden outputs on this machine
     ├── DeviceError      the device that was asked for is not there; there is no silent fall-back
     ├── InferenceError   the model failed on rows, or gave something that the bundle does not declare
-    │   └── OutOfMemory  there was not enough memory for so many rows at once; fewer may do
+    │   ├── OutOfMemory  there was not enough memory for so many rows at once; fewer may do
+    │   └── TooFewValues an axis of unknown size has fewer values than a column needs
+    ├── RowsRefused      rows have no score where each was to have one
     ├── TasksFailed      Spark gave up on a task after its retries, or went away
     └── CodeSkew         a worker runs other code than the driver
 """
@@ -22,8 +24,10 @@ __all__ = [
     "GoldenError",
     "InferenceError",
     "OutOfMemory",
+    "RowsRefused",
     "ScoringError",
     "TasksFailed",
+    "TooFewValues",
 ]
 
 
@@ -49,6 +53,14 @@ class InferenceError(ScoringError):
 
 class OutOfMemory(InferenceError):
     """There was not enough memory, of the host or of the GPU, to run the model on so many rows at once."""
+
+
+class TooFewValues(InferenceError):
+    """An axis of unknown size has fewer values than a step of a column takes."""
+
+
+class RowsRefused(ScoringError):
+    """Rows of a table have no score, and the caller wants one for each."""
 
 
 class CodeSkew(ScoringError):

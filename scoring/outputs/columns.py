@@ -8,9 +8,10 @@ import pyarrow as pa
 from pydantic import BeforeValidator, Field, SerializerFunctionWrapHandler, WithJsonSchema, model_serializer
 
 from etl.documents import Strict
+from etl.errors import Misfit
 from etl.ops.base import Name
 from scoring.outputs.arrays import arrow_type
-from scoring.outputs.steps import AnyStep, Form, MappingStep, Misfit, ScalarType, kind_of, step_of
+from scoring.outputs.steps import AnyStep, Form, MappingStep, ScalarType, kind_of, step_of
 
 if TYPE_CHECKING:
     from scoring.signature import TensorSpec

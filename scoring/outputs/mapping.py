@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import pyarrow as pa
 
-from scoring.errors import InferenceError
+from scoring.errors import InferenceError, TooFewValues
 from scoring.outputs.arrays import arrow_array, arrow_type, cast, unheld
-from scoring.outputs.steps import TooShort, Values, all_finite, kind_of
+from scoring.outputs.steps import Values, all_finite, kind_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -176,7 +176,7 @@ def _ragged(column: OutputColumn, tensor: TensorSpec, given: np.ndarray) -> _Mad
         dense = _declared(column, tensor, np.stack([given[row] for row in members]), rows=len(members))
         try:
             made = _dense(column, mapping, dense)
-        except TooShort:
+        except TooFewValues:
             made = _Made(pa.nulls(len(members), type_), {"WRONG_LENGTH": np.ones(len(members), dtype=bool)}, None)
         arrays.append(made.array)
         for code, mask in (*made.wrong.items(), ("NON_FINITE", made.non_finite)):

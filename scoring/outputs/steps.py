@@ -14,15 +14,14 @@ import pyarrow as pa
 from pydantic import Discriminator, Field, FiniteFloat, Tag
 
 from etl.documents import Strict
-from scoring.errors import InferenceError
+from etl.errors import Misfit
+from scoring.errors import TooFewValues
 
 __all__ = [
     "AnyStep",
     "Form",
     "MappingStep",
-    "Misfit",
     "ScalarType",
-    "TooShort",
     "Values",
     "all_finite",
     "kind_of",
@@ -38,14 +37,6 @@ _KINDS: dict[str, str] = {type_: type_.rstrip("0123456789") for type_ in get_arg
 def kind_of(type_: ScalarType) -> str:
     """The kind of numbers a type is of, or the type: `float`, `int`, `bool` or `string`."""
     return _KINDS[type_]
-
-
-class Misfit(Exception):
-    """A step cannot be applied to values of a form; the message says why."""
-
-
-class TooShort(InferenceError):
-    """An axis of unknown size has fewer values than a step takes."""
 
 
 class Form(NamedTuple):
@@ -140,7 +131,7 @@ class MappingStep(Strict, ABC):
         """What the step makes of values; `form` is theirs.
 
         Raises:
-            TooShort: an axis of unknown size has fewer values than the step takes.
+            TooFewValues: an axis of unknown size has fewer values than the step takes.
         """
 
 
@@ -341,7 +332,7 @@ class Element(MappingStep):
 def _need_width(data: np.ndarray, width: int, name: str) -> None:
     if data.shape[-1] < width:
         message = f"step {name} takes {width} or more values on the last axis, and there are {data.shape[-1]}"
-        raise TooShort(message)
+        raise TooFewValues(message)
 
 
 _WORDS: dict[str, MappingStep] = {step.name: step for step in (Softmax(), Sigmoid(), Argmax())}
