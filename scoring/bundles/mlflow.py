@@ -6,9 +6,12 @@ registry are those of MLflow's own settings, such as MLFLOW_TRACKING_URI.
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
 import importlib.util
+import os
 import re
+import shutil
 import tempfile
 import warnings
 from pathlib import Path
@@ -23,11 +26,12 @@ from etl.ops.relations import joins, on_table
 from etl.runs.local import LocalStorage
 from scoring.bundles.bundle import copy_bundle
 from scoring.bundles.golden import arrow_bytes
+from scoring.bundles.served import ServedOptions
 from scoring.bundles.sources import BUNDLE_INSIDE, REFERENCES_INSIDE, SERVED_BY
 from scoring.errors import BundleError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Generator, Mapping
 
     import pyarrow as pa
 
@@ -39,6 +43,7 @@ _ALIAS = re.compile(r"models:/(?P<name>[^/@]+)@(?P<alias>[^/@]+)")
 _VERSION = re.compile(r"models:/(?P<name>[^/@]+)/(?P<version>[0-9]+)")
 _LOGGED = re.compile(r"models:/(?P<id>m-[0-9a-f]+)")
 _RUN = re.compile(r"runs:/(?P<run_id>[^/]+)/(?P<path>.+)")
+_RETRIES = "MLFLOW_HTTP_REQUEST_MAX_RETRIES"
 _FORMS = "models:/name@alias, models:/name/3 or runs:/<run id>/path"
 
 
@@ -74,7 +79,8 @@ def fetch(uri: str, folder: str) -> Fetched:
         BundleError: the URI has no such form, or MLflow cannot give the model.
     """
     try:
-        origin = _resolved(uri)
+        with _not_for_ever():
+            origin = _resolved(uri)
         target = Path(folder) / sha256_hex(f"{origin['registry']} {origin['resolved']}".encode())
         done = target.with_suffix(".whole")
         if not done.exists():
@@ -109,6 +115,19 @@ def _resolved(uri: str) -> dict[str, str]:
     return facts | ({"run_id": version.run_id} if version.run_id else {})
 
 
+@contextlib.contextmanager
+def _not_for_ever() -> Generator[None]:
+    """By itself MLflow asks a server that is not there for four minutes, without a word."""
+    if _RETRIES in os.environ:
+        yield
+        return
+    os.environ[_RETRIES] = "2"
+    try:
+        yield
+    finally:
+        del os.environ[_RETRIES]
+
+
 def _public(uri: str) -> str:
     """A server's address without a name and password in it, for plans and messages."""
     parts = urlsplit(uri)
@@ -137,12 +156,15 @@ def log_bundle(
     _check_servable(audited, references)
     target = LocalStorage()
     with tempfile.TemporaryDirectory(prefix="batchscore-log-") as folder:
-        data = Path(folder) / "data"
+        data, code = Path(folder) / "data", Path(folder) / "code"
+        for package in ("etl", "scoring"):
+            shutil.copytree(_package(package), code / package, ignore=shutil.ignore_patterns("__pycache__"))
         copy_bundle(audited, target, f"{data}/{BUNDLE_INSIDE}")
         for table, rows in references.items():
             target.replace(f"{data}/{REFERENCES_INSIDE}/{table}.arrow", arrow_bytes(rows.combine_chunks()))
         try:
-            return _logged(audited, data, name=name or audited.bundle.name, registration=registration)
+            with _not_for_ever():
+                return _logged(audited, Path(folder), name=name or audited.bundle.name, registration=registration)
         except (MlflowException, OSError) as error:
             message = f"{audited.bundle.name}: MLflow at {_public(mlflow.get_tracking_uri())} does not take it"
             raise BundleError(f"{message}: {_first_line(error)}.") from error
@@ -160,25 +182,25 @@ def _check_servable(audited: AuditedBundle, references: Mapping[str, pa.Table]) 
         raise BundleError(message)
 
 
-def _logged(audited: AuditedBundle, data: Path, *, name: str, registration: Registration | None) -> Logged:
+def _logged(audited: AuditedBundle, folder: Path, *, name: str, registration: Registration | None) -> Logged:
     bundle = audited.bundle
-    pyfunc = _pyfunc()
     model: dict[str, Any] = {
         "name": re.sub(r"[/:.%\"']", "-", name),
         "loader_module": SERVED_BY,
-        "data_path": str(data),
-        "code_paths": [_package("etl"), _package("scoring")],
+        "data_path": str(folder / "data"),
+        "code_paths": [str(folder / "code" / "etl"), str(folder / "code" / "scoring")],
+        # MLflow drops whatever a server is told later, unless options were logged.
+        "model_config": ServedOptions().model_dump(),
         "pip_requirements": _requirements(),
-        "signature": _signature(audited),
         "metadata": {"batchscore_bundle": f"{bundle.name}:{bundle.version}", "bundle_sha256": audited.sha256},
         "registered_model_name": None if registration is None else registration.name,
     }
     active = mlflow.active_run()
     if active is not None:
-        info, run_id = pyfunc.log_model(**model), active.info.run_id
+        info, run_id = _log_model(audited, model), active.info.run_id
     else:
         with mlflow.start_run(run_name=f"{bundle.name} {bundle.version}") as run:
-            info, run_id = pyfunc.log_model(**model), run.info.run_id
+            info, run_id = _log_model(audited, model), run.info.run_id
     version = None if info.registered_model_version is None else str(info.registered_model_version)
     if registration is None or version is None:
         return Logged(info.model_uri, run_id, None)
@@ -187,13 +209,16 @@ def _logged(audited: AuditedBundle, data: Path, *, name: str, registration: Regi
     return Logged(f"models:/{registration.name}/{version}", run_id, version)
 
 
-def _pyfunc() -> Any:
-    """MLflow's pyfunc: to import it warns of type hints in MLflow's own code, which nobody here can mend."""
+def _log_model(audited: AuditedBundle, model: dict[str, Any]) -> Any:
+    """What MLflow says of the logged model."""
     with warnings.catch_warnings():
+        # To import pyfunc warns of type hints in MLflow's own code, which nobody here can mend.
         warnings.filterwarnings("ignore", message=".*type hint is inferred as AnyType", category=UserWarning)
+        # A bundle has golden rows, which say more than an example.
+        warnings.filterwarnings("ignore", message=".*An input example was not provided", category=UserWarning)
         import mlflow.pyfunc  # noqa: PLC0415  only who logs a model needs it
 
-    return mlflow.pyfunc
+        return mlflow.pyfunc.log_model(**model, signature=_signature(audited))
 
 
 def _package(name: str) -> str:

@@ -132,7 +132,7 @@ class Served:
         kept = np.arange(table.num_rows) if features.kept is None else features.kept
         rejections = [*(unread or ()), *features.rejections]
         with self._lock:
-            outcomes = self._outcomes(Portion(features.tensors, kept.size))
+            outcomes = self._outcomes(Portion(features.tensors, kept.size, None))
         found = [self._mapped(outcome, kept, rejections) for outcome in outcomes]
         rows = np.concatenate([part[0] for part in found]) if found else kept[:0]
         reasons = self._reasons(table.num_rows, rejections, features.filtered)
