@@ -23,7 +23,7 @@ from etl.spark import fit, prepare, transform, transforming
 from etl.spark.batches import check_code
 from etl.spark.schema import arrow_schema, as_declared, spark_schema
 from etl.spec import read_spec
-from tests.etl.nasty import FLOATS, INSTANTS, NAN, TEXTS, bits, same_floats
+from tests.etl.nasty import FLOATS, INF, INSTANTS, NAN, TEXTS, bits, same_floats
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -171,6 +171,45 @@ def test_a_transform_is_what_python_makes_of_the_rows(
         assert bits(np.array([row["other"]])) == bits(np.array([rounded]))
         assert (row["i"], row["s"], row["rejection"]) == ([key], text, None)
     assert {key for key, row in found.items() if row["rejection"]} == rejected
+
+
+def test_tensors_of_every_kind_are_columns(spark: SparkSession, tmp_path: Path) -> None:
+    """Arrays in arrays become bytes, halves and rows of their own length, in types that Spark has, without padding."""
+    ragged = {"on_ragged": "pad", "buckets": [4], "mask": {"model_input": "m"}}
+    fields = {"id": "int64", "image": "uint8[4]", "x": "float16[2]", "ids": "list<int64>"}
+    tensors = [
+        {
+            "tensor": "image",
+            "dtype": "uint8",
+            "from": ["image"],
+            "shape": [-1, 1, 2, 2],
+            "bind": {"model_input": "pixels"},
+        },
+        {"tensor": "half", "dtype": "float16", "from": ["x"]},
+        {"tensor": "brain", "dtype": "bfloat16", "from": ["x"]},
+        {"tensor": "wide", "dtype": "uint32", "from": ["id"], "shape": [-1]},
+        {"tensor": "tokens", "dtype": "int32", "from": ["ids"], "ragged": ragged},
+    ]
+    document = {
+        "format": "scorespec/1",
+        "spec_id": "kinds",
+        "input": {"fields": [{"name": name, "type": kind} for name, kind in fields.items()]},
+        "outputs": {"tensors": tensors, "passthrough": ["image", "x"]},
+    }
+    images = pa.array([[[0, 255], [7, 8]], [[1, 2], [3, 4]]], pa.list_(pa.list_(pa.int32())))
+    columns = {"id": [1, 2], "image": images, "x": [[0.5, 1.01], [-2.0, 70000.0]], "ids": [[5, 6, 7], []]}
+    pq.write_table(pa.table(columns), tmp_path / "rows.parquet")
+    made = transform(spark.read.parquet(str(tmp_path)), read_spec(json.dumps(document), "spec.json"))
+    assert made.schema.simpleString() == (
+        "struct<image:array<smallint>,x:array<float>,pixels:array<smallint>,half:array<float>,brain:array<float>,"
+        "wide:bigint,tokens:array<int>>"
+    )
+    found = sorted((row.asDict() for row in made.collect()), key=lambda row: row["wide"])
+    assert [row["image"] for row in found] == [row["pixels"] for row in found] == [[0, 255, 7, 8], [1, 2, 3, 4]]
+    half = float(np.float16(1.01))
+    assert [row["half"] for row in found] == [row["x"] for row in found] == [[0.5, half], [-2.0, INF]]
+    assert [row["brain"] for row in found] == [[0.5, 1.0078125], [-2.0, INF]]
+    assert [row["tokens"] for row in found] == [[5, 6, 7], []]
 
 
 def test_a_rejected_row_fails_a_query_that_did_not_ask_for_it(
