@@ -15,6 +15,9 @@ import pyarrow as pa
 import pytest
 from onnx import TensorProto, helper
 
+from etl.runs.layout import model_folder
+from jobs.config import Model
+from jobs.model import resolve_model
 from scoring.bundles.bundle import AuditedBundle, audit, copy_bundle
 from scoring.bundles.create import BundleParts, create_bundle
 from scoring.bundles.weights import external_files, weights_beside
@@ -22,7 +25,7 @@ from scoring.errors import BundleError
 from scoring.runtimes import load
 from scoring.runtimes.base import RuntimeOptions
 from tests.scoring.test_bundle import change, refused
-from tests.scoring.workshop import LOOKUP_SPEC, STORE, VALUES, P, logistic_model, model_of, parts_of
+from tests.scoring.workshop import LOOKUP_SPEC, STORE, VALUES, P, Work, logistic_model, model_of, parts_of, predictions
 from tests.stores.site import sha256
 
 if TYPE_CHECKING:
@@ -141,6 +144,31 @@ def test_weights_beside_the_model_are_part_of_the_bundle(tmp_path: Path, name: s
     assert refused(folder) == (
         f"{folder}: the model has weights in the file '{name}', which has no digest in bundle.json. Nothing was loaded."
     )
+
+
+def test_a_worker_scores_with_mapped_weights(tmp_path: Path) -> None:
+    """Rows that a worker scores with a model whose weights are mapped have the values that the weights hold."""
+    table = pa.table({"index": [0, 4_194_305, 5_000_000], "id": [1, 2, 3]})
+    work = Work(tmp_path / "work", table, large_bundle)
+    assert isinstance(audit(STORE, model_folder(work.root, work.audited.sha256)).files["weights.bin"], mmap.mmap)
+    assert predictions(work.score()).column("p").to_pylist() == [0.0, 4_194_305.0, 5_000_000.0]
+
+
+def test_a_bare_model_has_its_weights_beside_it(tmp_path: Path) -> None:
+    """A config that names an ONNX file gets a bundle with its weights, mapped; where they are missing it says so."""
+    path = save_apart(tmp_path / "given", LARGE_VALUES, "weights.bin")
+    config, schema = Model.model_validate({"onnx": str(path)}), pa.schema({"index": pa.int64()})
+    audited = resolve_model(config, schema)
+    assert isinstance(audited.files["weights.bin"], mmap.mmap)
+    copy_bundle(audited, STORE, str(tmp_path / "copy"))
+    assert audit(STORE, str(tmp_path / "copy")).sha256 == audited.sha256
+    values = np.zeros_like(LARGE_VALUES)
+    assert save_apart(tmp_path / "other", values, "weights.bin").read_bytes() == path.read_bytes()
+    other = resolve_model(Model.model_validate({"onnx": str(tmp_path / "other" / "given.onnx")}), schema)
+    assert other.bundle.version != audited.bundle.version
+    (tmp_path / "given" / "weights.bin").unlink()
+    with pytest.raises(BundleError, match=r"has weights in the file 'weights\.bin', which is not beside it"):
+        resolve_model(config, schema)
 
 
 def test_weights_that_are_not_given_are_told(tmp_path: Path) -> None:

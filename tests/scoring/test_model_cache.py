@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-import scoring.bundles.cache
 from etl.errors import StorageError
+from etl.ragged import padded_feeds
 from etl.runs.layout import model_folder
 from etl.runs.local import LocalStorage
 from scoring.bundles.bundle import audit
@@ -131,7 +131,7 @@ def test_eight_workers_of_a_host_fetch_once(tmp_path: Path, remote: Remote) -> N
     def action() -> int:
         scorer = load_scorer(slow, order, order.models[0])
         frame = scorer.pipeline.contract(work.table.to_batches()[0].select(list(scorer.pipeline.columns)), "in")
-        [scores] = scorer.runtime.predict(scorer.pipeline.transform(frame).tensors).values()
+        [scores] = scorer.runtime.predict(padded_feeds(scorer.pipeline.transform(frame).tensors)).values()
         return int(np.array_equal(np.asarray(scores)[:, 0], logistic_scores(work.table)))
 
     assert in_children(8, action) == [1] * 8
@@ -274,7 +274,7 @@ def test_a_full_disk_is_told(tmp_path: Path, cache: HostCache, monkeypatch: pyte
     def refuse(*_: Any) -> None:
         raise OSError(number, os.strerror(number))
 
-    monkeypatch.setattr(scoring.bundles.cache.os, "posix_fallocate", refuse)
+    monkeypatch.setattr(os, "posix_fallocate", refuse)
     store = Remote(tmp_path / "log")
     with pytest.raises(StorageError, match=re.escape(f"{cache.folder}: no space left for models. Free some, or set")):
         cache.content(store, *put(tmp_path, "a", b"hello"))
