@@ -157,6 +157,12 @@ class Scoring(Strict):
     batch_rows: Annotated[int, Field(ge=1, le=10_000_000)] | Literal["auto"] = Field(
         default="auto", description="Rows of one call of the model; `auto` finds them by measuring the first calls."
     )
+    call_timeout: FiniteFloat = Field(
+        default=600,
+        gt=0,
+        description="Seconds that one call of a model may take. A worker whose call takes longer is ended, and the "
+        "next try of its task finds the rows on which the model hangs.",
+    )
     batch_bytes: ByteSize = Field(
         default=ByteSize(64 << 20), ge=1, description="What one call of the model takes and gives at most, about."
     )

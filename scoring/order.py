@@ -54,6 +54,9 @@ class Order(Strict):
     batch_bytes: int = Field(
         default=64 << 20, ge=1, description="Bytes that one call of the model takes and gives at most, about."
     )
+    call_timeout: float = Field(
+        default=600, gt=0, description="Seconds that one call of a model may take before it counts as hanging."
+    )
     table_rows: int = Field(default=16_384, ge=1, description="Rows that contract and steps take at once, about.")
     sample: float | None = Field(default=None, gt=0, le=1, description="Share of rows scored, chosen by row hash.")
     row_limits: dict[int, int] = Field(

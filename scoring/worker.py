@@ -20,6 +20,7 @@ from scoring.engine.attempt import Attempt, receipt_of
 from scoring.engine.chaining import chained_columns
 from scoring.engine.choosing import Chooser
 from scoring.engine.combining import combine
+from scoring.engine.guarding import ALONE, Guard
 from scoring.engine.items import End, Rows
 from scoring.engine.modelling import ModelStages
 from scoring.engine.reading import Reading, shown_contract
@@ -29,7 +30,7 @@ from scoring.runtimes.base import HERE
 from scoring.scorer import borrowed_scorer, loads_so_far
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterable, Iterator
+    from collections.abc import Generator, Iterator, Sequence
 
     import numpy as np
     import numpy.typing as npt
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from etl.errors import BatchscoreError
     from etl.runs.receipt import Receipt
     from etl.runs.splits import Split
+    from scoring.engine.guarding import Situation
     from scoring.engine.items import Item
     from scoring.order import Order
     from scoring.runtimes.base import Placement
@@ -54,7 +56,7 @@ class Unscored(NamedTuple):
     error: BatchscoreError
 
 
-def score_split(order: Order, split: Split, placement: Placement = HERE) -> Receipt:
+def score_split(order: Order, split: Split, placement: Placement = HERE, *, situation: Situation = ALONE) -> Receipt:
     """Score one split and commit its receipt; a split that has one is not scored again.
 
     To be sure that it is the driver's code that does this, call `scoring.code.check_code` first.
@@ -62,35 +64,38 @@ def score_split(order: Order, split: Split, placement: Placement = HERE) -> Rece
     Raises:
         BatchscoreError: the split cannot be scored, and trying again would not help.
     """
-    [found] = score_splits(order, [split], placement)
+    [found] = score_splits(order, [split], placement, situation=situation)
     if isinstance(found, Unscored):
         raise found.error
     return found
 
 
-def score_splits(order: Order, splits: Iterable[Split], placement: Placement = HERE) -> Generator[Receipt | Unscored]:
+def score_splits(
+    order: Order, splits: Sequence[Split], placement: Placement = HERE, *, situation: Situation = ALONE
+) -> Generator[Receipt | Unscored]:
     """Score splits, in their order, and commit the receipt of each; batches of the model cross their borders.
 
     Raises:
         BatchscoreError: the model cannot be loaded.
         OSError: storage failed in a way that another try may not meet.
     """
-    with contextlib.closing(_Flow(order, placement)) as flow:
+    with contextlib.closing(_Flow(order, placement, situation)) as flow:
         yield from flow.run(splits)
 
 
 class _Flow:
     """A task's flow: what it scores with, and the attempts that have begun and not ended."""
 
-    def __init__(self, order: Order, placement: Placement) -> None:
+    def __init__(self, order: Order, placement: Placement, situation: Situation) -> None:
         self.order = order
         self.storage, _ = storage_for(order.root)
         self.layout = Layout(order.root, order.run_id)
         self._placement = placement
+        self._situation = situation
         self._open: dict[str, Attempt] = {}
         self._borrowed = contextlib.ExitStack()
 
-    def run(self, splits: Iterable[Split]) -> Iterator[Receipt | Unscored]:
+    def run(self, splits: Sequence[Split]) -> Iterator[Receipt | Unscored]:
         """Read, transform, score and write, each in a thread of its own."""
         missing = []
         for split in splits:
@@ -102,6 +107,8 @@ class _Flow:
         if not missing:
             return
         start = time.perf_counter()
+        self.guard = Guard(self.order, self._situation, self._placement, task=splits[0].index)
+        self._borrowed.callback(self.guard.close)
         self._load()
         self._loading = time.perf_counter() - start
         yield from run_stages(self._stages(missing), _note_wait)
@@ -114,7 +121,7 @@ class _Flow:
         names = [model.name for model in order.models]
         bundles = tuple(scorer.audited for scorer in scorers)
         self.models = [
-            ModelStages(order, scorer, number, chained=chained_columns(names, bundles, number))
+            ModelStages(order, scorer, number, chained=chained_columns(names, bundles, number), guard=self.guard)
             for number, scorer in enumerate(scorers)
         ]
         self.predictions = Predictions(order, bundles)

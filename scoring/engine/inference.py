@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
@@ -17,10 +17,11 @@ if TYPE_CHECKING:
 
     from scoring.engine.batch_rows import BatchRows
 
-    Predict = Callable[[Mapping[str, npt.NDArray[Any]]], dict[str, npt.NDArray[Any]]]
-    Feeds = dict[str, npt.NDArray[Any]]
+Predict: TypeAlias = "Callable[[Mapping[str, npt.NDArray[Any]]], dict[str, npt.NDArray[Any]]]"
+"""Calls a model with tensors by input, and gives those of its outputs that are published."""
+Feeds: TypeAlias = "dict[str, npt.NDArray[Any]]"
 
-__all__ = ["infer"]
+__all__ = ["Predict", "infer"]
 
 
 def infer(predict: Predict, batch: ModelBatch, size: BatchRows) -> Outcome:

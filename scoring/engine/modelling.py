@@ -13,8 +13,11 @@ from etl.errors import TransformError
 from etl.expectations import unique_columns
 from etl.frame import Rejection
 from etl.keys import key_digests
+from etl.runs.read import ROW
+from scoring.engine.attempt import Attempt
 from scoring.engine.batch_rows import BatchRows
 from scoring.engine.batching import Batcher, Outcome, Portion, in_order
+from scoring.engine.breadcrumbs import RowRange
 from scoring.engine.chaining import with_chained
 from scoring.engine.inference import infer
 from scoring.engine.items import Fed, Result, Rows
@@ -31,8 +34,10 @@ if TYPE_CHECKING:
     from etl.pipeline import Features
     from etl.runs.receipt import BatchFacts
     from etl.types import ArrowArray
-    from scoring.engine.batching import Lengths, ModelBatch
+    from scoring.engine.batching import Lengths, ModelBatch, Part
     from scoring.engine.chaining import Chained
+    from scoring.engine.guarding import Guard
+    from scoring.engine.inference import Predict
     from scoring.engine.items import Item
     from scoring.order import Order
     from scoring.scorer import Scorer
@@ -52,9 +57,21 @@ class _Waiting(NamedTuple):
 class ModelStages:
     """What one model does to the rows that flow by."""
 
-    def __init__(self, order: Order, scorer: Scorer, number: int = 0, *, chained: tuple[Chained, ...] = ()) -> None:
-        """`number` is the model's among those of the order, `chained` what it reads of those before it."""
+    def __init__(
+        self,
+        order: Order,
+        scorer: Scorer,
+        number: int = 0,
+        *,
+        chained: tuple[Chained, ...] = (),
+        guard: Guard | None = None,
+    ) -> None:
+        """`number` is the model's among those of the order, `chained` what it reads of those before it.
+
+        Without a guard the model is called in this process, whatever comes of that.
+        """
         self.scorer = scorer
+        self._guard = guard
         self.name = order.models[number].name
         self.suffix = f" {self.name}" if self.name else ""
         self._number = number
@@ -121,7 +138,7 @@ class ModelStages:
     def _portion(self, item: Fed) -> Portion:
         features = item.features
         rows = item.frame.rows if features.kept is None else features.kept.size
-        return Portion(features.tensors, rows, item.attempt)
+        return Portion(features.tensors, rows, item)
 
     def _size(self, lengths: Lengths) -> BatchRows:
         """How many rows a call gets that is padded to these lengths; found once for a loaded model."""
@@ -146,10 +163,10 @@ class ModelStages:
                 self._call(batcher.cut(lengths, self._size(lengths).rows), lengths)
 
     def _call(self, batch: ModelBatch, lengths: Lengths) -> None:
-        attempts = [part.portion.owner for part in batch.parts]
+        attempts = [part.portion.owner.attempt for part in batch.parts]
         start = time.perf_counter()
         try:
-            outcome = infer(lambda feeds: self.scorer.runtime.predict(feeds, self._names), batch, self._size(lengths))
+            outcome = infer(self._predict(batch), batch, self._size(lengths))
         except InferenceError as error:
             for attempt in attempts:
                 attempt.error = attempt.error or error
@@ -158,6 +175,14 @@ class ModelStages:
         for part, attempt in zip(batch.parts, attempts, strict=True):
             attempt.seconds[f"infer{self.suffix}"] += spent * part.size / batch.rows
         batch.give_back(outcome)
+
+    def _predict(self, batch: ModelBatch) -> Predict:
+        """How to call the model with this batch."""
+        runtime = self.scorer.runtime
+        if self._guard is None:
+            return lambda feeds: runtime.predict(feeds, self._names)
+        rows = [_range(part) for part in batch.parts]
+        return self._guard.predict(runtime, self._order.models[self._number], rows, names=self._names)
 
     def _finished(self, waiting: deque[_Waiting]) -> Iterator[Item]:
         while waiting and (waiting[0].portion is None or waiting[0].portion.is_done):
@@ -220,6 +245,20 @@ class ModelStages:
         if self._is_private:
             return "the model failed; its reason may show personal data"
         return reason[:_REASON_CHARS]
+
+
+def _range(part: Part) -> RowRange:
+    """Where the rows of a part lie in their file. They are in its order."""
+    item: Fed = part.portion.owner
+    first, last = np.arange(part.portion.rows)[part.rows][[0, -1]]
+    if item.features.kept is not None:
+        first, last = item.features.kept[[first, last]]
+    if item.given is not None:
+        first, last = item.given[[first, last]]
+    numbers = item.before.batch.column(ROW)
+    attempt = item.attempt
+    assert isinstance(attempt, Attempt)  # noqa: S101  only splits are guarded
+    return RowRange(attempt.split.index, numbers[int(first)].as_py(), numbers[int(last)].as_py())
 
 
 def expectation_id(model: str, name: str) -> str:

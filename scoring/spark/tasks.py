@@ -14,6 +14,7 @@ import pyarrow as pa
 from etl.errors import BatchscoreError
 from etl.spark.freeze import cause_of
 from scoring.code import check_code, code_digest
+from scoring.engine.guarding import Situation
 from scoring.errors import TasksFailed
 from scoring.spark.devices import task_placement, tasks_per_gpu
 from scoring.worker import Unscored, score_splits
@@ -88,11 +89,19 @@ def _failures(order: Order, splits: tuple[Split, ...], code: str, *, sharing: in
     """The splits that cannot be scored; all of them where the model cannot be loaded."""
     try:
         check_code(code)
-        scored = score_splits(order, splits, task_placement(sharing))
+        scored = score_splits(order, splits, task_placement(sharing), situation=_situation())
         found = [one for one in scored if isinstance(one, Unscored)]
     except BatchscoreError as error:
         return [_failure(split, error) for split in splits]
     return [_failure(one.split, one.error) for one in found]
+
+
+def _situation() -> Situation:
+    """What Spark says of the task."""
+    from pyspark import TaskContext  # noqa: PLC0415  half a second that commands without Spark need not pay
+
+    context = TaskContext.get()
+    return Situation(context.attemptNumber() if context is not None else 0, may_end=True)
 
 
 def _failure(split: Split, error: BatchscoreError) -> Failure:

@@ -1,0 +1,115 @@
+"""What a task was doing when its process died: a small file on the host, written before each call of the model.
+
+A crash of the runtime takes the process with it, and a hang has it killed. The next try of the task finds the file,
+knows the rows of the call, and scores these in a process of their own. The write is one `pwrite` into the page cache,
+which outlives the process though not the host. While its process lives the file is locked, so that a twin of the task
+on the same host does not take it for a dead one's.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import json
+import os
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+    from pathlib import Path
+
+__all__ = ["Breadcrumb", "RowRange", "Suspects"]
+
+_LENGTH = 8192
+"""Bytes of the file, all of which are written each time."""
+
+
+class RowRange(NamedTuple):
+    """Rows of one split that were in a call."""
+
+    split: int
+    """The split's number."""
+    first: int
+    """Index in the file of the first of them."""
+    last: int
+    """Index in the file of the last of them."""
+
+
+class Suspects(NamedTuple):
+    """Rows that may have ended a process."""
+
+    ranges: tuple[RowRange, ...] = ()
+    everything: bool = False
+    """Whether all rows are: a try before ended somewhere, and nothing here says where."""
+
+    def __bool__(self) -> bool:
+        """Whether there are any."""
+        return self.everything or bool(self.ranges)
+
+    def among(self, rows: Iterable[RowRange]) -> bool:
+        """Whether one of these is."""
+        return self.everything or any(
+            found.split == suspect.split and found.first <= suspect.last and suspect.first <= found.last
+            for found in rows
+            for suspect in self.ranges
+        )
+
+
+class Breadcrumb:
+    """The file of one task of a run on this host."""
+
+    def __init__(self, folder: Path, root: str, run_id: str, *, task: int) -> None:
+        """Open it, and take it over from a process that has died; see `found`."""
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        digest = hashlib.sha256(json.dumps([root, run_id]).encode()).hexdigest()[:24]
+        self._path = folder / f"{digest}-{task}"
+        self._descriptor: int | None = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        self.found: tuple[RowRange, ...] = ()
+        """The rows that a process was calling the model with when it died."""
+        try:
+            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            # A twin of the task runs here: the file is its own, and this one goes without.
+            os.close(self._descriptor)
+            self._descriptor = None
+            return
+        self.found = _ranges(os.pread(self._descriptor, _LENGTH, 0))
+
+    def calling(self, rows: Sequence[RowRange]) -> None:
+        """The model is about to be called with these."""
+        self._write([*self.found, *rows])
+
+    def returned(self) -> None:
+        """The call came back; whatever happens now is not its doing. What was found at the beginning stays."""
+        self._write(self.found)
+
+    def _write(self, rows: Sequence[RowRange]) -> None:
+        if self._descriptor is not None:
+            data = json.dumps(rows).encode()
+            if len(data) > _LENGTH:
+                data = json.dumps(_spanned(rows)).encode()
+            os.pwrite(self._descriptor, data.ljust(_LENGTH), 0)
+
+    def close(self) -> None:
+        """The task has come to an end: there is nothing to tell."""
+        if self._descriptor is not None:
+            with contextlib.suppress(FileNotFoundError):
+                self._path.unlink()
+            os.close(self._descriptor)
+            self._descriptor = None
+
+
+def _ranges(data: bytes) -> tuple[RowRange, ...]:
+    """What the file says; nothing where it is new, or was left half written."""
+    try:
+        found, _ = json.JSONDecoder().raw_decode(data.decode())
+        return tuple(RowRange(*map(int, row)) for row in found)
+    except (ValueError, TypeError):
+        return ()
+
+
+def _spanned(rows: Sequence[RowRange]) -> list[RowRange]:
+    """Of calls with rows of very many splits: the splits as a whole."""
+    splits = sorted({row.split for row in rows})
+    return [RowRange(split, 0, 2**63 - 1) for split in splits[: _LENGTH // 40]]
