@@ -23,12 +23,14 @@ from etl.printable import printable
 from etl.runs.layout import scratch_folder
 from jobs import decisions, summary
 from jobs import history as runs
+from jobs.bundle_cli import bundles
 from jobs.config import JobConfig, read_config
 from jobs.errors import ConfigError, ExitCode, InputUnfit, Refused, exit_code
 from jobs.etl_cli import named_uris, specs
 from jobs.export_cli import exports
 from jobs.fitting import check_out, fit_files
 from jobs.identity import new_run_id
+from jobs.init_cli import init
 from jobs.plan import target_of
 from jobs.preview import preview
 from jobs.preview import validate as check_job
@@ -91,6 +93,8 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.add_typer(specs, name="etl")
+app.add_typer(bundles, name="bundle")
+app.command()(init)
 app.add_typer(exports, name="export")
 
 
@@ -237,7 +241,7 @@ def fit(
     screen.next_steps(
         [
             ("see what each step makes and costs", _line("etl", "explain", out)),
-            ("make a bundle of it", "scoring.bundles.create.create_bundle, as examples/flights/train.py does"),
+            ("make a bundle of it", _line("bundle", "create", "--spec", out) + " --model ONNX --rows URI …"),
         ]
     )
 
