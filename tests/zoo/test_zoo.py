@@ -27,6 +27,15 @@ def test_the_worker_gives_what_onnxruntime_gives(tmp_path: Path, name: str, piec
     assert not differences(model, paths.worker(model, tmp_path / "work", pieces=pieces, batch_rows=batch_rows))
 
 
+def test_no_model_disturbs_another(tmp_path: Path) -> None:
+    """Sessions that take turns in one process give the same bits again, whichever ran between."""
+    turns = [*(names := ["transformer", "convolution", "mlp"]), *reversed(names)]
+    found = [
+        paths.worker(model_of(name), tmp_path / str(turn), pieces=2, batch_rows=32) for turn, name in enumerate(turns)
+    ]
+    assert all(first.equals(second) for first, second in zip(found[:3], reversed(found[3:]), strict=True))
+
+
 @pytest.mark.parametrize("path", [paths.job_over_files, paths.job_over_tables])
 def test_jobs_give_what_onnxruntime_gives(tmp_path: Path, spark: SparkSession, path: paths.Way) -> None:
     """A job over files and one over a table give each row the scores that onnxruntime alone gives it."""
