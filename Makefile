@@ -11,7 +11,7 @@ export PYSPARK_PYTHON := $(CURDIR)/$(PY)
 export PYSPARK_DRIVER_PYTHON := $(CURDIR)/$(PY)
 export TZ := UTC
 
-.PHONY: help env check test test-spark35 demo docs train zoo bench bench-etl format format-check lint types imports docstrings shell lock lock-check java clean
+.PHONY: help env check test test-torch test-spark35 demo docs train zoo bench bench-etl format format-check lint types imports docstrings shell lock lock-check java clean
 
 ##@ Start here
 help: ## Say what each target does
@@ -29,6 +29,10 @@ check: lint format-check types imports docstrings shell lock-check ## All that c
 
 test: env java ## Run the tests; ARGS="-k word" chooses
 	@$(PY) -m pytest $(ARGS)
+
+test-torch: ## Run the tests of the torch runtime and of its exports, where torch is
+	@requirements/make-env.sh zoo && \
+	  .venv-zoo/bin/python -m pytest tests/scoring/test_runtimes.py tests/scoring/test_runtimes_torch.py $(ARGS)
 
 test-spark35: java ## Run what touches Spark's results on Spark 3.5, too
 	@requirements/make-env.sh spark35 && \

@@ -309,14 +309,12 @@ def _values(program: torch.export.ExportedProgram) -> tuple[list[Any], list[Any]
 
 
 def _program_signature(program: torch.export.ExportedProgram, where: str, inputs: list[str]) -> Signature:
-    """Outputs have the keys or fields that the module returned them under, else `output`, or `output_0` and so on."""
+    """Outputs have the keys that the module returned them under, else `output`, or `output_0` and so on."""
     taken, given = _values(program)
     out = program.module_call_graph[0].signature.out_spec
     shape = pytree.tree_unflatten(list(range(out.num_leaves)), out)
     if isinstance(shape, Mapping):
         names = [str(name) for name in shape]
-    elif hasattr(shape, "_fields"):
-        names = list(shape._fields)
     else:
         names = ["output"] if isinstance(shape, int) else [f"output_{place}" for place in range(len(shape))]
     if len(names) != len(given) or any(not isinstance(value, torch.Tensor) for value in given):

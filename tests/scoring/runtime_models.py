@@ -6,19 +6,25 @@ import contextlib
 import importlib
 import importlib.util
 import json
+import posixpath
 import warnings
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
+import pyarrow as pa
 
+from scoring.bundles.create import create_bundle
+from scoring.outputs.columns import OutputColumn
 from scoring.runtimes import load
 from scoring.runtimes.base import RuntimeOptions
 from scoring.signature import Signature, TensorSpec
+from tests.scoring.workshop import STORE, parts_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
+    from scoring.bundles.bundle import AuditedBundle
     from scoring.runtimes.base import Kind, Runtime
 
 W = np.array([[0.5, -1.0, 2.0], [0.25, 0.75, -0.5], [-1.5, 0.1, 0.3], [1.0, -0.2, 0.6]], dtype=np.float32)
@@ -187,6 +193,52 @@ def _plain_torch(module: Any) -> Callable[[dict[str, np.ndarray]], dict[str, np.
     return call
 
 
-BUILDERS: dict[str, Callable[[Path], RuntimeModel]] = {"numpy": numpy_model, "pyfunc": pyfunc_model}
-if importlib.util.find_spec("torch") is not None:
+# The environment that has torch has no MLflow.
+BUILDERS: dict[str, Callable[[Path], RuntimeModel]] = {"numpy": numpy_model}
+if importlib.util.find_spec("torch") is None:
+    BUILDERS["pyfunc"] = pyfunc_model
+else:
     BUILDERS |= {"torch program": torch_program, "torch module": torch_module}
+
+
+SPEC = """
+format: scorespec/1
+spec_id: both
+input:
+  fields:
+  - {name: f0, type: float32, nullable: false}
+  - {name: f1, type: float32, nullable: false}
+  - {name: f2, type: float32, nullable: false}
+  - {name: f3, type: float32, nullable: false}
+  - {name: index, type: int64, nullable: false}
+  - {name: id, type: int64, role: id}
+outputs:
+  tensors:
+  - {tensor: X, from: [f0, f1, f2, f3]}
+  - {tensor: index, dtype: int64, shape: [-1], from: [index]}
+"""
+
+
+def table_of(given: dict[str, np.ndarray]) -> pa.Table:
+    """Rows that the spec makes these feeds of."""
+    columns = {f"f{place}": values for place, values in enumerate(given["X"].T)}
+    return pa.table({**columns, "index": given["index"], "id": np.arange(len(given["index"]))})
+
+
+def bundle_of(made: RuntimeModel, folder: Path) -> AuditedBundle:
+    """A bundle of the model with golden rows."""
+    own = posixpath.dirname(made.model)
+    beside: dict[str, Path] = {}
+    for name, data in made.files.items():
+        if name != made.model:
+            path = folder.parent / "beside" / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(data)
+            beside[posixpath.relpath(name, own or ".")] = path
+    columns = (
+        OutputColumn(column="p", tensor="p", type="float32"),
+        OutputColumn(column="v", tensor="v", type="float32"),
+    )
+    parts = parts_of(SPEC, made.files[made.model], table_of(feeds(4)), columns)
+    parts = parts._replace(runtime=made.kind, model_file=made.model, weights=beside, options=made.options)
+    return create_bundle(STORE, str(folder), parts)

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 
-from scoring.errors import DeviceError, InferenceError
-from tests.scoring.runtime_models import BUILDERS, SIGNATURE, W, by_hand, feeds
+from scoring.errors import BundleError, DeviceError, InferenceError
+from tests.scoring.runtime_models import BUILDERS, SIGNATURE, W, bundle_of, by_hand, feeds, numpy_model, table_of
+from tests.scoring.workshop import Work, predictions, quarantined
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -121,14 +123,47 @@ def test_a_gpu_that_cannot_be_had_is_no_slow_success(made: RuntimeModel) -> None
     loaded.close()
 
 
+@pytest.mark.parametrize("batch_rows", [1, 7, 1000])
+def test_the_worker_scores_a_bundle_of_it(made: RuntimeModel, tmp_path: Path, batch_rows: int) -> None:
+    """Scores are those of the library row by row, golden rows too, and rows on which it fails are set aside."""
+    given = feeds(130)
+    wrong = [0, 63, 64, 129] if batch_rows > 1 else [5]
+    fed = {**given, "index": given["index"].copy()}
+    fed["index"][wrong] = 99
+    work = Work(tmp_path, table_of(fed), bundle=lambda folder: bundle_of(made, folder))
+    receipts = work.score(runtime=made.options, batch_rows=batch_rows)
+    good = np.setdiff1d(np.arange(130), wrong)
+    found = predictions(receipts)
+    assert found.column("id").to_pylist() == good.tolist()
+    one_by_one = [made.plain({name: values[row : row + 1] for name, values in given.items()}) for row in good]
+    for name in ("p", "v"):
+        expected = np.concatenate([row[name] for row in one_by_one])
+        np.testing.assert_allclose(np.array(found.column(name).to_pylist()), expected, rtol=1e-6, atol=1e-7)
+    bad = quarantined(receipts)
+    assert bad.column("row").to_pylist() == wrong
+    assert set(bad.column("code").to_pylist()) == {"MODEL_FAILED"}
+    assert all("the model failed" in reason for reason in bad.column("message").to_pylist())
+
+
+def test_a_job_that_trusts_no_code_loads_none(made: RuntimeModel, tmp_path: Path) -> None:
+    """A bundle whose model may run code is refused by a worker whose job does not say that it may."""
+    work = Work(tmp_path, table_of(feeds(3)), bundle=lambda folder: bundle_of(made, folder))
+    if made.options.trust:
+        with pytest.raises(BundleError, match=r"does not allow that.*set `scoring\.trust"):
+            work.score()
+    else:
+        assert len(predictions(work.score())) == 3
+
+
 def test_no_library_is_loaded_before_a_model_asks_for_it() -> None:
     """Importing the runtimes and running the reference loads neither torch, nor MLflow, nor pandas, nor onnxruntime."""
     program = """
 import sys
-from pathlib import Path
-from tests.scoring.runtime_models import feeds, numpy_model
-numpy_model(Path()).load().predict(feeds(3))
+from scoring.runtimes import load
+from scoring.runtimes.base import RuntimeOptions
+load("model.json", {"model.json": sys.stdin.buffer.read()}, RuntimeOptions(), where="bundle", kind="numpy")
 sys.exit(", ".join({"torch", "mlflow", "pandas", "onnxruntime"} & set(sys.modules)) or 0)
 """
-    done = subprocess.run([sys.executable, "-c", program], check=False, capture_output=True, text=True)
+    model = numpy_model(Path()).files["model.json"].decode()
+    done = subprocess.run([sys.executable, "-c", program], check=False, capture_output=True, text=True, input=model)
     assert (done.returncode, done.stderr) == (0, "")
