@@ -13,18 +13,19 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 from pyarrow import csv
 
-from etl.errors import DocumentError, ReadError
+from etl.errors import ReadError
 from etl.format.problems import nearest
 from etl.runs.layout import Layout
 from etl.runs.local import LocalStorage
 from etl.runs.manifest import FILES_SCHEMA, Manifest, RunEntry, latest_manifest, published_files, read_manifest
 from etl.runs.read import open_parquet
+from jobs.column_types import arrow_of, spark_of
 from jobs.errors import Refused
 from jobs.history import find_run, look_at, output_root, quarantined_rows
 from jobs.plan import Target, load_plan
@@ -44,27 +45,6 @@ __all__ = ["Results", "open_results"]
 _THREADS = 16
 _SHOWN = 3
 _GLOB = re.compile(r"([\\{}\[\]*?,])")
-
-
-class _Type(NamedTuple):
-    arrow: pa.DataType
-    spark: str
-    """The same type in Spark's DDL."""
-
-
-_SCALARS = (
-    _Type(pa.bool_(), "boolean"),
-    _Type(pa.int32(), "int"),
-    _Type(pa.int64(), "bigint"),
-    _Type(pa.uint64(), "decimal(20,0)"),
-    _Type(pa.float32(), "float"),
-    _Type(pa.float64(), "double"),
-    _Type(pa.string(), "string"),
-    _Type(pa.date32(), "date"),
-    _Type(pa.timestamp("us", "UTC"), "timestamp"),
-)
-_LISTS = tuple(_Type(pa.list_(scalar.arrow), f"array<{scalar.spark}>") for scalar in _SCALARS)
-_TYPES = {str(type_.arrow): type_ for type_ in (*_SCALARS, *_LISTS)}
 
 
 def open_results(where: str, run_id: str | None = None, seq: int | None = None) -> Results:
@@ -140,7 +120,7 @@ class Results:
     @cached_property
     def schema(self) -> pa.Schema:
         """Columns of the predictions."""
-        return pa.schema([pa.field(column.name, _type(column.type).arrow) for column in self.manifest.columns])
+        return pa.schema([pa.field(column.name, arrow_of(column.type)) for column in self.manifest.columns])
 
     @cached_property
     def scores(self) -> tuple[str, ...]:
@@ -208,7 +188,7 @@ class Results:
     def spark(self, session: SparkSession) -> DataFrame:
         """The predictions as a Spark DataFrame; nothing is read before an action."""
         names = (column.name.replace("`", "``") for column in self.manifest.columns)
-        types = (_type(column.type).spark for column in self.manifest.columns)
+        types = (spark_of(arrow_of(column.type)) for column in self.manifest.columns)
         ddl = ", ".join(f"`{name}` {type_}" for name, type_ in zip(names, types, strict=True))
         if not self._paths:
             return session.createDataFrame([], ddl)
@@ -271,7 +251,7 @@ class Results:
             raise Refused(f"{path}: predictions are exported as .parquet, .csv or .arrow, by the file's ending.")
         if not target.absolute().parent.is_dir():
             raise Refused(f"{path}: its folder is not there.")
-        lists = [column.name for column in self.schema if pa.types.is_list(column.type)]
+        lists = [column.name for column in self.schema if pa.types.is_nested(column.type)]
         if kind == ".csv" and lists:
             raise Refused(f"{path}: CSV holds no lists, and {', '.join(lists)} is one. Export .parquet or .arrow.")
         partial = target.with_name(f".{target.name}.inprogress")
@@ -364,13 +344,6 @@ def _raise_problems(problems: list[str]) -> None:
     if problems:
         more = f"; and {len(problems) - _SHOWN} more" if len(problems) > _SHOWN else ""
         raise ReadError(f"Published files are damaged: {'; '.join(problems[:_SHOWN])}{more}. Restore them from a copy.")
-
-
-def _type(name: str) -> _Type:
-    if name not in _TYPES:
-        message = f"column type {name!r} of the manifest is of a newer batchscore; use that release."
-        raise DocumentError(message)
-    return _TYPES[name]
 
 
 def _spark_path(path: str) -> str:
