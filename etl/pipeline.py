@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from etl.frame import Frame, Rejection
-    from etl.ragged import Tensor
     from etl.runs.receipt import Tally
     from etl.spec import Spec
 
@@ -37,8 +36,9 @@ __all__ = ["Features", "Pipeline", "index_references", "run_relational"]
 class Features(NamedTuple):
     """What a batch became."""
 
-    tensors: dict[str, Tensor]
-    """By the name of the model input that they feed; the first axis is the kept rows, and a ragged one has as many."""
+    tensors: dict[str, Any]
+    """By the name of the model input that they feed: numpy arrays whose first axis is the kept rows, and an
+    `etl.ragged.Ragged` of as many of each output that is padded as a model is fed."""
     kept: npt.NDArray[np.int64] | None
     """Positions in the batch that the tensors' rows stand for; None when every row was kept."""
     rejections: list[Rejection]

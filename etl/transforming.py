@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from etl.frame import Frame, Rejection
-    from etl.ragged import Tensor
     from etl.spec import Spec
 
 __all__ = ["Transformed", "transform"]
@@ -26,9 +25,9 @@ __all__ = ["Transformed", "transform"]
 class Transformed(NamedTuple):
     """What became of rows."""
 
-    tensors: dict[str, Tensor]
-    """By the name of the model input; the first axis is the kept rows. One that is padded as a model is fed is an
-    `etl.ragged.Ragged`, which has as many; `etl.ragged.padded_feeds` makes arrays of all."""
+    tensors: dict[str, Any]
+    """numpy arrays by the name of the model input; the first axis is the kept rows. One that is padded as a model is
+    fed is an `etl.ragged.Ragged`, which has as many; `etl.ragged.padded_feeds` makes arrays of all."""
     table: pa.Table
     """Every column behind the last step, of the kept rows: the inputs as the contract hands them on, and what the steps
     made."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -21,7 +22,11 @@ from etl.spec import read_spec
 from etl.tensors import tensor_of
 from tests.etl.nasty import INF, NAN, frame_of
 
-ELEMENTS = {"int64": [0, 1, -1, 300, 2**40], "float32": [0.5, -0.0, NAN, INF], "bool": [True, False]}
+ELEMENTS: dict[str, list[Any]] = {
+    "int64": [0, 1, -1, 300, 2**40],
+    "float32": [0.5, -0.0, NAN, INF],
+    "bool": [True, False],
+}
 BUCKETS = (2, 4, 7)
 
 
@@ -56,7 +61,7 @@ def lists(draw):
     value = st.one_of(*[st.sampled_from(ELEMENTS[item])] * 15, st.none())
     kind = {"int64": pa.int64(), "float32": pa.float32(), "bool": pa.bool_()}[item]
     layout = draw(st.sampled_from([pa.list_(kind), pa.large_list(kind), pa.list_(kind, 3)]))
-    size = {"min_size": 3, "max_size": 3} if pa.types.is_fixed_size_list(layout) else {"max_size": 9}
+    size: dict[str, Any] = {"min_size": 3, "max_size": 3} if pa.types.is_fixed_size_list(layout) else {"max_size": 9}
     rows = draw(st.lists(st.one_of(st.none(), *[st.lists(value, **size)] * 9), max_size=12))
     start = draw(st.integers(0, len(rows)))
     return pa.array(rows, layout)[start:], rows[start:], item
@@ -158,9 +163,9 @@ def test_an_empty_list_is_all_padding(buckets, lengths):
 @pytest.mark.parametrize("dtype", ["int8", "uint8", "int32", "uint64", "float16", "float64", "bfloat16"])
 def test_elements_are_cast_once_or_their_row_is_rejected(dtype):
     """An element beyond the tensor's integer type, or beyond ±2^53 for a float, rejects its row, as a null does."""
-    rows = [[1, 2], [300], [2**53 + 1, 5], [None], None, [], [-1]]
+    rows: list[Any] = [[1, 2], [300], [2**53 + 1, 5], [None], None, [], [-1]]
     frame = frame_of(x=("list<int64>", rows))
-    found = tensor_of(frame, output_of(dtype), "/outputs/tensors/0")
+    found: Any = tensor_of(frame, output_of(dtype), "/outputs/tensors/0")
     kept = np.flatnonzero(~frame.gone)
     whole = [rows[place] for place in (0, 1, 2, 5, 6)]
     if "float" in dtype:
@@ -203,6 +208,7 @@ def test_a_pipeline_keeps_the_rows_that_are_sound():
     table = pa.table({"x": pa.array([[1], None, [2, 3, 4], [1] * 5, []], pa.list_(pa.int32()))})
     pipeline = Pipeline(spec, {})
     made = pipeline.transform(pipeline.contract(table, "rows"))
+    assert made.kept is not None
     assert made.kept.tolist() == [0, 2, 4]
     ragged = made.tensors["t"]
     assert (ragged.lengths.tolist(), ragged.bucket_lengths().tolist()) == ([1, 3, 0], [2, 4, 2])

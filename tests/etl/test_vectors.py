@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -154,7 +155,7 @@ def test_a_vector_reaches_its_tensor_without_a_copy(item, layout):
     contract = Contract.model_validate({"fields": [{"name": "x", "type": f"{item}[784]"}]})
     frame = contract.apply(pa.table({"x": column}), "test")
     output = TensorOutput.model_validate({"tensor": "x", "dtype": item, "from": ["x"], "shape": [-1, 1, 28, 28]})
-    tensor = tensor_of(frame, output, "/outputs/tensors/0")
+    tensor: Any = tensor_of(frame, output, "/outputs/tensors/0")
     start = 3 if layout == "sliced" else 0
     assert tensor.dtype == item
     assert tensor.shape == (10 - start, 1, 28, 28)
@@ -297,7 +298,7 @@ outputs: {{tensors: [{{tensor: x, from: [all, bool_v]}}]}}
 """
     columns = {}
     for name in names:
-        values = [[[1, 0], [0, 1]], [[1, 1], [1, 1]]]
+        values: list[Any] = [[[1, 0], [0, 1]], [[1, 1], [1, 1]]]
         if name in FLOATS:
             values = [[[NAN, INF], [0.5, -INF]], [[0.1, 65504.0], [-0.0, 1e-7]]]
         columns[f"{name}_v"] = pa.array(

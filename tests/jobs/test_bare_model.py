@@ -267,7 +267,7 @@ def test_an_input_of_any_rank_is_fed(
     np.testing.assert_allclose(plain_scores(model, **feeds), values.astype(np.float64).sum(axis=1), atol=1e-9)
 
 
-LISTS = [[1, 2, 3], [], None, [4], [None, 1], [5] * 9]
+LISTS: list[Any] = [[1, 2, 3], [], None, [4], [None, 1], [5] * 9]
 
 
 @pytest.mark.parametrize(
