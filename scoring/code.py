@@ -16,21 +16,21 @@ __all__ = ["check_code", "code_digest"]
 _PACKAGES = ("etl", "jobs", "scoring")
 
 
-def code_digest() -> str:
-    """Digest of all our packages; see `etl.code`."""
-    return digest_of_packages(*_PACKAGES)
+def code_digest(*packages: str) -> str:
+    """Digest of all our packages, or of those named; see `etl.code`."""
+    return digest_of_packages(*(packages or _PACKAGES))
 
 
-def check_code(expected: str) -> None:
-    """Refuse to work for a driver that runs other code.
+def check_code(expected: str, *packages: str) -> None:
+    """Refuse to work for a driver that runs other code, in all our packages or in those named.
 
     Raises:
         CodeSkew: naming both digests and where this process found its code.
     """
-    if code_digest() != expected:
+    if (mine := code_digest(*packages)) != expected:
         place = importlib.resources.files("scoring")
         message = (
-            f"This worker runs batchscore {code_digest()} from {place}, the driver runs {expected}. "
+            f"This worker runs batchscore {mine} from {place}, the driver runs {expected}. "
             "Ship the code with spark-submit.sh, and keep folders called etl, scoring or jobs out of the way."
         )
         raise CodeSkew(message)
