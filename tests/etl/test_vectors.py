@@ -176,6 +176,27 @@ def test_an_integer_that_a_vector_cannot_hold_rejects_its_row():
     ]
 
 
+def test_integers_beside_a_null_stay_integers():
+    """A null in a list sets its row aside and makes no float of another row: integers beyond 2^53 arrive unchanged."""
+    rows = [[2**53 + 1, 3], [1, None], [2**63 - 1, -(2**63)]]
+    contract = Contract.model_validate({"fields": [{"name": "x", "type": "int64[2]"}]})
+    frame = contract.apply(pa.table({"x": pa.array(rows, pa.list_(pa.int64()))}), "test")
+    output = TensorOutput.model_validate({"tensor": "x", "dtype": "int64", "from": ["x"]})
+    tensor: Any = tensor_of(frame, output, "/outputs/tensors/0")
+    assert tensor[~frame.gone].tolist() == [rows[0], rows[2]]
+    assert frame.gone.tolist() == [False, True, False]
+
+
+@pytest.mark.parametrize("first", [None, [], [None, None], [1]])
+def test_the_first_row_decides_nothing(first):
+    """A batch whose first row has no vector, or half of one, has the tensor of its type and width all the same."""
+    contract = Contract.model_validate({"fields": [{"name": "x", "type": "uint8[2]"}]})
+    frame = contract.apply(pa.table({"x": pa.array([first, [1, 2], [3, 4]], pa.list_(pa.int16()))}), "test")
+    output = TensorOutput.model_validate({"tensor": "x", "dtype": "uint8", "from": ["x"], "shape": [-1, 1, 2]})
+    tensor: Any = tensor_of(frame, output, "/outputs/tensors/0")
+    assert tensor[~frame.gone].tolist() == [[[1, 2]], [[3, 4]]]
+
+
 @pytest.mark.parametrize(
     ("found", "wanted", "is_read"),
     [
