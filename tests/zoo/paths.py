@@ -16,6 +16,8 @@ from jobs.run import RunRequest, run
 from scoring.bundles.create import BundleParts, create_bundle
 from scoring.bundles.weights import weights_beside
 from scoring.outputs.columns import OutputColumn
+from scoring.spark.frames import score
+from scoring.spark.udf import score_udf
 from tests.scoring.workshop import STORE, Work, predictions
 from tests.zoo.zoo import whole_rows
 
@@ -111,3 +113,26 @@ def job_over_tables(models: Sequence[ZooModel], folder: Path, spark: SparkSessio
             spark.catalog.dropTempView(view)
 
     return _together(score, models)
+
+
+def score_of_frames(models: Sequence[ZooModel], folder: Path, spark: SparkSession) -> dict[str, pa.Table]:
+    """`score(df)`, a DataFrame a model; rows that a bundle refuses are left out."""
+
+    def score_one(model: ZooModel) -> pa.Table:
+        bundle_of(model, folder / model.name)
+        df = spark.read.parquet(str(model.rows))
+        return score(df, str(folder / model.name), passthrough=["id"], on_bad_row="drop").toArrow()
+
+    return _together(score_one, models)
+
+
+def score_of_columns(models: Sequence[ZooModel], folder: Path, spark: SparkSession) -> dict[str, pa.Table]:
+    """`score_udf`, a query a model; rows that a bundle refuses are filtered out behind it."""
+
+    def score_one(model: ZooModel) -> pa.Table:
+        bundle_of(model, folder / model.name)
+        scored = score_udf(str(folder / model.name), on_bad_row="reason", spark=spark)
+        df = spark.read.parquet(str(model.rows)).select("id", scored().alias("found"))
+        return df.where("found.rejected is null").select("id", "found.*").toArrow()
+
+    return _together(score_one, models)

@@ -36,9 +36,11 @@ def test_no_model_disturbs_another(tmp_path: Path) -> None:
     assert all(first.equals(second) for first, second in zip(found[:3], reversed(found[3:]), strict=True))
 
 
-@pytest.mark.parametrize("path", [paths.job_over_files, paths.job_over_tables])
-def test_jobs_give_what_onnxruntime_gives(tmp_path: Path, spark: SparkSession, path: paths.Way) -> None:
-    """A job over files and one over a table give each row the scores that onnxruntime alone gives it."""
+@pytest.mark.parametrize(
+    "path", [paths.job_over_files, paths.job_over_tables, paths.score_of_frames, paths.score_of_columns]
+)
+def test_spark_gives_what_onnxruntime_gives(tmp_path: Path, spark: SparkSession, path: paths.Way) -> None:
+    """A job over files or a table, `score(df)` and `score_udf` give each row the scores of onnxruntime alone."""
     found = path([model_of(name) for name in NAMES], tmp_path, spark)
     assert not [told for name, table in found.items() for told in differences(model_of(name), table)]
     assert found.keys() == set(NAMES)
