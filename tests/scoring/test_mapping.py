@@ -441,3 +441,20 @@ def test_null_may_be_a_word_or_nothing() -> None:
         column = OutputColumn.model_validate({"column": "c", "tensor": "t", "non_finite": written})
         assert column.non_finite == "null"
         assert column.model_dump(mode="json")["non_finite"] == "null"
+
+
+def test_a_row_that_another_column_refuses_is_not_counted() -> None:
+    """A NaN that is made null is counted where its row is published, and not where another column refuses the row."""
+    values = np.array([NAN, NAN, 1.0])
+    declared = TensorSpec(name="t", dtype="float64", shape=(None,))
+    other = TensorSpec(name="u", dtype="int64", shape=(None,))
+    columns = [
+        OutputColumn(column="c", tensor="t", non_finite="null"),
+        OutputColumn.model_validate({"column": "d", "tensor": "u", "apply": [{"labels": ["a", "b"]}]}),
+    ]
+    outputs = {"t": values, "u": np.array([0, 7, 1])}
+    found = map_outputs(columns, Signature(inputs=(), outputs=(declared, other)), outputs, rows=3)
+    assert [(part.column, part.code, part.mask.tolist()) for part in found.refused] == [
+        ("d", "NOT_ALLOWED", [False, True, False])
+    ]
+    assert found.non_finite == {"c": 1}
