@@ -66,8 +66,11 @@ def _names_rows(column: pa.ChunkedArray) -> bool:
 def bind(signature: Signature, sample: pa.Table, *, key: str | None) -> Bound:
     """Columns for every input of a model; `key` feeds none but an input of its name."""
     binder = _Binder(sample, key)
-    for step in (binder.by_name, binder.by_similar_name, binder.as_mask, binder.by_type, binder.as_mask):
-        for tensor in signature.inputs:
+    # Lists are bound before the masks that tell where they are padded.
+    masks_last = sorted(signature.inputs, key=lambda tensor: "mask" in tensor.name.lower())
+    for step in (binder.by_name, binder.by_similar_name, binder.by_type):
+        for tensor in masks_last:
+            binder.as_mask(tensor)
             if tensor.name not in binder.inputs and tensor.name not in binder.masks:
                 step(tensor)
     left = [t for t in signature.inputs if t.name not in binder.inputs and t.name not in binder.masks]
@@ -102,7 +105,9 @@ class _Binder:
             self._take(tensor, same[0], "has nearly its name")
 
     def as_mask(self, tensor: TensorSpec) -> None:
-        """An input that tells where padding is comes of the lists that are padded."""
+        """An input that tells where padding is comes of the lists that are padded, unless a column has its name."""
+        if tensor.name in self.inputs or tensor.name in self.masks or tensor.name in self._sample.column_names:
+            return
         padded = [name for name in self.ragged if "mask" not in self.ragged[name]]
         if "mask" in tensor.name.lower() and len(padded) == 1 and tensor.dtype in {"int64", "int32", "float32", "bool"}:
             self.ragged[padded[0]]["mask"] = {"model_input": tensor.name, "dtype": tensor.dtype}

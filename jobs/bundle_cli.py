@@ -30,6 +30,13 @@ _References = Annotated[
     list[str] | None, typer.Option(metavar="NAME=URI", help="A reference table that the spec joins. Repeatable.")
 ]
 
+_Outputs = Annotated[
+    str | None, typer.Option(metavar="FILE", help="YAML with `outputs:`, as in a job. Default: a column an output.")
+]
+_FactTexts = Annotated[
+    list[str] | None, typer.Option(metavar="KEY=VALUE", help="Free text about the model. Repeatable.")
+]
+
 
 def _facts(texts: list[str] | None) -> dict[str, str]:
     found = {}
@@ -50,15 +57,10 @@ def create(  # noqa: PLR0913  each option is a part of a bundle
     name: Annotated[str, typer.Option(metavar="NAME", help="Lower-case name of the model.")],
     version: Annotated[str, typer.Option(metavar="TEXT", help="Its version, for people.")],
     out: Annotated[str, typer.Option(metavar="DIR", help="The new folder.")],
-    outputs: Annotated[
-        str | None,
-        typer.Option(metavar="FILE", help="YAML with `outputs:`, as in a job. Default: a column an output."),
-    ] = None,
+    outputs: _Outputs = None,
     most: Annotated[int, typer.Option("--most", min=1, max=10_000, metavar="N", help="Golden rows to keep.")] = 100,
     reference: _References = None,
-    fact: Annotated[
-        list[str] | None, typer.Option(metavar="KEY=VALUE", help="Free text about the model. Repeatable.")
-    ] = None,
+    fact: _FactTexts = None,
 ) -> None:
     """Make a bundle of a model, the fitted spec that it was trained behind, and rows that prove both.
 

@@ -26,7 +26,7 @@ from etl.ops.relations import joins, on_table
 from etl.runs.local import LocalStorage
 from scoring.bundles.bundle import copy_bundle
 from scoring.bundles.golden import arrow_bytes
-from scoring.bundles.served import ServedOptions
+from scoring.bundles.served import REJECTED, ServedOptions
 from scoring.bundles.sources import BUNDLE_INSIDE, REFERENCES_INSIDE, SERVED_BY
 from scoring.errors import BundleError
 
@@ -244,9 +244,10 @@ def _signature(audited: AuditedBundle) -> Any:
     from mlflow.models import ModelSignature  # noqa: PLC0415  it loads pyfunc, whose import warns
     from mlflow.types.schema import AnyType, ColSpec, Schema  # noqa: PLC0415  as above
 
-    fields = audited.spec.input.fields
-    columns = [*(column.column for column in audited.bundle.columns), "rejected"]
-    return ModelSignature(
-        inputs=Schema([ColSpec(AnyType(), field.name, required=not field.nullable) for field in fields]),
-        outputs=Schema([ColSpec(AnyType(), name, required=False) for name in columns]),
+    given = {field.name: not field.nullable for field in audited.spec.input.fields}
+    made = dict.fromkeys([*(column.column for column in audited.bundle.columns), REJECTED], False)
+    any_type: Any = AnyType  # it has no types of its own
+    inputs, outputs = (
+        Schema([ColSpec(any_type(), name, required=needed) for name, needed in part.items()]) for part in (given, made)
     )
+    return ModelSignature(inputs, outputs)
