@@ -224,5 +224,5 @@ def _column_type(field: pa.Field, setting: str) -> ColumnType:
         if type_ == ColumnType(kind).arrow:
             return ColumnType(kind)
     found = f"{setting}: column {field.name!r} has type {field.type}"
-    message = f"{found}, which cannot be carried through. Leave it out, or cast it: `input.sql` can."
+    message = f"{found}, which cannot be passed through. Leave it out, or cast it: `input.sql` can."
     raise Refused(message)

@@ -164,6 +164,11 @@ class Receipt(Document):
     batches: dict[str, BatchFacts] = Field(
         default_factory=dict, description="How the model was called, by its name and the lengths it was padded to."
     )
+    contained_rows: int = Field(
+        default=0,
+        ge=0,
+        description="Rows that were given to a model in a process of its own, because a try before had died.",
+    )
     bytes_read: int = Field(ge=0, description="Compressed bytes of the column chunks that were read.")
     started_at: AwareDatetime
     ended_at: AwareDatetime

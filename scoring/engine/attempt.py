@@ -58,6 +58,8 @@ class Attempt(Owner):
         self.reader: SplitReader | None = None
         self._started_at = datetime.now(UTC)
         self._tallies: defaultdict[tuple[str, str], RowTally] = defaultdict(lambda: EMPTY)
+        self.contained_rows = 0
+        """Rows that were given to a model in a process of its own."""
         self.unscored: Counter[str] = Counter()
         """Published rows without a score of a model that is not required, by `model/CODE`."""
         self._by_model: dict[str, RowTally] = {}
@@ -151,6 +153,7 @@ class Attempt(Owner):
             seconds=_rounded(self.seconds),
             waiting=_rounded(self.waiting),
             batches=batches,
+            contained_rows=self.contained_rows,
             bytes_read=self.bytes_read,
             started_at=self._started_at,
             ended_at=datetime.now(UTC),

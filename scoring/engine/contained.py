@@ -48,8 +48,6 @@ class Contained:
         self._most_rows = 1
         self._process: subprocess.Popen[bytes] | None = None
         self._pipe: Connection[Any, Any] | None = None
-        self.rows = 0
-        """Rows that it was called with, those of calls that failed again."""
 
     def predict(self, feeds: Mapping[str, np.ndarray], names: Iterable[str]) -> dict[str, np.ndarray]:
         """As a runtime's.
@@ -58,7 +56,6 @@ class Contained:
             InferenceError: the model failed, its process ended, or it gave no answer in time.
         """
         rows = max((len(tensor) for tensor in feeds.values()), default=0)
-        self.rows += rows
         self._most_rows = max(self._most_rows, rows)
         pipe = self._started()
         seconds = max(_LEAST_SECONDS, self._deadline * rows / self._most_rows)

@@ -82,11 +82,6 @@ class Guard:
                 self._watchdog.end()
             self._crumb.returned()
 
-    @property
-    def contained_rows(self) -> int:
-        """Rows that were given to a model in a process of its own."""
-        return sum(contained.rows for contained in self._contained.values())
-
     def close(self) -> None:
         """The task has ended."""
         self._crumb.close()

@@ -182,6 +182,9 @@ class ModelStages:
         if self._guard is None:
             return lambda feeds: runtime.predict(feeds, self._names)
         rows = [_range(part) for part in batch.parts]
+        if self._guard.suspects.among(rows):
+            for part in batch.parts:
+                part.portion.owner.attempt.contained_rows += part.size
         return self._guard.predict(runtime, self._order.models[self._number], rows, names=self._names)
 
     def _finished(self, waiting: deque[_Waiting]) -> Iterator[Item]:
