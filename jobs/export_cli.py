@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from jobs.exporting import Export, export_torch
+from jobs.exporting import Export, Exported, export_torch
 from jobs.summary import Screen
 
 __all__ = ["exports"]
@@ -51,15 +51,13 @@ def torch_model(
 ) -> None:
     """Export a torch model to ONNX with rows as an open axis, and compare both on a sample."""
     done = export_torch(Export(source=source, sample=sample, out=out, opset=opset, atol=atol, rtol=rtol))
-    Screen(Console(highlight=False)).facts(
-        [
-            ("written", out),
-            *(("input", str(tensor)) for tensor in done.signature.inputs),
-            *(("output", str(tensor)) for tensor in done.signature.outputs),
-            ("compared", f"{done.rows:,} rows, all at once and the first alone"),
-            *(
-                (f"off, {one.output}", f"{one.absolute:.3g} at most, relative {one.relative:.3g}")
-                for one in done.differences
-            ),
-        ]
-    )
+    Screen(Console(highlight=False)).facts([("written", out), *_facts(done)])
+
+
+def _facts(done: Exported) -> list[tuple[str, str]]:
+    return [
+        *(("input", str(tensor)) for tensor in done.signature.inputs),
+        *(("output", str(tensor)) for tensor in done.signature.outputs),
+        ("compared", f"{done.rows:,} rows, all at once and the first alone"),
+        *((f"off, {one.output}", f"{one.absolute:.3g}, relative {one.relative:.3g}") for one in done.differences),
+    ]

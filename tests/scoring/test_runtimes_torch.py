@@ -20,7 +20,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import save
+from typer.testing import CliRunner
 
+from jobs.cli import app
 from jobs.errors import Refused
 from jobs.exporting import Export, export_torch
 from scoring.errors import BundleError, DeviceError, InferenceError, OutOfMemory
@@ -390,6 +392,18 @@ def test_an_export_that_differs_is_not_kept(tmp_path: Path, monkeypatch: pytest.
         export_torch(exporting(tmp_path, "m.pt2", "sample.parquet"))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["m.pt2", "sample.parquet"]
     assert export_torch(exporting(tmp_path, "m.pt2", "sample.parquet", atol=0.26)).differences[0].is_within
+
+
+def test_the_command_tells_how_far_each_output_is_off(tmp_path: Path) -> None:
+    """`batchscore export torch` prints the tensors, the rows compared, and the largest difference of each output."""
+    (tmp_path / "m.pt2").write_bytes(program(torch_modules.Returns("mapping"), torch.ones(3, 4)))
+    save_sample(tmp_path, {"X": feeds(5)["X"]})
+    words = [str(tmp_path / "m.pt2"), "--out", str(tmp_path / "m.onnx"), "--sample", str(tmp_path / "sample.npz")]
+    done = CliRunner().invoke(app, ["export", "torch", *words])
+    assert done.exit_code == 0, done.output
+    for told_ in ("X float32[rows, 4]", "twice float32[rows, 4]", "5 rows", "off, twice", "off, sum"):
+        assert told_ in done.output
+    assert (tmp_path / "m.onnx").exists()
 
 
 def test_a_sample_that_does_not_fit_is_refused(tmp_path: Path) -> None:
