@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pyarrow as pa
 from pydantic import Field
@@ -86,6 +86,11 @@ class Models(NamedTuple):
     """Columns that are published, and that not each of them reads."""
     chosen_by: tuple[InputField, ...]
     """The columns that tell which of them scores a row."""
+
+    @property
+    def told(self) -> dict[str, Any]:
+        """What the order has of them."""
+        return {"models": self.orders, "chosen_by": self.chosen_by, "carried": self.carried}
 
     @property
     def facts(self) -> tuple[ModelFacts, ...]:

@@ -225,15 +225,8 @@ def make_plan(
     check_input(config, inputs)
     models = resolve_models(config, schema, where=inputs[0].path, known=known)
     splits, row_limits = _limited(cut_splits(inputs, config.splits.target_bytes), limit)
-    found = {
-        "models": models.orders,
-        "chosen_by": models.chosen_by,
-        "carried": models.carried,
-        "row_limits": row_limits,
-        "sample": sample,
-        "sources": known.sources,
-    }
-    order = _order(target, config, found)
+    told = {**models.told, "row_limits": row_limits, "sample": sample, "sources": known.sources}
+    order = _order(target, config, told)
     _check_target(target, config, published := Predictions(order, models.bundles).schema)
     plan = Plan(
         run_id=target.layout.run_id,
@@ -249,10 +242,16 @@ def make_plan(
         expectations=models.expectations,
         projected_task_bytes=_projected(inputs, order, models),
         mode=config.output.mode,
-        metrics_uri=config.metrics.uri if config.metrics is not None and limit is None and sample is None else None,
+        metrics_uri=_metrics_uri(config, limit, sample),
         prepared=prepared.preparation if prepared else None,
     )
     return Resolved(plan, models.bundles, {name: pinned.data for name, pinned in models.references.items()})
+
+
+def _metrics_uri(config: JobConfig, limit: int | None, sample: float | None) -> str | None:
+    """Where the run is told; a trial is not."""
+    is_trial = limit is not None or sample is not None
+    return config.metrics.uri if config.metrics is not None and not is_trial else None
 
 
 def _projected(inputs: tuple[InputFile, ...], order: Order, models: Models) -> int:

@@ -11,6 +11,7 @@ from etl.checks import checked
 from etl.expectations import unique_columns
 from etl.runs.layout import model_folder
 from etl.runs.receipt import SplitAccount, Tally
+from jobs.record import EngineFacts
 from scoring.bundles.bundle import audit
 from scoring.predictions import Predictions
 from scoring.worker import receipt_of
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
     import pyarrow as pa
 
-    from etl.runs.receipt import Receipt
+    from etl.runs.receipt import BatchFacts, Receipt
     from etl.runs.storage import Storage
     from jobs.plan import Plan, Target
 
@@ -66,6 +67,7 @@ def totals_of(receipts: list[Receipt], plan: Plan, repeats: Mapping[str, Tally])
         "reasons": dict(reasons),
         "expectations": checked([one for one in plan.expectations if one.id not in uncounted], tallies),
         "worker_seconds": {phase: round(total, 3) for phase, total in seconds.items()},
+        "engine": engine_of(receipts),
         "bytes_read": sum(receipt.bytes_read for receipt in receipts),
         "bytes_written": sum(r.predictions.pending.bytes for r in receipts if r.predictions is not None),
         "golden_features_ulp": max(_known(receipt.worker.golden_features_ulp for receipt in receipts), default=None),
@@ -76,6 +78,32 @@ def totals_of(receipts: list[Receipt], plan: Plan, repeats: Mapping[str, Tally])
         "model_loads": sum(loads.values()),
         "peak_task_bytes": max((receipt.worker.peak_rss_bytes for receipt in receipts), default=None),
     }
+
+
+def engine_of(receipts: list[Receipt]) -> EngineFacts:
+    """What the workers tell of their calls. Calls are counted by process, so the last receipt of each has them all."""
+    sums: dict[str, Counter[str]] = {name: Counter() for name in ("waiting", "non_finite", "unscored", "by_model")}
+    last: dict[tuple[str, int, str], BatchFacts] = {}
+    for receipt in receipts:
+        for name in ("waiting", "non_finite", "unscored"):
+            sums[name].update(getattr(receipt, name))
+        sums["by_model"].update({name: tally.rows for name, tally in receipt.by_model.items()})
+        for name, facts in receipt.batches.items():
+            key = (receipt.worker.host, receipt.worker.pid, name)
+            last[key] = max(last.get(key, facts), facts, key=lambda found: found.calls)
+    rows: defaultdict[str, set[int]] = defaultdict(set)
+    for (_, _, name), facts in last.items():
+        rows[name].add(facts.rows)
+    return EngineFacts(
+        waiting={phase: round(seconds, 3) for phase, seconds in sums["waiting"].items()},
+        batch_rows={name: tuple(sorted(found)) for name, found in rows.items()},
+        calls=sum(facts.calls for facts in last.values()),
+        out_of_memory=sum(facts.out_of_memory for facts in last.values()),
+        contained_rows=sum(receipt.contained_rows for receipt in receipts),
+        non_finite=dict(sums["non_finite"]),
+        by_model=dict(sums["by_model"]),
+        unscored=dict(sums["unscored"]),
+    )
 
 
 def _known(values: Iterable[float | None]) -> Iterator[float]:

@@ -62,6 +62,32 @@ class Snapshot(Strict):
     digest: str = Field(description="SHA-256 over paths, sizes and etags.")
 
 
+class EngineFacts(Strict):
+    """What workers did besides reading and writing rows."""
+
+    waiting: dict[str, float] = Field(
+        default_factory=dict, description="Seconds in which a phase of the workers waited for another one, by phase."
+    )
+    batch_rows: dict[str, tuple[int, ...]] = Field(
+        default_factory=dict,
+        description="Rows of a call, one number for each that workers ended with; by model and padded lengths.",
+    )
+    calls: int = Field(default=0, ge=0, description="Calls of the models.")
+    out_of_memory: int = Field(default=0, ge=0, description="Calls that were too large, halved and tried again.")
+    contained_rows: int = Field(
+        default=0, ge=0, description="Rows that were scored in a process of their own, after a worker had died."
+    )
+    non_finite: dict[str, int] = Field(
+        default_factory=dict, description="Published rows whose score was NaN or ±inf, by column."
+    )
+    by_model: dict[str, int] = Field(
+        default_factory=dict, description="Of several models: published rows with a score of each."
+    )
+    unscored: dict[str, int] = Field(
+        default_factory=dict, description="Published rows that an optional model could not score, by `model/CODE`."
+    )
+
+
 class RunRecord(Document):
     """What happened in a run; of a resumed one, the last try, with the counts of all of them."""
 
@@ -92,6 +118,7 @@ class RunRecord(Document):
     worker_seconds: dict[str, float] = Field(
         default_factory=dict, description="Summed over all splits' winning attempts."
     )
+    engine: EngineFacts = EngineFacts()
     bytes_read: int = Field(default=0, ge=0, description="Compressed column chunks that were read.")
     bytes_written: int = Field(default=0, ge=0, description="Prediction files.")
     relational: RowCounts | None = Field(
@@ -116,6 +143,15 @@ class RunRecord(Document):
     accepted: str | None = Field(default=None, description="Why a person published a run that was held back.")
     versions: dict[str, str] = Field(default_factory=dict)
     machine: dict[str, str] = Field(default_factory=dict)
+
+    @property
+    def busy(self) -> dict[str, float]:
+        """Share of its time that each phase of the workers worked, and did not wait for another one."""
+        return {
+            phase: work / (work + self.engine.waiting[phase])
+            for phase, work in self.worker_seconds.items()
+            if work > 0 and phase in self.engine.waiting
+        }
 
     @property
     def seconds(self) -> float:

@@ -59,7 +59,8 @@ def why_not_loaded(error: BaseException, graph: Graph) -> str:
     for pattern, told in _KNOWN.items():
         if found := re.search(pattern, text, re.DOTALL):
             return f"{here}: {told.format(found[0], *found.groups())}"
-    return f"{here} ({graph}): {text}."
+    # What is no model at all has no version.
+    return f"{here} ({graph}): {text}." if graph.ir_version else f"{here}: {text}."
 
 
 def _without_weights(name: str) -> str:
