@@ -118,7 +118,12 @@ class Served:
             raise BundleError(message)
         table, unread = read_frame(model_input, self._pipeline.spec.input)
         answer = self.score(table, unread)
-        return pa.table({**answer.columns, REJECTED: answer.rejected}).to_pandas(integer_object_nulls=True)
+        frame = pa.table({**answer.columns, REJECTED: answer.rejected}).to_pandas(integer_object_nulls=True)
+        for name, column in answer.columns.items():
+            if column.null_count and pa.types.is_floating(column.type):
+                # pandas has NaN for null, which MLflow writes into an answer as it is, and no reader of JSON takes.
+                frame[name] = frame[name].astype(object).where(column.is_valid().to_numpy(zero_copy_only=False), None)
+        return frame
 
     def score(self, table: pa.Table, unread: list[Rejection] | None = None) -> Answer:
         """Scores of rows; those in `unread` have a value that could not be read, and so none.

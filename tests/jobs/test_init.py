@@ -76,7 +76,7 @@ def test_numbers_side_by_side_run_as_init_left_them(spark: SparkSession, tmp_pat
 
 def text_model() -> bytes:
     """1 for `yes`, 2 for `no`, and 0 for any other text."""
-    codes = {"keys_strings": ["yes", "no"], "values_floats": [1.0, 2.0], "default_float": 0.0}
+    codes: dict[str, Any] = {"keys_strings": ["yes", "no"], "values_floats": [1.0, 2.0], "default_float": 0.0}
     graph = helper.make_graph(
         [helper.make_node("LabelEncoder", ["word"], ["p"], domain="ai.onnx.ml", **codes)],
         "words",
