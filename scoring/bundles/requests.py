@@ -91,7 +91,8 @@ def _cast(column: ArrowArray, wanted: pa.DataType) -> ArrowArray | None:
     try:
         if _kind(column.type) == "text" and pa.types.is_temporal(wanted):
             return _instants(column, wanted)
-        if _kind(column.type) not in {_kind(wanted), "nothing"}:
+        # An empty list, and one of gaps, says nothing of its elements.
+        if not (_kind(column.type) in {_kind(wanted), "nothing"} or f"{_kind(column.type)} of" in _kind(wanted)):
             return None
         if pa.types.is_integer(column.type) and wanted == pa.float32():
             # As if it had been written with a point: Arrow lets no integer be rounded.
