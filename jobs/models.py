@@ -10,6 +10,7 @@ from pydantic import Field
 from etl.arrivals import ORIGIN, check_entry
 from etl.contract import InputField
 from etl.documents import Strict
+from etl.expectations import unique_columns
 from etl.format.problems import nearest
 from etl.ops.relations import joins, on_table
 from etl.references import pin_references
@@ -19,7 +20,8 @@ from jobs.model import resolve_model
 from scoring.bundles.bundle import output_schema
 from scoring.engine.chaining import chained_columns
 from scoring.engine.modelling import expectation_id
-from scoring.order import ModelOrder
+from scoring.engine.reading import shown_fields
+from scoring.order import ModelOrder, Routed
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -86,11 +88,14 @@ class Models(NamedTuple):
     """Columns that are published, and that not each of them reads."""
     chosen_by: tuple[InputField, ...]
     """The columns that tell which of them scores a row."""
+    routed: Routed | None
+    """What workers know of them before they load them, where each row goes to the one of its segment."""
 
     @property
     def told(self) -> dict[str, Any]:
         """What the order has of them."""
-        return {"models": self.orders, "chosen_by": self.chosen_by, "carried": self.carried}
+        told = {"models": self.orders, "chosen_by": self.chosen_by, "carried": self.carried}
+        return {**told, "routed": self.routed}
 
     @property
     def facts(self) -> tuple[ModelFacts, ...]:
@@ -141,6 +146,7 @@ def resolve_models(config: JobConfig, schema: pa.Schema, *, where: str, known: K
         ModelOrder(
             name=entry.name,
             required=entry.required,
+            version=f"{audited.bundle.name}:{audited.bundle.version}",
             bundle_sha256=audited.sha256,
             references={name: references[name].sha256 for name in sorted({step.params.reference for step in steps})},
             moved=known.moved,
@@ -150,7 +156,40 @@ def resolve_models(config: JobConfig, schema: pa.Schema, *, where: str, known: K
     )
     specs = [audited.spec for audited in bundles]
     chosen = tuple(_field(name, schema, "combine") for name in config.combine.chosen_by)
-    return Models(bundles, orders, references, _carried(config, specs, schema), chosen)
+    if config.combine.is_variant:
+        _check_variants(config, bundles)
+    carried = _carried(config, specs, schema)
+    routed = _routed(specs, carried) if config.combine.route_by is not None else None
+    return Models(bundles, orders, references, carried, chosen, routed)
+
+
+def _check_variants(config: JobConfig, bundles: Sequence[AuditedBundle]) -> None:
+    """Where a row is one model's, all of them publish the same columns, and none waits for another."""
+    names = [entry.name for entry in config.entries]
+    wanted = output_schema(bundles[0].bundle)
+    for number, audited in enumerate(bundles):
+        found = output_schema(audited.bundle)
+        if found != wanted:
+            columns = " and ".join(f"({', '.join(f'{c.name} {c.type}' for c in each)})" for each in (wanted, found))
+            message = (
+                f"models {names[0]} and {names[number]} publish {columns}: under a column `variant` they must agree."
+            )
+            raise Refused(message)
+        chained = chained_columns(names, bundles, number)
+        if chained and config.combine.chooses:
+            message = f"model {names[number]} reads {chained[0].field.name!r}, and a row is scored by one model only."
+            raise Refused(message)
+        if config.combine.route_by is not None and unique_columns(audited.spec.expectations):
+            message = (
+                f"model {names[number]}: its spec expects keys to be unique, which is not counted with `route_by`."
+            )
+            raise Refused(message)
+
+
+def _routed(specs: Sequence[Spec], carried: tuple[InputField, ...]) -> Routed:
+    columns = dict.fromkeys(field.name for spec in specs for field in spec.input.fields)
+    names = tuple(dict.fromkeys([*columns, *(field.name for field in carried)]))
+    return Routed(columns=names, shown=shown_fields([spec.input for spec in specs]))
 
 
 def audited_models(config: JobConfig, schema: pa.Schema) -> tuple[AuditedBundle, ...]:

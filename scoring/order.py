@@ -12,7 +12,7 @@ from etl.runs.splits import InputFile
 from scoring.combination import Combination
 from scoring.runtimes.base import RuntimeOptions
 
-__all__ = ["ModelOrder", "Order", "Stamp"]
+__all__ = ["ModelOrder", "Order", "Routed", "Stamp"]
 
 Stamp = Literal["run_id", "model_version", "scored_at"]
 """A column that says where a row's scores come from."""
@@ -22,6 +22,7 @@ class ModelOrder(Strict):
     """One of the models that score, and what it runs with."""
 
     name: str = Field(default="", description="Its name among the models of the job; empty where it is the only one.")
+    version: str = Field(default="", description="Name and version of the bundle, for the stamp.")
     bundle_sha256: str
     references: dict[str, str] = Field(description="SHA-256 of each pinned reference table, by name.")
     moved: tuple[str, ...] = Field(
@@ -33,6 +34,13 @@ class ModelOrder(Strict):
     )
 
 
+class Routed(Strict):
+    """What a worker knows of models before it loads them, where each row goes to the one of its segment."""
+
+    columns: tuple[str, ...] = Field(description="The columns of the input that any of them reads.")
+    shown: tuple[InputField, ...] = Field(description="The fields by which a row that was set aside is shown.")
+
+
 class Order(Strict):
     """How to score any split of a run. Everything in it changes scores or files, so it is part of the plan."""
 
@@ -41,6 +49,7 @@ class Order(Strict):
     models: tuple[ModelOrder, ...] = Field(min_length=1, description="What scores the rows, in this order.")
     combination: Combination | None = Field(default=None, description="Of several models; None of one.")
     chosen_by: tuple[InputField, ...] = Field(default=(), description="The input columns that tell a row's model.")
+    routed: Routed | None = Field(default=None, description="Where each row goes to the model of its segment.")
     sources: tuple[InputFile, ...] = Field(
         default=(), description="The pinned files that prepared rows came from, by the number of `ORIGIN`; none else."
     )

@@ -37,7 +37,7 @@ class Predictions(NamedTuple):
 
     order: Order
     bundles: tuple[AuditedBundle, ...]
-    """Of the order's models, in their order."""
+    """Of the order's models, in their order; of one whose rows each go to their own model, at least the first."""
 
     @property
     def is_variant(self) -> bool:
@@ -68,34 +68,36 @@ class Predictions(NamedTuple):
         ensembles = self.order.combination.ensembles if self.order.combination else ()
         return [*fields, *(pa.field(one.column, ensemble_type(one, types)) for one in ensembles)]
 
-    def batch(self, results: tuple[Result, ...], combined: Combined, schema: pa.Schema) -> pa.RecordBatch:
+    def batch(self, results: tuple[Result | None, ...], combined: Combined, schema: pa.Schema) -> pa.RecordBatch:
         """The published rows of a batch; `schema` is the one above, which takes time to make."""
         if self.is_variant:
             return self._by_variant(results, combined, schema)
-        arrays = self._passthrough(results[0], combined.scored)
+        first = results[0]
+        assert first is not None  # noqa: S101  every model was given all rows
+        arrays = self._passthrough(first, combined.scored)
         for result, audited in zip(results, self.bundles, strict=True):
-            if result.rows.size:
+            if result is not None and result.rows.size:
                 arrays.extend(aligned(column, result.rows, combined.scored) for column in result.arrays)
             else:
                 arrays.extend(pa.nulls(combined.scored.size, field.type) for field in output_schema(audited.bundle))
         if self.order.combination is not None and self.order.combination.ensembles:
             made = dict(zip(schema.names, arrays, strict=False))
             arrays.extend(ensemble_column(one, made) for one in self.order.combination.ensembles)
-        versions = ",".join(_version(audited) for audited in self.bundles)
+        versions = ",".join(model.version for model in self.order.models)
         arrays.extend(self._stamps(versions, combined.scored.size))
         return pa.RecordBatch.from_arrays(arrays, schema=schema)
 
-    def _by_variant(self, results: tuple[Result, ...], combined: Combined, schema: pa.Schema) -> pa.RecordBatch:
+    def _by_variant(self, results: tuple[Result | None, ...], combined: Combined, schema: pa.Schema) -> pa.RecordBatch:
         """A row for each model that scored it, those of one row of the input beside each other."""
         parts = []
         for number, (result, rows) in enumerate(zip(results, combined.by_model, strict=True)):
-            if not rows.size:
+            if result is None or not rows.size:
                 continue
             name = self.order.models[number].name
             arrays = self._passthrough(result, rows)
             arrays.append(pa.repeat(pa.scalar(name, pa.string()), rows.size))
             arrays.extend(aligned(column, result.rows, rows) for column in result.arrays)
-            arrays.extend(self._stamps(_version(self.bundles[number]), rows.size))
+            arrays.extend(self._stamps(self.order.models[number].version, rows.size))
             parts.append(pa.RecordBatch.from_arrays(arrays, schema=schema))
         order = np.argsort(np.concatenate([rows for rows in combined.by_model if rows.size]), kind="stable")
         return pa.concat_batches(parts).take(pa.array(order))
@@ -109,7 +111,3 @@ class Predictions(NamedTuple):
     def _stamps(self, version: str, rows: int) -> list[ArrowArray]:
         stamps = {"run_id": self.order.run_id, "model_version": version, "scored_at": self.order.scored_at}
         return [pa.repeat(pa.scalar(stamps[stamp], STAMP_TYPES[stamp]), rows) for stamp in self.order.stamps]
-
-
-def _version(audited: AuditedBundle) -> str:
-    return f"{audited.bundle.name}:{audited.bundle.version}"

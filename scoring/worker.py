@@ -12,6 +12,7 @@ import socket
 import time
 from typing import TYPE_CHECKING, NamedTuple
 
+from etl.contract import Contract
 from etl.runs.layout import Layout
 from etl.runs.receipt import WorkerFacts
 from etl.runs.storage import storage_for
@@ -23,7 +24,8 @@ from scoring.engine.combining import combine
 from scoring.engine.guarding import ALONE, Guard
 from scoring.engine.items import End, Rows
 from scoring.engine.modelling import ModelStages
-from scoring.engine.reading import Reading, shown_contract
+from scoring.engine.reading import Reading, shown_fields
+from scoring.engine.routing import Routing
 from scoring.engine.stages import Stage, run_stages
 from scoring.predictions import Predictions
 from scoring.runtimes.base import HERE
@@ -40,7 +42,7 @@ if TYPE_CHECKING:
     from etl.runs.splits import Split
     from scoring.engine.guarding import Situation
     from scoring.engine.items import Item
-    from scoring.order import Order
+    from scoring.order import ModelOrder, Order
     from scoring.runtimes.base import Placement
     from scoring.scorer import Scorer
 
@@ -109,16 +111,16 @@ class _Flow:
         start = time.perf_counter()
         self.guard = Guard(self.order, self._situation, self._placement, task=splits[0].index)
         self._borrowed.callback(self.guard.close)
-        self._load()
+        self._load(self.order.models[:1] if self.order.routed else self.order.models)
         self._loading = time.perf_counter() - start
         yield from run_stages(self._stages(missing), _note_wait)
 
-    def _load(self) -> None:
+    def _load(self, models: Sequence[ModelOrder]) -> None:
         order = self.order
-        borrowed = [borrowed_scorer(self.storage, order, model, placement=self._placement) for model in order.models]
+        borrowed = [borrowed_scorer(self.storage, order, model, placement=self._placement) for model in models]
         # Until the task ends, so that none of its models makes room for another one of them.
         scorers = [self._borrowed.enter_context(scorer) for scorer in borrowed]
-        names = [model.name for model in order.models]
+        names = [model.name for model in models]
         bundles = tuple(scorer.audited for scorer in scorers)
         self.models = [
             ModelStages(order, scorer, number, chained=chained_columns(names, bundles, number), guard=self.guard)
@@ -128,10 +130,13 @@ class _Flow:
         self.schema = self.predictions.schema
 
     def _stages(self, splits: list[Split]) -> list[Stage]:
-        reading = Reading(self.order, self.models)
+        reading = Reading(self.order, () if self.order.routed else self.models)
         stages = [Stage("read", lambda _: reading.read(map(self._begin, splits)))]
         if self.order.chosen_by:
             stages.append(Stage("choose", Chooser(self.order).choose))
+        if self.order.routed:
+            self._routing = Routing(self.storage, self.order, self._placement, guard=self.guard)
+            return [*stages, Stage("score", self._routing.score), Stage("write", self._write)]
         for model in self.models:
             stages.append(Stage(f"transform{model.suffix}", model.transform))
             stages.append(Stage(f"infer{model.suffix}", model.infer))
@@ -141,10 +146,18 @@ class _Flow:
         attempt = Attempt(storage=self.storage, layout=self.layout, order=self.order, split=split)
         self._open[attempt.name] = attempt
         unique = [name for model in self.models for name in model.unique]
-        attempt.open(published=self.schema, contract=shown_contract(self.models), unique=unique)
+        attempt.open(published=self.schema, contract=self._shown(), unique=unique)
         # To load the models is what the first split of a task took.
         attempt.seconds["load"], self._loading = self._loading, 0.0
         return attempt
+
+    def _shown(self) -> Contract:
+        """The fields by which a row that was set aside is shown."""
+        if self.order.routed is not None:
+            return Contract(fields=self.order.routed.shown)
+        contracts = [model.scorer.pipeline.spec.input for model in self.models]
+        made = {column.field.name for model in self.models for column in model.chained}
+        return contracts[0] if len(contracts) == 1 else Contract(fields=shown_fields(contracts, made))
 
     def _write(self, items: Iterator[Item]) -> Generator[Receipt | Unscored]:
         for item in items:
@@ -167,14 +180,16 @@ class _Flow:
         if combined.scored.size:
             attempt.publish(self.predictions.batch(item.results, combined, self.schema))
             attempt.count("write", "scored", _of(hashes, combined.scored))
-            if len(self.models) > 1:
-                for model, rows in zip(self.models, combined.by_model, strict=True):
-                    attempt.count_model(model.name, _of(hashes, rows))
+            if len(self.order.models) > 1:
+                for model, rows in zip(self.order.models, combined.by_model, strict=True):
+                    if rows.size:
+                        attempt.count_model(model.name, _of(hashes, rows))
                 attempt.unscored.update(combined.unscored)
 
     def _ended(self, attempt: Attempt) -> Receipt | Unscored:
         if attempt.error is None:
-            batches = {name: facts for model in self.models for name, facts in model.facts().items()}
+            callers = [self._routing] if self.order.routed else self.models
+            batches = {name: facts for caller in callers for name, facts in caller.facts().items()}
             with attempt.failing():
                 return attempt.finish(_facts(self.models[0].scorer, self._placement), batches)
         attempt.abort()

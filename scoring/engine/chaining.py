@@ -43,11 +43,11 @@ def chained_columns(names: Sequence[str], bundles: Sequence[AuditedBundle], numb
     )
 
 
-def with_chained(batch: pa.RecordBatch, chained: Sequence[Chained], results: Sequence[Result]) -> pa.RecordBatch:
+def with_chained(batch: pa.RecordBatch, chained: Sequence[Chained], results: Sequence[Result | None]) -> pa.RecordBatch:
     """The rows with those columns; null where the earlier model made nothing."""
     for column in chained:
         result = results[column.model]
-        if result.arrays:
+        if result is not None and result.arrays:
             made = aligned(result.arrays[column.place], result.rows, np.arange(batch.num_rows))
         else:
             made = pa.nulls(batch.num_rows, column.field.type)

@@ -35,6 +35,9 @@ class Combined(NamedTuple):
     """Published rows without a score of a model that is not required, by `model/CODE`."""
 
 
+_NO_ROWS = np.empty(0, dtype=np.int64)
+
+
 def combine(rows: Rows, models: Sequence[ModelOrder]) -> Combined:
     """A row is published when every model that is to score it, and is required, has.
 
@@ -43,6 +46,7 @@ def combine(rows: Rows, models: Sequence[ModelOrder]) -> Combined:
     count = rows.batch.num_rows
     if len(models) == 1:
         [result] = rows.results
+        assert result is not None  # noqa: S101  it was given all rows
         return Combined(result.rows, result.rejections, result.filtered, (result.rows,), {})
     gone = np.zeros(count, dtype=bool)
     left_out = np.zeros(count, dtype=bool)
@@ -51,16 +55,19 @@ def combine(rows: Rows, models: Sequence[ModelOrder]) -> Combined:
         gone |= nobody
         rejections.append(Rejection(np.flatnonzero(nobody), "NO_MODEL", "", "", "no model is for rows of this kind"))
     for model, result in zip(models, rows.results, strict=True):
-        if not model.required:
+        if result is None or not model.required:
             continue
         fresh = result.filtered[~gone[result.filtered]]
         gone[fresh] = left_out[fresh] = True
         rejections.extend(_fresh(result, gone, model.name))
     scored = np.flatnonzero(~gone)
-    by_model = tuple(np.intersect1d(result.rows, scored, assume_unique=True) for result in rows.results)
+    by_model = tuple(
+        _NO_ROWS if result is None else np.intersect1d(result.rows, scored, assume_unique=True)
+        for result in rows.results
+    )
     unscored: dict[str, int] = {}
     for model, result in zip(models, rows.results, strict=True):
-        if not model.required:
+        if result is not None and not model.required:
             seen = gone.copy()
             for rejection in _fresh(result, seen, model.name):
                 key = f"{model.name}/{rejection.code}"

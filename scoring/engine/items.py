@@ -40,7 +40,8 @@ class Rows(NamedTuple):
 
     attempt: Owner
     batch: pa.RecordBatch
-    results: tuple[Result, ...] = ()
+    results: tuple[Result | None, ...] = ()
+    """Of each model so far; None where it had no row."""
     chosen: npt.NDArray[np.int64] | None = None
     """The number of each row's model, or `choosing.NOBODY`; None where every model scores every row."""
 

@@ -135,6 +135,16 @@ class ModelStages:
         self._flush(batcher)
         yield from self._finished(waiting)
 
+    def score(self, item: Rows) -> Result:
+        """The rows at once, in batches of their own."""
+        with item.attempt.clock("transform"):
+            fed = self._fed(item)
+            portion, batcher = self._portion(fed), Batcher()
+            batcher.add(portion)
+        self._flush(batcher)
+        with item.attempt.clock("infer"):
+            return self._result(fed, portion)
+
     def _portion(self, item: Fed) -> Portion:
         features = item.features
         rows = item.frame.rows if features.kept is None else features.kept.size

@@ -8,33 +8,34 @@ import numpy as np
 import pyarrow as pa
 
 from etl.arrivals import ORIGIN, check_entry
-from etl.contract import Contract
 from etl.runs.read import SplitReader
 from scoring.engine.items import End, Rows
 from scoring.engine.rebatching import rebatch
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterable, Iterator, Sequence
+    from collections.abc import Collection, Generator, Iterable, Iterator, Sequence
 
-    from etl.contract import InputField
+    from etl.contract import Contract, InputField
     from scoring.engine.attempt import Attempt
     from scoring.engine.items import Item
     from scoring.engine.modelling import ModelStages
     from scoring.order import Order
 
-__all__ = ["Reading", "shown_contract"]
+__all__ = ["Reading", "shown_fields"]
 
 
 class Reading:
     """What is read of a split: the columns of all models, of tables and files that have them."""
 
     def __init__(self, order: Order, models: Sequence[ModelStages]) -> None:
-        """Take what the models read."""
+        """Take what the models read; none are given where each is loaded when its rows come."""
         self._order = order
         self._models = models
         made = {column.field.name for model in models for column in model.chained}
         self._origin = [ORIGIN] if order.sources else []
         wanted = [column for model in models for column in model.scorer.pipeline.columns if column not in made]
+        if order.routed is not None:
+            wanted = list(order.routed.columns)
         self._columns = [*dict.fromkeys([*wanted, *(field.name for field in order.chosen_by)]), *self._origin]
 
     def read(self, attempts: Iterable[Attempt]) -> Generator[Item]:
@@ -83,21 +84,18 @@ class Reading:
             yield batch
 
 
-def shown_contract(models: Sequence[ModelStages]) -> Contract:
-    """The fields by which a row that was set aside is shown: those of all models that are read of the input.
+def shown_fields(contracts: Sequence[Contract], made: Collection[str] = ()) -> tuple[InputField, ...]:
+    """The fields by which a row that was set aside is shown: those of all contracts but what models `made`.
 
     Of one name the first, and personal where one of them is.
     """
-    if len(models) == 1:
-        return models[0].scorer.pipeline.spec.input
     fields: dict[str, InputField] = {}
-    for model in models:
-        made = {column.field.name for column in model.chained}
-        for field in model.scorer.pipeline.spec.input.fields:
+    for contract in contracts:
+        for field in contract.fields:
             if field.name not in made:
                 first = fields.get(field.name, field)
                 fields[field.name] = first.model_copy(update={"pii": first.pii or field.pii})
-    return Contract(fields=tuple(fields.values()))
+    return tuple(fields.values())
 
 
 def _kept(hashes: np.ndarray, remaining: int, sample: float | None) -> np.ndarray | None:

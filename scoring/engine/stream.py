@@ -227,6 +227,7 @@ class _Flow:
 
     def _scored(self, item: Rows) -> Scored:
         rows, [result] = item.batch.num_rows, item.results
+        assert result is not None  # noqa: S101  the one model was given all rows
         columns = result.arrays or [pa.nulls(0, field.type) for field in self._fields]
         if result.rows.size < rows:
             lines = np.full(rows, -1, dtype=np.int64)

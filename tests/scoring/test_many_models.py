@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper
 from pydantic import ValidationError
 
+import scoring.scorer
 from etl.contract import InputField
 from etl.runs.account import settle
 from etl.runs.layout import model_folder
@@ -21,7 +22,8 @@ from etl.types import ColumnType
 from scoring.bundles.bundle import copy_bundle
 from scoring.bundles.create import create_bundle
 from scoring.combination import Combination, Ensemble
-from scoring.order import ModelOrder
+from scoring.order import ModelOrder, Routed
+from scoring.resident import Resident
 from scoring.runtimes.base import RuntimeOptions
 from tests.numbers_job import FEATURES, WEIGHTS
 from tests.scoring.workshop import (
@@ -86,6 +88,7 @@ def orders(work: Work, others: dict[str, Callable[[Path], AuditedBundle]], **req
     return tuple(
         ModelOrder(
             name=name,
+            version=f"{bundle.bundle.name}:{bundle.bundle.version}",
             bundle_sha256=bundle.sha256,
             references={},
             runtime=RuntimeOptions(),
@@ -335,3 +338,42 @@ def test_output_column_types(tmp_path: Path) -> None:
     ]:
         with pytest.raises(BundleError, match=message):
             ensemble_type(told, types)
+
+
+@pytest.mark.parametrize("room", ["1", "100000000000"])
+def test_models_of_many_segments_are_loaded_as_their_rows_come(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, room: str
+) -> None:
+    """Where models do not fit side by side each row still has its segment's score, and no more stay loaded."""
+    monkeypatch.setenv("BATCHSCORE_RESIDENT_BYTES", room)
+    monkeypatch.setattr(scoring.scorer, "_resident", Resident(scoring.scorer._budget))
+    segments = [f"s{number}" for number in range(5)]
+    table = (
+        numbers(ROWS).drop_columns("name").append_column("name", pa.array([segments[row % 5] for row in range(ROWS)]))
+    )
+    work = Work(tmp_path, table, row_group=60)
+    weights = {name: WEIGHTS * (number - 2) for number, name in enumerate(segments)}
+
+    def bundle(folder: Path) -> AuditedBundle:
+        return create_bundle(
+            STORE, str(folder), parts_of(LOGISTIC_SPEC, logistic_model(weights[folder.name]), numbers(5), [P])
+        )
+
+    models = orders(work, dict.fromkeys(segments, bundle))[1:]
+    by = (InputField(name="name", type=ColumnType("string")),)
+    contract = work.audited.spec.input
+    routed = Routed(columns=tuple(field.name for field in contract.fields), shown=contract.fields)
+    order = {"models": models, "combination": Combination(route_by="name"), "chosen_by": by, "routed": routed}
+    receipts = work.score(**order, table_rows=50, stamps=("model_version",))
+    found = predictions(receipts)
+    assert found["id"].to_pylist() == list(range(ROWS))
+    assert found["variant"].to_pylist() == table["name"].to_pylist()
+    matrix = np.stack([table.column(name).to_numpy() for name in FEATURES], axis=1).astype(np.float32)
+    wanted = [1 / (1 + np.exp(-(matrix[row] @ weights[segments[row % 5]])[0])) for row in range(ROWS)]
+    check(found["p"], np.array(wanted))
+    assert settle(STORE, work.splits, receipts).scored.rows == ROWS
+    assert {name: tally.rows for name, tally in receipts[0].by_model.items()} == dict.fromkeys(segments, 50)
+    resident = scoring.scorer._resident
+    # The first one stays, for the form of the output; each of four batches of the reader has rows of the other four.
+    assert len(resident._kept) == (2 if room == "1" else 5)
+    assert resident.loads == (1 + 4 * 4 if room == "1" else 5)

@@ -190,7 +190,9 @@ class Work:
         }
         told = {**facts, **self.order, **changes}
         model = {name: told.pop(name) for name in ModelOrder.model_fields if name in told}
-        model = {"bundle_sha256": self.audited.sha256, "references": {}, "runtime": RuntimeOptions(), **model}
+        bundle = self.audited.bundle
+        known = {"bundle_sha256": self.audited.sha256, "version": f"{bundle.name}:{bundle.version}"}
+        model = {**known, "references": {}, "runtime": RuntimeOptions(), **model}
         return Order(**{"models": (ModelOrder(**model),), **told})
 
     def score(self, **changes: Any) -> list[Receipt]:
