@@ -281,7 +281,6 @@ def test_the_wrong_key_is_told(registry: Registry, tmp_path: Path) -> None:
 
 def test_a_server_that_is_not_there_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without a server the URI and its address are named, without the password that is in it, and soon."""
-    pytest.importorskip("mlflow")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://me:secret@127.0.0.1:{free_port()}")
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     with pytest.raises(BundleError) as caught:
