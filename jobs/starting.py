@@ -201,7 +201,9 @@ def _with_nulls(job: dict[str, Any], sample: pa.Table, columns: list[str]) -> li
         return []
     share = min(1.0, _NULLS_ALLOWED * max(0.01, rows / sample.num_rows))
     job["budgets"] = {"contract": {"max_ratio": round(share, 4)}}
-    found = f"{rows:,} of {sample.num_rows:,} rows have a null in an input: they and up to {share:.0%} may be set aside"
+    found = (
+        f"{rows:,} of {sample.num_rows:,} rows have a null in an input: they are set aside, up to {share:.0%} of all"
+    )
     return [f"{found} (budgets.contract); where the model knows NaN as missing, say model.nulls: nan instead"]
 
 
