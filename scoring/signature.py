@@ -55,6 +55,14 @@ class Signature(Strict):
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
 
+    @property
+    def fixed_rows(self) -> int | None:
+        """The number of rows that each call has to have; None where any number goes.
+
+        Outputs are not asked: converters write a 1 there of models that take any number of rows.
+        """
+        return next((tensor.shape[0] for tensor in self.inputs if tensor.shape and tensor.shape[0] is not None), None)
+
     def agrees(self, other: Signature) -> bool:
         """Whether both can be of one model: keys of maps may be known to one of them alone."""
         return all(

@@ -21,11 +21,10 @@ from etl.format.artifacts import stored
 from etl.golden import personal_columns
 from etl.ops.lookup import LookupJoin
 from etl.pipeline import Pipeline
-from etl.ragged import padded_feeds
 from scoring.bundles.bundle import BUNDLE_FILE, AuditedBundle, Bundle, Golden, audit
 from scoring.bundles.features import feature_table
 from scoring.bundles.files import FileDigest, is_safe_name, read_file, sha256_of
-from scoring.bundles.golden import arrow_bytes, golden_outputs
+from scoring.bundles.golden import arrow_bytes, golden_outputs, golden_run
 from scoring.bundles.misfits import misfits
 from scoring.bundles.weights import external_files
 from scoring.errors import BundleError
@@ -197,7 +196,7 @@ def _golden(parts: BundleParts, runtime: Runtime) -> tuple[Golden | None, dict[s
     rows = _without_personal_data(parts, _checked(parts))
     if rows is None:
         return None, {}
-    outputs = runtime.predict(padded_feeds(rows.features.tensors))
+    outputs = golden_run(runtime, rows.features.tensors)
     made = golden_outputs(parts.columns, runtime.signature, outputs, rows=rows.table.num_rows)
     files = {
         "golden/rows.arrow": arrow_bytes(rows.table),

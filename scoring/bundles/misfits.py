@@ -16,7 +16,7 @@ __all__ = ["misfits"]
 
 def misfits(bundle: Bundle, spec: Spec) -> list[str]:
     """What the spec makes against what the model takes, and what is published against what the model gives."""
-    problems = _input_problems(bundle.signature.inputs, spec)
+    problems = _input_problems(bundle.signature.inputs, spec, fixed=bundle.signature.fixed_rows)
     given = {tensor.name: tensor for tensor in bundle.signature.outputs}
     for column in bundle.columns:
         if column.tensor not in given:
@@ -52,14 +52,14 @@ def _fed(spec: Spec) -> dict[str, _Fed]:
     return found
 
 
-def _input_problems(inputs: Sequence[TensorSpec], spec: Spec) -> list[str]:
+def _input_problems(inputs: Sequence[TensorSpec], spec: Spec, *, fixed: int | None) -> list[str]:
     made = _fed(spec)
     problems = []
     for tensor in inputs:
-        if tensor.shape and tensor.shape[0] is not None:
+        if not tensor.shape or tensor.shape[0] != fixed:
             # Each batch would fail, and be halved until all its rows were alone.
-            fixed = f"model input {tensor} has a fixed first axis, the rows of a batch"
-            problems.append(f"{fixed}: export it with a dynamic one (`dynamic_axes` of torch.onnx.export)")
+            found = f"model input {tensor} has another first axis than the first input ({fixed or 'any'})"
+            problems.append(f"{found}: export all with a dynamic one (`dynamic_axes` of torch.onnx.export)")
         fed = made.pop(tensor.name, None)
         if fed is None:
             problems.append(f"model input {tensor} is fed by no tensor of the spec")

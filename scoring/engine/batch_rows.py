@@ -31,8 +31,15 @@ _WORSE = 2
 class BatchRows:
     """The rows of a call, for a loaded model and one padded length."""
 
-    def __init__(self, asked: int | Literal["auto"], *, most_bytes: int, fixed: int | None = None) -> None:
-        """`fixed` is the first axis of a model that takes no other number of rows."""
+    def __init__(
+        self, asked: int | Literal["auto"], *, most_bytes: int, fixed: int | None = None, fill: bool = False
+    ) -> None:
+        """`fixed` is the first axis of a model that takes no other number of rows.
+
+        With `fill` each call gets as many rows, made up where there are too few: on a GPU every other number costs a
+        search for kernels, and memory that is not given back.
+        """
+        self._fill = fill
         self._asked = fixed or asked
         self._most_bytes = most_bytes
         self.fixed = fixed
@@ -47,6 +54,12 @@ class BatchRows:
     def rows(self) -> int:
         """Rows of the next call, if there are as many."""
         return max(1, min(self._chosen, self._cap or self._chosen))
+
+    def full(self, rows: int) -> int:
+        """How many rows a call of so many is to have, the made-up ones among them."""
+        if self.fixed is not None:
+            return self.fixed
+        return self.rows if self._fill and not self._is_searching and rows < self.rows else rows
 
     @property
     def facts(self) -> BatchFacts:

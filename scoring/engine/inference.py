@@ -21,7 +21,7 @@ Predict: TypeAlias = "Callable[[Mapping[str, npt.NDArray[Any]]], dict[str, npt.N
 """Calls a model with tensors by input, and gives those of its outputs that are published."""
 Feeds: TypeAlias = "dict[str, npt.NDArray[Any]]"
 
-__all__ = ["Predict", "infer"]
+__all__ = ["Predict", "infer", "padded"]
 
 
 def infer(predict: Predict, batch: ModelBatch, size: BatchRows) -> Outcome:
@@ -36,8 +36,9 @@ def infer(predict: Predict, batch: ModelBatch, size: BatchRows) -> Outcome:
 
 def _infer(predict: Predict, feeds: Feeds, rows: int, *, size: BatchRows) -> Outcome:
     start = time.perf_counter()
+    full = size.full(rows)
     try:
-        outputs = predict(feeds if size.fixed in {None, rows} else _padded(feeds, size.fixed - rows))
+        outputs = predict(feeds if full == rows else padded(feeds, full - rows))
     except OutOfMemory as error:
         size.halve(rows)
         if size.fixed is not None:
@@ -46,8 +47,8 @@ def _infer(predict: Predict, feeds: Feeds, rows: int, *, size: BatchRows) -> Out
         return _pieces(predict, feeds, rows, size=size, reason=str(error))
     except InferenceError as error:
         return _pieces(predict, feeds, rows, size=size, reason=str(error), most=-(-rows // 2))
-    _check_rows(outputs, size.fixed or rows)
-    if size.fixed not in {None, rows}:
+    _check_rows(outputs, full)
+    if full != rows:
         outputs = {name: values[:rows] for name, values in outputs.items()}
     nbytes = sum(values.nbytes for values in (*feeds.values(), *outputs.values()))
     size.note(rows, time.perf_counter() - start, nbytes)
@@ -87,7 +88,7 @@ def _joined(parts: list[Feeds]) -> Feeds:
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
-def _padded(feeds: Feeds, rows: int) -> Feeds:
+def padded(feeds: Mapping[str, npt.NDArray[Any]], rows: int) -> Feeds:
     """More rows, like the last one: made-up values may be none that the model takes."""
     return {name: np.concatenate([tensor, np.repeat(tensor[-1:], rows, axis=0)]) for name, tensor in feeds.items()}
 

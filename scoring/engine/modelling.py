@@ -154,8 +154,12 @@ class ModelStages:
         """How many rows a call gets that is padded to these lengths; found once for a loaded model."""
         key = (self._order.batch_rows, self._order.batch_bytes, lengths)
         if key not in self.scorer.sizes:
-            fixed = next((tensor.shape[0] for tensor in self.scorer.audited.bundle.signature.inputs), None)
-            self.scorer.sizes[key] = BatchRows(self._order.batch_rows, most_bytes=self._order.batch_bytes, fixed=fixed)
+            self.scorer.sizes[key] = BatchRows(
+                self._order.batch_rows,
+                most_bytes=self._order.batch_bytes,
+                fixed=self.scorer.audited.bundle.signature.fixed_rows,
+                fill=self.scorer.runtime.device != "cpu",
+            )
         return self.scorer.sizes[key]
 
     def facts(self) -> dict[str, BatchFacts]:

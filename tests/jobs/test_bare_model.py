@@ -16,7 +16,6 @@ from etl.errors import BatchscoreError
 from etl.pipeline import Pipeline
 from etl.ragged import padded_feeds
 from jobs.config import Model, read_config
-from jobs.errors import Refused
 from jobs.model import resolve_model
 from jobs.run import RunRequest, run
 from tests.jobs.outputs import write_job
@@ -175,21 +174,22 @@ def test_a_vector_that_is_null_may_be_nan(spark: SparkSession, tmp_path: Path) -
     np.testing.assert_allclose(found, plain_scores(nan_model(), X=matrix), rtol=1e-5, atol=1e-5)
 
 
-def test_a_model_of_fixed_batches_is_refused_before_work(tmp_path: Path) -> None:
-    """A model that takes one row a call is refused with what to do, and nothing is scored or written."""
-    model = model_of(
-        [helper.make_node("MatMul", ["X", "W"], ["p"])],
-        {"X": (TensorProto.FLOAT, [1, WIDTH])},
-        {"p": (TensorProto.FLOAT, [1, 1])},
-        W=WEIGHTS,
-    )
-    matrix = np.zeros((ROWS, WIDTH))
+def test_a_model_of_a_fixed_number_of_rows_is_fed_so_many(spark: SparkSession, tmp_path: Path) -> None:
+    """A model that takes eight rows a call, and no other number, scores any number of rows as one of any would."""
+
+    def linear(rows: int | None) -> bytes:
+        return model_of(
+            [helper.make_node("MatMul", ["X", "W"], ["p"])],
+            {"X": (TensorProto.FLOAT, [rows, WIDTH])},
+            {"p": (TensorProto.FLOAT, [rows, 1])},
+            W=WEIGHTS,
+        )
+
+    matrix = np.random.default_rng(3).normal(size=(ROWS, WIDTH)).astype(np.float32)
+    assert ROWS % 8
     table = pa.table({"id": range(ROWS), "X": pa.array(matrix.tolist(), pa.list_(pa.float32()))})
-    job = write_all(tmp_path, model, table, model={"onnx": str(tmp_path / "model.onnx")})
-    said = r"model input X float32\[1, 6\] has a fixed first axis, the rows of a batch: export it with a dynamic one"
-    with pytest.raises(Refused, match=said):
-        run(RunRequest(config=read_config(job), run_id="r"))
-    assert not list((tmp_path / "out").rglob("*.parquet*"))
+    found = scored(tmp_path, linear(8), table, binding={})
+    np.testing.assert_allclose(found, plain_scores(linear(None), X=matrix), rtol=1e-5, atol=1e-6)
 
 
 def bound(folder: Path, onnx: bytes, table: pa.Table, **model: Any) -> tuple[dict[str, np.ndarray], np.ndarray]:

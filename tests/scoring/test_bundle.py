@@ -234,8 +234,9 @@ def other_name(value: dict[str, Any]) -> None:
 
 
 def fixed_rows(value: dict[str, Any]) -> None:
-    """Let a bundle's signature have an input of a fixed number of rows."""
+    """Let a bundle's signature have two inputs of another fixed number of rows each."""
     value["signature"]["inputs"][0]["shape"] = [1, 4]
+    value["signature"]["inputs"].append({"name": "Y", "dtype": "float32", "shape": [2, 4]})
 
 
 def same_column(value: dict[str, Any]) -> None:
@@ -265,7 +266,7 @@ def wrong_element(value: dict[str, Any]) -> None:
         ),
         (
             fixed_rows,
-            ["model input X float32[1, 4] has a fixed first axis, the rows of a batch: export it with a dynamic one"],
+            ["model input Y float32[2, 4] has another first axis than the first input (1): export all with a dynamic"],
         ),
         (same_column, ["column 'p' is published twice"]),
         (other_output, ["column 'q' takes 'q', the model gives p"]),
