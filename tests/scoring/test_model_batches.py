@@ -187,6 +187,19 @@ def test_a_model_of_a_fixed_number_of_rows_gets_just_that() -> None:
     np.testing.assert_array_equal(call(predict, 20, size).outputs["p"], np.arange(20, dtype=np.float32) * 3)
 
 
+def test_every_call_has_one_shape_where_that_is_dear() -> None:
+    """On a GPU the last call is filled up to the others' rows, and what was made up is not handed out."""
+    asked = []
+
+    def predict(feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        asked.append(len(feeds["x"]))
+        return {"p": feeds["x"] * 2}
+
+    found = call(predict, 21, BatchRows(8, most_bytes=PLENTY, fill=True))
+    np.testing.assert_array_equal(found.outputs["p"], np.arange(21, dtype=np.float32) * 2)
+    assert asked == [8, 8, 8]
+
+
 def test_bytes_bound_the_rows_of_a_call() -> None:
     """With 4 bytes in and 4 out a row, 160 bytes are 20 rows, from the second call on."""
     asked = []
