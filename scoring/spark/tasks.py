@@ -17,6 +17,7 @@ from scoring.code import check_code, code_digest
 from scoring.engine.guarding import Situation
 from scoring.errors import TasksFailed
 from scoring.spark.devices import task_placement, tasks_per_gpu
+from scoring.spark.finders import forget_zip_finders
 from scoring.worker import Unscored, score_splits
 
 if TYPE_CHECKING:
@@ -83,6 +84,7 @@ def _run_task(
         for number in batch.column("id").to_pylist():
             answers = [json.dumps(failure) for failure in _failures(order, tasks[number], code, sharing=sharing)]
             yield pa.RecordBatch.from_arrays([pa.array(answers, pa.string())], schema=_ANSWER)
+    forget_zip_finders()
 
 
 def _failures(order: Order, splits: tuple[Split, ...], code: str, *, sharing: int) -> list[Failure]:
