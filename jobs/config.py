@@ -153,7 +153,9 @@ class Scoring(Strict):
         description="Kinds of models that this job lets run code of their own, which is what loading them does. Give "
         "them where you know who made the bundle.",
     )
-    threads: int = Field(default=1, ge=1, le=256, description="Threads of one operator; as many as spark.task.cpus.")
+    threads: int | None = Field(
+        default=None, ge=1, le=256, description="Threads of one operator. Default: as many as spark.task.cpus."
+    )
     batch_rows: Annotated[int, Field(ge=1, le=10_000_000)] | Literal["auto"] = Field(
         default="auto", description="Rows of one call of the model; `auto` finds them by measuring the first calls."
     )

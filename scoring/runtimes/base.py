@@ -36,7 +36,9 @@ class RuntimeOptions(Strict):
         default="fail",
         description="Where cuda or tensorrt was asked for and cannot be had: fail, or run on the CPU and say so.",
     )
-    intra_op_threads: int = Field(default=1, ge=1, description="Threads of one operator: the task's cores.")
+    intra_op_threads: int | None = Field(
+        default=None, ge=1, description="Threads of one operator. None: as many as the task has cores."
+    )
     gpu_memory_limit: int | None = Field(
         default=None,
         ge=1,
@@ -72,6 +74,8 @@ class Placement(NamedTuple):
     """Number of the GPU as the runtime counts them; None where the scheduler gave the task none."""
     workers_per_device: int = 1
     """Tasks that share the GPU at a time, and so its memory."""
+    cores: int = 1
+    """Cores that the scheduler gave the task."""
 
 
 HERE = Placement()

@@ -102,7 +102,8 @@ def load_torch(
     """
     device, fell_back = _device(options, placement)
     made = load_callable(model, files, options, where=where, device=device)
-    return TorchRuntime(made, device, options, fell_back=fell_back)
+    threads = options.intra_op_threads or placement.cores
+    return TorchRuntime(made, device, threads=threads, fell_back=fell_back)
 
 
 def load_callable(
@@ -131,7 +132,7 @@ class TorchRuntime(DeclaredModel):
     """A loaded module or program, in inference mode."""
 
     def __init__(
-        self, made: TorchCallable, device: torch.device, options: RuntimeOptions, *, fell_back: str | None
+        self, made: TorchCallable, device: torch.device, *, threads: int, fell_back: str | None
     ) -> None:
         """Take what `load_torch` made."""
         super().__init__(made.signature, f"torch {torch.__version__}")
@@ -139,7 +140,7 @@ class TorchRuntime(DeclaredModel):
         self.fell_back = fell_back
         self._made: TorchCallable | None = made
         self._at = device
-        self._threads = options.intra_op_threads
+        self._threads = threads
 
     def _run(self, feeds: dict[str, np.ndarray]) -> Mapping[str, np.ndarray]:
         assert self._made is not None  # noqa: S101  `predict` refuses what is closed

@@ -27,7 +27,7 @@ def tasks_per_gpu(spark: SparkSession) -> int:
 
 
 def task_placement(workers_per_device: int = 1) -> Placement:
-    """Where the task that runs in this process may run a model.
+    """Where the task that runs in this process may run a model, and on how many cores.
 
     Raises:
         DeviceError: Spark gave the task an address that is no GPU of this process.
@@ -36,7 +36,8 @@ def task_placement(workers_per_device: int = 1) -> Placement:
 
     context = TaskContext.get()
     gpu = context.resources().get("gpu") if context is not None else None
-    return Placement(device_of(gpu.addresses if gpu is not None else (), os.environ), workers_per_device)
+    device = device_of(gpu.addresses if gpu is not None else (), os.environ)
+    return Placement(device, workers_per_device, cores=context.cpus() if context is not None else 1)
 
 
 def device_of(addresses: Sequence[str], environment: Mapping[str, str]) -> int | None:

@@ -14,7 +14,7 @@ import pytest
 from onnx import TensorProto, helper
 
 from scoring.errors import BundleError, DeviceError, InferenceError, OutOfMemory
-from scoring.runtimes.base import RuntimeOptions
+from scoring.runtimes.base import Placement, RuntimeOptions
 from scoring.runtimes.onnx import Session
 from scoring.runtimes.onnx.reasons import is_out_of_memory
 from scoring.runtimes.onnx.session import loses_memory
@@ -104,9 +104,14 @@ def test_a_failure_of_the_model_is_told_in_the_runtimes_words() -> None:
 
 
 def test_the_runtime_does_not_take_every_core() -> None:
-    """A session computes with the threads that it was told to use, and one by default."""
-    for options, threads in ((RuntimeOptions(), 1), (RuntimeOptions(intra_op_threads=3), 3)):
-        session = Session(logistic_model(), options, "model.onnx")._session
+    """A session computes with as many threads as the task has cores, or as it was told to use."""
+    cases = (
+        (RuntimeOptions(), Placement(), 1),
+        (RuntimeOptions(), Placement(cores=4), 4),
+        (RuntimeOptions(intra_op_threads=3), Placement(cores=4), 3),
+    )
+    for options, placement, threads in cases:
+        session = Session(logistic_model(), options, "model.onnx", placement=placement)._session
         assert session is not None
         made = session.get_session_options()
         assert (made.intra_op_num_threads, made.inter_op_num_threads) == (threads, 1)

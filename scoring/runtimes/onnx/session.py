@@ -222,7 +222,7 @@ def _made(file: _File, options: RuntimeOptions, placement: Placement, *, device:
     """Raises DeviceError where it is for the GPU that there is no session, else BundleError."""
     parts = [memoryview(data) for data in (file.model, *(file.beside[name] for name in sorted(file.beside)))]
     providers = provider_options(device, options, placement, model=parts)
-    settings = _session_options(options, device)
+    settings = _session_options(options, device, threads=options.intra_op_threads or placement.cores)
     if file.beside and hasattr(settings, "add_external_initializers_from_files_in_memory"):
         names, buffers = list(file.beside), list(file.beside.values())
         settings.add_external_initializers_from_files_in_memory(names, buffers, [len(data) for data in buffers])
@@ -240,10 +240,10 @@ def _made(file: _File, options: RuntimeOptions, placement: Placement, *, device:
     return session
 
 
-def _session_options(options: RuntimeOptions, device: Device) -> ort.SessionOptions:
+def _session_options(options: RuntimeOptions, device: Device, *, threads: int) -> ort.SessionOptions:
     """Fixed thread counts and no spinning: the runtime would take every core of the host for each worker."""
     made = ort.SessionOptions()
-    made.intra_op_num_threads = options.intra_op_threads
+    made.intra_op_num_threads = threads
     made.inter_op_num_threads = 1
     made.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
     made.log_severity_level = options.log_severity
