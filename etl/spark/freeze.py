@@ -28,6 +28,11 @@ _SETTINGS = {
     "spark.sql.parquet.datetimeRebaseModeInWrite": "CORRECTED",
 }
 
+_PYTHON = re.compile(
+    r"^(?:(?:etl|scoring|jobs)\.errors\.\w+:|[\w.]*(?:Error|Exception|Exit|Interrupt)\b).*$", re.MULTILINE
+)
+"""The last line of a traceback. Our own errors are named for what is the case, so they are known by where they are."""
+
 _BY_PY4J = "An error occurred while calling "
 
 
@@ -76,7 +81,7 @@ def cause_of(text: str) -> str:
     The last line of a Python traceback, else Java's last cause where py4j has wrapped it, else the first line.
     """
     head, _, _ = text.partition("\n\tat ")
-    python = re.findall(r"^[\w.]*(?:Error|Exception|Exit|Interrupt)\b.*$", head, re.MULTILINE)
+    python = [found[0] for found in _PYTHON.finditer(head)]
     java = re.findall(r"^(?:: |Caused by: )(.+)$", text, re.MULTILINE) if text.startswith(_BY_PY4J) else []
     first = [line for line in text.splitlines() if line.strip()][:1]
     lines = python or java or first or ["it gave no reason"]

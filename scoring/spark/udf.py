@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from etl.errors import ContractError, SpecError
 from etl.spark.schema import column
-from etl.types import ColumnType, is_readable
+from etl.types import is_readable
 from scoring.engine.stream import OnBadRow, ScoreOptions, check_streamable, pinned_tables
 from scoring.errors import BundleError
 from scoring.spark.streaming import Work, declared_types, published_fields, scored_batches, spark_columns, work_for
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from pyspark.sql import Column, SparkSession
 
     from etl.contract import InputField
-    from etl.types import ArrowArray
+    from etl.types import ArrowArray, ColumnType
     from scoring.engine.stream import Scored
 
 __all__ = ["ScoreFunction", "score_udf"]
@@ -45,7 +45,7 @@ class _Task(NamedTuple):
     """What a task of the function is told."""
 
     work: Work
-    fields: tuple[tuple[str, str], ...]
+    fields: tuple[tuple[str, ColumnType], ...]
     """Name and type of each field of the contract, in their order."""
     published: list[pa.Field]
     has_reasons: bool
@@ -95,7 +95,7 @@ def score_udf(
         on_bad_row="fail" if on_bad_row == "fail" else "null",
         shared=shared,
     )
-    told = tuple((field.name, str(field.type)) for field in fields)
+    told = tuple((field.name, field.type) for field in fields)
     task = _Task(work, told, published_fields(audited), on_bad_row == "reason")
     function = _arrow_function(task) if kind == "arrow" else _pandas_function(task)
     return _with_columns(function.asNondeterministic(), [field.name for field in fields])
@@ -175,7 +175,7 @@ def _named(task: _Task, batches: Iterator[Any]) -> Iterator[pa.RecordBatch]:
     for given in batches:
         columns = given if isinstance(given, tuple) else (given,)
         is_struct = len(columns) == 1 and isinstance(columns[0], pa.StructArray)
-        if is_struct and (len(names) > 1 or not task.fields[0][1].startswith("struct")):
+        if is_struct and (len(names) > 1 or task.fields[0][1].kind != "struct"):
             members = columns[0].flatten()
             yield pa.RecordBatch.from_arrays(members, names=[field.name for field in columns[0].type])
         elif len(columns) == len(names):
@@ -233,9 +233,8 @@ def _from_pandas(task: _Task, columns: tuple[Any, ...]) -> tuple[ArrowArray, ...
     return tuple(_array(series, *field) for series, field in zip(columns, task.fields, strict=True))
 
 
-def _array(series: Any, name: str, kind: str) -> ArrowArray:
+def _array(series: Any, name: str, wanted: ColumnType) -> ArrowArray:
     """A column of pandas, which has no missing integers: they come as floats, as long as these hold them."""
-    wanted = ColumnType(kind)
     try:
         found = pa.array(series, from_pandas=True)
         if is_readable(found.type, wanted):
@@ -246,7 +245,7 @@ def _array(series: Any, name: str, kind: str) -> ArrowArray:
         return found.cast(wanted.arrow)
     except pa.ArrowException:
         # Arrow's own words show a value, which may be personal data.
-        message = f"{_WHERE}: {name} is no {kind} as pandas gives it. Use scoring.spark.frames.score."
+        message = f"{_WHERE}: {name} is no {wanted} as pandas gives it. Use scoring.spark.frames.score."
         raise ContractError(message) from None
 
 
