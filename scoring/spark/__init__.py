@@ -1,1 +1,1 @@
-"""What needs Spark of models: the tasks of a run. Nothing else of `scoring` imports this."""
+"""What needs Spark of models: the tasks of a run, and scores in DataFrames."""

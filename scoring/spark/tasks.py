@@ -1,6 +1,6 @@
 """Start one Spark task per group of splits. Spark schedules and retries; it carries no rows.
 
-The only file of `scoring` that imports pyspark; the session is handed in.
+The session is handed in.
 """
 
 from __future__ import annotations

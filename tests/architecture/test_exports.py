@@ -24,9 +24,10 @@ def named(package):
 
 
 def public_names(package):
-    """Return the public names that an __init__ defines or takes from modules of ours."""
+    """Return the public names that an __init__ defines or takes from modules of ours, those that it takes late too."""
     names = set()
-    for node in package.tree.body:
+    late = [node for node in package.tree.body if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)]
+    for node in [*package.tree.body, *(below for node in late for below in node.body)]:
         if isinstance(node, ast.ImportFrom) and (node.module or "").partition(".")[0] in OURS:
             names |= {alias.asname or alias.name for alias in node.names}
         elif isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):

@@ -14,7 +14,7 @@ PLACES = {
     "mlflow": {"scoring.bundles.mlflow", "scoring.runtimes.pyfunc"},
     "onnxruntime": {"scoring.runtimes.onnx"},
     "onnxscript": {"scoring.runtimes.torch_onnx"},
-    "pandas": {"scoring.runtimes.pyfunc"},
+    "pandas": {"scoring.runtimes.pyfunc", "scoring.spark.udf"},
     "py4j": {"etl.spark", "scoring.spark"},
     "pyspark": {"etl.spark", "scoring.spark", "jobs.session"},
     "rich": {"jobs"},
