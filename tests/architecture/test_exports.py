@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import itertools
 
 import pytest
 
@@ -26,8 +27,8 @@ def named(package):
 def public_names(package):
     """Return the public names that an __init__ defines or takes from modules of ours, those that it takes late too."""
     names = set()
-    late = [node for node in package.tree.body if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)]
-    for node in [*package.tree.body, *(below for node in late for below in node.body)]:
+    late = [block.body for block in package.tree.body if isinstance(block, ast.If)]
+    for node in [*package.tree.body, *itertools.chain(*late)]:
         if isinstance(node, ast.ImportFrom) and (node.module or "").partition(".")[0] in OURS:
             names |= {alias.asname or alias.name for alias in node.names}
         elif isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
