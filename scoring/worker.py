@@ -114,6 +114,7 @@ class _Flow:
         self._load(self.order.models[:1] if self.order.routed else self.order.models)
         self._loading = time.perf_counter() - start
         yield from run_stages(self._stages(missing), _note_wait)
+        self.guard.is_done = True
 
     def _load(self, models: Sequence[ModelOrder]) -> None:
         order = self.order

@@ -13,6 +13,7 @@ import fcntl
 import hashlib
 import json
 import os
+import time
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
@@ -23,6 +24,8 @@ __all__ = ["Breadcrumb", "RowRange", "Suspects"]
 
 _LENGTH = 8192
 """Bytes of the file, all of which are written each time."""
+_KEPT_SECONDS = 7 * 86_400.0
+"""So long a file waits for the next try of its task."""
 
 
 class RowRange(NamedTuple):
@@ -60,21 +63,19 @@ class Breadcrumb:
     """The file of one task of a run on this host."""
 
     def __init__(self, folder: Path, root: str, run_id: str, *, task: int) -> None:
-        """Open it, and take it over from a process that has died; see `found`."""
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        """Open it, and take over what a try before has left.
+
+        A twin of the task that runs on this host keeps the file to itself. Then, and where the host lets no file be
+        made, the task goes without one.
+        """
         digest = hashlib.sha256(json.dumps([root, run_id]).encode()).hexdigest()[:24]
         self._path = folder / f"{digest}-{task}"
-        self._descriptor: int | None = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        self.found: tuple[RowRange, ...] = ()
-        """The rows that a process was calling the model with when it died."""
-        try:
-            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            # A twin of the task runs here: the file is its own, and this one goes without.
-            os.close(self._descriptor)
-            self._descriptor = None
-            return
-        self.found = _ranges(os.pread(self._descriptor, _LENGTH, 0))
+        self._descriptor = _opened(self._path)
+        told = None if self._descriptor is None else _ranges(os.pread(self._descriptor, _LENGTH, 0))
+        self.is_known = told is not None
+        """Whether a try before was here, and told what it was doing when it ended."""
+        self.found: tuple[RowRange, ...] = told or ()
+        """The rows that it, and those before it, called the model with when they died."""
 
     def calling(self, rows: Sequence[RowRange]) -> None:
         """The model is about to be called with these."""
@@ -91,22 +92,48 @@ class Breadcrumb:
                 data = json.dumps(_spanned(rows)).encode()
             os.pwrite(self._descriptor, data.ljust(_LENGTH), 0)
 
-    def close(self) -> None:
-        """The task has come to an end: there is nothing to tell."""
-        if self._descriptor is not None:
+    def close(self, *, is_done: bool) -> None:
+        """The task has come to its end, and there is nothing to tell; or to another one that was not the model's doing.
+
+        That is told to the next try, which else would have to suspect every row.
+        """
+        if self._descriptor is None:
+            return
+        if is_done:
             with contextlib.suppress(FileNotFoundError):
                 self._path.unlink()
-            os.close(self._descriptor)
-            self._descriptor = None
+        else:
+            self.returned()
+        os.close(self._descriptor)
+        self._descriptor = None
 
 
-def _ranges(data: bytes) -> tuple[RowRange, ...]:
-    """What the file says; nothing where it is new, or was left half written."""
+def _opened(path: Path) -> int | None:
+    """The file, locked; None where that cannot be. Files that nobody came back for are removed."""
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError:
+        return None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(descriptor)
+        return None
+    for left in path.parent.iterdir():
+        with contextlib.suppress(OSError):
+            if time.time() - left.stat().st_mtime > _KEPT_SECONDS:
+                left.unlink()
+    return descriptor
+
+
+def _ranges(data: bytes) -> tuple[RowRange, ...] | None:
+    """What the file says; None where it is new, or was left half written."""
     try:
         found, _ = json.JSONDecoder().raw_decode(data.decode())
         return tuple(RowRange(*map(int, row)) for row in found)
     except (ValueError, TypeError):
-        return ()
+        return None
 
 
 def _spanned(rows: Sequence[RowRange]) -> list[RowRange]:

@@ -42,11 +42,15 @@ class Guard:
 
     def __init__(self, order: Order, situation: Situation, placement: Placement, *, task: int) -> None:
         """`task` is a number that the task has in each of its tries."""
+        self.is_done = False
+        """Whether every split has been scored, or cannot be."""
         self._order = order
-        self._placement = placement
+        # The model is loaded in this process, too, and on a GPU both take memory.
+        self._placement = placement._replace(workers_per_device=2 * placement.workers_per_device)
         self._crumb = Breadcrumb(host_cache().folder / "breadcrumbs", order.root, order.run_id, task=task)
-        # A try before died elsewhere, and nobody knows of what; or several died, each of other rows.
-        unknown = situation.tries_before > (1 if self._crumb.found else 0)
+        # A try before ended elsewhere, and nobody here knows of what; or several died, each of other rows.
+        unknown = situation.tries_before > 0 and not self._crumb.is_known
+        unknown |= situation.tries_before > 1 and bool(self._crumb.found)
         self.suspects = Suspects(self._crumb.found, everything=unknown)
         self._contained: dict[str, Contained] = {}
         self._watchdog = _Watchdog(order.call_timeout) if situation.may_end else None
@@ -83,8 +87,8 @@ class Guard:
             self._crumb.returned()
 
     def close(self) -> None:
-        """The task has ended."""
-        self._crumb.close()
+        """The task has ended; whether it has come to its end, `is_done` says."""
+        self._crumb.close(is_done=self.is_done)
         if self._watchdog is not None:
             self._watchdog.close()
         for contained in self._contained.values():

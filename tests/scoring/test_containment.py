@@ -101,16 +101,6 @@ def check_scored(work: Work, receipts: list[Receipt], bad: list[int], reason: st
     assert settle(STORE, work.splits, receipts).quarantined.rows == len(bad)
 
 
-def test_a_row_that_kills_the_process_is_found_by_the_next_try(tmp_path: Path) -> None:
-    """The first try dies of a signal; the second scores the call's rows apart, sets the one aside and loses none."""
-    work = work_of(tmp_path, faults.dies_on(BAD), pieces=2)
-    assert try_apart(work, batch_rows=8) == (-signal.SIGFPE if DIES else 0)
-    receipts = next_try(work, batch_rows=8)
-    check_scored(work, receipts, [BAD] * DIES, "its process ended, killed by SIGFPE")
-    # The call that died had 8 rows.
-    assert sum(receipt.contained_rows for receipt in receipts) == 8 * DIES
-
-
 def test_a_try_on_another_host_scores_all_rows_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where nothing tells what the try before died of, every row is scored apart: the job still comes to its end."""
     work = work_of(tmp_path, faults.dies_on(BAD))
@@ -197,9 +187,44 @@ def test_what_a_dead_process_was_doing_is_found_once(tmp_path: Path) -> None:
     leave(second)
     third = Breadcrumb(tmp_path, "/out", "run", task=3)
     assert third.found == second.found
-    third.close()
+    third.close(is_done=True)
     assert Breadcrumb(tmp_path, "/out", "run", task=3).found == ()
     assert Breadcrumb(tmp_path, "/out", "another", task=3).found == ()
+
+
+def test_a_try_that_ended_with_an_error_leaves_no_suspect(tmp_path: Path) -> None:
+    """An error of the store, say, is not the model's doing: the next try here knows that, and suspects no row."""
+    first = Breadcrumb(tmp_path, "/out", "run", task=3)
+    assert not first.is_known
+    first.calling([RowRange(3, 0, 63)])
+    first.close(is_done=False)
+    second = Breadcrumb(tmp_path, "/out", "run", task=3)
+    assert (second.is_known, second.found) == (True, ())
+    second.close(is_done=True)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_host_that_lets_no_file_be_made_goes_without(tmp_path: Path) -> None:
+    """Where the folder cannot be made, a task runs, and tells nothing."""
+    (tmp_path / "file").write_text("no folder")
+    crumb = Breadcrumb(tmp_path / "file" / "folder", "/out", "run", task=3)
+    crumb.calling([RowRange(3, 0, 63)])
+    crumb.returned()
+    assert (crumb.is_known, crumb.found) == (False, ())
+    crumb.close(is_done=False)
+
+
+def test_files_that_nobody_came_back_for_are_removed(tmp_path: Path) -> None:
+    """After a week nobody tries the task again."""
+    import os
+
+    leave(Breadcrumb(tmp_path, "/out", "old", task=1))
+    leave(Breadcrumb(tmp_path, "/out", "new", task=1))
+    old, _ = tmp_path.iterdir()
+    os.utime(old, (0, 0))
+    Breadcrumb(tmp_path, "/out", "another", task=1).close(is_done=True)
+    assert len(list(tmp_path.iterdir())) == 1
+    assert not old.exists()
 
 
 def leave(crumb: Breadcrumb) -> None:
