@@ -355,8 +355,8 @@ def test_options_of_a_served_model_count_or_are_refused(registry: Registry, tmp_
     import mlflow.pyfunc
 
     loaded = mlflow.pyfunc.load_model("models:/late/1", model_config={"batch_rows": 3, "threads": 2})
-    options = loaded._model_impl._options
-    assert (options.batch_rows, options.threads) == (3, 2)
+    order = loaded._model_impl._order
+    assert (order.batch_rows, order.models[0].runtime.intra_op_threads) == (3, 2)
     table = numbers(10)
     np.testing.assert_array_equal(loaded.predict(table.to_pandas())["p"], logistic_scores(table))
     copy_bundle(registry.bundle, STORE, str(tmp_path / "bundle"))
