@@ -117,6 +117,14 @@ def test_the_runtime_does_not_take_every_core() -> None:
         assert (made.intra_op_num_threads, made.inter_op_num_threads) == (threads, 1)
 
 
+@pytest.mark.parametrize("level", [0, 4])
+def test_a_level_of_zero_is_a_level(level: int) -> None:
+    """The least that the runtime logs is what was asked for, and 0 is not taken for nothing."""
+    session = Session(logistic_model(), RuntimeOptions(log_severity=level), "model.onnx")._session
+    assert session is not None
+    assert session.get_session_options().log_severity_level == level
+
+
 def test_too_large_a_batch_is_out_of_memory() -> None:
     """A run that the runtime has no memory for is OutOfMemory, whereupon fewer rows may do; the session lives on."""
     nodes = [helper.make_node("ConstantOfShape", ["n"], ["p"])]
