@@ -12,9 +12,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import yaml
 from pydantic import ByteSize
+from typer.main import get_command
 
 from etl.contract import Contract
 from etl.outputs import RaggedMask, RaggedRows, TensorOutput
+from jobs.cli import app
 from jobs.config import JobConfig, Model, NamedModel, Scoring
 from scoring.combination import Combination, Ensemble
 from scoring.engine.stream import ScoreOptions
@@ -50,7 +52,8 @@ def blocks(language: str) -> list[str]:
 
 def in_a_job(sections: dict[str, Any]) -> JobConfig:
     """A job with some sections of the page; those that it needs beside them are made up."""
-    job = {"api_version": "batchscore/1", "name": "page", "input": {"files": "in"}, "output": {"uri": "out"}}
+    job: dict[str, Any] = {"api_version": "batchscore/1", "name": "page"}
+    job |= {"input": {"files": "in"}, "output": {"uri": "out"}}
     names = {"champion", "challenger", "german", "french", "world"}
     if "combine" in sections and "models" not in sections:
         asked = {name for name in names if re.search(rf"\b{name}\b", str(sections))} or names
@@ -135,3 +138,25 @@ def test_each_link_leads_to_a_section() -> None:
         headings = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
         slugs = {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
         assert not place or place in slugs, (page, place)
+
+
+def options_of(command: Any) -> set[str]:
+    """The options of a command and of all below it."""
+    found = {option for parameter in command.params for option in parameter.opts}
+    return found.union(*map(options_of, getattr(command, "commands", {}).values()))
+
+
+def test_each_option_of_a_command_is_there() -> None:
+    """Each command and each option of `batchscore` that the page shows is one that `batchscore` has."""
+    command: Any = get_command(app)
+    told = [line for line in CODE.splitlines() if line.startswith("batchscore ")]
+    assert told
+    for line in told:
+        words, found = line.partition("#")[0].split()[1:], command
+        while words and hasattr(found, "commands"):
+            for name in words[0].split("|"):
+                assert name in found.commands, line
+            found = found.commands[words.pop(0).split("|")[0]]
+    shown = {option for line in CODE.splitlines() if "mlflow" not in line for option in re.findall(r"--[a-z-]+", line)}
+    assert shown
+    assert shown <= options_of(command)
