@@ -11,7 +11,7 @@ export PYSPARK_PYTHON := $(CURDIR)/$(PY)
 export PYSPARK_DRIVER_PYTHON := $(CURDIR)/$(PY)
 export TZ := UTC
 
-.PHONY: help env check test test-torch test-spark35 demo docs train zoo bench bench-etl format format-check lint types imports docstrings shell lock lock-check java clean
+.PHONY: help env check test test-torch test-spark35 demo docs train zoo bench bench-etl bench-gpu format format-check lint types imports docstrings shell lock lock-check java clean
 
 ##@ Start here
 help: ## Say what each target does
@@ -80,7 +80,7 @@ train: ## Train the example's model again and export its bundle
 zoo: ## Make the small models of tests/zoo again
 	@requirements/make-env.sh zoo && PYTHONHASHSEED=0 .venv-zoo/bin/python -m tests.zoo.make
 
-bench: java ## Measure us and our peers side by side
+bench: java ## Measure us and our peers side by side; ARGS="--only tree,wide --rounds 1" chooses
 	@requirements/make-env.sh bench && \
 	  PYSPARK_PYTHON=$(CURDIR)/.venv-bench/bin/python PYSPARK_DRIVER_PYTHON=$(CURDIR)/.venv-bench/bin/python \
 	  .venv-bench/bin/python tests/bench/run.py $(ARGS)
@@ -90,6 +90,9 @@ bench-etl: java ## The part of bench about ETL specs; ARGS=--page writes docs/BE
 	@requirements/make-env.sh bench && \
 	  PYSPARK_PYTHON=$(CURDIR)/.venv-bench/bin/python PYSPARK_DRIVER_PYTHON=$(CURDIR)/.venv-bench/bin/python \
 	  .venv-bench/bin/python -m tests.bench.etl.run $(ARGS)
+
+bench-gpu: ## Measure our worker on a GPU, without Spark; PYTHON=… is an interpreter that has onnxruntime-gpu
+	@$(or $(PYTHON),python3) -m tests.bench.gpu $(ARGS)
 
 clean: ## Remove what was made here, the environments included
 	@rm -rf .venv .venv-* .tools .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache \

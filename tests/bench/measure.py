@@ -14,59 +14,53 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+import numpy as np
+import pyarrow.parquet as pq
 from pydantic import BaseModel
 
 from tests.bench.check import WrongResultError, check_reference, check_scores, read_scores
-from tests.bench.contender import Answer, Remote
-from tests.bench.workload import FILES, MODELS, Workload, data_folder, make_model
+from tests.bench.contender import Answer, Remote, home_of
+from tests.bench.inference import Scoring, knee
+from tests.bench.workload import TINY, WORKLOADS, Size, Task, data_folder, model_file
 
 if TYPE_CHECKING:
-    import numpy as np
+    from collections.abc import Sequence
 
-__all__ = ["Case", "Memory", "Run", "Sizes", "measure", "measure_memory", "median"]
+__all__ = ["Bench", "Case", "Facts", "Memory", "Plan", "Run", "measure", "measure_memory", "median"]
 
 Say = Callable[[str], None]
 
 _QUICK_SECONDS = 5.0
 """Who is done with the larger size in less is run `extra` times more: noise is a larger part of such a time."""
+_BATCH_ROWS = 1 << 14
+"""Rows that our contract and steps take at once, by default."""
 
 
 class Case(NamedTuple):
-    """A model and a size."""
+    """A workload and a size."""
 
-    model: str
+    workload: str
     rows: int
 
 
-class Sizes(NamedTuple):
-    """How much is scored and how often."""
+class Plan(NamedTuple):
+    """What is measured and how often."""
 
-    row_groups: tuple[int, int]
-    """Row groups a file, of the smaller and of the larger size."""
-    warm_up: int
-    """Row groups a file of the warm-up."""
-    group_rows: int
-    """Rows of a row group."""
+    contenders: list[str]
+    """The first is `bare`, whose scores the others are compared with."""
+    workloads: list[str]
     rounds: int
     """Runs of every contender at each size."""
     extra: int
     """More of them for quick contenders."""
-
-    def rows(self, row_groups: int) -> int:
-        """Rows of a size."""
-        return FILES * row_groups * self.group_rows
-
-    @property
-    def cases(self) -> list[Case]:
-        """What is measured, in order."""
-        return [Case(model, self.rows(groups)) for model in MODELS for groups in self.row_groups]
+    is_tiny: bool
 
 
 class Run(BaseModel):
     """One contender once on one case."""
 
     contender: str
-    model: str
+    workload: str
     rows: int
     seconds: float = 0
     facts: dict[str, float] = {}
@@ -75,13 +69,30 @@ class Run(BaseModel):
     @property
     def key(self) -> tuple[str, Case] | None:
         """Whose run of what; None where it failed."""
-        return None if self.error else (self.contender, Case(self.model, self.rows))
+        return None if self.error else (self.contender, Case(self.workload, self.rows))
+
+
+class Facts(BaseModel):
+    """What is true of a workload here, whoever runs it."""
+
+    rows: tuple[int, int]
+    """Of the smaller and the larger size."""
+    files: tuple[int, int]
+    knee: int
+    """Rows of one call of the model, for all but ours and MLflow."""
+    rates: dict[int, float]
+    """Rows a second of one thread, by rows of a call: how the knee was found."""
+    model_bytes: int
+    batch_bytes: int
+    """What contract and steps take at once, with the scores."""
+    group_bytes: int
+    """A decoded row group of the columns that are read."""
 
 
 class Memory(BaseModel):
     """Peak resident bytes of a worker of ours that has scored one case and nothing else."""
 
-    model: str
+    workload: str
     rows: int
     peak_bytes: float
 
@@ -92,105 +103,138 @@ def median(runs: Iterable[Run], contender: str, case: Case) -> float | None:
     return statistics.median(seconds) if seconds else None
 
 
-class _Bench:
+class Bench:
     """The processes of the contenders and what they share."""
 
-    def __init__(self, cache: Path, sizes: Sizes, say: Say) -> None:
+    def __init__(self, cache: Path, plan: Plan, say: Say) -> None:
+        """Make models and files, and find each model's knee while nothing else runs."""
         self._cache = cache
         self._say = say
-        self._models = {name: make_model(cache, name) for name in MODELS}
-        groups = (sizes.warm_up, *sizes.row_groups)
-        self._sources = {rows: folder for folder, rows in (data_folder(cache, n, sizes.group_rows) for n in groups)}
-        self._wanted: dict[Case, np.ndarray] = {}
         self._remotes: dict[str, Remote] = {}
+        self._wanted: dict[Case, Path] = {}
+        self._models: dict[str, Path] = {}
+        self._sources: dict[Case, Path] = {}
+        self.sizes: dict[str, tuple[Size, Size, Size]] = {}
+        self.facts: dict[str, Facts] = {}
+        for name in plan.workloads:
+            say(f"make {name}")
+            self._prepare(name, TINY[name] if plan.is_tiny else WORKLOADS[name].sizes)
+
+    def _prepare(self, name: str, sizes: Sequence[Size]) -> None:
+        kind = WORKLOADS[name]
+        warm_up, smaller, larger = sizes
+        self.sizes[name] = (warm_up, smaller, larger)
+        self._models[name] = model_file(self._cache, name)
+        for size in sizes:
+            self._sources[Case(name, size.rows)] = data_folder(self._cache, kind.shape, size)
+        first = self._task(Case(name, larger.rows), 1)
+        rows = pq.ParquetFile(first.files[0]).read_row_group(0, columns=["id", *kind.columns])
+        found, rates = knee(Scoring.of(first), [rows.column(column).combine_chunks() for column in kind.columns])
+        width = rows.nbytes / rows.num_rows + 4 * kind.width
+        self.facts[name] = Facts(
+            rows=(smaller.rows, larger.rows),
+            files=(smaller.files, larger.files),
+            knee=found,
+            rates=rates,
+            model_bytes=first.onnx.stat().st_size,
+            batch_bytes=int(min(_BATCH_ROWS, larger.rows) * width),
+            group_bytes=rows.nbytes,
+        )
+        self._say(f"  a call has {found} rows: {rates[found]:,.0f} rows/s a thread")
+
+    def _task(self, case: Case, model_rows: int) -> Task:
+        model, source = self._models[case.workload], self._sources[case]
+        return Task(case.workload, model, model_rows, source, case.rows, self._cache / "out")
 
     def start(self, name: str) -> None:
         """Bring a contender up."""
-        logs = self._cache / "logs"
+        logs, home = self._cache / "logs", home_of(name)
         logs.mkdir(exist_ok=True)
-        self._remotes[name] = Remote(name, logs / f"{name.replace(', ', '-').replace(' ', '-')}.txt")
+        if home not in self._remotes:
+            self._remotes[home] = Remote(home, logs / f"{home.replace(', ', '-').replace(' ', '-')}.txt")
+        self._remotes[home].start(name)
 
     def stop(self, name: str) -> None:
-        """Take a contender down."""
-        self._remotes.pop(name).stop()
+        """Take a contender down, and those that share its process."""
+        remote = self._remotes.pop(home_of(name), None)
+        if remote is not None:
+            remote.stop()
 
     def run(self, name: str, case: Case) -> Run:
         """One run: an empty folder, the files in the page cache, nothing to be written back; then checked."""
-        work = Workload(case.model, self._models[case.model], self._sources[case.rows], case.rows, self._cache / "out")
-        self._clean(work)
-        _read_through(work)
+        task = self._task(case, self.facts[case.workload].knee)
+        self._clean(task)
+        _read_through(task)
         os.sync()
-        answer = self._remotes[name].score(work)
-        answer = self._checked(name, case, work, answer)
-        self._clean(work)
-        self._say(f"  {name}: {answer.error or f'{answer.seconds:.2f} s'}")
-        run = Run(contender=name, model=case.model, rows=case.rows)
+        answer = self._remotes[home_of(name)].score(name, task)
+        answer = self._checked(name, case, task, answer=answer)
+        self._clean(task)
+        self._say(f"  {name}, {case.rows:,} rows: {answer.error or f'{answer.seconds:.2f} s'}")
+        run = Run(contender=name, workload=case.workload, rows=case.rows)
         return run.model_copy(update=answer._asdict())
 
-    def _checked(self, name: str, case: Case, work: Workload, answer: Answer) -> Answer:
+    def _checked(self, name: str, case: Case, task: Task, *, answer: Answer) -> Answer:
         if answer.error is not None:
             return answer
         try:
-            found = read_scores(work.out, case.rows)
             if case not in self._wanted and name == "bare":
-                check_reference(found, work)
-                self._wanted[case] = found
-            check_scores(found, self._wanted[case])
+                found = read_scores(task)
+                check_reference(found, task)
+                self._wanted[case] = self._cache / f"wanted-{case.workload}-{case.rows}.npy"
+                np.save(self._wanted[case], found)
+            check_scores(task, np.load(self._wanted[case], mmap_mode="r"))
         except WrongResultError as error:
-            return answer._replace(error=f"wrong result: {error}")
+            return answer._replace(error=f"failed: wrong result: {error}")
         return answer
 
     @staticmethod
-    def _clean(work: Workload) -> None:
-        for folder in (work.out, Path(f"{work.out}.scratch")):
+    def _clean(task: Task) -> None:
+        for folder in (task.out, Path(f"{task.out}.scratch")):
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def measure(cache: Path, sizes: Sizes, names: list[str], say: Say) -> list[Run]:
-    """All runs of all contenders; `names` begins with `bare`, whose scores the others are compared with."""
-    bench = _Bench(cache, sizes, say)
-    for name in names:
+def measure(bench: Bench, plan: Plan, say: Say) -> list[Run]:
+    """All runs of all contenders."""
+    for name in plan.contenders:
         say(f"start {name}")
         bench.start(name)
     runs: list[Run] = []
-    for turn in range(sizes.rounds + sizes.extra):
-        for model in MODELS:
-            say(f"round {turn + 1}: {model}")
-            larger = Case(model, sizes.rows(sizes.row_groups[1]))
-            for name in names:
-                if turn < sizes.rounds or (median(runs, name, larger) or math.inf) < _QUICK_SECONDS:
-                    runs += _turn(bench, name, model, sizes)
-    for name in names:
+    for turn in range(plan.rounds + plan.extra):
+        for workload in plan.workloads:
+            say(f"round {turn + 1}: {workload}")
+            larger = Case(workload, bench.facts[workload].rows[1])
+            for name in plan.contenders:
+                has_failed = any(run.error for run in runs if (run.contender, run.workload) == (name, workload))
+                is_due = turn < plan.rounds or (median(runs, name, larger) or math.inf) < _QUICK_SECONDS
+                if is_due and not has_failed:
+                    runs += _turn(bench, name, workload)
+    for name in plan.contenders:
         bench.stop(name)
     return runs
 
 
-def _turn(bench: _Bench, name: str, model: str, sizes: Sizes) -> list[Run]:
+def _turn(bench: Bench, name: str, workload: str) -> list[Run]:
     """A contender's runs of all sizes; the warm-up is one only where it failed."""
-    warm_up = bench.run(name, Case(model, sizes.rows(sizes.warm_up)))
-    if warm_up.error is not None:
-        return [warm_up]
-    return [bench.run(name, Case(model, sizes.rows(groups))) for groups in sizes.row_groups]
+    warm_up, *sizes = (Case(workload, size.rows) for size in bench.sizes[workload])
+    first = bench.run(name, warm_up)
+    return [first] if first.error is not None else [bench.run(name, case) for case in sizes]
 
 
-def measure_memory(cache: Path, sizes: Sizes, say: Say) -> list[Memory]:
+def measure_memory(bench: Bench, plan: Plan, say: Say) -> list[Memory]:
     """Peak memory of our workers, for each case in a session of its own: a worker's peak never goes down again."""
-    bench = _Bench(cache, sizes, say)
-    bench.start("bare")
     found = []
-    for case in sizes.cases:
-        say(f"memory: {case.model}, {case.rows:,} rows")
-        bench.run("bare", case)
-        bench.start("ours")
-        run = bench.run("ours", case)
-        bench.stop("ours")
-        found.append(Memory(model=case.model, rows=case.rows, peak_bytes=run.facts.get("peak bytes", 0)))
-    bench.stop("bare")
+    for workload in plan.workloads:
+        for rows in bench.facts[workload].rows:
+            say(f"memory: {workload}, {rows:,} rows")
+            bench.start("ours")
+            run = bench.run("ours", Case(workload, rows))
+            bench.stop("ours")
+            found.append(Memory(workload=workload, rows=rows, peak_bytes=run.facts.get("peak bytes", math.nan)))
     return found
 
 
-def _read_through(work: Workload) -> None:
-    for path in work.files:
+def _read_through(task: Task) -> None:
+    for path in task.files:
         with path.open("rb") as file:
             while file.read(1 << 24):
                 pass

@@ -8,9 +8,19 @@ from jobs.config import JobConfig, Spark
 from jobs.run import RunRequest, run
 from jobs.session import start_session
 from tests.bench.contender import CORES
-from tests.bench.workload import FEATURES, Workload
+from tests.bench.workload import BUCKETS, FEATURES, Task
 
-__all__ = ["Ours", "OursFrozen"]
+__all__ = ["Ours", "OursFrozen", "model_config"]
+
+
+def model_config(task: Task) -> dict[str, Any]:
+    """The config's `model`: a bare file and what feeds it."""
+    found: dict[str, Any] = {"onnx": str(task.onnx)}
+    if task.kind.shape == "columns":
+        found["inputs"] = {"X": list(FEATURES)}
+    if task.kind.shape == "ids":
+        found["ragged"] = {"ids": {"on_ragged": "pad", "buckets": list(BUCKETS), "mask": {"model_input": "mask"}}}
+    return found
 
 
 class Ours:
@@ -20,26 +30,31 @@ class Ours:
         """Start Spark; a run adopts the session that it finds."""
         self._spark = start_session("bench", Spark(master=f"local[{CORES},4]", conf={"spark.driver.memory": "2g"}))
 
-    def score(self, work: Workload) -> dict[str, float]:
+    def score(self, task: Task) -> dict[str, float]:
         """From claim to record."""
-        largest = max(path.stat().st_size for path in work.files)
-        job = {
+        largest = max(path.stat().st_size for path in task.files)
+        job: dict[str, Any] = {
             "api_version": "batchscore/1",
             "name": "bench",
-            "input": self.source(work),
-            "model": {"onnx": str(work.onnx), "inputs": {"X": list(FEATURES)}},
-            "output": {"uri": str(work.out), "passthrough": ["id"]},
-            "scratch": f"{work.out}.scratch",
-            "splits": {"target_bytes": 2 * largest, "task_bytes": 1},  # a task a file, as for everybody
+            "input": self.source(task),
+            "model": model_config(task),
+            "output": {"uri": str(task.out), "passthrough": ["id"]},
+            "scratch": f"{task.out}.scratch",
         }
+        if not task.is_of_small_files:  # a task a file, as for everybody; else as it comes
+            job["splits"] = {"target_bytes": 2 * largest, "task_bytes": 1}
         record = run(RunRequest(config=JobConfig.model_validate(job), run_id="bench"))
         facts = {f"wall {phase}": seconds for phase, seconds in record.wall_seconds.items()}
         facts |= {f"worker {phase}": seconds for phase, seconds in record.worker_seconds.items()}
-        return {**facts, "peak bytes": float(record.peak_task_bytes or 0)}
+        facts |= {f"waiting {phase}": seconds for phase, seconds in record.engine.waiting.items()}
+        for name, rows in record.engine.batch_rows.items():
+            facts[f"rows a call{f' of {name}' if name else ''}"] = float(max(rows, default=0))
+        facts["peak bytes"] = float(record.peak_task_bytes or 0)
+        return facts
 
-    def source(self, work: Workload) -> dict[str, Any]:
+    def source(self, task: Task) -> dict[str, Any]:
         """The config's `input`."""
-        return {"files": str(work.source)}
+        return {"files": str(task.source)}
 
     def stop(self) -> None:
         """End Spark."""
@@ -49,8 +64,9 @@ class Ours:
 class OursFrozen(Ours):
     """A query, frozen as Parquet by Spark before it is read natively; what a table costs."""
 
-    def source(self, work: Workload) -> dict[str, Any]:
+    def source(self, task: Task) -> dict[str, Any]:
         """The config's `input`."""
-        largest = max(path.stat().st_size for path in work.files)
-        self._spark.conf.set("spark.sql.files.maxPartitionBytes", str(largest))
-        return {"sql": f"SELECT id, {', '.join(FEATURES)} FROM parquet.`{work.source}`"}
+        largest = max(path.stat().st_size for path in task.files)
+        self._spark.conf.set("spark.sql.files.maxPartitionBytes", str(128 << 20 if task.is_of_small_files else largest))
+        self._spark.conf.set("spark.sql.files.openCostInBytes", str(largest if task.is_of_small_files else 4 << 20))
+        return {"sql": f"SELECT id, {', '.join(task.kind.columns)} FROM parquet.`{task.source}`"}

@@ -8,8 +8,8 @@ from typing import Any
 import pyarrow as pa
 
 from tests.bench.contender import CORES
-from tests.bench.inference import arrow_scores
-from tests.bench.workload import FEATURES, FILES, Workload
+from tests.bench.inference import Scoring, arrow_scores
+from tests.bench.workload import TASKS, Task
 
 os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
 
@@ -29,17 +29,17 @@ class RayData:
         # The new Parquet source starts new worker processes for every dataset: ten times the seconds at these sizes.
         context.use_datasource_v2 = False
 
-    def score(self, work: Workload) -> dict[str, float]:
+    def score(self, task: Task) -> dict[str, float]:
         """Read, score, write."""
-        path = str(work.onnx)
+        scoring, names = Scoring.of(task), list(task.kind.columns)
 
         def score(batch: pa.Table) -> pa.Table:
-            arrays = [batch.column(name) for name in FEATURES]
-            return pa.table({"id": batch.column("id"), "score": arrow_scores(path, arrays)})
+            arrays = [batch.column(name) for name in names]
+            return pa.table({"id": batch.column("id"), "score": arrow_scores(scoring, arrays)})
 
         options: dict[str, Any] = {"compression": "zstd"}
-        rows = ray.data.read_parquet(str(work.source), columns=["id", *FEATURES], override_num_blocks=FILES)
-        rows.map_batches(score, batch_format="pyarrow", batch_size=None).write_parquet(str(work.out), **options)
+        rows = ray.data.read_parquet(str(task.source), columns=["id", *names], override_num_blocks=TASKS)
+        rows.map_batches(score, batch_format="pyarrow", batch_size=None).write_parquet(str(task.out), **options)
         return {}
 
     def stop(self) -> None:

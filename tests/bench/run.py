@@ -19,56 +19,75 @@ from rich.table import Table
 
 from tests.bench.contender import CONTENDERS, CORES
 from tests.bench.document import document
-from tests.bench.measure import Sizes, measure, measure_memory
+from tests.bench.gpu_results import RESULT, GpuResults
+from tests.bench.measure import Bench, Plan, measure, measure_memory
 from tests.bench.report import HEADINGS, Results, aims, cells, lines_of
-from tests.bench.workload import MODELS
+from tests.bench.workload import WORKLOADS
 
 ROOT = Path(__file__).resolve().parents[2]
 CACHE = ROOT / ".cache" / "bench"
 PAGE = ROOT / "docs" / "BENCHMARKS.md"
-FULL = Sizes(row_groups=(2, 12), warm_up=1, group_rows=1 << 16, rounds=3, extra=3)
-QUICK = Sizes(row_groups=(2, 12), warm_up=1, group_rows=1 << 12, rounds=1, extra=0)
+KEPT = RESULT.with_name("bench.json")
+"""The last whole bench; the page is made of it and of `RESULT`."""
+ROUNDS = 2
 PACKAGES = ("batchscore", "pyarrow", "numpy", "onnxruntime", "pyspark", "pandas", "mlflow-skinny", "daft", "ray")
 
 
 def main() -> None:
     """Run the bench, print the tables, and write the page when it was a whole one."""
     arguments = _arguments()
-    kept = CACHE / "results.json"
     if arguments.page:
-        results = Results.model_validate_json(kept.read_bytes())
-        PAGE.write_text(document(results), encoding="utf-8")
+        results = Results.model_validate_json(KEPT.read_bytes())
+        _write_page(results)
         _show(results)
         return
-    sizes = QUICK if arguments.quick else FULL._replace(rounds=arguments.rounds, extra=arguments.rounds)
     CACHE.mkdir(parents=True, exist_ok=True)
-    names = ["bare", *(name for name in arguments.only or CONTENDERS if name != "bare")]
-    runs = measure(CACHE, sizes, names, say=_say)
-    memory = measure_memory(CACHE, sizes, _say) if "ours" in names else []
-    rows = (sizes.rows(sizes.row_groups[0]), sizes.rows(sizes.row_groups[1]))
-    results = Results(about=_about(), rows=rows, runs=runs, memory=memory)
-    _show(results)
-    if not arguments.quick and not arguments.only:
-        kept.write_text(results.model_dump_json(indent=1), encoding="utf-8")
-        PAGE.write_text(document(results), encoding="utf-8")
+    plan = _plan(arguments)
+    bench = Bench(CACHE, plan, _say)
+    runs = measure(bench, plan, _say)
+    memory = []
+    if "ours" in plan.contenders and arguments.memory:
+        memory = measure_memory(bench, plan, _say)
+    results = Results(about=_about(), facts=bench.facts, runs=runs, memory=memory)
+    is_whole = not (arguments.quick or arguments.only) and arguments.memory
+    (KEPT if is_whole else CACHE / "part.json").write_text(results.model_dump_json(indent=1), encoding="utf-8")
+    _show(results, has_aims=not arguments.quick)
+    if is_whole:
+        _write_page(results)
+
+
+def _write_page(results: Results) -> None:
+    gpu = GpuResults.model_validate_json(RESULT.read_bytes()) if RESULT.exists() else None
+    PAGE.write_text(document(results, gpu), encoding="utf-8")
+
+
+def _plan(arguments: argparse.Namespace) -> Plan:
+    only = arguments.only or []
+    contenders = [name for name in only if name in CONTENDERS and name != "bare"]
+    workloads = [name for name in WORKLOADS if name in only] or list(WORKLOADS)
+    if not contenders and "bare" not in only:
+        contenders = [name for name in CONTENDERS if name != "bare"]
+    rounds = 1 if arguments.quick else arguments.rounds
+    return Plan(["bare", *contenders], workloads, rounds, 0 if arguments.quick else rounds, arguments.quick)
 
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Measure batchscore beside its peers.")
     parser.add_argument("--quick", action="store_true", help="tiny sizes, once: whether it works, not how fast")
-    parser.add_argument(
-        "--rounds", type=int, default=FULL.rounds, help="runs of each at each size; 3 take half an hour"
-    )
-    parser.add_argument("--only", type=_names, help=f"a comma between names: {', '.join(CONTENDERS)}")
+    parser.add_argument("--rounds", type=int, default=ROUNDS, help="runs of each at each size; by default 2")
+    names = ", ".join([*WORKLOADS, *CONTENDERS])
+    parser.add_argument("--only", type=_names, help=f"workloads, contenders, or both, with a comma between: {names}")
+    parser.add_argument("--no-memory", dest="memory", action="store_false", help="leave out the workers' memory")
     parser.add_argument("--page", action="store_true", help="write the page again from the last whole bench")
     return parser.parse_args()
 
 
 def _names(text: str) -> list[str]:
     asked = re.split(r",(?! )", text)
-    unknown = [name for name in asked if name not in CONTENDERS]
+    unknown = [name for name in asked if name not in CONTENDERS and name not in WORKLOADS]
     if unknown:
-        raise argparse.ArgumentTypeError(f"no contender {', '.join(unknown)}; there is: {' | '.join(CONTENDERS)}")
+        there = " | ".join([*WORKLOADS, *CONTENDERS])
+        raise argparse.ArgumentTypeError(f"there is no {', '.join(unknown)}; there is: {there}")
     return asked
 
 
@@ -76,17 +95,15 @@ def _say(text: str) -> None:
     print(f"{datetime.now(UTC):%H:%M:%S} {text}", flush=True)
 
 
-def _show(results: Results) -> None:
+def _show(results: Results, *, has_aims: bool = True) -> None:
     console = Console(width=max(Console().width, 120))
-    for model in MODELS:
-        table = Table(*HEADINGS, title=f"{model}, {results.rows[0]:,} and {results.rows[1]:,} rows")
+    for name, facts in results.facts.items():
+        table = Table(*HEADINGS, title=f"{name}, {facts.rows[0]:,} and {facts.rows[1]:,} rows")
         table.columns[0].no_wrap = True
-        for row in cells(lines_of(results, model)):
+        for row in cells(lines_of(results, name)):
             table.add_row(*row)
         console.print(table)
-    if results.rows[1] < FULL.rows(FULL.row_groups[1]):
-        return  # so few rows say nothing of speed
-    for aim in aims(results):
+    for aim in aims(results) if has_aims else ():  # tiny sizes say nothing of speed
         console.print(f"{'met    ' if aim.is_met else 'NOT MET'} {aim.text}: {aim.found}")
 
 
