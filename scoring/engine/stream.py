@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from etl.arrivals import check_entry
 from etl.documents import sha256_hex
@@ -73,6 +73,13 @@ class ScoreOptions(RuntimeOptions):
         ge=1,
         description="Rows that contract and steps take at once: smaller batches are put together, larger ones cut.",
     )
+
+    @model_validator(mode="after")
+    def _nothing_falls_back_unseen(self) -> ScoreOptions:
+        if self.on_missing_gpu == "cpu":
+            message = "`on_missing_gpu: cpu` needs a job, whose record says what fell back; here, ask for device auto"
+            raise ValueError(message)
+        return self
 
 
 def stream_order(

@@ -9,6 +9,7 @@ import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from etl.errors import ContractError
 from scoring.bundles.create import create_bundle
@@ -119,3 +120,9 @@ def test_a_table_is_pinned_under_its_content(tmp_path: Any) -> None:
     digests = [order.models[0].references["t"] for order in orders]
     assert digests[0] == digests[1] != digests[2]
     assert score_table(numbers(3), audited).num_rows == 3
+
+
+def test_nothing_falls_back_where_nobody_is_told() -> None:
+    """A stream has no record, so the option to fall back to the CPU is refused, with what to ask for."""
+    with pytest.raises(ValidationError, match="here, ask for device auto"):
+        ScoreOptions(device="cuda", on_missing_gpu="cpu")
