@@ -53,13 +53,15 @@ def _score_files(scoring: Scoring, workload: str, out: str, paths: list[str]) ->
         Path(out) / Path(paths[0]).name, kind.result, compression="zstd", use_dictionary=False
     ) as sink:
         waiting: list[pa.RecordBatch] = []
+        held = 0
         for path in paths:
             with pq.ParquetFile(path, pre_buffer=False, buffer_size=_STREAM_BYTES) as source:
                 for batch in source.iter_batches(rows, columns=["id", *kind.columns], use_threads=False):
                     scored = arrow_scores(scoring, [batch.column(name) for name in kind.columns])
                     waiting.append(pa.RecordBatch.from_arrays([batch.column("id"), scored], schema=kind.result))
-                    if sum(one.nbytes for one in waiting) >= _GROUP_BYTES:
+                    held += waiting[-1].nbytes
+                    if held >= _GROUP_BYTES:
                         sink.write_table(pa.Table.from_batches(waiting))
-                        waiting = []
+                        waiting, held = [], 0
         if waiting:
             sink.write_table(pa.Table.from_batches(waiting))

@@ -112,7 +112,7 @@ def gpu_results(busy: float | None) -> GpuResults:
 
 
 def test_the_page_says_that_no_gpu_was_measured() -> None:
-    """The page of the benchmarks says `not measured` without a result of a GPU, and shows the result where there is one."""
+    """The page of the benchmarks says `not measured` without a result of a GPU, and else shows it."""
     empty = Results(about={}, facts={}, runs=[], memory=[])
     assert "*Not measured*" in document(empty, None)
     shown = document(empty, gpu_results(0.88))
