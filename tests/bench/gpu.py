@@ -24,6 +24,7 @@ import numpy as np
 import onnxruntime as ort
 import pyarrow as pa
 import pyarrow.parquet as pq
+from onnxruntime.capi import onnxruntime_pybind11_state as _errors
 
 from etl.runs.receipt import Receipt
 from etl.runs.splits import Split
@@ -77,8 +78,6 @@ def main(arguments: Sequence[str] | None = None) -> GpuResults:
     plan = _Plan(asked.device, asked.tasks, 0.02 if asked.small else 2.0, asked.small)
     chosen = [work for work in works(is_small=asked.small) if not asked.only or work.name in asked.only.split("; ")]
     if asked.device != "cpu":
-        with contextlib.suppress(AttributeError):
-            ort.preload_dlls()
         missing = _PROVIDERS[asked.device][0]
         name = missing if isinstance(missing, str) else missing[0]
         if name not in ort.get_available_providers():
@@ -142,6 +141,8 @@ def _bare_apart(name: str, file: Path, plan: _Plan) -> tuple[int, dict[int, floa
 
 
 def _session(work: GpuWork, device: str) -> ort.InferenceSession:
+    if device != "cpu" and hasattr(ort, "preload_dlls"):
+        ort.preload_dlls()
     options = ort.SessionOptions()
     options.intra_op_num_threads = 1
     return ort.InferenceSession(work.make().onnx, options, providers=_PROVIDERS[device])
@@ -159,7 +160,7 @@ def _bare(name: str, file: str, plan: _Plan) -> tuple[int, dict[int, float], flo
                 break
             try:
                 rates[size] = _rate(session, feeds, size, least=plan.seconds)
-            except ort.capi.onnxruntime_pybind11_state.RuntimeException:  # out of memory
+            except (_errors.RuntimeException, _errors.Fail):  # out of memory
                 break
         best = max(rates, key=lambda size: rates[size])
         seconds += rows.size / rates[best]

@@ -50,6 +50,7 @@ def main() -> None:
         memory = measure_memory(bench, plan, _say)
     results = Results(about=_about(), facts=bench.facts, runs=runs, memory=memory)
     is_whole = not (arguments.quick or arguments.only) and arguments.memory
+    KEPT.parent.mkdir(exist_ok=True)
     (KEPT if is_whole else CACHE / "part.json").write_text(results.model_dump_json(indent=1), encoding="utf-8")
     _show(results, has_aims=not arguments.quick)
     if is_whole:
@@ -74,7 +75,7 @@ def _plan(arguments: argparse.Namespace) -> Plan:
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Measure batchscore beside its peers.")
     parser.add_argument("--quick", action="store_true", help="tiny sizes, once: whether it works, not how fast")
-    parser.add_argument("--rounds", type=int, default=ROUNDS, help="runs of each at each size; by default 2")
+    parser.add_argument("--rounds", type=int, default=ROUNDS, help="runs of each at each size; 2 take about 45 minutes")
     names = ", ".join([*WORKLOADS, *CONTENDERS])
     parser.add_argument("--only", type=_names, help=f"workloads, contenders, or both, with a comma between: {names}")
     parser.add_argument("--no-memory", dest="memory", action="store_false", help="leave out the workers' memory")
