@@ -159,6 +159,11 @@ class Scoring(Strict):
     batch_rows: Annotated[int, Field(ge=1, le=10_000_000)] | Literal["auto"] = Field(
         default="auto", description="Rows of one call of the model; `auto` finds them by measuring the first calls."
     )
+    overlap: Literal["auto", "always", "never"] = Field(
+        default="auto",
+        description="Whether a worker reads, transforms, scores and writes side by side, in threads. `auto`: where the "
+        "model runs on a GPU, the task has several cores, or the rows come from another machine.",
+    )
     call_timeout: FiniteFloat = Field(
         default=600,
         gt=0,

@@ -273,6 +273,7 @@ def _order(target: Target, config: JobConfig, found: dict[str, Any]) -> Order:
         combination=config.combine if config.models else None,
         batch_rows=config.scoring.batch_rows,
         batch_bytes=int(config.scoring.batch_bytes),
+        overlap=config.scoring.overlap,
         call_timeout=config.scoring.call_timeout,
         **found,
     )

@@ -14,6 +14,7 @@ from rich.text import Text
 from etl.learning.fitting import passes
 from etl.printable import distinct, printable
 from etl.training import Provenance
+from jobs.engine_summary import engine_facts
 from jobs.history import UNFINISHED, RunLine, RunView
 from jobs.progress import PHASES
 from jobs.record import RunState
@@ -390,7 +391,7 @@ def _worker_facts(record: RunRecord) -> Facts:
         facts.append(
             ("workers", f"{record.workers}, {record.model_loads} model loads, {record.provider}; seconds: {spent}")
         )
-    facts.extend(_engine_facts(record))
+    facts.extend(engine_facts(record))
     for reason, splits in record.fell_back.items():
         facts.append(("fell back", f"{splits:,} splits ran on the CPU though a GPU was asked for: {reason}"))
     in_all = RunLine.of_record(record).seconds_per_million
@@ -402,32 +403,6 @@ def _worker_facts(record: RunRecord) -> Facts:
     if record.peak_task_bytes:
         projected = f", {_size(record.projected_task_bytes)} projected" if record.projected_task_bytes else ""
         facts.append(("memory", f"{_size(record.peak_task_bytes)} at most in a worker{projected}"))
-    return facts
-
-
-def _engine_facts(record: RunRecord) -> Facts:
-    """What held the workers up, and what was out of the ordinary."""
-    facts: Facts = []
-    engine, busy = record.engine, sorted(record.busy.items(), key=lambda pair: -pair[1])
-    if busy:
-        (limit, share), *others = busy
-        rest = ", ".join(f"{phase} {part:.0%}" for phase, part in others)
-        facts.append(("limit", f"{limit}, busy {share:.0%} of its time{f'; {rest}' if rest else ''}"))
-    if engine.calls:
-        sizes = "; ".join(
-            f"{f'{name}: ' if name else ''}{' or '.join(f'{rows:,}' for rows in found)} rows"
-            for name, found in engine.batch_rows.items()
-        )
-        memory = f", {engine.out_of_memory:,} of them out of memory and halved" if engine.out_of_memory else ""
-        facts.append(("calls", f"{engine.calls:,} of the model{memory}; {sizes} each"))
-    if engine.by_model:
-        facts.append(("models", ", ".join(f"{name} {rows:,} rows" for name, rows in engine.by_model.items())))
-    if engine.unscored:
-        facts.append(("no score", ", ".join(f"{name} {rows:,} rows" for name, rows in engine.unscored.items())))
-    if engine.non_finite:
-        facts.append(("not finite", ", ".join(f"{name} {rows:,} rows" for name, rows in engine.non_finite.items())))
-    if engine.contained_rows:
-        facts.append(("apart", f"{engine.contained_rows:,} rows in a process of their own, after a worker had died"))
     return facts
 
 

@@ -63,6 +63,11 @@ class Order(Strict):
     batch_bytes: int = Field(
         default=64 << 20, ge=1, description="Bytes that one call of the model takes and gives at most, about."
     )
+    overlap: Literal["auto", "always", "never"] = Field(
+        default="auto",
+        description="Whether reading, steps, model and writing run side by side in threads. `auto`: where the model "
+        "runs on a GPU, the task has several cores, or the rows come from another machine.",
+    )
     call_timeout: float = Field(
         default=600, gt=0, description="Seconds that one call of a model may take before it counts as hanging."
     )

@@ -71,13 +71,16 @@ class BatchRows:
             seconds_per_row={str(rows): min(tries) for rows, tries in self._tries.items()},
         )
 
-    def note(self, rows: int, seconds: float, nbytes: int) -> None:
-        """A call of so many rows took so long; in and out it had so many bytes."""
+    def note(self, rows: int, nbytes: int) -> None:
+        """The model was called with so many rows; in and out it had so many bytes."""
         self._calls += 1
         if self.fixed is None and rows:
             within = max(1, self._most_bytes * rows // max(1, nbytes))
             self._cap = within if self._cap is None else min(self._cap, within)
-        if self._is_searching and rows == self.rows:
+
+    def timed(self, rows: int, seconds: float, *, is_whole: bool) -> None:
+        """A batch of so many rows took so long, with all that is done around the call; whether it was one call."""
+        if self._is_searching and is_whole and rows == self.rows:
             self._tries.setdefault(rows, []).append(seconds / rows)
             if len(self._tries[rows]) >= _TRIES:
                 self._go_on(rows)

@@ -41,9 +41,10 @@ class Outcome(NamedTuple):
 class Portion:
     """Rows that go to the model together, and what came back of them so far."""
 
-    def __init__(self, tensors: Mapping[str, Tensor], rows: int, owner: Any) -> None:
-        """Nothing has come back. `owner` is whose rows they are, for whoever calls the model."""
+    def __init__(self, tensors: Mapping[str, Tensor], rows: int, owner: Any, *, numbers: Any = None) -> None:
+        """Nothing has come back. `owner` and `numbers` are whose rows they are, for whoever calls the model."""
         self.owner = owner
+        self.numbers = numbers
         self.tensors = tensors
         self.rows = rows
         self.outcomes: list[Outcome] = []
@@ -56,7 +57,7 @@ class Portion:
 
     def take(self, rows: Rows, outcome: Outcome) -> None:
         """Some rows came back; the outcome's positions are among `rows`."""
-        numbers = np.arange(self.rows)[rows]
+        numbers = np.arange(rows.start, rows.stop) if isinstance(rows, slice) else rows
         failed = tuple((int(numbers[row]), reason) for row, reason in outcome.failed)
         self.outcomes.append(Outcome(numbers[outcome.rows], outcome.outputs, failed))
         self._waiting -= numbers.size
@@ -69,6 +70,13 @@ class Part(NamedTuple):
     rows: Rows
     size: int
 
+    @property
+    def ends(self) -> tuple[int, int]:
+        """Positions in the portion of the first and the last row."""
+        if isinstance(self.rows, slice):
+            return self.rows.start, self.rows.stop - 1
+        return int(self.rows[0]), int(self.rows[-1])
+
 
 class ModelBatch(NamedTuple):
     """What one call of the model gets."""
@@ -80,6 +88,10 @@ class ModelBatch(NamedTuple):
 
     def give_back(self, outcome: Outcome) -> None:
         """Hand what the model made to the portions."""
+        if len(self.parts) == 1:
+            [part] = self.parts
+            part.portion.take(part.rows, outcome)
+            return
         start = 0
         for part in self.parts:
             end = start + part.size

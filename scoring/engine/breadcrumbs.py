@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["Breadcrumb", "RowRange", "Suspects"]
 
 _LENGTH = 8192
-"""Bytes of the file, all of which are written each time."""
+"""Bytes that the file has at the most."""
 _KEPT_SECONDS = 7 * 86_400.0
 """So long a file waits for the next try of its task."""
 
@@ -76,21 +76,19 @@ class Breadcrumb:
         """Whether a try before was here, and told what it was doing when it ended."""
         self.found: tuple[RowRange, ...] = told or ()
         """The rows that it, and those before it, called the model with when they died."""
+        self._before = _text(self.found)
 
     def calling(self, rows: Sequence[RowRange]) -> None:
         """The model is about to be called with these."""
-        self._write([*self.found, *rows])
+        if self._descriptor is not None:
+            data = _text([*self.found, *rows])
+            # Behind it is what is left of a longer one: who reads takes the first value.
+            os.pwrite(self._descriptor, data if len(data) <= _LENGTH else _text(_spanned(rows)), 0)
 
     def returned(self) -> None:
         """The call came back; whatever happens now is not its doing. What was found at the beginning stays."""
-        self._write(self.found)
-
-    def _write(self, rows: Sequence[RowRange]) -> None:
         if self._descriptor is not None:
-            data = json.dumps(rows).encode()
-            if len(data) > _LENGTH:
-                data = json.dumps(_spanned(rows)).encode()
-            os.pwrite(self._descriptor, data.ljust(_LENGTH), 0)
+            os.pwrite(self._descriptor, self._before, 0)
 
     def close(self, *, is_done: bool) -> None:
         """The task has come to its end, and there is nothing to tell; or to another one that was not the model's doing.
@@ -125,6 +123,10 @@ def _opened(path: Path) -> int | None:
             if time.time() - left.stat().st_mtime > _KEPT_SECONDS:
                 left.unlink()
     return descriptor
+
+
+def _text(rows: Sequence[RowRange]) -> bytes:
+    return json.dumps(rows).encode()
 
 
 def _ranges(data: bytes) -> tuple[RowRange, ...] | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
@@ -35,7 +34,6 @@ def infer(predict: Predict, batch: ModelBatch, size: BatchRows) -> Outcome:
 
 
 def _infer(predict: Predict, feeds: Feeds, rows: int, *, size: BatchRows) -> Outcome:
-    start = time.perf_counter()
     full = size.full(rows)
     try:
         outputs = predict(feeds if full == rows else padded(feeds, full - rows))
@@ -51,7 +49,7 @@ def _infer(predict: Predict, feeds: Feeds, rows: int, *, size: BatchRows) -> Out
     if full != rows:
         outputs = {name: values[:rows] for name, values in outputs.items()}
     nbytes = sum(values.nbytes for values in (*feeds.values(), *outputs.values()))
-    size.note(rows, time.perf_counter() - start, nbytes)
+    size.note(rows, nbytes)
     return Outcome(np.arange(rows), outputs)
 
 

@@ -127,8 +127,8 @@ class ModelStages:
             if portion is not None:
                 batcher.add(portion)
             for lengths in batcher.lengths:
-                while batcher.waiting(lengths) >= (rows := self._size(lengths).rows):
-                    self._call(batcher.cut(lengths, rows), lengths)
+                while batcher.waiting(lengths) >= self._size(lengths).rows:
+                    self._call(batcher, lengths)
             if sum(behind.portion.rows for behind in waiting if behind.portion is not None) > self._held:
                 self._flush(batcher)
             yield from self._finished(waiting)
@@ -148,7 +148,7 @@ class ModelStages:
     def _portion(self, item: Fed) -> Portion:
         features = item.features
         rows = item.frame.rows if features.kept is None else features.kept.size
-        return Portion(features.tensors, rows, item)
+        return Portion(features.tensors, rows, item.attempt, numbers=None if self._guard is None else _numbers(item))
 
     def _size(self, lengths: Lengths) -> BatchRows:
         """How many rows a call gets that is padded to these lengths; found once for a loaded model."""
@@ -174,21 +174,24 @@ class ModelStages:
     def _flush(self, batcher: Batcher) -> None:
         for lengths in batcher.lengths:
             while batcher.waiting(lengths):
-                self._call(batcher.cut(lengths, self._size(lengths).rows), lengths)
+                self._call(batcher, lengths)
 
-    def _call(self, batch: ModelBatch, lengths: Lengths) -> None:
-        attempts = [part.portion.owner.attempt for part in batch.parts]
+    def _call(self, batcher: Batcher, lengths: Lengths) -> None:
         start = time.perf_counter()
+        size = self._size(lengths)
+        batch = batcher.cut(lengths, size.rows)
+        attempts = [part.portion.owner for part in batch.parts]
         try:
-            outcome = infer(self._predict(batch), batch, self._size(lengths))
+            outcome = infer(self._predict(batch), batch, size)
         except InferenceError as error:
             for attempt in attempts:
                 attempt.error = attempt.error or error
             outcome = Outcome(np.empty(0, np.int64), {})
+        batch.give_back(outcome)
         spent = time.perf_counter() - start
+        size.timed(batch.rows, spent, is_whole=outcome.rows.size == batch.rows)
         for part, attempt in zip(batch.parts, attempts, strict=True):
             attempt.seconds[f"infer{self.suffix}"] += spent * part.size / batch.rows
-        batch.give_back(outcome)
 
     def _predict(self, batch: ModelBatch) -> Predict:
         """How to call the model with this batch."""
@@ -198,7 +201,7 @@ class ModelStages:
         rows = [_range(part) for part in batch.parts]
         if self._guard.suspects.among(rows):
             for part in batch.parts:
-                part.portion.owner.attempt.contained_rows += part.size
+                part.portion.owner.contained_rows += part.size
         return self._guard.predict(runtime, self._order.models[self._number], rows, names=self._names)
 
     def _finished(self, waiting: deque[_Waiting]) -> Iterator[Item]:
@@ -264,18 +267,21 @@ class ModelStages:
         return reason[:_REASON_CHARS]
 
 
+def _numbers(item: Fed) -> npt.NDArray[np.int64]:
+    """Index in their file of the rows that the model gets."""
+    numbers: npt.NDArray[np.int64] = item.before.batch.column(ROW).to_numpy()
+    for positions in (item.given, item.features.kept):
+        if positions is not None:
+            numbers = numbers[positions]
+    return numbers
+
+
 def _range(part: Part) -> RowRange:
     """Where the rows of a part lie in their file. They are in its order."""
-    item: Fed = part.portion.owner
-    first, last = np.arange(part.portion.rows)[part.rows][[0, -1]]
-    if item.features.kept is not None:
-        first, last = item.features.kept[[first, last]]
-    if item.given is not None:
-        first, last = item.given[[first, last]]
-    numbers = item.before.batch.column(ROW)
-    attempt = item.attempt
+    first, last = part.ends
+    numbers, attempt = part.portion.numbers, part.portion.owner
     assert isinstance(attempt, Attempt)  # noqa: S101  only splits are guarded
-    return RowRange(attempt.split.index, numbers[int(first)].as_py(), numbers[int(last)].as_py())
+    return RowRange(attempt.split.index, int(numbers[first]), int(numbers[last]))
 
 
 def expectation_id(model: str, name: str) -> str:

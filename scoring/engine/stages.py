@@ -14,9 +14,9 @@ from collections.abc import Callable, Generator, Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
-__all__ = ["OnWait", "Stage", "run_stages"]
+__all__ = ["OnWait", "Stage", "run_in_line", "run_stages"]
 
 OnWait = Callable[[str, Any, float], None]
 """Told the name of a stage, an item, and the seconds that the stage waited to get it or to hand it on."""
@@ -104,6 +104,14 @@ def run_stages(stages: Sequence[Stage], on_wait: OnWait, *, depth: int = 1) -> G
             queue.stop()
         for thread in threads:
             thread.join()
+
+
+def run_in_line(stages: Iterable[Stage]) -> Iterator[Any]:
+    """The same, all in the caller's thread: nothing waits, and nothing runs side by side."""
+    items: Iterator[Any] = iter(())
+    for stage in stages:
+        items = stage.work(items)
+    return items
 
 
 def _pump(stage: Stage, source: Iterator[Any], sink: _Queue, *, on_wait: OnWait) -> None:

@@ -26,7 +26,7 @@ from scoring.bundles.golden import arrow_bytes
 from scoring.engine.items import Rows
 from scoring.engine.modelling import ModelStages
 from scoring.engine.owner import Owner
-from scoring.engine.stages import Stage, run_stages
+from scoring.engine.stages import Stage, run_in_line, run_stages
 from scoring.errors import RowsRefused
 from scoring.order import ModelOrder, Order
 from scoring.runtimes.base import RuntimeOptions
@@ -191,7 +191,7 @@ def score_batches(
         Stage("infer", flow.model.infer),
         Stage("score", flow.score),
     ]
-    scored: Iterator[Scored] = run_stages(stages, _note_wait) if is_overlapped else _in_line(stages)
+    scored: Iterator[Scored] = run_stages(stages, _note_wait) if is_overlapped else run_in_line(stages)
     for found in scored:
         if on_bad_row == "fail" and found.rejected.null_count < len(found.rejected):
             raise RowsRefused(_refusal(found, where))
@@ -271,14 +271,6 @@ def _gathered(batches: Iterable[pa.RecordBatch], order: Order) -> Iterator[pa.Re
 
 def _joined(parts: list[pa.RecordBatch]) -> pa.RecordBatch:
     return parts[0] if len(parts) == 1 else pa.concat_batches(parts)
-
-
-def _in_line(stages: Iterable[Stage]) -> Iterator[Any]:
-    """All in the caller's thread: a table of few rows is scored before threads have started."""
-    items: Iterator[Any] = iter(())
-    for stage in stages:
-        items = stage.work(items)
-    return items
 
 
 def _note_wait(stage: str, item: Any, seconds: float) -> None:

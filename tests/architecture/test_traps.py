@@ -38,7 +38,6 @@ HOT = ("scoring.engine", "scoring.outputs", "scoring.spark", "etl.outputs", "etl
 NOT_HOT = {
     "scoring.engine.attempt": "codes of the rows that were set aside, to count them",
     "scoring.engine.batching": "lengths that rows are padded to, a few",
-    "scoring.engine.modelling": "the first and the last row of a call, for its breadcrumb",
     "scoring.engine.routing": "numbers of the models of a batch",
     "scoring.spark.tasks": "numbers of tasks: the rows themselves do not come through Spark",
     "scoring.spark.udf": "the way through pandas, for a Spark without Arrow functions",

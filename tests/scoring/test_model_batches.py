@@ -216,7 +216,8 @@ def searched(cost: Callable[[int], float], most_bytes: int = PLENTY) -> BatchRow
     """What is chosen where a call of so many rows takes so many seconds."""
     size = BatchRows("auto", most_bytes=most_bytes)
     for _ in range(100):
-        size.note(size.rows, cost(size.rows), 8 * size.rows)
+        size.note(size.rows, 8 * size.rows)
+        size.timed(size.rows, cost(size.rows), is_whole=True)
     return size
 
 
