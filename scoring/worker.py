@@ -10,6 +10,8 @@ import os
 import resource
 import socket
 import time
+from collections import deque
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, NamedTuple
 
 from etl.contract import Contract
@@ -33,6 +35,7 @@ from scoring.scorer import borrowed_scorer, loads_so_far
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator, Sequence
+    from concurrent.futures import Future
 
     import numpy as np
     import numpy.typing as npt
@@ -49,6 +52,8 @@ if TYPE_CHECKING:
 __all__ = ["Unscored", "receipt_of", "score_split", "score_splits"]
 
 _LINUX_RSS_UNIT = 1024
+_COMMITTING = 4
+"""Splits of a task that are committed at a time, while later ones are read."""
 
 
 class Unscored(NamedTuple):
@@ -175,14 +180,25 @@ class _Flow:
         return contracts[0] if len(contracts) == 1 else Contract(fields=shown_fields(contracts, made))
 
     def _write(self, items: Iterator[Item]) -> Generator[Receipt | Unscored]:
-        for item in items:
-            attempt = item.attempt
-            if isinstance(item, Rows) and attempt.error is None:
-                with attempt.failing(), attempt.clock("write"):
-                    self._publish(item)
-            elif isinstance(item, End):
-                yield self._ended(item.attempt)
-                del self._open[item.attempt.name]
+        """To make a file durable and to commit is waiting, for a disk or a store: later splits go on meanwhile."""
+        ending: deque[tuple[Attempt, Future[Receipt | Unscored]]] = deque()
+        with ThreadPoolExecutor(_COMMITTING, "batchscore-commit") as threads:
+            for item in items:
+                attempt = item.attempt
+                if isinstance(item, Rows) and attempt.error is None:
+                    with attempt.failing(), attempt.clock("write"):
+                        self._publish(item)
+                elif isinstance(item, End):
+                    ending.append((item.attempt, threads.submit(self._ended, item.attempt)))
+                while len(ending) > _COMMITTING or (ending and ending[0][1].done()):
+                    yield self._committed(*ending.popleft())
+            while ending:
+                yield self._committed(*ending.popleft())
+
+    def _committed(self, attempt: Attempt, ended: Future[Receipt | Unscored]) -> Receipt | Unscored:
+        found = ended.result()
+        del self._open[attempt.name]
+        return found
 
     def _publish(self, item: Rows) -> None:
         attempt, combined = item.attempt, combine(item, self.order.models)

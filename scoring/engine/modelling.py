@@ -165,7 +165,7 @@ class ModelStages:
     def facts(self) -> dict[str, BatchFacts]:
         """How the model was called so far, by its name and the lengths that rows were padded to."""
         found = {}
-        for (rows, nbytes, lengths), size in self.scorer.sizes.items():
+        for (rows, nbytes, lengths), size in self.scorer.sizes.copy().items():
             if (rows, nbytes) == (self._order.batch_rows, self._order.batch_bytes):
                 padded = f"[{', '.join(map(str, lengths))}]" if lengths else ""
                 found[f"{self.name}{padded}"] = size.facts
