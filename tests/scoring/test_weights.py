@@ -92,6 +92,17 @@ def test_weights_beyond_two_gigabytes_are_found(tmp_path: Path) -> None:
     assert np.array_equal(found, [11 * values])
 
 
+def test_a_single_tensor_above_two_gigabytes_is_refused_with_what_to_do(tmp_path: Path) -> None:
+    """The runtime's limit for one tensor is told with the tensor, its size, and the ways out."""
+    width = (2 << 30) // 4 + 1
+    with (tmp_path / "w.bin").open("w+b") as file:  # sparse: it takes no room
+        file.truncate(4 * width)
+        weights = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    files: dict[str, bytes | mmap.mmap] = {"w.bin": weights, "model.onnx": weighted_model(width, ("w.bin", 0))}
+    with pytest.raises(BundleError, match=r"its tensor W0 has 2147483652 bytes.*split it, or keep it in float16"):
+        load("model.onnx", files, RuntimeOptions(), where="bundle")
+
+
 _MEASURED = """
 import mmap, sys
 from scoring.runtimes import load

@@ -40,6 +40,10 @@ _KNOWN = {
         "this runtime has no code for operator {1} (of opset {2}) with the types that it is used with. Export the "
         "model with another type, float32 say."
     ),
+    r"Initializer '([^']*)' declares a size of (\d+) bytes which exceeds": (
+        "its tensor {1} has {2} bytes. Of a model whose weights were audited this runtime takes no single tensor above "
+        "2 GiB, though as many of less as there are: split it, or keep it in float16."
+    ),
     r"External initializer: (\S+) .*out of bounds": "the file of its tensor {1} is shorter than the model says.",
 }
 """What is wrong, by the runtime's words for it; numbers are groups of the pattern."""
