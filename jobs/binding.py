@@ -60,7 +60,8 @@ def _names_rows(column: pa.ChunkedArray) -> bool:
     type_ = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
     if not (_is_text(type_) or pa.types.is_integer(type_)) or column.null_count or not len(column):
         return False
-    return bool(pc.count_distinct(column).as_py() == len(column))
+    # Arrow counts no distinct values of a dictionary.
+    return bool(pc.count_distinct(column.cast(type_)).as_py() == len(column))
 
 
 def bind(signature: Signature, sample: pa.Table, *, key: str | None) -> Bound:

@@ -212,7 +212,8 @@ def _first_rows(uris: Sequence[str], most: int, spec: Spec) -> pa.Table:
         parquet = open_parquet(storage_for(file.path)[0], file)
         columns = [name for name in parquet.schema_arrow.names if name in names]
         missing = most - sum(part.num_rows for part in parts)
-        parts += [pa.Table.from_batches([batch]) for batch in parquet.iter_batches(missing, columns=columns)][:1]
+        batch = next(parquet.iter_batches(missing, columns=columns), None)
+        parts += [] if batch is None else [pa.Table.from_batches([batch])]
         if sum(part.num_rows for part in parts) >= most:
             break
     if not parts:

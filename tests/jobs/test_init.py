@@ -149,6 +149,21 @@ def test_rows_with_nulls_are_allowed_for_and_told(tmp_path: Path) -> None:
     assert job["budgets"]["contract"]["max_ratio"] == 2 * 6 / ROWS
 
 
+def test_rows_of_several_files_are_looked_at(tmp_path: Path) -> None:
+    """A first file of one row makes no column unique: rows of the next ones count, and it is told how many."""
+    whole = numbers(ROWS).append_column("visit_id", pa.array([7] * ROWS))
+    table = whole.append_column("word", pa.array([f"w{row}" for row in range(ROWS)]).dictionary_encode()).drop(["id"])
+    (tmp_path / "rows").mkdir()
+    for at, part in enumerate([table.slice(0, 1), table.slice(0, 0), table.slice(1, 50), table.slice(51)]):
+        pq.write_table(part, tmp_path / "rows" / f"{at}.parquet")
+    pq.write_table(pa.table({"other": [1]}), tmp_path / "rows" / "9.parquet")
+    (tmp_path / "model.onnx").write_bytes(logistic_model())
+    started = start(str(tmp_path / "model.onnx"), [str(tmp_path / "rows")], str(tmp_path / "job"))
+    assert started.notes[0] == "what follows is by the first 120 rows, which are of 3 of 5 files"
+    assert not any("visit_id is taken for the key" in note for note in started.notes)
+    assert any("no column looks like the key of a row" in note for note in started.notes)
+
+
 def test_nothing_is_overwritten(tmp_path: Path) -> None:
     """A second init into the same folder is refused, exit 2, and what was edited there stays."""
     begin(tmp_path, logistic_model(), numbers(10))
