@@ -205,6 +205,9 @@ class Resolved(NamedTuple):
 
 _NOTHING = Known()
 
+_RUN_FOLDER = "run_id"
+"""The key in the name of a run's folder; see `Layout.data`."""
+
 
 def make_plan(
     target: Target,
@@ -336,9 +339,24 @@ def _check_names(names: list[str]) -> None:
         raise Refused(message)
 
 
+def _check_folder_name(names: list[str]) -> None:
+    """Readers make a column of the folder `run_id=…`, and show it in the place of one of that name.
+
+    The stamp says the same as the folder; any other column would be lost.
+    """
+    lost = [name for name in names if name.casefold() == _RUN_FOLDER]
+    if lost:
+        message = (
+            f"output column {lost[0]!r}: readers take {_RUN_FOLDER} from the name of the run's folder, so this column "
+            "would be lost. Rename the model's column, or leave it out of output.passthrough."
+        )
+        raise Refused(message)
+
+
 def _check_target(target: Target, config: JobConfig, published: pa.Schema) -> None:
     """Refuse what publication would refuse, before any work."""
     _check_names(published.names)
+    _check_folder_name(published.names[: len(published.names) - len(config.output.stamps)])
     latest = latest_manifest(target.storage, target.layout.root)
     if latest is None or not latest.runs:
         if config.output.mode == "error":

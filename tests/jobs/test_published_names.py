@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import pyarrow.parquet as pq
 import pytest
 
 from jobs.config import read_config
@@ -55,6 +56,26 @@ def test_a_column_has_a_name_of_its_own(
         return
     with pytest.raises(Refused, match=r"output columns collide: .* would be published under one name"):
         planned(job)
+
+
+@pytest.mark.parametrize(
+    ("column", "passthrough"), [("run_id", ["id"]), ("Run_ID", ["id"]), ("score", ["id", "run_id"])]
+)
+def test_no_column_is_lost_behind_the_name_of_a_run_s_folder(
+    tmp_path: Path, logistic_onnx: Path, column: str, passthrough: list[str]
+) -> None:
+    """Readers make a column of the folder `run_id=…`, so no other column may have that name; the stamp says the same."""
+    table = write_input(tmp_path)
+    pq.write_table(table.append_column("run_id", table.column("id")), tmp_path / "in" / "more.parquet")
+    for path in sorted((tmp_path / "in").iterdir())[:-1]:
+        path.unlink()
+    model = model_of("bare", tmp_path, logistic_onnx, [{"column": column, "tensor": "p"}])
+    output = {"uri": str(tmp_path / "out"), "passthrough": passthrough}
+    with pytest.raises(Refused, match="readers take run_id from the name of the run's folder"):
+        planned(write_job(tmp_path, logistic_onnx, model=model, output=output))
+    model = model_of("bare", tmp_path, logistic_onnx, [{"column": "score", "tensor": "p"}])
+    output = {"uri": str(tmp_path / "out"), "passthrough": ["id"], "stamps": ["run_id"]}
+    assert planned(write_job(tmp_path, logistic_onnx, model=model, output=output)) == ["id", "score", "run_id"]
 
 
 @pytest.mark.parametrize(("kind", "error"), [("bundle", BundleError), ("bare", Refused)])
