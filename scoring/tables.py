@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
 import numpy as np
 import pyarrow as pa
@@ -13,7 +13,7 @@ from etl.given import as_table
 from etl.relational import behind_table
 from scoring.bundles.bundle import AuditedBundle, output_schema
 from scoring.bundles.sources import audited_source
-from scoring.engine.stream import ScoreOptions, pinned_tables, score_batches, stream_order
+from scoring.engine.stream import ScoreOptions, check_choice, pinned_tables, score_batches, stream_order
 from scoring.errors import BundleError
 from scoring.scorer import borrowed_bundle
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from scoring.engine.stream import Scored
 
-__all__ = ["REJECTED", "BundleLike", "OnBad", "audited_bundle", "check_names", "kept_rows", "score_table"]
+__all__ = ["ON_BAD", "REJECTED", "BundleLike", "OnBad", "audited_bundle", "check_names", "kept_rows", "score_table"]
 
 REJECTED = "rejected"
 """The column that says why a row has no score; null where it has one."""
@@ -34,6 +34,9 @@ BundleLike: TypeAlias = "str | Path | AuditedBundle"
 OnBad: TypeAlias = Literal["null", "drop", "fail"]
 """What happens to a row that the contract, a step or the model refuses: it stays with null and the reason, it is not
 there, or nothing is."""
+
+ON_BAD = get_args(OnBad)
+"""These words."""
 
 _WHERE = "the table"
 
@@ -60,9 +63,10 @@ def score_table(
         TypeError: the data, or a reference, is of no kind that is known.
         BundleError: there is no bundle, it is not sound, or two columns would have one name.
         SpecError, ContractError: a reference is not given or is not as declared; the data lacks a column or has one of
-            another type; a value breaks a rule that says `fail`.
+            another type; a value breaks a rule that says `fail`; or `on_bad_row` is another word.
         RowsRefused: a row was refused, and `on_bad_row` is `"fail"`.
     """
+    check_choice("on_bad_row", on_bad_row, ON_BAD)
     audited = audited_bundle(bundle)
     there = as_table(data).column_names
     names = tuple(there if passthrough is None else passthrough)

@@ -94,24 +94,25 @@ def run_stages(stages: Sequence[Stage], on_wait: OnWait, *, depth: int = 1) -> G
         )
         for stage, source, queue in zip(stages, sources, queues, strict=False)
     ]
-    for thread in threads:
-        thread.start()
     last = stages[-1]
     try:
+        for thread in threads:
+            thread.start()
         yield from last.work(_timed(last.name, sources[-1], on_wait))
     finally:
         for queue in queues:
             queue.stop()
         for thread in threads:
-            thread.join()
+            if thread.is_alive():  # not if it, or one before it, could not be started
+                thread.join()
 
 
-def run_in_line(stages: Iterable[Stage]) -> Iterator[Any]:
+def run_in_line(stages: Iterable[Stage]) -> Generator[Any]:
     """The same, all in the caller's thread: nothing waits, and nothing runs side by side."""
     items: Iterator[Any] = iter(())
     for stage in stages:
         items = stage.work(items)
-    return items
+    yield from items
 
 
 def _pump(stage: Stage, source: Iterator[Any], sink: _Queue, *, on_wait: OnWait) -> None:

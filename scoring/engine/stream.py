@@ -6,6 +6,7 @@ columns. What comes out has the rows that came in, each once and in their order.
 
 from __future__ import annotations
 
+import contextlib
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
@@ -32,7 +33,7 @@ from scoring.order import ModelOrder, Order
 from scoring.runtimes.base import RuntimeOptions
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterable, Iterator, Mapping
+    from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 
     import numpy.typing as npt
 
@@ -46,6 +47,7 @@ __all__ = [
     "OnBadRow",
     "ScoreOptions",
     "Scored",
+    "check_choice",
     "check_streamable",
     "pinned_tables",
     "score_batches",
@@ -164,6 +166,19 @@ class _Stream(Owner):
         """Whether keys are unique can be told of a whole table alone, which a stream is not."""
 
 
+def check_choice(name: str, asked: object, allowed: Sequence[str]) -> None:
+    """Refuse a word that an argument does not have: taken for another one, bad rows would go where nobody looks.
+
+    Raises:
+        SpecError: it is not among them.
+    """
+    if asked not in allowed:
+        message = (
+            f"{name}: there is no {asked!r}; give one of {', '.join(map(repr, allowed))}.{nearest(str(asked), allowed)}"
+        )
+        raise SpecError(message)
+
+
 def score_batches(
     order: Order,
     scorer: Scorer,
@@ -191,11 +206,12 @@ def score_batches(
         Stage("infer", flow.model.infer),
         Stage("score", flow.score),
     ]
-    scored: Iterator[Scored] = run_stages(stages, _note_wait) if is_overlapped else run_in_line(stages)
-    for found in scored:
-        if on_bad_row == "fail" and found.rejected.null_count < len(found.rejected):
-            raise RowsRefused(_refusal(found, where))
-        yield found
+    # An error that is raised here leaves the stages' threads at work for as long as somebody keeps it.
+    with contextlib.closing(run_stages(stages, _note_wait) if is_overlapped else run_in_line(stages)) as scored:
+        for found in scored:
+            if on_bad_row == "fail" and found.rejected.null_count < len(found.rejected):
+                raise RowsRefused(_refusal(found, where))
+            yield found
 
 
 class _Flow:

@@ -15,10 +15,10 @@ from etl.pipeline import Pipeline
 from etl.spark.batches import need_frame
 from etl.spark.preparing import WHERE, frames_of, moved_joins, prepare
 from etl.spark.schema import arrow_schema, column
-from scoring.engine.stream import ScoreOptions, pinned_tables
+from scoring.engine.stream import ScoreOptions, check_choice, pinned_tables
 from scoring.errors import BundleError
 from scoring.spark.streaming import Work, declared_types, published_fields, scored_batches, spark_columns, work_for
-from scoring.tables import REJECTED, BundleLike, OnBad, audited_bundle, check_names, kept_rows
+from scoring.tables import ON_BAD, REJECTED, BundleLike, OnBad, audited_bundle, check_names, kept_rows
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -68,8 +68,9 @@ def score(
         TypeError: `df` is no Spark DataFrame.
         BundleError: there is no bundle, it is not sound, two columns would have one name, or Spark has no profiles.
         SpecError, ContractError: a reference is not given or is not as declared; the DataFrame lacks a column or has
-            one of another type. When it runs, RowsRefused where `on_bad_row` is `"fail"`.
+            one of another type; `on_bad_row` is another word. When it runs, RowsRefused where `on_bad_row` is `"fail"`.
     """
+    check_choice("on_bad_row", on_bad_row, ON_BAD)
     need_frame(df, "scoring.score_table")
     audited = audited_bundle(bundle)
     spec = audited.spec

@@ -17,7 +17,7 @@ import pyarrow as pa
 from etl.errors import ContractError, SpecError
 from etl.spark.schema import column
 from etl.types import is_readable
-from scoring.engine.stream import OnBadRow, ScoreOptions, check_streamable, pinned_tables
+from scoring.engine.stream import OnBadRow, ScoreOptions, check_choice, check_streamable, pinned_tables
 from scoring.errors import BundleError
 from scoring.spark.streaming import Work, declared_types, published_fields, scored_batches, spark_columns, work_for
 from scoring.tables import REJECTED, BundleLike, audited_bundle, check_names
@@ -78,8 +78,11 @@ def score_udf(
 
     Raises:
         BundleError: there is no bundle, it is not sound, there is no session, or this Spark cannot give its rows.
-        SpecError, ContractError: the spec needs the whole table; a reference is not given or is not as declared.
+        SpecError, ContractError: the spec needs the whole table; a reference is not given or is not as declared;
+            `on_bad_row` or `way` is another word.
     """
+    check_choice("on_bad_row", on_bad_row, ("null", "reason", "fail"))
+    check_choice("way", way, ("auto", "arrow", "pandas"))
     audited = audited_bundle(bundle)
     check_streamable(audited, "Use scoring.spark.frames.score, which sees the DataFrame.")
     check_names(audited, (), (), has_reasons=on_bad_row == "reason")

@@ -155,3 +155,20 @@ def test_waiting_is_told_of_the_stage_that_waits() -> None:
     assert slow_reader["infer"] > 0.1 > slow_reader["read"]
     assert slow_reader["write"] > 0.1
     assert slow_writer["read"] > 0.1 > slow_writer["write"]
+
+
+def test_a_thread_that_cannot_be_started_ends_those_before_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the host has no room for one more thread, that error comes out, and no thread of ours waits for ever."""
+    start = threading.Thread.start
+
+    def most_of_them(thread: threading.Thread) -> None:
+        if thread.name == "batchscore-last":
+            message = "can't start new thread"
+            raise RuntimeError(message)
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", most_of_them)
+    stages = [source(list(range(9))), each("middle", abs), each("last", abs), each("write", abs)]
+    with pytest.raises(RuntimeError, match="can't start new thread"):
+        list(run_stages(stages, ignore))
+    assert not names()

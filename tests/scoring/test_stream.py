@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import itertools
+import threading
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -11,11 +12,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from etl.errors import ContractError
+from etl.errors import ContractError, SpecError
 from scoring.bundles.create import create_bundle
 from scoring.engine.stream import ScoreOptions, pinned_tables, score_batches, stream_order
 from scoring.errors import InferenceError, RowsRefused
 from scoring.scorer import make_scorer
+from scoring.spark.frames import score
+from scoring.spark.udf import score_udf
 from scoring.tables import score_table
 from tests.scoring.workshop import (
     LOOKUP_SPEC,
@@ -89,6 +92,14 @@ def test_errors_come_out(engine: tuple[Order, Scorer], *, is_overlapped: bool) -
         list(score_batches(*engine, failing(), where="the rows", is_overlapped=is_overlapped))
 
 
+def test_no_thread_outlives_an_error_that_is_kept(engine: tuple[Order, Scorer]) -> None:
+    """Whoever keeps the error of a refused row keeps no thread with it."""
+    with pytest.raises(RowsRefused) as kept:
+        list(score_batches(*engine, table().to_batches() * 5, where="the rows", on_bad_row="fail"))
+    alive = [thread.name for thread in threading.enumerate() if thread.name.startswith("batchscore-")]
+    assert (alive, kept.type) == ([], RowsRefused)
+
+
 def test_a_model_that_gives_too_few_rows_ends_the_stream(engine: tuple[Order, Scorer]) -> None:
     """Outputs that cannot be told apart are nobody's scores."""
     order, scorer = engine
@@ -126,3 +137,17 @@ def test_nothing_falls_back_where_nobody_is_told() -> None:
     """A stream has no record, so the option to fall back to the CPU is refused, with what to ask for."""
     with pytest.raises(ValidationError, match="here, ask for device auto"):
         ScoreOptions(device="cuda", on_missing_gpu="cpu")
+
+
+@pytest.mark.parametrize("asked", ["rejectt", "Fail", "", None, 0])
+def test_a_word_that_means_nothing_is_refused(asked: Any) -> None:
+    """What is to happen to bad rows is never guessed, and the words that there are are told, before anything is read."""
+    nothing: Any = None
+    with pytest.raises(SpecError, match=r"on_bad_row: there is no .*; give one of 'null', 'drop', 'fail'"):
+        score_table(nothing, "nowhere", on_bad_row=asked)
+    with pytest.raises(SpecError, match=r"on_bad_row: there is no .*; give one of 'null', 'drop', 'fail'"):
+        score(nothing, "nowhere", on_bad_row=asked)
+    with pytest.raises(SpecError, match=r"on_bad_row: there is no .*; give one of 'null', 'reason', 'fail'"):
+        score_udf("nowhere", on_bad_row=asked)
+    with pytest.raises(SpecError, match=r"way: there is no .*; give one of 'auto', 'arrow', 'pandas'"):
+        score_udf("nowhere", way=asked)
