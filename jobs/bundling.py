@@ -19,9 +19,10 @@ from jobs.errors import Refused, refusing
 from jobs.model import bare_signature
 from jobs.plan import list_inputs
 from jobs.specs import read_spec_file
+from scoring.bundles.bundle import BUNDLE_FILE
 from scoring.bundles.create import BundleParts, create_bundle
 from scoring.bundles.golden import arrow_table, replay
-from scoring.bundles.sources import audited_source, locate
+from scoring.bundles.sources import audited_source, is_of_mlflow, locate
 from scoring.bundles.weights import weights_beside
 from scoring.outputs.columns import OutputColumn
 from scoring.runtimes import load
@@ -133,6 +134,10 @@ def find(uri: str) -> Found:
         source = locate(uri)
         if source.kind == "onnx":
             return Found(source, _signature(uri), None)
+        if not source.is_bundle and not is_of_mlflow(uri):
+            is_file = source.storage.stat(source.path) is not None
+            what = "is a file, and by its name no ONNX model" if is_file else f"there is no {BUNDLE_FILE} here"
+            raise Refused(f"{uri}: {what}. Give the folder of a bundle, or an .onnx file.")
         audited = audited_source(uri)
         return Found(source._replace(origin=audited.origin), audited.bundle.signature, audited)
 
@@ -198,6 +203,11 @@ def _read_columns(path: str) -> tuple[OutputColumn, ...]:
         raise Refused(f"{path}: the outputs cannot be read: {reason}.") from error
     except ValueError as error:
         raise Refused(str(error)) from error
+    if isinstance(text.value, list):
+        # The list alone, as it stands under `outputs:` of a job.
+        text = text._replace(
+            value={"outputs": text.value}, places={f"/outputs{at}": place for at, place in text.places.items()}
+        )
     read, problems = parse(_Outputs, text)
     if read is None or problems:
         raise Refused("\n".join(problem_lines(problems, text)))

@@ -158,7 +158,7 @@ def audit(storage: Storage, folder: str) -> AuditedBundle:
     """
     text = storage.read_bytes(f"{folder}/{BUNDLE_FILE}")
     if text is None:
-        message = f"{folder}: there is no {BUNDLE_FILE} here. Give the folder of a bundle, or an .onnx file."
+        message = f"{folder}: there is no {BUNDLE_FILE} here. Give the folder of a bundle."
         raise BundleError(message)
     try:
         bundle = Bundle.from_bytes(text, where=f"{folder}/{BUNDLE_FILE}")

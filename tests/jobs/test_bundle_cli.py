@@ -92,17 +92,19 @@ def test_a_bundle_of_the_command_holds_the_scores_of_plain_onnxruntime(made: Pat
     assert (audited.bundle.name, audited.bundle.version, audited.bundle.facts) == ("numbers", "7", {"auc": "0.7"})
 
 
-def test_what_is_published_may_be_said_in_a_file(parts: Path, tmp_path: Path) -> None:
-    """`--outputs` has the list that a job has, and its columns are published under their names."""
-    (tmp_path / "outputs.yaml").write_text("outputs:\n- {column: score, tensor: p}\n")
+@pytest.mark.parametrize("key", ["outputs:\n", ""])
+def test_what_is_published_may_be_said_in_a_file(parts: Path, tmp_path: Path, key: str) -> None:
+    """`--outputs` has the list that a job has, under its key or alone; its columns are published under their names."""
+    (tmp_path / "outputs.yaml").write_text(f"{key}- {{column: score, tensor: p}}\n")
     done = create(parts, tmp_path / "bundle", "--outputs", tmp_path / "outputs.yaml")
     assert done.exit_code == 0, done.output
     assert [column.column for column in audit(STORE, str(tmp_path / "bundle")).bundle.columns] == ["score"]
 
 
-def test_a_wrong_key_of_the_outputs_is_told_with_its_place(parts: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("key", ["outputs:\n", "\n"])
+def test_a_wrong_key_of_the_outputs_is_told_with_its_place(parts: Path, tmp_path: Path, key: str) -> None:
     """A key that is none is refused with file, line and the nearest right one, and nothing is written."""
-    (tmp_path / "outputs.yaml").write_text("outputs:\n- {colum: score, tensor: p}\n")
+    (tmp_path / "outputs.yaml").write_text(f"{key}- {{colum: score, tensor: p}}\n")
     done = create(parts, tmp_path / "bundle", "--outputs", tmp_path / "outputs.yaml")
     assert done.exit_code == 2
     assert "outputs.yaml:2" in done.stderr
@@ -227,6 +229,17 @@ def test_a_place_without_a_model_is_refused(tmp_path: Path, command: str) -> Non
         done = batchscore("bundle", command, place)
         assert done.exit_code == 2
         assert "Traceback" not in done.output
+
+
+def test_a_file_that_is_no_model_is_refused(parts: Path) -> None:
+    """A Parquet file in place of a model is told as what it is, and an empty folder as one without a bundle."""
+    rows = parts / "rows.parquet"
+    for words in (("bundle", "inspect", rows), ("init", rows, rows)):
+        told = " ".join(batchscore(*words).stderr.split())
+        assert f"{rows}: is a file, and by its name no ONNX model. Give the folder of a bundle" in told
+    (parts / "empty").mkdir()
+    told = " ".join(batchscore("init", parts / "empty", rows).stderr.split())
+    assert "there is no bundle.json here. Give the folder of a bundle, or an .onnx file." in told
 
 
 def test_the_steps_are_told(parts: Path, tmp_path: Path) -> None:

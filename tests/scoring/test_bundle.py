@@ -188,10 +188,8 @@ def test_a_folder_where_a_file_should_be_is_told(folder: Path, nothing_loads: No
 
 
 def test_a_folder_without_a_bundle_is_told(tmp_path: Path) -> None:
-    """A folder without a bundle's document is told, and what would do instead."""
-    assert refused(tmp_path) == (
-        f"{tmp_path}: there is no bundle.json here. Give the folder of a bundle, or an .onnx file."
-    )
+    """A folder without a bundle's document is told, and what would do instead: where a bundle is asked for, no more."""
+    assert refused(tmp_path) == f"{tmp_path}: there is no bundle.json here. Give the folder of a bundle."
 
 
 @pytest.mark.parametrize(
