@@ -71,8 +71,12 @@ class Combination(Strict):
         if bool(self.assign_by) != bool(self.shares) or (self.salt and not self.assign_by):
             message = "`shares`, and `salt` if you like, go with `assign_by`"
             raise ValueError(message)
-        if self.shares and (min(self.shares.values()) < 0 or not math.isclose(sum(self.shares.values()), 1.0)):
-            message = f"`shares` are of 0 or more and add up to 1, these to {sum(self.shares.values()):g}"
+        negative = [f"{name!r} has {share:g}" for name, share in self.shares.items() if share < 0]
+        if negative:
+            message = f"`shares` are of 0 or more, and {', '.join(negative)}"
+            raise ValueError(message)
+        if self.shares and not math.isclose(sum(self.shares.values()), 1.0):
+            message = f"`shares` add up to 1, these to {sum(self.shares.values()):g}"
             raise ValueError(message)
         if self.route_by is None and (self.routes or self.otherwise is not None):
             message = "`routes` and `otherwise` go with `route_by`"

@@ -310,7 +310,7 @@ def test_a_vote_is_the_most_frequent_value(votes: list[tuple[str | None, ...]]) 
         ({"assign_by": ["id"]}, "`shares`"),
         ({"shares": {"a": 1.0}}, "`shares`"),
         ({"assign_by": ["id"], "shares": {"a": 0.5}}, "add up to 1, these to 0.5"),
-        ({"assign_by": ["id"], "shares": {"a": 1.5, "b": -0.5}}, "of 0 or more"),
+        ({"assign_by": ["id"], "shares": {"a": 1.5, "b": -0.5}}, "of 0 or more, and 'b' has -0.5"),
         ({"assign_by": ["id"], "shares": {"a": 1.0}, "route_by": "x"}, "one of `assign_by` and `route_by`"),
         ({"routes": {"x": "a"}}, "`routes` and `otherwise` go with `route_by`"),
         ({"layout": "variant", "ensembles": [{"column": "c", "of": ["a_p", "b_p"], "how": "mean"}]}, "side by side"),
