@@ -141,7 +141,7 @@ def test_nothing_falls_back_where_nobody_is_told() -> None:
 
 @pytest.mark.parametrize("asked", ["rejectt", "Fail", "", None, 0])
 def test_a_word_that_means_nothing_is_refused(asked: Any) -> None:
-    """What is to happen to bad rows is never guessed, and the words that there are are told, before anything is read."""
+    """What is to happen to bad rows is never guessed: the words that there are are told before anything is read."""
     nothing: Any = None
     with pytest.raises(SpecError, match=r"on_bad_row: there is no .*; give one of 'null', 'drop', 'fail'"):
         score_table(nothing, "nowhere", on_bad_row=asked)
