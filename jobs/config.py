@@ -7,7 +7,8 @@ import re
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
-from pydantic import BeforeValidator, ByteSize, Field, FiniteFloat, StringConstraints, model_validator
+from pydantic import BeforeValidator, ByteSize, Field, FiniteFloat, StringConstraints, ValidationError, model_validator
+from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from etl.documents import Strict
 from etl.format.positions import escape
@@ -251,6 +252,11 @@ class Spark(Strict):
     conf: dict[str, ConfText] = Field(default_factory=dict)
 
 
+def _fault(message: str, place: tuple[int | str, ...], given: Any) -> InitErrorDetails:
+    """What is wrong at a place below the model that looks at several of its parts."""
+    return {"type": PydanticCustomError("value_error", "{message}", {"message": message}), "loc": place, "input": given}
+
+
 class JobConfig(Strict):
     """A scoring job."""
 
@@ -284,16 +290,15 @@ class JobConfig(Strict):
             message = "give exactly one of `model` and `models`"
             raise ValueError(message)
         names = tuple(model.name for model in self.models)
-        problems = self.combine.problems(names) if self.models else []
+        wrong = self.combine.problems(names) if self.models else []
         if self.model is not None and self.combine != Combination():
-            problems.append("goes with `models`, and there is one `model`")
+            wrong.append("goes with `models`, and there is one `model`")
+        problems = [_fault("; ".join(wrong), ("combine",), self.combine)] if wrong else []
+        for at, name in enumerate(names):
+            if name in names[:at]:
+                problems.append(_fault("another model has this name", ("models", at, "name"), name))
         if problems:
-            message = f"`combine`: {'; '.join(problems)}"
-            raise ValueError(message)
-        twice = sorted({name for name in names if names.count(name) > 1})
-        if twice:
-            message = f"`models`: two are named {twice[0]!r}"
-            raise ValueError(message)
+            raise ValidationError.from_exception_data(type(self).__name__, problems)
         return self
 
     @property

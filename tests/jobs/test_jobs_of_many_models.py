@@ -134,10 +134,13 @@ def test_a_bare_model_reads_what_one_before_it_publishes(
         ({"models": None}, "exactly one of `model` and `models`"),
         (
             {"combine": {"assign_by": ["id"], "shares": {"champion": 0.5, "other": 0.5}}},
-            "'other' is no model of the job",
+            "/combine: 'other' is no model of the job",
         ),
-        ({"combine": {"assign_by": ["id"], "shares": {"champion": 1}}}, "model 'challenger' has no share"),
-        ({"combine": {"route_by": "id", "otherwise": "other"}}, "'other' is no model of the job"),
+        (
+            {"combine": {"assign_by": ["id"], "shares": {"champion": 1}}},
+            "/combine: model 'challenger' has no share; give it one, 0 if you like.$",
+        ),
+        ({"combine": {"route_by": "id", "otherwise": "other"}}, "/combine: 'other' is no model of the job"),
     ],
 )
 def test_what_names_no_model_is_a_config_error(
@@ -147,6 +150,23 @@ def test_what_names_no_model_is_a_config_error(
     job = job_file(**{"model": None, "models": list(models.values()), **changes})
     with pytest.raises(ConfigError, match=message):
         read_config(str(job))
+
+
+def test_a_name_of_two_models_is_told_where_it_stands_again(
+    job_file: Callable[..., Path], models: dict[str, dict[str, Any]]
+) -> None:
+    """The line of the second model of a name is told, and that of a combination's other fault beside it."""
+    twice = [models["champion"], {**models["challenger"], "name": "champion"}]
+    combine = {"route_by": "id", "otherwise": "other"}
+    job = job_file(model=None, models=twice, combine=combine)
+    with pytest.raises(ConfigError) as error:
+        read_config(str(job))
+    lines = job.read_text().splitlines()
+    again = [at for at, line in enumerate(lines, 1) if "name: champion" in line][-1]
+    below = next(at for at, line in enumerate(lines, 1) if line.startswith("combine:"))
+    told = dict(line.removeprefix(f"{job}:").split(":", 1) for line in str(error.value).splitlines())
+    assert "/models/1/name: another model has this name" in told[str(again)]
+    assert "/combine: 'other' is no model of the job" in told[str(below)]
 
 
 def test_what_cannot_be_combined_is_refused_before_work(
