@@ -18,10 +18,11 @@ from scoring.worker import receipt_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
+    from datetime import datetime
 
     import pyarrow as pa
 
-    from etl.runs.receipt import BatchFacts, Receipt
+    from etl.runs.receipt import Receipt
     from etl.runs.storage import Storage
     from jobs.plan import Plan, Target
 
@@ -81,29 +82,32 @@ def totals_of(receipts: list[Receipt], plan: Plan, repeats: Mapping[str, Tally])
 
 
 def engine_of(receipts: list[Receipt]) -> EngineFacts:
-    """What the workers tell of their calls. Calls are counted by process, so the last receipt of each has them all."""
+    """What the workers tell of their calls."""
     sums: dict[str, Counter[str]] = {name: Counter() for name in ("waiting", "non_finite", "unscored", "by_model")}
-    last: dict[tuple[str, int, str], BatchFacts] = {}
+    rows: defaultdict[str, set[int]] = defaultdict(set)
     for receipt in receipts:
         for name in ("waiting", "non_finite", "unscored"):
             sums[name].update(getattr(receipt, name))
         sums["by_model"].update({name: tally.rows for name, tally in receipt.by_model.items()})
+    last = {(receipt.worker.host, receipt.worker.pid): receipt for receipt in sorted(receipts, key=_ended)}
+    for receipt in last.values():
         for name, facts in receipt.batches.items():
-            key = (receipt.worker.host, receipt.worker.pid, name)
-            last[key] = max(last.get(key, facts), facts, key=lambda found: found.calls)
-    rows: defaultdict[str, set[int]] = defaultdict(set)
-    for (_, _, name), facts in last.items():
-        rows[name].add(facts.rows)
+            rows[name].add(facts.rows)
+    told = [facts for receipt in receipts for facts in receipt.batches.values()]
     return EngineFacts(
         waiting={phase: round(seconds, 3) for phase, seconds in sums["waiting"].items()},
         batch_rows={name: tuple(sorted(found)) for name, found in rows.items()},
-        calls=sum(facts.calls for facts in last.values()),
-        out_of_memory=sum(facts.out_of_memory for facts in last.values()),
+        calls=sum(facts.calls for facts in told),
+        out_of_memory=sum(facts.out_of_memory for facts in told),
         contained_rows=sum(receipt.contained_rows for receipt in receipts),
         non_finite=dict(sums["non_finite"]),
         by_model=dict(sums["by_model"]),
         unscored=dict(sums["unscored"]),
     )
+
+
+def _ended(receipt: Receipt) -> datetime:
+    return receipt.ended_at
 
 
 def _known(values: Iterable[float | None]) -> Iterator[float]:

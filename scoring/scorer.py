@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import threading
 from typing import TYPE_CHECKING, NamedTuple
 
 from etl.contract import Contract
@@ -61,6 +62,8 @@ class Scorer(NamedTuple):
     """How many rows a call gets, as found so far; the one thing here that changes."""
     bytes: int
     """What it takes of the process's memory, about."""
+    lock: threading.Lock
+    """Held by whoever calls the model."""
 
 
 def _budget() -> int:
@@ -189,7 +192,9 @@ def make_scorer(
         runtime.warm_up()
     spec = audited.spec.model_copy(update={"input": _carrying(audited.spec.input, order)})
     held = loaded_bytes(audited.model_bytes, sum(map(len, pinned.values())))
-    return Scorer(audited, Pipeline(spec, references, moved=model.moved), runtime, deviation, {}, held)
+    return Scorer(
+        audited, Pipeline(spec, references, moved=model.moved), runtime, deviation, {}, held, threading.Lock()
+    )
 
 
 def _reference(storage: Storage, path: str, sha256: str) -> bytes | mmap.mmap:

@@ -14,6 +14,8 @@ from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, NamedTuple
 
+import numpy as np
+
 from etl.contract import Contract
 from etl.runs.layout import Layout
 from etl.runs.receipt import WorkerFacts
@@ -37,12 +39,12 @@ if TYPE_CHECKING:
     from collections.abc import Generator, Iterator, Sequence
     from concurrent.futures import Future
 
-    import numpy as np
     import numpy.typing as npt
 
     from etl.errors import BatchscoreError
     from etl.runs.receipt import Receipt
     from etl.runs.splits import Split
+    from scoring.engine.combining import Combined
     from scoring.engine.guarding import Situation
     from scoring.engine.items import Item
     from scoring.order import ModelOrder, Order
@@ -142,8 +144,16 @@ class _Flow:
         scorers = [self._borrowed.enter_context(scorer) for scorer in borrowed]
         names = [model.name for model in models]
         bundles = tuple(scorer.audited for scorer in scorers)
+        is_private = any(field.pii for audited in bundles for field in audited.spec.input.fields)
         self.models = [
-            ModelStages(order, scorer, number, chained=chained_columns(names, bundles, number), guard=self.guard)
+            ModelStages(
+                order,
+                scorer,
+                number,
+                chained=chained_columns(names, bundles, number),
+                guard=self.guard,
+                is_private=is_private,
+            )
             for number, scorer in enumerate(scorers)
         ]
         self.predictions = Predictions(order, bundles)
@@ -210,12 +220,18 @@ class _Flow:
             attempt.set_aside(item.batch, combined.rejections)
         if combined.scored.size:
             attempt.publish(self.predictions.batch(item.results, combined, self.schema))
-            attempt.count("write", "scored", _of(hashes, combined.scored))
-            if len(self.order.models) > 1:
+            attempt.count("write", "scored", _of(hashes, self._published(combined)))
+            if self.order.combination is not None:
                 for model, rows in zip(self.order.models, combined.by_model, strict=True):
                     if rows.size:
                         attempt.count_model(model.name, _of(hashes, rows))
                 attempt.unscored.update(combined.unscored)
+
+    def _published(self, combined: Combined) -> npt.NDArray[np.int64]:
+        """The rows that are in the file: of a column `variant`, those of which some model has a score."""
+        if not self.predictions.is_variant:
+            return combined.scored
+        return np.unique(np.concatenate(combined.by_model))
 
     def _ended(self, attempt: Attempt) -> Receipt | Unscored:
         if attempt.error is None:

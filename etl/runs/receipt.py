@@ -117,7 +117,7 @@ class BatchFacts(Strict):
     """Calls of a model, and how many rows each had."""
 
     rows: int = Field(ge=1, description="Rows of a call, as asked or found; the last of a task has fewer.")
-    calls: int = Field(ge=0, description="Calls so far in this process.")
+    calls: int = Field(ge=0, description="Calls since the receipt before; of which split they were, nobody knows.")
     out_of_memory: int = Field(default=0, ge=0, description="Calls that were too large, halved and tried again.")
     seconds_per_row: dict[str, float] = Field(
         default_factory=dict, description="What was measured to find the rows of a call, by rows of a call."

@@ -43,7 +43,10 @@ class BatchRows:
         self._asked = fixed or asked
         self._most_bytes = most_bytes
         self.fixed = fixed
-        self._cap: int | None = None
+        self.cap: int | None = None
+        """Most rows that there is room for, by bytes or by memory; None while nothing says so."""
+        self.is_alone = False
+        """Whether one row alone was too much for the memory since the last `restore`."""
         self._tries: dict[int, list[float]] = {}
         self._is_searching = self._asked == AUTO
         self._chosen = _FIRST if self._asked == AUTO else int(self._asked)
@@ -53,7 +56,7 @@ class BatchRows:
     @property
     def rows(self) -> int:
         """Rows of the next call, if there are as many."""
-        return max(1, min(self._chosen, self._cap or self._chosen))
+        return max(1, min(self._chosen, self.cap or self._chosen))
 
     def full(self, rows: int) -> int:
         """How many rows a call of so many is to have, the made-up ones among them."""
@@ -76,7 +79,7 @@ class BatchRows:
         self._calls += 1
         if self.fixed is None and rows:
             within = max(1, self._most_bytes * rows // max(1, nbytes))
-            self._cap = within if self._cap is None else min(self._cap, within)
+            self.cap = within if self.cap is None else min(self.cap, within)
 
     def timed(self, rows: int, seconds: float, *, is_whole: bool) -> None:
         """A batch of so many rows took so long, with all that is done around the call; whether it was one call."""
@@ -89,7 +92,7 @@ class BatchRows:
         best = {size: min(tries) for size, tries in self._tries.items()}
         earlier, latest = list(best.values())[:-_WORSE], list(best.values())[-_WORSE:]
         is_flat = bool(earlier) and min(latest) * _NEAR >= min(earlier)
-        if is_flat or rows * 2 > _LAST or (self._cap is not None and rows >= self._cap):
+        if is_flat or rows * 2 > _LAST or (self.cap is not None and rows >= self.cap):
             self._is_searching = False
             self._chosen = min(size for size, found in best.items() if found <= min(best.values()) * _NEAR)
         else:
@@ -99,6 +102,11 @@ class BatchRows:
         """So many rows were too many for the memory: from now on at most half of them."""
         self._out_of_memory += 1
         self._is_searching = False
+        self.is_alone |= rows == 1
         if self.fixed is None:
             half = max(1, rows // 2)
-            self._cap = half if self._cap is None else min(self._cap, half)
+            self.cap = half if self.cap is None else min(self.cap, half)
+
+    def restore(self, cap: int | None) -> None:
+        """Go back to what there was room for before."""
+        self.cap, self.is_alone = cap, False

@@ -39,27 +39,29 @@ _NO_ROWS = np.empty(0, dtype=np.int64)
 
 
 def combine(rows: Rows, models: Sequence[ModelOrder]) -> Combined:
-    """A row is published when every model that is to score it, and is required, has.
+    """A row is published when every model that is to score it, and is required, has, and at least one model.
 
     Else it goes where the first such model says that has not.
     """
     count = rows.batch.num_rows
-    if len(models) == 1:
-        [result] = rows.results
-        assert result is not None  # noqa: S101  it was given all rows
-        return Combined(result.rows, result.rejections, result.filtered, (result.rows,), {})
+    first = rows.results[0]
+    if len(models) == 1 and rows.chosen is None and first is not None and models[0].required:
+        return Combined(first.rows, first.rejections, first.filtered, (first.rows,), {})
     gone = np.zeros(count, dtype=bool)
     left_out = np.zeros(count, dtype=bool)
     rejections: list[Rejection] = []
     if rows.chosen is not None and (nobody := rows.chosen == NOBODY).any():
         gone |= nobody
-        rejections.append(Rejection(np.flatnonzero(nobody), "NO_MODEL", "", "", "no model is for rows of this kind"))
+        told = "no model is for the value that the row has in the column of `route_by`"
+        rejections.append(Rejection(np.flatnonzero(nobody), "NO_MODEL", "", "", told))
+    has_score = np.zeros(count, dtype=bool)
+    for result in rows.results:
+        if result is not None:
+            has_score[result.rows] = True
     for model, result in zip(models, rows.results, strict=True):
-        if result is None or not model.required:
-            continue
-        fresh = result.filtered[~gone[result.filtered]]
-        gone[fresh] = left_out[fresh] = True
-        rejections.extend(_fresh(result, gone, model.name))
+        if result is not None:
+            # A row of which not even one model has a score is as good as refused by a required one.
+            rejections.extend(_taken(result, model, gone=gone, left_out=left_out, spared=has_score))
     scored = np.flatnonzero(~gone)
     by_model = tuple(
         _NO_ROWS if result is None else np.intersect1d(result.rows, scored, assume_unique=True)
@@ -69,16 +71,37 @@ def combine(rows: Rows, models: Sequence[ModelOrder]) -> Combined:
     for model, result in zip(models, rows.results, strict=True):
         if result is not None and not model.required:
             seen = gone.copy()
-            for rejection in _fresh(result, seen, model.name):
+            for rejection in _fresh(result.rejections, seen, model.name):
                 key = f"{model.name}/{rejection.code}"
                 unscored[key] = unscored.get(key, 0) + rejection.rows.size
     return Combined(scored, rejections, np.flatnonzero(left_out), by_model, unscored)
 
 
-def _fresh(result: Result, gone: npt.NDArray[np.bool_], name: str) -> list[Rejection]:
+def _taken(
+    result: Result,
+    model: ModelOrder,
+    *,
+    gone: npt.NDArray[np.bool_],
+    left_out: npt.NDArray[np.bool_],
+    spared: npt.NDArray[np.bool_],
+) -> list[Rejection]:
+    """The rows that a model takes out: filtered, or rejected. An optional one takes none that is spared."""
+    out = gone if model.required else gone | spared
+    fresh = result.filtered[~out[result.filtered]]
+    gone[fresh] = left_out[fresh] = True
+    if model.required:
+        return _fresh(result.rejections, gone, model.name)
+    out[fresh] = True
+    found = _fresh(result.rejections, out, model.name)
+    for rejection in found:
+        gone[rejection.rows] = True
+    return found
+
+
+def _fresh(rejections: Sequence[Rejection], gone: npt.NDArray[np.bool_], name: str) -> list[Rejection]:
     """A model's rejections of rows that are not gone already, each row once; they are gone then."""
     found = []
-    for rejection in result.rejections:
+    for rejection in rejections:
         rows = rejection.rows[~gone[rejection.rows]]
         if rows.size:
             gone[rows] = True

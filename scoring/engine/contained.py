@@ -10,6 +10,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from multiprocessing.connection import Connection, Pipe
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,7 @@ from etl.errors import BatchscoreError
 from etl.runs.layout import model_folder
 from etl.runs.storage import storage_for
 from scoring.bundles.bundle import audit
+from scoring.bundles.golden import replay
 from scoring.errors import BundleError, InferenceError, OutOfMemory
 from scoring.order import ModelOrder
 from scoring.runtimes import load
@@ -35,6 +37,7 @@ _STARTING_SECONDS = 600.0
 """How long loading the model may take."""
 _LEAST_SECONDS = 5.0
 """A call of few rows may take that long."""
+_TIMES_SLOWEST = 10
 _PROGRAM = "import sys; from scoring.engine.contained import serve; serve(int(sys.argv[1]))"
 
 
@@ -46,6 +49,8 @@ class Contained:
         self._told = (root, model.model_dump_json(), tuple(placement))
         self._deadline = deadline
         self._most_rows = 1
+        self._slowest: float | None = None
+        """The longest call that came back; seconds."""
         self._process: subprocess.Popen[bytes] | None = None
         self._pipe: Connection[Any, Any] | None = None
 
@@ -58,7 +63,8 @@ class Contained:
         rows = max((len(tensor) for tensor in feeds.values()), default=0)
         self._most_rows = max(self._most_rows, rows)
         pipe = self._started()
-        seconds = max(_LEAST_SECONDS, self._deadline * rows / self._most_rows)
+        seconds = max(self._least(), self._deadline * rows / self._most_rows)
+        start = time.monotonic()
         try:
             pipe.send((dict(feeds), tuple(names)))
             if not pipe.poll(seconds):
@@ -70,9 +76,15 @@ class Contained:
             message = f"the model failed: its process ended, {self._end()}"
             raise InferenceError(message) from error
         if kind == "outputs":
+            self._slowest = max(self._slowest or 0.0, time.monotonic() - start)
             outputs: dict[str, np.ndarray] = answer
             return outputs
         raise (OutOfMemory if kind == "OutOfMemory" else InferenceError)(answer)
+
+    def _least(self) -> float:
+        """What a call may take however few rows it has: each has a price of its own, unknown before one came back."""
+        known = self._deadline / 4 if self._slowest is None else _TIMES_SLOWEST * self._slowest
+        return min(self._deadline, max(_LEAST_SECONDS, known))
 
     def close(self) -> None:
         """End the process."""
@@ -141,5 +153,11 @@ def _loaded(root: str, model: ModelOrder, placement: Placement) -> Runtime:
     storage, _ = storage_for(root)
     folder = model_folder(root, model.bundle_sha256)
     audited = audit(storage, folder)
+    if audited.sha256 != model.bundle_sha256:
+        message = f"{folder}: is not the bundle that was planned ({audited.sha256} found)."
+        raise BundleError(message)
     bundle = audited.bundle
-    return load(bundle.model, audited.files, model.runtime, kind=bundle.runtime, where=folder, placement=placement)
+    runtime = load(bundle.model, audited.files, model.runtime, kind=bundle.runtime, where=folder, placement=placement)
+    if replay(audited, runtime, audited.tolerance(runtime.device)) is None:
+        runtime.warm_up()
+    return runtime

@@ -57,9 +57,10 @@ def ensemble_column(ensemble: Ensemble, made: Mapping[str, ArrowArray]) -> Arrow
 def _mean(columns: list[ArrowArray], weights: tuple[float, ...] | None) -> ArrowArray:
     """In float64, added in the order of the columns."""
     weights = weights or (1.0,) * len(columns)
+    weights = tuple(weight / max(weights) for weight in weights)
     total = np.zeros(len(columns[0]))
     for column, weight in zip(columns, weights, strict=True):
-        total += weight * kernels.fill_null(column.cast(pa.float64()), 0.0).to_numpy(zero_copy_only=False)
+        total += weight * kernels.fill_null(column.cast(pa.float64(), safe=False), 0.0).to_numpy(zero_copy_only=False)
     return pa.array(total / sum(weights))
 
 

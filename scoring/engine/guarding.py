@@ -53,7 +53,10 @@ class Guard:
         unknown |= situation.tries_before > 1 and bool(self._crumb.found)
         self.suspects = Suspects(self._crumb.found, everything=unknown)
         self._contained: dict[str, Contained] = {}
-        self._watchdog = _Watchdog(order.call_timeout) if situation.may_end else None
+        self._calls: dict[str, _Call] = {}
+        """The call that each model is in: several models have a thread each."""
+        self._lock = threading.Lock()
+        self._watchdog = _Watchdog(self._calls, order.call_timeout) if situation.may_end else None
 
     def predict(
         self,
@@ -71,19 +74,32 @@ class Guard:
                 )
             contained = self._contained[model.name]
             return lambda feeds: contained.predict(feeds, names)
-        return lambda feeds: self._watched(runtime, feeds, rows, names=names)
+        return lambda feeds: self._watched(runtime, feeds, rows, names=names, name=model.name)
 
     def _watched(
-        self, runtime: Runtime, feeds: Mapping[str, np.ndarray], rows: Sequence[RowRange], *, names: Sequence[str]
+        self,
+        runtime: Runtime,
+        feeds: Mapping[str, np.ndarray],
+        rows: Sequence[RowRange],
+        *,
+        names: Sequence[str],
+        name: str,
     ) -> dict[str, np.ndarray]:
-        self._crumb.calling(rows)
-        if self._watchdog is not None:
-            self._watchdog.begin()
+        with self._lock:
+            self._calls[name] = _Call(rows, time.monotonic())
+            self._tell()
         try:
             return runtime.predict(feeds, names)
         finally:
-            if self._watchdog is not None:
-                self._watchdog.end()
+            with self._lock:
+                del self._calls[name]
+                self._tell()
+
+    def _tell(self) -> None:
+        """Write down what is with a model now."""
+        if self._calls:
+            self._crumb.calling([row for call in self._calls.values() for row in call.rows])
+        else:
             self._crumb.returned()
 
     def close(self) -> None:
@@ -95,21 +111,22 @@ class Guard:
             contained.close()
 
 
+class _Call(NamedTuple):
+    """Rows that a model has, and since when."""
+
+    rows: Sequence[RowRange]
+    since: float
+
+
 class _Watchdog:
     """Ends the process when a call takes too long: what hangs in a library's code cannot be interrupted otherwise."""
 
-    def __init__(self, seconds: float) -> None:
+    def __init__(self, calls: Mapping[str, _Call], seconds: float) -> None:
+        self._calls = calls
         self._seconds = seconds
-        self._since: float | None = None
         self._closed = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="batchscore-watchdog", daemon=True)
         self._thread.start()
-
-    def begin(self) -> None:
-        self._since = time.monotonic()
-
-    def end(self) -> None:
-        self._since = None
 
     def close(self) -> None:
         self._closed.set()
@@ -117,7 +134,7 @@ class _Watchdog:
 
     def _watch(self) -> None:
         while not self._closed.wait(min(1.0, self._seconds / 4)):
-            since = self._since
+            since = min((call.since for call in list(self._calls.values())), default=None)
             if since is not None and time.monotonic() - since > self._seconds:
                 told = f"a call of the model has taken more than {self._seconds:g} s (scoring.call_timeout)"
                 sys.stderr.write(f"batchscore: {told}: this worker is ended; the next try scores its rows apart.\n")

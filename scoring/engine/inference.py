@@ -30,7 +30,12 @@ def infer(predict: Predict, batch: ModelBatch, size: BatchRows) -> Outcome:
         InferenceError: an output has another number of rows than the model was given: what several calls gave could not
             be told apart.
     """
-    return _infer(predict, batch.feeds, batch.rows, size=size)
+    before = size.cap
+    outcome = _infer(predict, batch.feeds, batch.rows, size=size)
+    if size.is_alone:
+        # A row that has no room even alone says nothing of the others.
+        size.restore(before)
+    return outcome
 
 
 def _infer(predict: Predict, feeds: Feeds, rows: int, *, size: BatchRows) -> Outcome:
@@ -38,10 +43,12 @@ def _infer(predict: Predict, feeds: Feeds, rows: int, *, size: BatchRows) -> Out
     try:
         outputs = predict(feeds if full == rows else padded(feeds, full - rows))
     except OutOfMemory as error:
-        size.halve(rows)
         if size.fixed is not None:
             message = f"{error} The model takes no other number of rows than {size.fixed}: export it with fewer."
             raise InferenceError(message) from error
+        size.halve(full)
+        if size.full(rows) < full:
+            return _infer(predict, feeds, rows, size=size)
         return _pieces(predict, feeds, rows, size=size, reason=str(error))
     except InferenceError as error:
         return _pieces(predict, feeds, rows, size=size, reason=str(error), most=-(-rows // 2))

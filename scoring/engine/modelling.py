@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections import deque
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -65,10 +66,12 @@ class ModelStages:
         *,
         chained: tuple[Chained, ...] = (),
         guard: Guard | None = None,
+        is_private: bool = False,
     ) -> None:
         """`number` is the model's among those of the order, `chained` what it reads of those before it.
 
-        Without a guard the model is called in this process, whatever comes of that.
+        Without a guard the model is called in this process, whatever comes of that. `is_private` says that some model's
+        contract knows personal data, which this one may read under another word.
         """
         self.scorer = scorer
         self._guard = guard
@@ -83,7 +86,10 @@ class ModelStages:
         self._columns = scorer.audited.bundle.columns
         self._names = tensors_of(self._columns)
         self._held = 2 * order.rows_at_once
-        self._is_private = any(field.pii for field in scorer.pipeline.spec.input.fields)
+        self._is_private = is_private or any(field.pii for field in scorer.pipeline.spec.input.fields)
+        self._counted = {key: (size.facts.calls, size.facts.out_of_memory) for key, size in scorer.sizes.copy().items()}
+        """What was told already of the calls of a model that earlier tasks have called, too."""
+        self._telling = threading.Lock()
 
     def transform(self, items: Iterator[Item]) -> Generator[Item]:
         """From rows to tensors."""
@@ -163,12 +169,18 @@ class ModelStages:
         return self.scorer.sizes[key]
 
     def facts(self) -> dict[str, BatchFacts]:
-        """How the model was called so far, by its name and the lengths that rows were padded to."""
+        """How the model was called since this was last asked, by its name and the lengths that rows were padded to."""
         found = {}
-        for (rows, nbytes, lengths), size in self.scorer.sizes.copy().items():
-            if (rows, nbytes) == (self._order.batch_rows, self._order.batch_bytes):
-                padded = f"[{', '.join(map(str, lengths))}]" if lengths else ""
-                found[f"{self.name}{padded}"] = size.facts
+        with self._telling:
+            for key, size in self.scorer.sizes.copy().items():
+                rows, nbytes, lengths = key
+                if (rows, nbytes) == (self._order.batch_rows, self._order.batch_bytes):
+                    facts = size.facts
+                    calls, out_of_memory = self._counted.get(key, (0, 0))
+                    self._counted[key] = (facts.calls, facts.out_of_memory)
+                    fresh = {"calls": facts.calls - calls, "out_of_memory": facts.out_of_memory - out_of_memory}
+                    padded = f"[{', '.join(map(str, lengths))}]" if lengths else ""
+                    found[f"{self.name}{padded}"] = facts.model_copy(update=fresh)
         return found
 
     def _flush(self, batcher: Batcher) -> None:
@@ -182,7 +194,9 @@ class ModelStages:
         batch = batcher.cut(lengths, size.rows)
         attempts = [part.portion.owner for part in batch.parts]
         try:
-            outcome = infer(self._predict(batch), batch, size)
+            # A runtime is for one thread at a time, and another stage or caller may have the same model.
+            with self.scorer.lock:
+                outcome = infer(self._predict(batch), batch, size)
         except InferenceError as error:
             for attempt in attempts:
                 attempt.error = attempt.error or error
@@ -247,7 +261,8 @@ class ModelStages:
         """The columns of one outcome, without the rows of which a column cannot hold an output."""
         rows = kept[outcome.rows]
         mapped = map_outputs(self._columns, self.scorer.audited.bundle.signature, outcome.outputs, rows=rows.size)
-        non_finite.update(mapped.non_finite)
+        prefix = f"{self.name}_" if self.name else ""
+        non_finite.update({f"{prefix}{column}": rows for column, rows in mapped.non_finite.items()})
         if not mapped.refused:
             return rows, mapped.arrays, []
         bad = np.zeros(rows.size, dtype=bool)

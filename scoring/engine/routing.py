@@ -36,6 +36,8 @@ class Routing:
         self._order = order
         self._placement = placement
         self._guard = guard
+        routed = order.routed
+        self._is_private = routed is not None and any(field.pii for field in routed.shown)
         self._checked: set[tuple[str, int]] = set()
         self._facts: dict[str, BatchFacts] = {}
 
@@ -59,10 +61,11 @@ class Routing:
                 model = self._order.models[number]
                 borrowed = borrowed_scorer(self._storage, self._order, model, placement=self._placement)
                 with item.attempt.clock("load"):
-                    stages = ModelStages(self._order, stack.enter_context(borrowed), number, guard=self._guard)
+                    scorer = stack.enter_context(borrowed)
+                    stages = ModelStages(self._order, scorer, number, guard=self._guard, is_private=self._is_private)
                 self._check(stages, number, item.attempt.where, schema=item.batch.schema)
                 results[number] = stages.score(item)
-                self._facts |= stages.facts()
+                self._count(stages.facts())
         return tuple(results)
 
     def _check(self, stages: ModelStages, number: int, where: str, *, schema: pa.Schema) -> None:
@@ -72,6 +75,14 @@ class Routing:
             check_entry(pipeline.spec, schema, where, others=schema.names, moved=pipeline.moved)
             self._checked.add((where, number))
 
+    def _count(self, told: dict[str, BatchFacts]) -> None:
+        for name, facts in told.items():
+            before = self._facts.get(name)
+            calls = facts.calls + (before.calls if before else 0)
+            out_of_memory = facts.out_of_memory + (before.out_of_memory if before else 0)
+            self._facts[name] = facts.model_copy(update={"calls": calls, "out_of_memory": out_of_memory})
+
     def facts(self) -> dict[str, BatchFacts]:
-        """How the models were called so far."""
-        return dict(self._facts)
+        """How the models were called since this was last asked."""
+        told, self._facts = self._facts, {}
+        return told

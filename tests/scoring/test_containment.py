@@ -6,6 +6,7 @@ import platform
 import signal
 import subprocess
 import sys
+import threading
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,9 +20,10 @@ from etl.runs.receipt import Receipt
 from scoring.bundles.create import BundleParts, create_bundle
 from scoring.engine.breadcrumbs import Breadcrumb, RowRange, Suspects
 from scoring.engine.contained import Contained
-from scoring.engine.guarding import Situation
+from scoring.engine.guarding import Guard, Situation
 from scoring.errors import BundleError, InferenceError
 from scoring.outputs.columns import OutputColumn
+from scoring.runtimes.base import HERE
 from scoring.worker import score_splits
 from tests.scoring.workshop import STORE, Work, predictions, quarantined, spec_of
 from tests.zoo import faults
@@ -225,6 +227,40 @@ def test_files_that_nobody_came_back_for_are_removed(tmp_path: Path) -> None:
     Breadcrumb(tmp_path, "/out", "another", task=1).close(is_done=True)
     assert len(list(tmp_path.iterdir())) == 1
     assert not old.exists()
+
+
+def test_models_side_by_side_each_leave_their_rows(tmp_path: Path) -> None:
+    """While one model's call is over and another's is not, the rows of the second are the ones that are told."""
+    work = work_of(tmp_path, faults.fails_on(BAD))
+    order = work.make_order()
+    guard = Guard(order, Situation(), HERE, task=0)
+    one, two = (order.models[0].model_copy(update={"name": name}) for name in ("one", "two"))
+    inside, leave_it = threading.Event(), threading.Event()
+
+    def slow(_feeds: Any, _names: Any) -> dict[str, np.ndarray]:
+        inside.set()
+        leave_it.wait(20)
+        return {}
+
+    class Quick:
+        def predict(self, _feeds: Any, _names: Any) -> dict[str, np.ndarray]:
+            return {}
+
+    class Slow:
+        predict = staticmethod(slow)
+
+    call = guard.predict(Slow(), two, [RowRange(0, 10, 20)], names=())  # type: ignore[arg-type]
+    thread = threading.Thread(target=call, args=({},))
+    thread.start()
+    assert inside.wait(20)
+    guard.predict(Quick(), one, [RowRange(0, 0, 5)], names=())({})  # type: ignore[arg-type]
+    [path] = (tmp_path / "cache").glob("*/breadcrumbs/*")
+    assert path.read_bytes().startswith(b"[[0, 10, 20]]")
+    leave_it.set()
+    thread.join()
+    assert path.read_bytes().startswith(b"[]")
+    guard.is_done = True
+    guard.close()
 
 
 def leave(crumb: Breadcrumb) -> None:

@@ -175,6 +175,47 @@ def test_a_row_out_for_each_model(tmp_path: Path) -> None:
     assert (account.scored.rows, account.quarantined.rows) == (ROWS - 1, 1)
 
 
+def picky(folder: Path) -> AuditedBundle:
+    """The challenger, which takes no row whose f2 is above 0.5."""
+    strict = LOGISTIC_SPEC.replace("range: {max: 100}", "range: {max: 0.5}")
+    rows = with_values(numbers(5), "f2", dict.fromkeys(range(5), 0.25))
+    return create_bundle(STORE, str(folder), parts_of(strict, logistic_model(OTHER), rows, [P]))
+
+
+@pytest.mark.parametrize("told", [{"layout": "variant"}, {"assign_by": ("id",), "shares": {"champion": 0, "other": 1}}])
+def test_a_row_without_any_score_is_set_aside_though_its_model_is_optional(
+    tmp_path: Path, told: dict[str, Any]
+) -> None:
+    """Where a row would be in no file, it is in quarantine: the account has each row once, in the place where it is."""
+    work = Work(tmp_path, with_values(numbers(ROWS), "f1", {3: None}))
+    models = orders(work, {"other": picky}, champion="layout" not in told, other=False)
+    combination = Combination.model_validate(told)
+    receipts = work.score(models=models, combination=combination, chosen_by=(ID,) if combination.chooses else ())
+    found, bad = predictions(receipts), quarantined(receipts)
+    high = set(np.flatnonzero(work.table["f2"].to_numpy() > 0.5).tolist())
+    lost = {3} if combination.layout == "variant" and not combination.chooses else {3} | high
+    assert bad["row"].to_pylist() == sorted(lost)
+    assert set(found["id"].to_pylist()) == set(range(ROWS)) - lost
+    account = settle(STORE, work.splits, receipts)
+    assert (account.scored.rows, account.quarantined.rows) == (ROWS - len(lost), len(lost))
+
+
+@pytest.mark.parametrize("required", [True, False])
+def test_one_model_under_a_name_is_one_model(tmp_path: Path, *, required: bool) -> None:
+    """A list of one model scores as it does alone, and what it refuses is set aside, required or not."""
+    work = Work(tmp_path, with_values(numbers(ROWS), "f1", {3: None}))
+    models = orders(work, {}, champion=required)
+    receipts = work.score(models=models, combination=Combination())
+    assert predictions(receipts)["id"].to_pylist() == [row for row in range(ROWS) if row != 3]
+    assert quarantined(receipts)["row"].to_pylist() == [3]
+    by = (InputField(name="id", type=ColumnType("int64"), role="id"),)
+    routed = Work(tmp_path / "routed", numbers(10))
+    told = Combination(route_by="id", routes={"4": "champion"})
+    receipts = routed.score(models=orders(routed, {}), combination=told, chosen_by=by)
+    assert predictions(receipts)["id"].to_pylist() == [4]
+    assert settle(STORE, routed.splits, receipts).quarantined.rows == 9
+
+
 ID = InputField(name="id", type=ColumnType("int64"), role="id")
 
 
@@ -322,6 +363,17 @@ def test_what_does_not_go_together_is_refused(told: dict[str, Any], message: str
     """A combination that means nothing is an error with the reason."""
     with pytest.raises(ValidationError, match=message):
         Combination.model_validate(told)
+
+
+def test_a_mean_of_integers_beyond_float64_is_rounded() -> None:
+    """Whole numbers beyond 2^53 are rounded once, and weights of any size are only ratios."""
+    from scoring.engine.ensembles import ensemble_column
+
+    columns = {"a": pa.array([2**53 + 1, None]), "b": pa.array([2**53 + 3, 1])}
+    mean = ensemble_column(Ensemble(column="c", of=("a", "b"), how="mean"), columns)
+    assert mean.to_pylist() == [float(2**53 + 2), None]
+    heavy = Ensemble(column="c", of=("a", "b"), how="weighted", weights=(1e308, 1e308))
+    assert ensemble_column(heavy, {"a": pa.array([1.0]), "b": pa.array([2.0])}).to_pylist() == [1.5]
 
 
 def test_output_column_types(tmp_path: Path) -> None:

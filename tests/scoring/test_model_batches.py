@@ -149,6 +149,36 @@ def test_out_of_memory_halves_the_call_once_and_for_all(room: int) -> None:
     assert max(asked[before:]) <= room
 
 
+def test_a_call_that_was_filled_up_is_tried_with_fewer_made_up_rows() -> None:
+    """Where 8 rows are too many and 3 are not, the 3 of the last call are scored, and none is blamed."""
+
+    def predict(feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        if len(feeds["x"]) > 4:
+            message = "Failed to allocate memory"
+            raise OutOfMemory(message)
+        return {"p": feeds["x"] * 2}
+
+    size = BatchRows(8, most_bytes=PLENTY, fill=True)
+    outcome = call(predict, 3, size)
+    np.testing.assert_array_equal(outcome.outputs["p"], np.arange(3, dtype=np.float32) * 2)
+    assert (size.rows, size.facts.out_of_memory) == (4, 1)
+
+
+def test_one_row_without_room_does_not_make_calls_small_for_all() -> None:
+    """Once the row is found, the next calls have as many rows as before."""
+    asked = []
+
+    def predict(feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        asked.append(len(feeds["x"]))
+        if 7 in feeds["x"]:
+            message = "Failed to allocate memory"
+            raise OutOfMemory(message)
+        return {"p": feeds["x"]}
+
+    call(predict, 640, BatchRows(64, most_bytes=PLENTY))
+    assert asked[-9:] == [64] * 9
+
+
 def test_a_row_that_does_not_fit_alone_is_set_aside() -> None:
     """Where one row is too much for the memory, it comes back with the reason."""
 
