@@ -14,7 +14,7 @@ import pyarrow as pa
 from etl.errors import ContractError
 from etl.frame import EXACT_INTEGERS, Frame, RejectionCode
 from etl.patterns import matches
-from etl.tensors import matrix_of
+from etl.tensors import faults_inside, matrix_of
 from etl.treatments import AsValue, Flag
 from etl.types import (
     INTEGER_BOUNDS,
@@ -119,9 +119,13 @@ class Entry:
         absent = missing | broken
         if absent.any():
             self._frame.absent[self._field.name] = absent
-        reason = f"does not have {width} values{'' if self._field.type.may_be_missing else f' of {item}'}"
-        violation = Violation(broken, "WRONG_LENGTH", "type", reason)
-        self._settle(violation, "reject" if on_invalid == "as_is" else on_invalid)
+        has_null, is_beyond = faults_inside(column, width, item, broken=broken)
+        for violation in (
+            Violation(broken & ~has_null & ~is_beyond, "WRONG_LENGTH", "type", f"does not have {width} values"),
+            Violation(has_null, "WRONG_LENGTH", "type", f"has a null among its {width} values"),
+            Violation(is_beyond, "OUT_OF_RANGE", "type", f"has a value that {item} cannot hold"),
+        ):
+            self._settle(violation, "reject" if on_invalid == "as_is" else on_invalid)
         without = absent if on_invalid == "as_missing" or isinstance(on_invalid, Flag) else missing
         self._settle(Violation(without, "MISSING", "on_missing", "has no value"), self._field.missing_treatment)
         return matrix

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from etl.ragged import Tensor
     from etl.types import ArrowArray
 
-__all__ = ["as_lists", "matrix_of", "stack", "tensor_of"]
+__all__ = ["as_lists", "faults_inside", "matrix_of", "stack", "tensor_of"]
 
 _LISTS = pa.ListType | pa.LargeListType | pa.FixedSizeListType
 
@@ -94,6 +94,28 @@ def matrix_of(column: ArrowArray, width: int, item: str = "float32") -> tuple[np
         is_whole[is_whole] = ~holes.reshape(-1, width).any(axis=1)
         matrix[~is_whole] = filler
     return matrix, ~is_whole & column.is_valid().to_numpy(zero_copy_only=False)
+
+
+def faults_inside(
+    column: ArrowArray, width: int, item: str, *, broken: npt.NDArray[np.bool_]
+) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
+    """Of the broken rows of `matrix_of`, those of the right length: which have a null inside, and which of the others
+    an integer that the type cannot hold.
+    """  # noqa: D205  one sentence
+    has_null, is_beyond = np.zeros(len(column), dtype=bool), np.zeros(len(column), dtype=bool)
+    if not broken.any():
+        return has_null, is_beyond
+    found = column.filter(pa.array(broken))
+    counts, is_whole = _counts(found)
+    is_whole &= counts == width
+    rows = np.flatnonzero(broken)[is_whole]
+    leaves = _leaves(found.filter(pa.array(is_whole)))
+    _, holes = _elements(leaves, np.dtype(item))
+    if holes is not None:
+        nulls = leaves.is_null().to_numpy(zero_copy_only=False)
+        has_null[rows] = nulls.reshape(-1, width).any(axis=1)
+        is_beyond[rows] = holes.reshape(-1, width).any(axis=1)
+    return has_null, is_beyond & ~has_null
 
 
 def as_lists(column: ArrowArray, item: str) -> ArrowArray:

@@ -371,7 +371,8 @@ def test_a_vector_of_another_shape_is_rejected_and_nan(kind):
     for start in (0, 1):
         frame, _ = apply(pa.array([[9.0], *rows], kind)[1:][start:], "float32[2]")
         gone = [n - start for n in (1, 2, 3, 4)]
-        assert reasons(frame) == [(gone, "WRONG_LENGTH", "/input/fields/0/type")]
+        place = "/input/fields/0/type"
+        assert reasons(frame) == [(gone[:3], "WRONG_LENGTH", place), (gone[3:], "WRONG_LENGTH", place)]
         matrix = frame["x"]
         assert matrix.shape == (len(rows) - start, 2)
         assert matrix.dtype == np.float32
@@ -379,7 +380,7 @@ def test_a_vector_of_another_shape_is_rejected_and_nan(kind):
         assert bits(matrix[-1]) == bits(np.array([NAN, INF], np.float32))
         assert frame.arrow("x")[5 - start].as_py() is None
     assert not apply(pa.array(rows, kind), "float32[2]", on_invalid="as_missing")[0].rejections
-    with pytest.raises(ContractError, match="does not have 2 values in 4 rows"):
+    with pytest.raises(ContractError, match="does not have 2 values in 3 rows"):
         apply(pa.array(rows, kind), "float32[2]", on_invalid="fail")
     assert reasons(apply(pa.array([None, [1.0, 2.0]], kind), "float32[2]", nullable=False)[0])[0][1] == "MISSING"
 

@@ -155,8 +155,10 @@ def unheld(value: Any, kind: str) -> tuple[list[str], Any]:
         fits = value == int(value) and low <= value <= high
         return ([], int(value)) if fits else (["OUT_OF_RANGE"], None)
     if kind.endswith("[2]"):
-        fits = len(value) == 2 and all(x is not None and not unheld(x, kind[:-3])[0] for x in value)
-        return ([], value) if fits else (["WRONG_LENGTH"], None)
+        if len(value) != 2 or None in value:
+            return ["WRONG_LENGTH"], None
+        fits = not any(unheld(x, kind[:-3])[0] for x in value)
+        return ([], value) if fits else (["OUT_OF_RANGE"], None)
     return unheld_parts(value, kind)
 
 
@@ -649,7 +651,9 @@ def test_vectors_of_integers_are_whole_or_rejected() -> None:
     frame = applied("int64[2]", pa.array(rows, pa.list_(pa.uint64())))
     assert frame["x"].tolist() == [[1, 2], [0, 0], [0, 0], [0, 0], [0, 0], [2**63 - 1, 0]]
     assert [(r.rows.tolist(), r.code, r.message) for r in frame.rejections] == [
-        ([1, 2, 4], "WRONG_LENGTH", "x does not have 2 values of int64"),
+        ([1], "WRONG_LENGTH", "x does not have 2 values"),
+        ([2], "WRONG_LENGTH", "x has a null among its 2 values"),
+        ([4], "OUT_OF_RANGE", "x has a value that int64 cannot hold"),
         ([3], "MISSING", "x has no value"),
     ]
     assert frame.arrow("x")[3].as_py() is None

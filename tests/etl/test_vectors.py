@@ -171,7 +171,8 @@ def test_an_integer_that_a_vector_cannot_hold_rejects_its_row():
     frame = contract.apply(table, "test")
     assert frame["x"].tolist() == [[0, 255], [0, 0], [0, 0], [0, 0], [0, 0]]
     assert [(r.rows.tolist(), r.code, r.message) for r in frame.rejections] == [
-        ([1, 2, 4], "WRONG_LENGTH", "x does not have 2 values of uint8"),
+        ([4], "WRONG_LENGTH", "x has a null among its 2 values"),
+        ([1, 2], "OUT_OF_RANGE", "x has a value that uint8 cannot hold"),
         ([3], "MISSING", "x has no value"),
     ]
 

@@ -77,7 +77,7 @@ def test_nested_values_are_previewed_and_masked(tmp_path: Path) -> None:
     ]
     bad = quarantined(receipts).to_pylist()
     assert [(row["row"], row["code"], row["rule"]) for row in bad] == [
-        (1, "WRONG_LENGTH", "/input/fields/6/type"),
+        (1, "OUT_OF_RANGE", "/input/fields/6/type"),
         (2, "TOO_LONG", "/input/fields/7/max_length"),
         (3, "OUT_OF_RANGE", "/input/fields/9/type"),
         (4, "OUTLIER", "/input/fields/10/outlier"),
