@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import posixpath
+import stat
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
@@ -156,6 +157,9 @@ def audit(storage: Storage, folder: str) -> AuditedBundle:
         BundleError: with every violation.
         SpecError: all that is wrong is that its spec is malformed or not fitted.
     """
+    if _is_irregular(storage, f"{folder}/{BUNDLE_FILE}"):
+        message = f"{folder}: {BUNDLE_FILE} is no regular file; put the file itself there."
+        raise BundleError(message)
     text = storage.read_bytes(f"{folder}/{BUNDLE_FILE}")
     if text is None:
         message = f"{folder}: there is no {BUNDLE_FILE} here. Give the folder of a bundle."
@@ -217,12 +221,24 @@ def _unlike(storage: Storage, folder: str, name: str, *, expected: FileDigest) -
     # What a mounted folder links to within itself, as Kubernetes does, is in the bundle.
     if place is not None and above is not None and not Path(place).resolve().is_relative_to(Path(above).resolve()):
         return f"file {name} is a link that leaves the bundle; put the file itself there"
+    if _is_irregular(storage, f"{folder}/{name}"):
+        return f"file {name} is no regular file; put the file itself there"
     found = storage.stat(f"{folder}/{name}")
     if found is None and place is None:
         raise FileNotFoundError(name)
     if found is not None and found.bytes != expected.bytes:
         return f"file {name} was changed: it has {found.bytes:,} bytes, and {expected.bytes:,} by {BUNDLE_FILE}"
     return None
+
+
+def _is_irregular(storage: Storage, path: str) -> bool:
+    """Whether a pipe or a device is there: a pipe may be waited for without end, and a device have none."""
+    place = storage.local_path(path)
+    try:
+        found = None if place is None else Path(place).stat()
+    except (OSError, ValueError):  # who reads it says what it is
+        return False
+    return found is not None and not (stat.S_ISREG(found.st_mode) or stat.S_ISDIR(found.st_mode))
 
 
 def _unlisted(bundle: Bundle, files: Mapping[str, bytes | mmap.mmap]) -> list[str]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -419,3 +421,21 @@ def test_a_bundle_is_not_overwritten(folder: Path) -> None:
 def test_a_bundle_is_a_function_of_its_parts(tmp_path: Path) -> None:
     """The same parts make the same bundle, byte for byte, wherever it is written."""
     assert logistic_bundle(tmp_path / "one").sha256 == logistic_bundle(tmp_path / "two").sha256
+
+
+@pytest.mark.parametrize("name", ["bundle.json", "model.onnx", "golden/rows.arrow"])
+def test_a_pipe_is_not_waited_for(folder: Path, nothing_loads: None, name: str) -> None:
+    """A pipe in the place of a file, which would be waited for without end, is refused, and named."""
+    (folder / name).unlink()
+    os.mkfifo(folder / name)
+
+    def give_up(*_: object) -> None:
+        pytest.fail("the audit waited for a pipe")
+
+    before = signal.signal(signal.SIGALRM, give_up)
+    signal.alarm(10)
+    try:
+        assert f"{name} is no regular file; put the file itself there" in refused(folder)
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
