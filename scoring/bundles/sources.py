@@ -6,11 +6,8 @@ a folder of this process, which goes when the process ends; a model is known by 
 
 from __future__ import annotations
 
-import atexit
 import functools
 import re
-import shutil
-import tempfile
 from pathlib import PurePosixPath
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
@@ -19,6 +16,7 @@ import yaml
 
 from etl.runs.storage import storage_for
 from scoring.bundles.bundle import BUNDLE_FILE, AuditedBundle, audit
+from scoring.bundles.files import folder_of_process
 from scoring.errors import BundleError
 
 if TYPE_CHECKING:
@@ -111,9 +109,7 @@ def audited_source(uri: str) -> AuditedBundle:
 @functools.cache
 def _fetched_folder() -> str:
     """This process's folder for what was fetched; removed at its end, so that no run leaves models behind."""
-    folder = tempfile.mkdtemp(prefix="batchscore-models-")
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    return folder
+    return folder_of_process("batchscore-models-")
 
 
 def _found(uri: str, storage: Storage, path: str) -> Source:
@@ -137,21 +133,21 @@ def _inside(uri: str, described: bytes) -> tuple[str, Literal["bundle", "onnx"]]
         flavours: dict[str, Any] = dict(told["flavors"])
         python: dict[str, Any] = dict(flavours.get("python_function") or {})
         onnx: dict[str, Any] = dict(flavours.get("onnx") or {})
-    except (yaml.YAMLError, KeyError, TypeError, ValueError) as error:
+    except (yaml.YAMLError, KeyError, TypeError, ValueError, RecursionError) as error:
         message = f"{uri}: its {_MLMODEL} file is not one that MLflow writes."
         raise BundleError(message) from error
     if python.get("loader_module") == SERVED_BY:
         return f"{_within(uri, python.get('data'))}/{BUNDLE_INSIDE}", "bundle"
     if onnx:
         return _within(uri, onnx.get("data")), "onnx"
-    message = f"{uri}: is a model of flavour {', '.join(sorted(flavours)) or 'none'}"
+    message = f"{uri}: is a model of flavour {', '.join(sorted(map(str, flavours))) or 'none'}"
     raise BundleError(f"{message}; batchscore takes onnx, and bundles that it logged. Export the model to ONNX.")
 
 
 def _within(uri: str, name: Any) -> str:
     """A path that an MLmodel file names, which must not lead out of the model."""
     path = PurePosixPath(str(name))
-    if not isinstance(name, str) or path.is_absolute() or ".." in path.parts or not path.parts:
+    if not isinstance(name, str) or "\0" in name or path.is_absolute() or ".." in path.parts or not path.parts:
         message = f"{uri}: its {_MLMODEL} file names data that is not in the model."
         raise BundleError(message)
     return str(path)

@@ -7,11 +7,8 @@ machine, or a folder that all of them can read, nothing is sent at all.
 
 from __future__ import annotations
 
-import atexit
 import functools
 import importlib.resources
-import shutil
-import tempfile
 import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -20,6 +17,7 @@ from etl.documents import sha256_hex
 from etl.runs.layout import Layout, model_folder
 from etl.runs.storage import storage_for
 from scoring.bundles.bundle import BUNDLE_FILE, copy_bundle
+from scoring.bundles.files import folder_of_process
 from scoring.code import code_digest
 from scoring.errors import BundleError
 
@@ -122,9 +120,7 @@ def is_on_one_machine(spark: SparkSession) -> bool:
 @functools.cache
 def _folder() -> Path:
     """This process's folder for what it ships; removed at its end."""
-    folder = tempfile.mkdtemp(prefix="batchscore-ship-")
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    return Path(folder)
+    return Path(folder_of_process("batchscore-ship-"))
 
 
 def _laid_out(shipment: Shipment, root: str) -> str:
