@@ -13,6 +13,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple
 
 import pyarrow as pa
+from pydantic import ValidationError
 
 from etl.arrivals import check_entry
 from etl.documents import canonical_json
@@ -42,6 +43,13 @@ if TYPE_CHECKING:
     from scoring.runtimes.base import Kind, Runtime
 
 __all__ = ["BundleParts", "create_bundle"]
+
+
+_RULES = {
+    "name": "begins with a lower-case letter, and has at most 100 of a to z, 0 to 9, `_`, `.` and `-`",
+    "version": "has 1 to 100 characters",
+}
+"""What a person is told of a field, in the place of its pattern."""
 
 
 class BundleParts(NamedTuple):
@@ -89,17 +97,7 @@ def create_bundle(storage: Storage, folder: str, parts: BundleParts) -> AuditedB
         raise BundleError(message)
     model = _model_files(parts)
     runtime = load(parts.model_file, model, parts.options, where=parts.name, kind=parts.runtime)
-    draft = Bundle(
-        name=parts.name,
-        version=parts.version,
-        runtime=parts.runtime,
-        model=parts.model_file,
-        spec="etl.json",
-        files={},
-        signature=runtime.signature,
-        columns=parts.columns,
-        facts=dict(parts.facts),
-    )
+    draft = _draft(parts, runtime)
     problems = misfits(draft, parts.spec)
     if problems:
         raise BundleError(f"{parts.name}: {'; '.join(problems)}. Nothing was written.")
@@ -116,6 +114,29 @@ def create_bundle(storage: Storage, folder: str, parts: BundleParts) -> AuditedB
         storage.replace(f"{folder}/{name}", data)
     storage.create_if_absent(f"{folder}/{BUNDLE_FILE}", canonical_json(bundle.model_dump(mode="json", by_alias=True)))
     return audit(storage, folder)
+
+
+def _draft(parts: BundleParts, runtime: Runtime) -> Bundle:
+    """The document before the files are known."""
+    try:
+        return Bundle(
+            name=parts.name,
+            version=parts.version,
+            runtime=parts.runtime,
+            model=parts.model_file,
+            spec="etl.json",
+            files={},
+            signature=runtime.signature,
+            columns=parts.columns,
+            facts=dict(parts.facts),
+        )
+    except ValidationError as error:
+        found = [(".".join(map(str, each["loc"])), each["msg"]) for each in error.errors(include_url=False)]
+        problems = "; ".join(f"{field}: {_RULES.get(field, said)}" for field, said in found)
+        message = (
+            f"no bundle can be made as {parts.name!r}, version {parts.version!r}: {problems}. Nothing was written."
+        )
+        raise BundleError(message) from error
 
 
 def _model_files(parts: BundleParts) -> dict[str, bytes | mmap.mmap]:

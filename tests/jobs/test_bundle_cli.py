@@ -121,6 +121,23 @@ def test_a_bundle_is_not_made_over_another(parts: Path, made: Path) -> None:
     assert (made / "bundle.json").read_bytes() == before
 
 
+@pytest.mark.parametrize(
+    ("option", "value", "said"),
+    [
+        ("--name", "Im G", "name: begins with a lower-case letter"),
+        ("--version", "", "version: has 1 to 100 characters"),
+    ],
+)
+def test_a_name_that_is_none_is_refused_with_the_rule(
+    parts: Path, tmp_path: Path, option: str, value: str, said: str
+) -> None:
+    """What a name, or a version, has to be is told, and nothing is written."""
+    done = create(parts, tmp_path / "bundle", option, value)
+    assert done.exit_code == 2
+    assert said in " ".join(done.stderr.split())
+    assert not (tmp_path / "bundle").exists()
+
+
 def test_parts_that_do_not_fit_are_refused_before_anything_is_written(parts: Path, tmp_path: Path) -> None:
     """A model that takes more values than the spec makes is refused with both."""
     wider = model_of(
