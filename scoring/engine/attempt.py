@@ -58,8 +58,8 @@ class Attempt(Owner):
         self.reader: SplitReader | None = None
         self._started_at = datetime.now(UTC)
         self._tallies: defaultdict[tuple[str, str], RowTally] = defaultdict(lambda: EMPTY)
-        self.contained_rows = 0
-        """Rows that were given to a model in a process of its own."""
+        self.contained_rows: Counter[str] = Counter()
+        """Rows that were given to a model in a process of its own, by model."""
         self.unscored: Counter[str] = Counter()
         """Published rows without a score of a model that is not required, by `model/CODE`."""
         self._by_model: dict[str, RowTally] = {}
@@ -150,10 +150,10 @@ class Attempt(Owner):
             by_model=self._by_model,
             unscored=dict(self.unscored),
             keys=keys,
-            seconds=_rounded(self.seconds),
-            waiting=_rounded(self.waiting),
+            seconds=_rounded(self.seconds.copy()),
+            waiting=_rounded(self.waiting.copy()),
             batches=batches,
-            contained_rows=self.contained_rows,
+            contained_rows=self.contained_rows.total(),
             bytes_read=self.bytes_read,
             started_at=self._started_at,
             ended_at=datetime.now(UTC),

@@ -82,13 +82,23 @@ class Breadcrumb:
         """The model is about to be called with these."""
         if self._descriptor is not None:
             data = _text([*self.found, *rows])
-            # Behind it is what is left of a longer one: who reads takes the first value.
-            os.pwrite(self._descriptor, data if len(data) <= _LENGTH else _text(_spanned(rows)), 0)
+            self._write(data if len(data) <= _LENGTH else _text(_spanned(rows)))
 
     def returned(self) -> None:
         """The call came back; whatever happens now is not its doing. What was found at the beginning stays."""
         if self._descriptor is not None:
-            os.pwrite(self._descriptor, self._before, 0)
+            self._write(self._before)
+
+    def _write(self, data: bytes) -> None:
+        """Behind it is what is left of a longer one: who reads takes the first value."""
+        assert self._descriptor is not None  # noqa: S101  whoever calls has looked
+        try:
+            os.pwrite(self._descriptor, data, 0)
+        except OSError:
+            # A full disk, say. A task goes on without its breadcrumb, and the next try suspects every row.
+            os.close(self._descriptor)
+            self._descriptor = None
+            self._path.unlink(missing_ok=True)
 
     def close(self, *, is_done: bool) -> None:
         """The task has come to its end, and there is nothing to tell; or to another one that was not the model's doing.

@@ -215,7 +215,7 @@ class ModelStages:
         rows = [_range(part) for part in batch.parts]
         if self._guard.suspects.among(rows):
             for part in batch.parts:
-                part.portion.owner.contained_rows += part.size
+                part.portion.owner.contained_rows[self.name] += part.size
         return self._guard.predict(runtime, self._order.models[self._number], rows, names=self._names)
 
     def _finished(self, waiting: deque[_Waiting]) -> Iterator[Item]:
