@@ -3,7 +3,7 @@
 An Arrow function where Spark has it (4.1), else a pandas one, of the kind that gets an iterator of batches: the model's
 batches are its own, whatever those of Spark are. It is marked as not deterministic, since Spark evaluates a
 deterministic function again for each filter on its result. So it may not stand where Spark allows none of these, in the
-condition of a join or in ORDER BY: make a column of it first.
+condition of a join or inside an aggregate: make a column of it first. Spark 4.1 takes it in ORDER BY.
 """
 
 from __future__ import annotations

@@ -155,10 +155,9 @@ def unheld(value: Any, kind: str) -> tuple[list[str], Any]:
         fits = value == int(value) and low <= value <= high
         return ([], int(value)) if fits else (["OUT_OF_RANGE"], None)
     if kind.endswith("[2]"):
-        if len(value) != 2 or None in value:
-            return ["WRONG_LENGTH"], None
-        fits = not any(unheld(x, kind[:-3])[0] for x in value)
-        return ([], value) if fits else (["OUT_OF_RANGE"], None)
+        is_whole = len(value) == 2 and None not in value
+        fits = is_whole and not any(unheld(x, kind[:-3])[0] for x in value)
+        return ([], value) if fits else (["OUT_OF_RANGE" if is_whole else "WRONG_LENGTH"], None)
     return unheld_parts(value, kind)
 
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import inspect
+import itertools
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from onnx import TensorProto, helper
-from pyspark.errors import PySparkException
+from pyspark.errors import AnalysisException, PySparkException
 from pyspark.sql import functions
 
 from etl.errors import ContractError, SpecError
@@ -190,6 +191,22 @@ def test_a_filter_on_a_score_does_not_score_twice(rows: DataFrame, folder: Path)
     naive = make(scored.func, scored.returnType)
     names = [functions.col(name) for name in ("f0", "f1", "f2", "f3", "id", "name")]
     assert len(evaluated(rows.withColumn("p", naive(*names)).filter("p > 0.5").filter("p < 0.9"))) > 1
+
+
+@pytest.mark.skipif(not HAS_ARROW, reason="tried on Spark 4.1")
+def test_rows_are_ordered_by_a_score(spark: SparkSession, rows: DataFrame, folder: Path) -> None:
+    """ORDER BY takes the function as it is; an aggregate refuses it, for it is not deterministic."""
+    spark.udf.register("ordering", score_udf(folder / "bundle"))
+    rows.createOrReplaceTempView("to_order")
+    ordered = spark.sql("SELECT id FROM to_order ORDER BY ordering(f0, f1, f2, f3, id, name)")
+    wanted = expected()
+    scores = [wanted[row["id"]] for row in ordered.collect()]
+    there = [score for score in scores if score is not None]
+    assert scores[: len(BAD)] == [None] * len(BAD)
+    assert len(there) == ROWS - len(BAD)
+    assert all(one <= two + 1e-6 for one, two in itertools.pairwise(there))
+    with pytest.raises(AnalysisException, match="NONDETERMINISTIC"):
+        spark.sql("SELECT avg(ordering(f0, f1, f2, f3, id, name)) FROM to_order")
 
 
 @pytest.mark.parametrize("way", WAYS)
