@@ -131,9 +131,7 @@ def load_callable(
 class TorchRuntime(DeclaredModel):
     """A loaded module or program, in inference mode."""
 
-    def __init__(
-        self, made: TorchCallable, device: torch.device, *, threads: int, fell_back: str | None
-    ) -> None:
+    def __init__(self, made: TorchCallable, device: torch.device, *, threads: int, fell_back: str | None) -> None:
         """Take what `load_torch` made."""
         super().__init__(made.signature, f"torch {torch.__version__}")
         self.device = "cuda" if device.type == "cuda" else "cpu"
