@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+import pytest
 
 from jobs.config import read_config
 from jobs.results import open_results
@@ -25,6 +26,7 @@ DIES = platform.machine() in {"x86_64", "AMD64"}
 """Other processors do not trap on the division by which the model dies: there the row is as good as any other."""
 
 
+@pytest.mark.servers
 def test_one_row_costs_a_row_and_not_the_job(
     spark: SparkSession, tmp_path: Path, job_file: Callable[..., Path]
 ) -> None:

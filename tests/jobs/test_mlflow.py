@@ -57,7 +57,8 @@ if TYPE_CHECKING:
 
     from scoring.bundles.bundle import AuditedBundle
 
-pytestmark = pytest.mark.timeout(300)  # the first test waits for the server, which imports much
+# The first test waits for the server, which imports much.
+pytestmark = [pytest.mark.timeout(300), pytest.mark.servers]
 
 BIN = Path(sys.executable).parent
 QUIET = {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}

@@ -103,6 +103,7 @@ def check_scored(work: Work, receipts: list[Receipt], bad: list[int], reason: st
     assert settle(STORE, work.splits, receipts).quarantined.rows == len(bad)
 
 
+@pytest.mark.servers
 def test_a_try_on_another_host_scores_all_rows_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where nothing tells what the try before died of, every row is scored apart: the job still comes to its end."""
     work = work_of(tmp_path, faults.dies_on(BAD))
@@ -113,6 +114,7 @@ def test_a_try_on_another_host_scores_all_rows_apart(tmp_path: Path, monkeypatch
     assert receipts[0].contained_rows == ROWS * DIES
 
 
+@pytest.mark.servers
 def test_a_row_on_which_the_model_hangs_is_found(tmp_path: Path) -> None:
     """The watchdog ends the first try; the second waits in vain, halves, and sets the row aside."""
     work = work_of(tmp_path, faults.hangs_on(BAD))

@@ -329,6 +329,7 @@ class _Task(NamedTuple):
     ended: float
 
 
+@pytest.mark.servers
 def test_tasks_run_on_the_gpus_that_spark_gave_them(tmp_path: Path) -> None:
     """Each task takes the address that Spark gave it, all GPUs are used, and at a time no more share one than said."""
     discovery = tmp_path / "gpus.sh"

@@ -16,6 +16,8 @@ from tests.scoring.workshop import logistic_bundle, logistic_scores, numbers, wi
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+pytestmark = pytest.mark.servers
+
 HERE = Path(__file__).parent
 CHECKOUT = HERE.parent.parent
 ROWS = 60

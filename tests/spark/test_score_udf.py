@@ -193,7 +193,6 @@ def test_a_filter_on_a_score_does_not_score_twice(rows: DataFrame, folder: Path)
     assert len(evaluated(rows.withColumn("p", naive(*names)).filter("p > 0.5").filter("p < 0.9"))) > 1
 
 
-@pytest.mark.skipif(not HAS_ARROW, reason="tried on Spark 4.1")
 def test_rows_are_ordered_by_a_score(spark: SparkSession, rows: DataFrame, folder: Path) -> None:
     """ORDER BY takes the function as it is; an aggregate refuses it, for it is not deterministic."""
     spark.udf.register("ordering", score_udf(folder / "bundle"))
