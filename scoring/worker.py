@@ -158,6 +158,7 @@ class _Flow:
         ]
         self.predictions = Predictions(order, bundles)
         self.schema = self.predictions.schema
+        self.shown = self._shown()
 
     def _stages(self, splits: list[Split]) -> list[Stage]:
         reading = Reading(self.order, () if self.order.routed else self.models)
@@ -176,7 +177,7 @@ class _Flow:
         attempt = Attempt(storage=self.storage, layout=self.layout, order=self.order, split=split)
         self._open[attempt.name] = attempt
         unique = [name for model in self.models for name in model.unique]
-        attempt.open(published=self.schema, contract=self._shown(), unique=unique)
+        attempt.open(published=self.schema, contract=self.shown, unique=unique)
         # To load the models is what the first split of a task took.
         attempt.seconds["load"], self._loading = self._loading, 0.0
         return attempt

@@ -6,7 +6,6 @@ MLflow loads a model that was logged from a bundle by this module's `_load_pyfun
 
 from __future__ import annotations
 
-import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -91,7 +90,6 @@ class Served:
         self._audited = audited
         self._order = stream_order(audited, pinned, chosen)
         self._scorer: Scorer = make_scorer(audited, pinned, self._order, model=self._order.models[0])
-        self._lock = threading.Lock()
 
     def predict(self, model_input: Any, params: Mapping[str, Any] | None = None) -> Any:
         """A pandas frame of the published columns and `rejected`, with a row for each row of the frame that was given.
@@ -122,8 +120,7 @@ class Served:
             ContractError: the table lacks a column, or has one of another type.
         """
         batches = table.combine_chunks().to_batches()
-        with self._lock:
-            found = list(score_batches(self._order, self._scorer, batches, where="the request", is_overlapped=False))
+        found = list(score_batches(self._order, self._scorer, batches, where="the request", is_overlapped=False))
         # A value that could not be read is missing to the contract, which is not what is wrong with it.
         told = self._unread(unread or [], table.num_rows)
         reasons = pc.coalesce(told, pa.chunked_array([part.reasons for part in found], pa.string()).combine_chunks())

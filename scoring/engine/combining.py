@@ -71,9 +71,12 @@ def combine(rows: Rows, models: Sequence[ModelOrder]) -> Combined:
     for model, result in zip(models, rows.results, strict=True):
         if result is not None and not model.required:
             seen = gone.copy()
-            for rejection in _fresh(result.rejections, seen, model.name):
-                key = f"{model.name}/{rejection.code}"
-                unscored[key] = unscored.get(key, 0) + rejection.rows.size
+            left = result.filtered[~seen[result.filtered]]
+            seen[left] = True
+            missed = [("FILTERED", left.size)] if left.size else []
+            missed += [(found.code, found.rows.size) for found in _fresh(result.rejections, seen, model.name)]
+            for code, size in missed:
+                unscored[f"{model.name}/{code}"] = unscored.get(f"{model.name}/{code}", 0) + size
     return Combined(scored, rejections, np.flatnonzero(left_out), by_model, unscored)
 
 

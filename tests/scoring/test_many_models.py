@@ -200,6 +200,24 @@ def test_a_row_without_any_score_is_set_aside_though_its_model_is_optional(
     assert (account.scored.rows, account.quarantined.rows) == (ROWS - len(lost), len(lost))
 
 
+def test_what_an_optional_model_filters_is_counted(tmp_path: Path) -> None:
+    """A row that the challenger's own filter leaves out is published without its score, and told as such."""
+    where = "outputs: {tensors: [{tensor: X, from: [f0, f1, f2, f3]}]}"
+    steps = 'relational:\n- {id: low, op: filter, params: {keep: {cmp: [f2, "<=", 0.5]}}}\n'
+
+    def filtering(folder: Path) -> AuditedBundle:
+        rows = with_values(numbers(5), "f2", dict.fromkeys(range(5), 0.25))
+        spec = LOGISTIC_SPEC.replace(where, steps + where)
+        return create_bundle(STORE, str(folder), parts_of(spec, logistic_model(OTHER), rows, [P]))
+
+    work = Work(tmp_path, numbers(ROWS))
+    receipts = work.score(models=orders(work, {"other": filtering}, other=False), combination=Combination())
+    high = int((work.table["f2"].to_numpy() > 0.5).sum())
+    assert predictions(receipts)["other_p"].null_count == high
+    assert receipts[0].unscored == {"other/FILTERED": high}
+    assert settle(STORE, work.splits, receipts).scored.rows == ROWS
+
+
 @pytest.mark.parametrize("required", [True, False])
 def test_one_model_under_a_name_is_one_model(tmp_path: Path, *, required: bool) -> None:
     """A list of one model scores as it does alone, and what it refuses is set aside, required or not."""
