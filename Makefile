@@ -86,7 +86,7 @@ zoo: ## Make the small models of tests/zoo again
 bench: java ## Measure us and our peers side by side; ARGS="--only tree,wide --rounds 1" chooses
 	@requirements/make-env.sh bench && \
 	  PYSPARK_PYTHON=$(CURDIR)/.venv-bench/bin/python PYSPARK_DRIVER_PYTHON=$(CURDIR)/.venv-bench/bin/python \
-	  .venv-bench/bin/python tests/bench/run.py $(ARGS)
+	  .venv-bench/bin/python -m tests.bench.run $(ARGS)
 	@$(if $(ARGS),,$(MAKE) bench-etl ARGS=--page)
 
 bench-etl: java ## The part of bench about ETL specs; ARGS=--page writes docs/BENCHMARKS-ETL.md

@@ -147,12 +147,16 @@ class Bench:
         return Task(case.workload, model, model_rows, source, case.rows, self._cache / "out")
 
     def start(self, name: str) -> None:
-        """Bring a contender up."""
+        """Bring a contender up; a bench that one cannot even begin is worth nothing, and ends here."""
         logs, home = self._cache / "logs", home_of(name)
         logs.mkdir(exist_ok=True)
+        log = logs / f"{home.replace(', ', '-').replace(' ', '-')}.txt"
         if home not in self._remotes:
-            self._remotes[home] = Remote(home, logs / f"{home.replace(', ', '-').replace(' ', '-')}.txt")
-        self._remotes[home].start(name)
+            self._remotes[home] = Remote(home, log)
+        answer = self._remotes[home].start(name)
+        if answer.error is not None:
+            message = f"{name} did not start: {answer.error}. Its own words are in {log}."
+            raise SystemExit(message)
 
     def stop(self, name: str) -> None:
         """Take a contender down, and those that share its process."""
