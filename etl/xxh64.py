@@ -21,7 +21,16 @@ if TYPE_CHECKING:
 
     from etl.types import ArrowArray
 
-__all__ = ["SEED", "buckets_of", "hash_integers", "hash_texts", "hash_texts_under", "hash_words", "repeats"]
+__all__ = [
+    "SEED",
+    "buckets_of",
+    "hash_integer",
+    "hash_integers",
+    "hash_texts",
+    "hash_texts_under",
+    "hash_words",
+    "repeats",
+]
 
 SEED = 42
 """The seed of all hashes of specs."""
@@ -50,10 +59,28 @@ _SINGLE_BYTES = ((1, 7), (2, 6), (3, 5))
 _SAMPLE = 1 << 10
 
 
-def hash_integers(values: npt.NDArray[np.int64], seed: int = SEED) -> npt.NDArray[np.uint64]:
-    """XXH64 of each value as 8 little-endian bytes; shape as `values`."""
-    hashes: npt.NDArray[np.uint64] = hash_words([values.astype(np.uint64)], (seed,))[0]
-    return hashes
+def hash_integers(values: npt.NDArray[np.int64], seed: int | npt.NDArray[np.uint64] = SEED) -> npt.NDArray[np.uint64]:
+    """XXH64 of each value as 8 little-endian bytes, under one seed or each under its own; shape as `values`."""
+    if isinstance(seed, int):
+        hashes: npt.NDArray[np.uint64] = hash_words([values.astype(np.uint64)], (seed,))[0]
+        return hashes
+    hashes = seed + np.uint64((_PRIME_5 + 8) & _MASK)
+    _take_word(hashes, values.astype(np.uint64))
+    return _avalanched(hashes)
+
+
+def hash_integer(value: int, seed: int) -> int:
+    """`hash_integers` of a single unsigned number, in Python: numpy takes 15 times as long for it."""
+    word = _rotated(value * _PRIME_2, 31) * _PRIME_1
+    merged = (_rotated((seed + _PRIME_5 + 8) ^ (word & _MASK), 27) * _PRIME_1 + _PRIME_4) & _MASK
+    merged = ((merged ^ (merged >> 33)) * _PRIME_2) & _MASK
+    merged = ((merged ^ (merged >> 29)) * _PRIME_3) & _MASK
+    return merged ^ (merged >> 32)
+
+
+def _rotated(value: int, bits: int) -> int:
+    value &= _MASK
+    return ((value << bits) | (value >> (64 - bits))) & _MASK
 
 
 def hash_words(columns: Sequence[npt.NDArray[np.uint64]], seeds: Sequence[int]) -> npt.NDArray[np.uint64]:

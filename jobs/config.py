@@ -204,6 +204,12 @@ class Splits(Strict):
     task_bytes: ByteSize = Field(
         default=ByteSize(256 << 20), ge=1, description="Input of a Spark task; small files share one."
     )
+    max_files: int = Field(
+        default=16,
+        ge=1,
+        description="Small files that share a split, and so a file of predictions, at most. They do where 256 or more "
+        "are read, up to 4 MiB of them.",
+    )
 
 
 class Budget(Strict):

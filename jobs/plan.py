@@ -19,7 +19,7 @@ from etl.expectations import AnyExpectation
 from etl.runs.layout import Layout, model_folder, scratch_root
 from etl.runs.manifest import ColumnEntry, latest_manifest, schema_entries
 from etl.runs.publish import Mode
-from etl.runs.read import SplitReader, open_parquet
+from etl.runs.read import RangeReader, open_parquet
 from etl.runs.splits import InputFile, Split, cut_splits
 from etl.runs.storage import Storage, storage_for
 from jobs.errors import Refused, refusing
@@ -227,7 +227,8 @@ def make_plan(
     schema = open_parquet(storage_for(inputs[0].path)[0], inputs[0]).schema_arrow
     check_input(config, inputs)
     models = resolve_models(config, schema, where=inputs[0].path, known=known)
-    splits, row_limits = _limited(cut_splits(inputs, config.splits.target_bytes), limit)
+    cut = cut_splits(inputs, config.splits.target_bytes, max_files=config.splits.max_files)
+    splits, row_limits = _limited(cut, limit)
     told = {**models.told, "row_limits": row_limits, "sample": sample, "sources": known.sources}
     order = _order(target, config, told)
     _check_target(target, config, published := Predictions(order, models.bundles).schema)
@@ -243,7 +244,7 @@ def make_plan(
         columns=schema_entries(published),
         filters=any(audited.spec.filters for audited in models.bundles),
         expectations=models.expectations,
-        projected_task_bytes=_projected(inputs, order, models),
+        projected_task_bytes=_projected(splits, order, models),
         mode=config.output.mode,
         metrics_uri=_metrics_uri(config, limit, sample),
         prepared=prepared.preparation if prepared else None,
@@ -257,12 +258,13 @@ def _metrics_uri(config: JobConfig, limit: int | None, sample: float | None) -> 
     return config.metrics.uri if config.metrics is not None and not is_trial else None
 
 
-def _projected(inputs: tuple[InputFile, ...], order: Order, models: Models) -> int:
+def _projected(splits: tuple[Split, ...], order: Order, models: Models) -> int:
     """Peak memory of a worker on the largest file, with the reference tables that it joins."""
-    largest = max(inputs, key=lambda file: file.bytes)
+    largest = max((part.file for split in splits for part in split.ranges), key=lambda file: file.bytes)
+    together = max(len(split.ranges) for split in splits)
     footer = open_parquet(storage_for(largest.path)[0], largest).metadata
     held = {name: models.references[name] for model in order.models for name in model.references}
-    return projected_task_bytes(footer, order, models.bundles, references=held)
+    return projected_task_bytes(footer, order, models.bundles, references=held, files=together)
 
 
 def _order(target: Target, config: JobConfig, found: dict[str, Any]) -> Order:
@@ -289,7 +291,7 @@ def _limited(splits: tuple[Split, ...], limit: int | None) -> tuple[tuple[Split,
     kept: list[Split] = []
     remaining = limit
     for split in splits:
-        rows = SplitReader(storage_for(split.file.path)[0], split).rows
+        rows = sum(RangeReader(storage_for(part.file.path)[0], part).rows for part in split.ranges)
         kept.append(split)
         if rows >= remaining:
             return tuple(kept), {split.index: remaining}

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from etl.documents import canonical_json, sha256_hex
 from etl.errors import AccountError, BatchscoreError, StorageError
 from etl.expectations import unique_columns
-from etl.runs.account import settle
+from etl.runs.account import counting_rows, settle
 from etl.runs.manifest import latest_manifest
 from etl.runs.publish import publish
 from etl.runs.splits import group_splits
@@ -51,7 +51,7 @@ if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
     from etl.runs.manifest import Manifest
-    from etl.runs.receipt import Receipt, SplitAccount, Tally
+    from etl.runs.receipt import Receipt, RowTally, SplitAccount, Tally
     from etl.runs.splits import InputFile, Split
     from jobs.config import JobConfig
 
@@ -129,6 +129,8 @@ class _Run:
         self._wall: dict[str, float] = {}
         self._claimed = False
         self._plan: Plan | None = None
+        self._counted: dict[int, RowTally] = {}
+        """Rows of splits by the footers of the input, where they were counted while tasks ran."""
         self.record = _begun(request, self.target)
 
     @contextlib.contextmanager
@@ -255,7 +257,7 @@ class _Run:
         if not missing:
             return
         spark = self._spark()
-        with self.phase("score"):
+        with self.phase("score"), counting_rows(self.target.storage, plan.splits) as self._counted:
             task_bytes = int(self.request.config.splits.task_bytes)
             tasks = group_splits(missing, task_bytes=task_bytes, parallelism=parallelism(spark))
             failures = run_tasks(spark, plan.order, tasks)
@@ -280,7 +282,10 @@ class _Run:
         with self.phase("settle"):
             receipts = receipts_of(self.target, plan)
             is_committed = self._committed() is not None
-            account = account_of(receipts) if is_committed else settle(self.target.storage, plan.splits, receipts)
+            if is_committed:
+                account = account_of(receipts)
+            else:
+                account = settle(self.target.storage, plan.splits, receipts, counted=self._counted)
         repeats: dict[str, Tally] = {}
         if unique_columns(plan.expectations):
             with self.phase("count"):

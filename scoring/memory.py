@@ -62,18 +62,22 @@ def projected_task_bytes(
     bundles: Sequence[AuditedBundle],
     *,
     references: Mapping[str, PinnedReference],
+    files: int = 1,
 ) -> int:
-    """Peak resident bytes of a worker that scores files like the one with this footer and joins these tables."""
+    """Peak resident bytes of a worker that scores files like the one with this footer and joins these tables.
+
+    `files` is how many of them share a split.
+    """
     read = {field.name: field for audited in reversed(bundles) for field in audited.spec.input.fields}
     fields = tuple({**read, **{field.name: field for field in order.carried}}.values())
     largest = max((footer.row_group(number).num_rows for number in range(footer.num_row_groups)), default=0)
-    rows = min(order.rows_at_once, max(largest, 1))
+    rows = min(order.rows_at_once, max(largest * files, 1))
     columns = {field.name for field in fields}
     outputs = sum(_published_width(audited) for audited in bundles)
     outputs += sum(_width(field.type) for field in fields if field.name in order.passthrough)
     unique = sum(len(unique_columns(audited.spec.expectations)) for audited in bundles)
     batch_out = rows * outputs
-    written = min(footer.num_rows * outputs, ROW_GROUP_BYTES + batch_out)
+    written = min(footer.num_rows * files * outputs, ROW_GROUP_BYTES + batch_out)
     return int(
         _PROCESS
         + sum(loaded_bytes(audited.model_bytes, 0) for audited in bundles)
@@ -81,7 +85,7 @@ def projected_task_bytes(
         + _reader_bytes(footer, columns)
         + rows * sum(_copies(field.type) * _width(field.type) for field in fields)
         + rows * sum(_step_width(audited) for audited in bundles) * 8
-        + _KEY_COPIES * KEY_BYTES * min(footer.num_rows, KEYS_HELD) * unique
+        + _KEY_COPIES * KEY_BYTES * min(footer.num_rows * files, KEYS_HELD) * unique
         + batch_out
         + _OUTPUT_COPIES * written
     )

@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from etl.arrivals import ORIGIN
 from etl.entry import read
-from etl.runs.read import ROW
+from etl.runs.read import ROW, numbers_of, place_in, rows_of
 from etl.tensors import as_lists
 
 if TYPE_CHECKING:
@@ -17,11 +17,11 @@ if TYPE_CHECKING:
 
     from etl.contract import Contract, InputField
     from etl.frame import Rejection
-    from etl.runs.read import SplitReader
+    from etl.runs.read import RowGroups
     from etl.runs.splits import InputFile, Split
     from etl.types import ArrowArray
 
-__all__ = ["quarantine_batch", "quarantine_schema", "rows_read"]
+__all__ = ["places_read", "quarantine_batch", "quarantine_schema"]
 
 
 def quarantine_schema(contract: Contract) -> pa.Schema:
@@ -55,8 +55,8 @@ def quarantine_batch(
     batch: pa.RecordBatch,
     rejections: list[Rejection],
     *,
-    reader: SplitReader,
     split: Split,
+    row_groups: RowGroups,
     contract: Contract,
     sources: tuple[InputFile, ...] = (),
 ) -> pa.RecordBatch:
@@ -71,7 +71,7 @@ def quarantine_batch(
     chosen = [rejections[number] for number in first[rows]]
     bad = batch.take(pa.array(rows))
     columns = [
-        *(_origin(bad, split, sources=sources) if sources else _place(bad, split, reader)),
+        *(_origin(bad, split, sources=sources) if sources else _place(bad, split, row_groups)),
         pa.array([_stage(rejection) for rejection in chosen], pa.string()),
         pa.array([rejection.code for rejection in chosen], pa.string()),
         pa.array([rejection.pointer for rejection in chosen], pa.string()),
@@ -82,20 +82,25 @@ def quarantine_batch(
     return pa.RecordBatch.from_arrays(columns, schema=quarantine_schema(contract))
 
 
-def rows_read(quarantine: pa.RecordBatch) -> npt.NDArray[np.int64]:
-    """Index of each row in the file that the worker read, by which the row account knows it."""
-    prepared = quarantine.column("prepared_row")
-    rows: npt.NDArray[np.int64] = (quarantine.column("row") if prepared.null_count else prepared).to_numpy()
-    return rows
+def places_read(quarantine: pa.RecordBatch, split: Split) -> npt.NDArray[np.int64]:
+    """Place in the split of each quarantined row, by which the row account knows it: from what is told of the row."""
+    files, rows = (
+        ("prepared_file", "prepared_row") if not quarantine.column("prepared_row").null_count else ("file", "row")
+    )
+    numbers = {part.file.path: number for number, part in enumerate(split.ranges)}
+    parts = [numbers[path] for path in quarantine.column(files).to_pylist()]
+    return place_in(np.array(parts, dtype=np.int64), quarantine.column(rows).to_numpy())
 
 
-def _place(bad: pa.RecordBatch, split: Split, reader: SplitReader) -> list[ArrowArray]:
+def _place(bad: pa.RecordBatch, split: Split, row_groups: RowGroups) -> list[ArrowArray]:
     """The reference to rows of the input."""
-    rows = bad.column(ROW).to_numpy()
-    groups, starts = reader.row_groups_of(rows)
+    places = bad.column(ROW).to_numpy()
+    rows = rows_of(places)
+    groups, starts = row_groups.of(places)
+    files = _files(places, split)
     return [
-        pa.repeat(split.file.path, rows.size),
-        pa.repeat(split.file.etag, rows.size),
+        pa.array([file.path for file in files], pa.string()),
+        pa.array([file.etag for file in files], pa.string()),
         *map(pa.array, (rows, groups, rows - starts)),
         pa.nulls(rows.size, pa.string()),
         pa.nulls(rows.size, pa.int64()),
@@ -106,13 +111,19 @@ def _origin(bad: pa.RecordBatch, split: Split, *, sources: tuple[InputFile, ...]
     """The reference to the rows that prepared ones come from, and where those are."""
     numbers, groups, starts, rows = (part.to_numpy() for part in bad.column(ORIGIN).flatten())
     files = [sources[number] for number in numbers.tolist()]
+    places = bad.column(ROW).to_numpy()
     return [
         pa.array([file.path for file in files], pa.string()),
         pa.array([file.etag for file in files], pa.string()),
         *map(pa.array, (rows, groups, rows - starts)),
-        pa.repeat(split.file.path, bad.num_rows),
-        bad.column(ROW),
+        pa.array([file.path for file in _files(places, split)], pa.string()),
+        pa.array(rows_of(places)),
     ]
+
+
+def _files(places: npt.NDArray[np.int64], split: Split) -> list[InputFile]:
+    """The file that each row was read of."""
+    return [split.ranges[number].file for number in numbers_of(places).tolist()]
 
 
 def _stage(rejection: Rejection) -> str:

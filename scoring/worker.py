@@ -134,7 +134,7 @@ class _Flow:
         if self.order.overlap != "auto":
             return self.order.overlap == "always"
         on_gpu = any(model.scorer.runtime.device != "cpu" for model in self.models)
-        storage, path = storage_for(split.file.path)
+        storage, path = storage_for(split.ranges[0].file.path)
         return on_gpu or self._placement.cores > 1 or storage.local_path(path) is None
 
     def _load(self, models: Sequence[ModelOrder]) -> None:

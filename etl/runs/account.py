@@ -2,44 +2,74 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from etl.errors import AccountError
-from etl.runs.digest import digest_of_range, file_seed
-from etl.runs.read import SplitReader
-from etl.runs.receipt import EMPTY, RowTally, SplitAccount
+from etl.errors import AccountError, BatchscoreError
+from etl.runs.digest import digest_of_ranges, file_seed
+from etl.runs.read import RangeReader, check_pinned
+from etl.runs.receipt import RowTally, SplitAccount
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Generator, Iterable, Mapping
 
     from etl.runs.receipt import Receipt
     from etl.runs.splits import Split
     from etl.runs.storage import Storage
 
-__all__ = ["settle"]
+__all__ = ["counting_rows", "settle"]
 
 _THREADS = 16
 _SHOWN = 5
 
 
-def settle(storage: Storage, splits: tuple[Split, ...], receipts: Iterable[Receipt]) -> SplitAccount:
+@contextlib.contextmanager
+def counting_rows(storage: Storage, splits: tuple[Split, ...]) -> Generator[dict[int, RowTally]]:
+    """Count the rows of splits by their footers while something else goes on; at its end they are there, by split.
+
+    Splits that cannot be counted are not: `settle` tries once more, and says why.
+    """
+    found: dict[int, RowTally] = {}
+    with _threads(storage, splits) as threads:
+        counted = [threads.submit(_rows_in, storage, split) for split in splits]
+        try:
+            yield found
+        except BaseException:
+            threads.shutdown(cancel_futures=True)
+            raise
+        for split, one in zip(splits, counted, strict=True):
+            with contextlib.suppress(BatchscoreError, OSError):
+                found[split.index] = one.result()
+
+
+def settle(
+    storage: Storage,
+    splits: tuple[Split, ...],
+    receipts: Iterable[Receipt],
+    *,
+    counted: Mapping[int, RowTally] = MappingProxyType({}),
+) -> SplitAccount:
     """Check that every row of every split went to exactly one place; the account of the whole run.
+
+    `counted` are rows of splits as `counting_rows` found them: of these only the pins are looked at again.
 
     Raises:
         AccountError: a split has no receipt or several, or its rows do not add up; names the splits.
+        InputChanged, ReadError: see `etl.runs.read.open_parquet`.
     """
     receipts = list(receipts)
     by_split = {receipt.split: receipt for receipt in receipts}
-    with ThreadPoolExecutor(_THREADS) as threads:
-        expected = list(threads.map(lambda split: _rows_in(storage, split), splits))
+    with _threads(storage, splits) as threads:
+        expected = list(threads.map(lambda split: _checked(storage, split, counted.get(split.index)), splits))
     problems = _strays(splits, receipts)
     total = SplitAccount()
     for split, rows_in in zip(splits, expected, strict=True):
         receipt = by_split.get(split.index)
         if receipt is None:
-            problems.append(f"split {split.name} of {split.file.path} has no receipt")
+            problems.append(f"split {split.name} of {split.where} has no receipt")
             continue
         problems.extend(_problems(split, rows_in, receipt))
         total += receipt.account
@@ -48,6 +78,12 @@ def settle(storage: Storage, splits: tuple[Split, ...], receipts: Iterable[Recei
         message = f"The row account does not add up, nothing was published: {'; '.join(problems[:_SHOWN])}{more}."
         raise AccountError(message)
     return total
+
+
+def _threads(storage: Storage, splits: tuple[Split, ...]) -> ThreadPoolExecutor:
+    """What is on a local disk is there at once: 16 threads wait for each other, and take twice as long as one."""
+    is_near = bool(splits) and storage.local_path(splits[0].ranges[0].file.path) is not None
+    return ThreadPoolExecutor(1 if is_near else _THREADS, "batchscore-account")
 
 
 def _strays(splits: tuple[Split, ...], receipts: list[Receipt]) -> list[str]:
@@ -59,12 +95,21 @@ def _strays(splits: tuple[Split, ...], receipts: list[Receipt]) -> list[str]:
     return found
 
 
+def _checked(storage: Storage, split: Split, counted: RowTally | None) -> RowTally:
+    if counted is None:
+        return _rows_in(storage, split)
+    for part in split.ranges:
+        check_pinned(storage, part.file)
+    return counted
+
+
 def _rows_in(storage: Storage, split: Split) -> RowTally:
-    seed = file_seed(split.file.path)
-    tally = EMPTY
-    for group in SplitReader(storage, split).row_groups:
-        tally += RowTally.of(group.rows, digest_of_range(seed, group.first_row, group.rows))
-    return tally
+    runs = [
+        (file_seed(part.file.path), group.first_row, group.rows)
+        for part in split.ranges
+        for group in RangeReader(storage, part).row_groups
+    ]
+    return RowTally.of(sum(rows for _, _, rows in runs), digest_of_ranges(runs))
 
 
 def _problems(split: Split, rows_in: RowTally, receipt: Receipt) -> list[str]:

@@ -13,19 +13,21 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from etl.xxh64 import hash_integers
+from etl.xxh64 import hash_integer, hash_integers
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     import numpy.typing as npt
 
-__all__ = ["digest_of", "digest_of_range", "file_seed", "row_hashes"]
+__all__ = ["digest_of", "digest_of_ranges", "file_seed", "row_hashes"]
 
 _MASK = (1 << 64) - 1
 _RANGE_BLOCK = 1 << 16
 
 
-def row_hashes(seed: int, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.uint64]:
-    """XXH64 of each row index as 8 little-endian bytes under `seed`; shape as `rows`."""
+def row_hashes(seed: int | npt.NDArray[np.uint64], rows: npt.NDArray[np.int64]) -> npt.NDArray[np.uint64]:
+    """XXH64 of each row index as 8 little-endian bytes under `seed`, or each under its own; shape as `rows`."""
     return hash_integers(rows, seed)
 
 
@@ -34,12 +36,24 @@ def digest_of(hashes: npt.NDArray[np.uint64]) -> int:
     return int(hashes.sum(dtype=np.uint64))
 
 
-def digest_of_range(seed: int, first: int, rows: int) -> int:
-    """Digest of the rows `first … first + rows - 1`, in blocks so that memory stays flat."""
-    total = 0
-    for start in range(first, first + rows, _RANGE_BLOCK):
-        block = np.arange(start, min(start + _RANGE_BLOCK, first + rows), dtype=np.int64)
-        total += digest_of(row_hashes(seed, block))
+def digest_of_ranges(ranges: Iterable[tuple[int, int, int]]) -> int:
+    """Digest of runs of rows, each as seed of the file, first row, and how many rows.
+
+    Runs are hashed together, and in blocks so that memory stays flat.
+    """
+    total = held = 0
+    seeds: list[npt.NDArray[np.uint64]] = []
+    blocks: list[npt.NDArray[np.int64]] = []
+    for seed, first, rows in ranges:
+        for start in range(first, first + rows, _RANGE_BLOCK):
+            blocks.append(np.arange(start, min(start + _RANGE_BLOCK, first + rows), dtype=np.int64))
+            seeds.append(np.full(blocks[-1].size, seed, dtype=np.uint64))
+            held += blocks[-1].size
+            if held >= _RANGE_BLOCK:
+                total += digest_of(row_hashes(np.concatenate(seeds), np.concatenate(blocks)))
+                seeds, blocks, held = [], [], 0
+    if held:
+        total += digest_of(row_hashes(np.concatenate(seeds), np.concatenate(blocks)))
     return total & _MASK
 
 
@@ -51,6 +65,5 @@ def file_seed(path: str) -> int:
     data = path.encode()
     seed = len(data)
     for start in range(0, len(data), 8):
-        word = np.frombuffer(data[start : start + 8].ljust(8, b"\0"), dtype="<i8")
-        seed = int(row_hashes(seed, word)[0])
+        seed = hash_integer(int.from_bytes(data[start : start + 8], "little"), seed)
     return seed

@@ -169,7 +169,9 @@ class Receipt(Document):
         ge=0,
         description="Rows that were given to a model in a process of its own, because a try before had died.",
     )
-    bytes_read: int = Field(ge=0, description="Compressed bytes of the column chunks that were read.")
+    bytes_read: int = Field(
+        ge=0, description="Bytes of the input that were read: of the columns' chunks, or of small files as a whole."
+    )
     started_at: AwareDatetime
     ended_at: AwareDatetime
     worker: WorkerFacts

@@ -1,20 +1,32 @@
 """Pinned input files, cut into splits by byte ranges from the listing alone.
 
-A row group belongs to the split whose range holds its first byte, so a split is a fixed set of rows whatever the
-cluster does, and planning 10,000 files opens none of them. (A DataFrame partition is not: with receipts keyed by
-partition, a resume on other cores lost 299,853 rows and doubled as many while the count was exact.)
+A row group belongs to the range that holds its first byte, so a split is a fixed set of rows whatever the cluster does,
+and planning 10,000 files opens none of them. (A DataFrame partition is not: with receipts keyed by partition, a resume
+on other cores lost 299,853 rows and doubled as many while the count was exact.)
+
+A split costs some 3 ms whatever is in it: a file of predictions, a receipt, and both forced to disk. Small files
+therefore share one.
 """
 
 from __future__ import annotations
 
 import heapq
 import itertools
+from typing import TYPE_CHECKING
 
 from pydantic import Field
 
 from etl.documents import Strict
 
-__all__ = ["InputFile", "Split", "cut_splits", "group_splits"]
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+__all__ = ["FileRange", "InputFile", "Split", "cut_splits", "group_splits"]
+
+_SHARED_BYTES = 4 << 20
+"""Size of small files that share a split: what takes so long to read and score that the split itself costs little."""
+_FEW_SPLITS = 128
+"""So many splits stay where there are so many files: they are what keeps a cluster busy when the model is heavy."""
 
 
 class InputFile(Strict):
@@ -25,10 +37,9 @@ class InputFile(Strict):
     etag: str = Field(description="The store's token that changes when the bytes change.")
 
 
-class Split(Strict):
-    """A byte range of one pinned file: the unit of work, of receipts and of the row account."""
+class FileRange(Strict):
+    """A byte range of one pinned file."""
 
-    index: int = Field(ge=0, description="Number of the split in the run, from 0; names its receipt.")
     file: InputFile = Field(description="The pinned file.")
     start: int = Field(ge=0, description="First byte of the range.")
     end: int = Field(ge=0, description="One past the last byte of the range.")
@@ -38,21 +49,65 @@ class Split(Strict):
         """Length of the range in bytes."""
         return self.end - self.start
 
+
+class Split(Strict):
+    """A byte range of one file, or a few small files whole: the unit of work, of receipts and of the row account."""
+
+    index: int = Field(ge=0, description="Number of the split in the run, from 0; names its receipt.")
+    ranges: tuple[FileRange, ...] = Field(min_length=1, description="What is read, in this order; each file once.")
+
+    @property
+    def bytes(self) -> int:
+        """Length of its ranges in bytes."""
+        return sum(one.bytes for one in self.ranges)
+
     @property
     def name(self) -> str:
         """The split's number as file names carry it."""
         return f"{self.index:06d}"
 
+    @property
+    def where(self) -> str:
+        """Its file, or its files, for a message."""
+        first, more = self.ranges[0].file.path, len(self.ranges) - 1
+        return f"{first} and {more} more, up to {self.ranges[-1].file.path}" if more else first
 
-def cut_splits(files: tuple[InputFile, ...], target_bytes: int) -> tuple[Split, ...]:
-    """Cut each file into equal ranges of about `target_bytes`; a small file is one split, an empty listing none."""
-    splits: list[Split] = []
+
+def cut_splits(files: tuple[InputFile, ...], target_bytes: int, *, max_files: int = 1) -> tuple[Split, ...]:
+    """Cut each file into equal ranges of about `target_bytes`; an empty listing gives no split.
+
+    Up to `max_files` neighbours share a split where all of them are small, and many: see the constants above.
+    """
+    together = max(1, min(max_files, len(files) // _FEW_SPLITS))
+    found: list[tuple[FileRange, ...]] = []
+    for some in _neighbours(files, min(target_bytes, _SHARED_BYTES), together):
+        found.extend(_cut(some[0], target_bytes) if len(some) == 1 else [_whole(some)])
+    return tuple(Split(index=index, ranges=ranges) for index, ranges in enumerate(found))
+
+
+def _neighbours(files: tuple[InputFile, ...], most_bytes: int, most_files: int) -> Iterator[list[InputFile]]:
+    """Runs of files that are small together; one that is not small is alone."""
+    some: list[InputFile] = []
+    size = 0
     for file in files:
-        pieces = max(1, -(-file.bytes // target_bytes))
-        borders = [file.bytes * piece // pieces for piece in range(pieces + 1)]
-        for start, end in itertools.pairwise(borders):
-            splits.append(Split(index=len(splits), file=file, start=start, end=end))
-    return tuple(splits)
+        if some and (len(some) == most_files or size + file.bytes > most_bytes):
+            yield some
+            some, size = [], 0
+        some.append(file)
+        size += file.bytes
+    if some:
+        yield some
+
+
+def _whole(files: list[InputFile]) -> tuple[FileRange, ...]:
+    return tuple(FileRange(file=file, start=0, end=file.bytes) for file in files)
+
+
+def _cut(file: InputFile, target_bytes: int) -> Iterator[tuple[FileRange, ...]]:
+    pieces = max(1, -(-file.bytes // target_bytes))
+    borders = [file.bytes * piece // pieces for piece in range(pieces + 1)]
+    for start, end in itertools.pairwise(borders):
+        yield (FileRange(file=file, start=start, end=end),)
 
 
 def group_splits(splits: tuple[Split, ...], *, task_bytes: int, parallelism: int) -> tuple[tuple[Split, ...], ...]:

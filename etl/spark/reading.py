@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from etl.arrivals import ORIGIN
 from etl.errors import ContractError
-from etl.runs.read import ROW, SplitReader, open_parquet
+from etl.runs.read import ROW, RangeReader, RowGroups, open_parquet
 from etl.runs.splits import cut_splits, group_splits
 from etl.runs.storage import storage_for
 from etl.spark.batches import map_batches
@@ -160,24 +160,26 @@ def _read(
     names = declared.names if numbered is None else declared.names[:-1]
     for batch in batches:
         for number in batch.column("id").to_pylist():
-            for split in tasks[number]:
-                storage, _ = storage_for(split.file.path)
-                reader = SplitReader(storage, split)
+            for part in (part for split in tasks[number] for part in split.ranges):
+                path = part.file.path
+                reader = RangeReader(storage_for(path)[0], part)
+                groups = RowGroups()
+                groups.meet(reader)
                 for rows in reader.batches(names, _ROWS):
-                    columns = {name: _held(rows.column(name), name, split) for name in names}
+                    columns = {name: _held(rows.column(name), name, path) for name in names}
                     if numbered is not None:
-                        columns[ORIGIN] = _origin(rows, reader, numbered[split.file.path])
+                        columns[ORIGIN] = _origin(rows, groups, numbered[path])
                     yield as_declared(columns, declared)
 
 
-def _origin(rows: pa.RecordBatch, reader: SplitReader, number: int) -> pa.StructArray:
+def _origin(rows: pa.RecordBatch, row_groups: RowGroups, number: int) -> pa.StructArray:
     index = rows.column(ROW)
-    groups, starts = reader.row_groups_of(index.to_numpy())
+    groups, starts = row_groups.of(index.to_numpy())
     file = pa.repeat(pa.scalar(number, pa.int32()), len(index))
     return pa.StructArray.from_arrays([file, pa.array(groups), pa.array(starts), index], fields=list(_ORIGIN))
 
 
-def _held(column: ArrowArray, name: str, split: Split) -> ArrowArray:
+def _held(column: ArrowArray, name: str, path: str) -> ArrowArray:
     column = one_chunk(column)
     if isinstance(column.type, pa.DictionaryType):
         column = column.dictionary_decode()
@@ -186,5 +188,5 @@ def _held(column: ArrowArray, name: str, split: Split) -> ArrowArray:
     try:
         return canonical(column, ColumnType("timestamp"))
     except pa.ArrowInvalid as error:
-        message = f"{split.file.path}: column {name!r} holds an instant so far away that µs cannot tell it."
+        message = f"{path}: column {name!r} holds an instant so far away that µs cannot tell it."
         raise ContractError(message) from error

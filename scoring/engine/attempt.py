@@ -7,25 +7,25 @@ from collections import Counter, defaultdict
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from etl.errors import PendingLost, StorageError
 from etl.runs.digest import file_seed, row_hashes
 from etl.runs.keys import KeyWriter
-from etl.runs.read import ROW
+from etl.runs.read import ROW, RowGroups, numbers_of, rows_of
 from etl.runs.receipt import EMPTY, Receipt, RowTally, SplitAccount
 from etl.runs.write import ArrowWriter, ParquetWriter
 from scoring.engine.owner import Owner
-from scoring.quarantine import quarantine_batch, quarantine_schema, rows_read
+from scoring.quarantine import places_read, quarantine_batch, quarantine_schema
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    import numpy as np
     import pyarrow as pa
 
     from etl.contract import Contract
     from etl.frame import Rejection
     from etl.runs.layout import Layout
-    from etl.runs.read import SplitReader
     from etl.runs.receipt import BatchFacts, WorkerFacts
     from etl.runs.splits import Split
     from etl.runs.storage import Storage
@@ -46,16 +46,17 @@ class Attempt(Owner):
 
     def __init__(self, *, storage: Storage, layout: Layout, order: Order, split: Split) -> None:
         """Nothing is written before there are rows."""
-        super().__init__(split.file.path)
+        super().__init__(split.where)
         self.storage = storage
         self.layout = layout
         self.order = order
         self.split = split
         self.name = uuid.uuid4().hex[:12]
         self.bytes_read = 0
-        self.seed = file_seed(split.file.path)
+        self.row_groups = RowGroups()
+        """Those that were opened so far."""
         self.keys: dict[str, KeyWriter] = {}
-        self.reader: SplitReader | None = None
+        self._seeds = np.array([file_seed(part.file.path) for part in split.ranges], dtype=np.uint64)
         self._started_at = datetime.now(UTC)
         self._tallies: defaultdict[tuple[str, str], RowTally] = defaultdict(lambda: EMPTY)
         self.contained_rows: Counter[str] = Counter()
@@ -77,8 +78,10 @@ class Attempt(Owner):
             self.keys[name] = KeyWriter(self.storage, self.layout.keys(name, self.split.name, self.name))
 
     def place(self, batch: pa.RecordBatch) -> str:
-        """Where a batch begins in the file."""
-        return f"{self.where}, in the batch that begins at row {batch.column(ROW)[0]}"
+        """Where a batch begins in its file."""
+        first = batch.column(ROW).slice(0, 1).to_numpy()
+        path = self.split.ranges[numbers_of(first)[0]].file.path
+        return f"{path}, in the batch that begins at row {rows_of(first)[0]}"
 
     def note_keys(self, name: str, digests: np.ndarray) -> None:
         """They are compared when all splits are there."""
@@ -86,7 +89,12 @@ class Attempt(Owner):
 
     def hashes(self, batch: pa.RecordBatch) -> np.ndarray:
         """Identities of rows of the split."""
-        return row_hashes(self.seed, batch.column(ROW).to_numpy())
+        return self._hashes(batch.column(ROW).to_numpy())
+
+    def _hashes(self, places: np.ndarray) -> np.ndarray:
+        if self._seeds.size == 1:
+            return row_hashes(int(self._seeds[0]), places)
+        return row_hashes(self._seeds[numbers_of(places)], rows_of(places))
 
     def count(self, stage: str, outcome: str, hashes: np.ndarray) -> None:
         """Rows with these identities went in, or went somewhere."""
@@ -100,17 +108,16 @@ class Attempt(Owner):
     def set_aside(self, batch: pa.RecordBatch, rejections: list[Rejection]) -> None:
         """Rows that nobody can score, each once, under the first rule that rejected it."""
         assert self._quarantine is not None  # noqa: S101  as above
-        assert self.reader is not None  # noqa: S101  the batch came of it
         bad = quarantine_batch(
             batch,
             rejections,
-            reader=self.reader,
             split=self.split,
+            row_groups=self.row_groups,
             contract=self._contract,
             sources=self.order.sources,
         )
         self._quarantine.write(bad)
-        self.count("write", "quarantined", row_hashes(self.seed, rows_read(bad)))
+        self.count("write", "quarantined", self._hashes(places_read(bad, self.split)))
         for stage, code in zip(bad.column("stage").to_pylist(), bad.column("code").to_pylist(), strict=True):
             self._reasons[f"{stage}/{code}"] += 1
 

@@ -34,9 +34,9 @@ class RowRange(NamedTuple):
     split: int
     """The split's number."""
     first: int
-    """Index in the file of the first of them."""
+    """Place in the split of the first of them; see `etl.runs.read.ROW`."""
     last: int
-    """Index in the file of the last of them."""
+    """Place in the split of the last of them."""
 
 
 class Suspects(NamedTuple):

@@ -283,7 +283,7 @@ class ModelStages:
 
 
 def _numbers(item: Fed) -> npt.NDArray[np.int64]:
-    """Index in their file of the rows that the model gets."""
+    """Places of the rows that the model gets."""
     numbers: npt.NDArray[np.int64] = item.before.batch.column(ROW).to_numpy()
     for positions in (item.given, item.features.kept):
         if positions is not None:
@@ -292,7 +292,7 @@ def _numbers(item: Fed) -> npt.NDArray[np.int64]:
 
 
 def _range(part: Part) -> RowRange:
-    """Where the rows of a part lie in their file. They are in its order."""
+    """Where the rows of a part lie in their split. They are in its order."""
     first, last = part.ends
     numbers, attempt = part.portion.numbers, part.portion.owner
     assert isinstance(attempt, Attempt)  # noqa: S101  only splits are guarded

@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 
 from etl.arrivals import ORIGIN, check_entry
-from etl.runs.read import SplitReader
+from etl.runs.read import RangeReader
 from scoring.engine.items import End, Rows
 from scoring.engine.rebatching import rebatch
 
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Generator, Iterable, Iterator, Sequence
 
     from etl.contract import Contract, InputField
+    from etl.runs.splits import FileRange
     from scoring.engine.attempt import Attempt
     from scoring.engine.items import Item
     from scoring.engine.modelling import ModelStages
@@ -37,11 +38,14 @@ class Reading:
         if order.routed is not None:
             wanted = list(order.routed.columns)
         self._columns = [*dict.fromkeys([*wanted, *(field.name for field in order.chosen_by)]), *self._origin]
+        self._checked: object = None
+        """The form of the file before, which most often is that of the next one, too."""
 
     def read(self, attempts: Iterable[Attempt]) -> Generator[Item]:
         """The rows of every split, each followed by its end."""
         for attempt in attempts:
-            batches = rebatch(self._rows(attempt), self._order.rows_at_once)
+            at_once = self._order.rows_at_once
+            batches = rebatch(self._rows(attempt, rebatch(self._batches(attempt), at_once)), at_once)
             while True:
                 batch = None
                 with attempt.failing():
@@ -51,24 +55,29 @@ class Reading:
                 yield Rows(attempt, batch)
             yield End(attempt)
 
-    def _open(self, attempt: Attempt) -> SplitReader:
-        """The split's reader, once its columns are what the models read."""
-        reader = attempt.reader = SplitReader(attempt.storage, attempt.split)
-        for model in self._models:
-            schema, pipeline = reader.schema, model.scorer.pipeline
-            for column in model.chained:
-                schema = schema.append(column.field)
-            check_entry(pipeline.spec, schema, attempt.split.file.path, others=self._origin, moved=pipeline.moved)
-        attempt.bytes_read = reader.compressed_bytes(self._columns)
+    def _open(self, attempt: Attempt, part: FileRange, number: int) -> RangeReader:
+        """A range's reader, once its columns are what the models read."""
+        reader = RangeReader(attempt.storage, part, number)
+        if reader.form != self._checked:
+            for model in self._models:
+                schema, pipeline = reader.schema, model.scorer.pipeline
+                for column in model.chained:
+                    schema = schema.append(column.field)
+                check_entry(pipeline.spec, schema, reader.path, others=self._origin, moved=pipeline.moved)
+            self._checked = reader.form
+        attempt.row_groups.meet(reader)
+        attempt.bytes_read += reader.bytes_of(self._columns)
         return reader
 
-    def _rows(self, attempt: Attempt) -> Iterator[pa.RecordBatch]:
+    def _batches(self, attempt: Attempt) -> Iterator[pa.RecordBatch]:
+        """All rows of the split."""
+        for number, part in enumerate(attempt.split.ranges):
+            yield from self._open(attempt, part, number).batches(self._columns, self._order.rows_at_once)
+
+    def _rows(self, attempt: Attempt, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         """The split's rows that are to be scored; every row is counted as in, the others as filtered."""
         order = self._order
-        with attempt.clock("read"):
-            reader = self._open(attempt)
-            batches = reader.batches(self._columns, order.rows_at_once)
-        remaining = order.row_limits.get(attempt.split.index, reader.rows)
+        remaining = order.row_limits.get(attempt.split.index)
         while True:
             with attempt.clock("read"):
                 batch = next(batches, None)
@@ -77,7 +86,8 @@ class Reading:
                 hashes = attempt.hashes(batch)
                 attempt.count("read", "rows_in", hashes)
                 keep = _kept(hashes, remaining, order.sample)
-                remaining -= batch.num_rows
+                if remaining is not None:
+                    remaining = max(0, remaining - batch.num_rows)
                 if keep is not None:
                     attempt.count("read", "filtered", hashes[~keep])
                     batch = batch.filter(pa.array(keep))
@@ -98,12 +108,12 @@ def shown_fields(contracts: Sequence[Contract], made: Collection[str] = ()) -> t
     return tuple(fields.values())
 
 
-def _kept(hashes: np.ndarray, remaining: int, sample: float | None) -> np.ndarray | None:
+def _kept(hashes: np.ndarray, remaining: int | None, sample: float | None) -> np.ndarray | None:
     """Which rows `sample` and `limit` leave; None for all."""
     keep = None
     if sample is not None:
         keep = hashes < np.uint64(min(sample * 2**64, 2**64 - 1))
-    if remaining < hashes.size:
+    if remaining is not None and remaining < hashes.size:
         within = np.arange(hashes.size) < remaining
         keep = within if keep is None else keep & within
     return keep

@@ -1,4 +1,4 @@
-"""Model batches that cross the borders of Arrow batches and row groups."""
+"""Batches that cross the borders of Arrow batches, row groups and files."""
 
 from __future__ import annotations
 
@@ -15,12 +15,16 @@ __all__ = ["rebatch"]
 def rebatch(batches: Iterable[pa.RecordBatch], rows: int) -> Iterator[pa.RecordBatch]:
     """The same rows in the same order, in batches of exactly `rows` rows but for the last.
 
-    Slices are views; only a batch that crosses a border is copied.
+    Slices are views; only a batch that crosses a border is copied. Where the columns change, as from one file to the
+    next they may, the last batch of the old ones has fewer rows, too.
     """
     waiting: list[pa.RecordBatch] = []
     have = 0
     for batch in batches:
         start = 0
+        if waiting and not batch.schema.equals(waiting[0].schema):
+            yield _joined(waiting)
+            waiting, have = [], 0
         while have + batch.num_rows - start >= rows:
             taken = batch.slice(start, rows - have)
             start += taken.num_rows

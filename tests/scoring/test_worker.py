@@ -116,7 +116,7 @@ def test_a_row_that_breaks_the_contract_is_set_aside(tmp_path: Path, batch_rows:
     expected = logistic_scores(work.table)[good.column("id").to_numpy()]
     np.testing.assert_allclose(good.column("p").to_numpy(), expected, rtol=1e-6, atol=1e-7)
     for row in bad.to_pylist():
-        assert (row["file"], row["etag"]) == (str(work.input), work.splits[0].file.etag)
+        assert (row["file"], row["etag"]) == (str(work.input), work.splits[0].ranges[0].file.etag)
         assert (row["row_group"], row["row_in_group"]) == divmod(row["row"], work.row_group)
         assert (row["stage"], row["code"], row["column"]) == ("contract", "MISSING", "f1")
         assert row["rule"] == "/input/fields/1/on_missing"
@@ -479,14 +479,12 @@ def test_a_sample_of_a_limit_is_of_the_first_rows(tmp_path: Path) -> None:
 
 
 def test_a_receipt_says_who_and_how(tmp_path: Path) -> None:
-    """A receipt has the phases' seconds, the bytes of the columns that were read, and the process that made it."""
+    """A receipt has the phases' seconds, the bytes that were read, and the process that made it."""
     work = Work(tmp_path, numbers(ROWS).append_column("unread", pa.array(np.arange(ROWS))))
     [receipt] = work.score()
     assert receipt.seconds.keys() == {"load", "read", "transform", "infer", "write"}
     assert all(seconds >= 0 for seconds in receipt.seconds.values())
-    metadata = pq.read_metadata(work.input)
-    chunks = [metadata.row_group(group).column(n) for group in range(metadata.num_row_groups) for n in range(7)]
-    assert receipt.bytes_read == sum(c.total_compressed_size for c in chunks if c.path_in_schema != "unread")
+    assert receipt.bytes_read == work.input.stat().st_size
     assert receipt.worker.pid == os.getpid()
     assert receipt.worker.code == code_digest()
     assert receipt.worker.provider == "CPUExecutionProvider"

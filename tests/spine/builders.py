@@ -11,7 +11,7 @@ import xxhash
 
 from etl.runs.local import LocalStorage
 from etl.runs.receipt import Receipt, RowTally, SplitAccount, WorkerFacts, Written
-from etl.runs.splits import InputFile, Split, cut_splits
+from etl.runs.splits import FileRange, InputFile, Split, cut_splits
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Sequence
@@ -54,7 +54,7 @@ def pin(path: Path) -> InputFile:
 def whole(path: Path, index: int = 0) -> Split:
     """A file as one split."""
     file = pin(path)
-    return Split(index=index, file=file, start=0, end=file.bytes)
+    return Split(index=index, ranges=(FileRange(file=file, start=0, end=file.bytes),))
 
 
 def write_groups(path: Path, sizes: Sequence[int]) -> pa.Table:
@@ -85,7 +85,7 @@ def receipt_of(
     rows_in: Collection[int] | None = None,
 ) -> Receipt:
     """A receipt that says where rows of the split's file went, by index; its files are names only."""
-    path = split.file.path
+    path = split.ranges[0].file.path
     account = SplitAccount(
         rows_in=tally(path, [*scored, *quarantined, *filtered] if rows_in is None else rows_in),
         scored=tally(path, scored),

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from etl.errors import AccountError, InputChanged
-from etl.runs.account import settle
-from etl.runs.read import SplitReader
+from etl.runs.account import counting_rows, settle
+from etl.runs.read import RangeReader
 from etl.runs.splits import Split, cut_splits
 from tests.spine.builders import STORE, pin, receipt_of, tally, write_groups
 
@@ -32,7 +32,7 @@ def splits(tmp_path: Path) -> tuple[Split, ...]:
 
 def rows_of(split: Split) -> list[int]:
     """Indexes of a split's rows in its file."""
-    groups = SplitReader(STORE, split).row_groups
+    groups = RangeReader(STORE, split.ranges[0]).row_groups
     return [row for group in groups for row in range(group.first_row, group.first_row + group.rows)]
 
 
@@ -78,7 +78,7 @@ def test_a_missing_receipt_is_found(splits: tuple[Split, ...]) -> None:
     for missing in (full(splits), next(split for split in splits if not rows_of(split))):
         receipts = good_receipts(splits)
         del receipts[missing.index]
-        assert f"split {missing.name} of {missing.file.path} has no receipt" in refused(splits, receipts)
+        assert f"split {missing.name} of {missing.where} has no receipt" in refused(splits, receipts)
 
 
 def test_a_lost_row_is_found(splits: tuple[Split, ...]) -> None:
@@ -130,7 +130,7 @@ def test_swapped_splits_are_found(splits: tuple[Split, ...], *, other_file: bool
     """Two receipts of equal counts under each other's numbers are found, in one file and across files."""
     left = full(splits)
     right = next(
-        split for split in splits if rows_of(split) and (split.file != left.file) == other_file and split != left
+        split for split in splits if rows_of(split) and (split.where != left.where) == other_file and split != left
     )
     receipts = good_receipts(splits)
     receipts[left.index], receipts[right.index] = (
@@ -176,11 +176,43 @@ def test_many_problems_are_counted(splits: tuple[Split, ...]) -> None:
 def test_an_input_that_changed_after_scoring_is_told(splits: tuple[Split, ...]) -> None:
     """A run whose input was replaced after it was scored is not settled."""
     receipts = good_receipts(splits)
-    write_groups(Path(splits[0].file.path), [1])
-    with pytest.raises(InputChanged, match=splits[0].file.path):
+    write_groups(Path(splits[0].where), [1])
+    with pytest.raises(InputChanged, match=splits[0].where):
         settle(STORE, splits, receipts.values())
+
+
+def test_rows_that_were_counted_while_tasks_ran_settle_alike(splits: tuple[Split, ...]) -> None:
+    """Rows counted beforehand are what the receipts are compared with, and the pins are looked at again."""
+    receipts = good_receipts(splits)
+    with counting_rows(STORE, splits) as counted:
+        pass
+    assert counted.keys() == {split.index for split in splits}
+    assert settle(STORE, splits, receipts.values(), counted=counted) == settle(STORE, splits, receipts.values())
+    wrong = counted | {full(splits).index: tally(full(splits).where, [1])}
+    with pytest.raises(AccountError, match=f"split {full(splits).name} read {ROWS} rows"):
+        settle(STORE, splits, receipts.values(), counted=wrong)
+    write_groups(Path(splits[0].where), [1])
+    with pytest.raises(InputChanged, match=splits[0].where):
+        settle(STORE, splits, receipts.values(), counted=counted)
+
+
+def test_what_cannot_be_counted_is_told_when_it_is_settled(splits: tuple[Split, ...]) -> None:
+    """A file that is gone while rows are counted hinders nobody who scores; settling names it."""
+    receipts = good_receipts(splits)
+    Path(splits[0].where).unlink()
+    with counting_rows(STORE, splits) as counted:
+        pass
+    assert counted.keys() == {split.index for split in splits if split.where != splits[0].where}
+    with pytest.raises(InputChanged, match=f"{splits[0].where}: was removed"):
+        settle(STORE, splits, receipts.values(), counted=counted)
+
+
+def test_counting_ends_with_what_fails_beside_it(splits: tuple[Split, ...]) -> None:
+    """An error beside the counting comes out as it is."""
+    with pytest.raises(ZeroDivisionError), counting_rows(STORE, splits):
+        raise ZeroDivisionError
 
 
 def test_the_oracle_is_another_implementation(splits: tuple[Split, ...]) -> None:
     """The digests of these tests come from the xxhash library, and a tally of no rows is empty."""
-    assert tally(splits[0].file.path, []).digest == "0" * 16
+    assert tally(splits[0].where, []).digest == "0" * 16

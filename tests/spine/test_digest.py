@@ -10,7 +10,7 @@ import xxhash
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from etl.runs.digest import digest_of, digest_of_range, file_seed, row_hashes
+from etl.runs.digest import digest_of, digest_of_ranges, file_seed, row_hashes
 from tests.spine.builders import MASK, seed_of
 
 if TYPE_CHECKING:
@@ -52,13 +52,30 @@ def test_hashing_leaves_the_rows_alone() -> None:
 @given(SEEDS, st.integers(0, 2**40), st.integers(0, 500))
 def test_the_digest_of_a_range_is_the_sum_of_its_rows(seed: int, first: int, rows: int) -> None:
     """The digest of a range is the sum of the hashes of its rows modulo 2^64."""
-    assert digest_of_range(seed, first, rows) == sum(hashes_of(seed, list(range(first, first + rows)))) & MASK
+    assert digest_of_ranges([(seed, first, rows)]) == sum(hashes_of(seed, list(range(first, first + rows)))) & MASK
+
+
+@settings(deadline=None)
+@given(st.lists(st.tuples(SEEDS, st.integers(0, 2**40), st.integers(0, 90_000)), max_size=5))
+def test_the_digest_of_ranges_is_the_sum_of_theirs(ranges: list[tuple[int, int, int]]) -> None:
+    """Ranges of several files have the digest that they have one by one, whatever their sizes."""
+    assert digest_of_ranges(ranges) == sum(digest_of_ranges([one]) for one in ranges) & MASK
+
+
+@settings(deadline=None)
+@given(st.lists(st.tuples(SEEDS, st.integers(0, 2**40)), min_size=1, max_size=50))
+def test_rows_of_several_files_are_hashed_each_under_its_own_seed(rows: list[tuple[int, int]]) -> None:
+    """Hashes of rows under a seed each are those that the library xxhash gives."""
+    seeds = np.array([seed for seed, _ in rows], dtype=np.uint64)
+    indexes = np.array([row for _, row in rows], dtype=np.int64)
+    found = row_hashes(seeds, indexes).tolist()
+    assert found == [hashes_of(seed, [row])[0] for seed, row in rows]
 
 
 @pytest.mark.parametrize("rows", [0, 1, 65_535, 65_536, 65_537, 131_073])
 def test_the_digest_of_a_long_range_has_no_seams(rows: int) -> None:
     """A range that is summed in blocks has the digest of one that is not."""
-    assert digest_of_range(3, 17, rows) == digest(3, list(range(17, 17 + rows)))
+    assert digest_of_ranges([(3, 17, rows)]) == digest(3, list(range(17, 17 + rows)))
 
 
 @settings(deadline=None)
@@ -72,7 +89,7 @@ def test_a_digest_is_free_of_order_and_cut(seed: int, rows: list[int], shuffler:
 
 def test_no_rows_have_digest_zero() -> None:
     """The digest of no rows is 0 under any seed."""
-    assert digest(5, []) == digest_of_range(5, 100, 0) == 0
+    assert digest(5, []) == digest_of_ranges([(5, 100, 0)]) == 0
 
 
 @settings(deadline=None)

@@ -19,7 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from etl.errors import InputChanged, ReadError
-from etl.runs.read import ROW, SplitReader
+from etl.runs.read import ROW, RangeReader
 from etl.runs.splits import cut_splits
 from tests.spine.builders import STORE, pin, whole, write_groups
 
@@ -34,7 +34,7 @@ def read_all(path: Path, *, target: int = 1 << 30, batch_rows: int = 1000, colum
     """All rows of all splits, in the order of the splits."""
     batches = []
     for split in cut_splits((pin(path),), target):
-        found = list(SplitReader(STORE, split).batches(columns, batch_rows))
+        found = list(RangeReader(STORE, split.ranges[0]).batches(columns, batch_rows))
         assert all(batch.num_rows <= batch_rows for batch in found)
         batches += found
     return pa.Table.from_batches(batches) if batches else pa.table({})
@@ -67,10 +67,14 @@ def test_views_are_read_as_the_strings_that_they_are(tmp_path: Path) -> None:
 
 
 def test_only_the_columns_asked_for_are_read(tmp_path: Path) -> None:
-    """A batch has the columns that were asked for and the row's index, and the bytes read are those of their chunks."""
+    """A batch has the columns that were asked for and the row's index, and the bytes read are those of their chunks.
+
+    A small file that is wanted as a whole is read at once.
+    """
     write_groups(tmp_path / "part.parquet", [10, 10])
-    reader = SplitReader(STORE, whole(tmp_path / "part.parquet"))
-    assert {tuple(batch.schema.names) for batch in reader.batches(["id"], 100)} == {("id", ROW)}
+    file = pin(tmp_path / "part.parquet")
+    readers = [RangeReader(STORE, split.ranges[0]) for split in cut_splits((file,), file.bytes - 1)]
+    assert {tuple(batch.schema.names) for reader in readers for batch in reader.batches(["id"], 9)} == {("id", ROW)}
     metadata = pq.read_metadata(tmp_path / "part.parquet")
     sizes = {
         name: sum(
@@ -81,24 +85,25 @@ def test_only_the_columns_asked_for_are_read(tmp_path: Path) -> None:
         )
         for name in COLUMNS
     }
-    assert reader.compressed_bytes(["id"]) == sizes["id"]
-    assert reader.compressed_bytes(COLUMNS) == sum(sizes.values())
+    assert sum(reader.bytes_of(["id"]) for reader in readers) == sizes["id"]
+    assert sum(reader.bytes_of(COLUMNS) for reader in readers) == sum(sizes.values())
+    assert RangeReader(STORE, whole(tmp_path / "part.parquet").ranges[0]).bytes_of(["id"]) == file.bytes
 
 
 def test_a_split_without_row_groups_has_no_rows(tmp_path: Path) -> None:
     """A split that no row group begins in has no rows and no bytes to read."""
     write_groups(tmp_path / "part.parquet", [1000])
     splits = cut_splits((pin(tmp_path / "part.parquet"),), 100)
-    readers = [SplitReader(STORE, split) for split in splits]
+    readers = [RangeReader(STORE, split.ranges[0]) for split in splits]
     assert [reader.rows for reader in readers] == [1000] + [0] * (len(splits) - 1)
     assert list(readers[1].batches(COLUMNS, 10)) == []
-    assert readers[1].compressed_bytes(COLUMNS) == 0
+    assert readers[1].bytes_of(COLUMNS) == 0
 
 
 def test_a_file_without_columns_has_no_row_groups_lost(tmp_path: Path) -> None:
     """A file without columns is opened like any other, so that its schema can be refused."""
     pq.write_table(pa.table({}), tmp_path / "part.parquet")
-    reader = SplitReader(STORE, whole(tmp_path / "part.parquet"))
+    reader = RangeReader(STORE, whole(tmp_path / "part.parquet").ranges[0])
     assert reader.schema.names == []
     assert reader.rows == 0
 
@@ -106,7 +111,7 @@ def test_a_file_without_columns_has_no_row_groups_lost(tmp_path: Path) -> None:
 def test_a_column_with_a_dot_is_not_read_as_its_neighbour(tmp_path: Path) -> None:
     """A column whose name is the beginning of another's, up to a dot, keeps its own values."""
     pq.write_table(pa.table({"a.b": [1, 2], "a": [3, 4]}), tmp_path / "part.parquet")
-    [batch] = SplitReader(STORE, whole(tmp_path / "part.parquet")).batches(["a"], 10)
+    [batch] = RangeReader(STORE, whole(tmp_path / "part.parquet").ranges[0]).batches(["a"], 10)
     assert batch.column("a").to_pylist() == [3, 4]
 
 
@@ -117,7 +122,7 @@ def test_a_removed_file_is_told(tmp_path: Path) -> None:
     split = whole(path)
     path.unlink()
     with pytest.raises(InputChanged, match=re.escape(f"{path}: was removed after the run was planned. Put it back")):
-        SplitReader(STORE, split)
+        RangeReader(STORE, split.ranges[0])
 
 
 @pytest.mark.parametrize("sizes", [[20], [5, 5], [10]])
@@ -128,11 +133,9 @@ def test_a_replaced_file_is_told(tmp_path: Path, sizes: list[int]) -> None:
     split = whole(path)
     os.utime(path, ns=(0, 0))
     write_groups(path, sizes)
-    message = (
-        f"{path}: was replaced ({split.file.bytes} bytes then, {path.stat().st_size} now) after the run was planned"
-    )
+    message = f"{path}: was replaced ({split.bytes} bytes then, {path.stat().st_size} now) after the run was planned"
     with pytest.raises(InputChanged, match=re.escape(message)):
-        SplitReader(STORE, split)
+        RangeReader(STORE, split.ranges[0])
 
 
 def test_a_file_replaced_between_splits_is_told(tmp_path: Path) -> None:
@@ -140,10 +143,10 @@ def test_a_file_replaced_between_splits_is_told(tmp_path: Path) -> None:
     path = tmp_path / "part.parquet"
     write_groups(path, [50, 50])
     first, second = cut_splits((pin(path),), -(-path.stat().st_size // 2))
-    assert list(SplitReader(STORE, first).batches(["id"], 100))
+    assert list(RangeReader(STORE, first.ranges[0]).batches(["id"], 100))
     os.utime(path, ns=(0, 0))
     with pytest.raises(InputChanged, match="was replaced"):
-        SplitReader(STORE, second)
+        RangeReader(STORE, second.ranges[0])
 
 
 @pytest.mark.parametrize("keep", [0, 3, 4, 100, -1, -4, -8])
@@ -155,14 +158,14 @@ def test_a_truncated_file_is_told(tmp_path: Path, keep: int) -> None:
     path.write_bytes(data[:keep])
     message = re.escape(f"{path}: not a Parquet file, or a damaged one: ") + ".*Replace or remove it"
     with pytest.raises(ReadError, match=message):
-        SplitReader(STORE, whole(path))
+        RangeReader(STORE, whole(path).ranges[0])
 
 
 def test_another_kind_of_file_is_told(tmp_path: Path) -> None:
     """A file that is no Parquet is a ReadError with its path."""
     (tmp_path / "part.csv").write_text("id,name\n" * 100)
     with pytest.raises(ReadError, match=re.escape(f"{tmp_path / 'part.csv'}: not a Parquet file")):
-        SplitReader(STORE, whole(tmp_path / "part.csv"))
+        RangeReader(STORE, whole(tmp_path / "part.csv").ranges[0])
 
 
 def test_a_row_group_outside_of_the_file_is_told(tmp_path: Path) -> None:
@@ -171,7 +174,7 @@ def test_a_row_group_outside_of_the_file_is_told(tmp_path: Path) -> None:
     write_groups(path, [10, 10])
     file = pin(path).model_copy(update={"bytes": 20})
     with pytest.raises(ReadError, match=rf"{path}: a damaged footer says that row group 1 begins at byte \d+ of 20"):
-        [SplitReader(STORE, split) for split in cut_splits((file,), 10)]
+        [RangeReader(STORE, split.ranges[0]) for split in cut_splits((file,), 10)]
 
 
 @pytest.mark.parametrize("group", [0, 1, 2])
@@ -186,7 +189,7 @@ def test_a_damaged_page_is_told_with_its_row_group(tmp_path: Path, group: int) -
     path.write_bytes(data)
     read: list[pa.RecordBatch] = []
     with pytest.raises(ReadError, match=f"{path}: row group {group} cannot be decoded: .*Replace the file"):
-        read.extend(SplitReader(STORE, whole(path)).batches(["id"], 1000))
+        read.extend(RangeReader(STORE, whole(path).ranges[0]).batches(["id"], 1000))
     assert sum(batch.num_rows for batch in read) == 1000 * group
 
 
@@ -200,10 +203,10 @@ import resource
 from etl.runs.splits import Split
 from tests.spine.test_read import *
 split = Split.model_validate_json({split.model_dump_json()!r})
-SplitReader(STORE, split)
+RangeReader(STORE, split.ranges[0])
 resource.setrlimit(resource.RLIMIT_NOFILE, (3, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
 try:
-    SplitReader(STORE, split)
+    RangeReader(STORE, split.ranges[0])
 except OSError as error:
     print(error.errno)
 """
@@ -242,11 +245,12 @@ def test_a_machine_at_fault_is_no_damaged_file(tmp_path: Path, error: Exception)
     path = tmp_path / "part.parquet"
     write_groups(path, [10])
     store = BrokenStore(error)
-    reader = SplitReader(cast("Storage", store), whole(path))
+    first = cut_splits((pin(path),), path.stat().st_size - 1)[0].ranges[0]  # so that it is not read at once
+    reader = RangeReader(cast("Storage", store), first)
     store.is_broken = True
     for read in (
         lambda: list(reader.batches(COLUMNS, 10)),
-        lambda: SplitReader(cast("Storage", store), whole(path)),
+        lambda: RangeReader(cast("Storage", store), whole(path).ranges[0]),
     ):
         with pytest.raises(type(error)) as caught:
             read()
@@ -300,7 +304,7 @@ def test_a_footer_that_contradicts_itself_is_told(tmp_path: Path) -> None:
     path = tmp_path / "part.parquet"
     write_with_footer(path, file_rows=52, group_rows=33)
     with pytest.raises(ReadError, match=f"{path}: a damaged footer says that the file has 52 rows, in row groups 53"):
-        SplitReader(STORE, whole(path))
+        RangeReader(STORE, whole(path).ranges[0])
 
 
 def test_a_row_group_of_fewer_rows_than_its_footer_says_is_told(tmp_path: Path) -> None:

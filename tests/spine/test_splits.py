@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from etl.runs.read import SplitReader
-from etl.runs.splits import InputFile, Split, cut_splits, group_splits
+from etl.runs.read import RangeReader
+from etl.runs.splits import FileRange, InputFile, Split, cut_splits, group_splits
 from tests.spine.builders import STORE, pin, write_groups
 
 if TYPE_CHECKING:
@@ -28,7 +28,10 @@ def files_of(sizes: list[int]) -> tuple[InputFile, ...]:
 
 def splits_of(sizes: list[int]) -> tuple[Split, ...]:
     """One split of each size."""
-    return tuple(Split(index=number, file=file, start=0, end=file.bytes) for number, file in enumerate(files_of(sizes)))
+    return tuple(
+        Split(index=number, ranges=(FileRange(file=file, start=0, end=file.bytes),))
+        for number, file in enumerate(files_of(sizes))
+    )
 
 
 @settings(deadline=None)
@@ -38,11 +41,11 @@ def test_splits_cover_every_byte_once(sizes: list[int], target: int) -> None:
     files = files_of(sizes)
     splits = cut_splits(files, target)
     assert [split.index for split in splits] == list(range(len(splits)))
-    by_file = [[split for split in splits if split.file == file] for file in files]
+    by_file = [[split for split in splits if split.ranges[0].file == file] for file in files]
     assert [split for group in by_file for split in group] == list(splits)
     for file, group in zip(files, by_file, strict=True):
-        assert (group[0].start, group[-1].end) == (0, file.bytes)
-        assert all(left.end == right.start for left, right in pairwise(group))
+        assert (group[0].ranges[0].start, group[-1].ranges[0].end) == (0, file.bytes)
+        assert all(left.ranges[0].end == right.ranges[0].start for left, right in pairwise(group))
 
 
 @settings(deadline=None)
@@ -51,7 +54,7 @@ def test_splits_of_a_file_are_alike(sizes: list[int], target: int) -> None:
     """No split is larger than the target, and a file's splits, as many as it needs, differ by one byte at most."""
     splits = cut_splits(files_of(sizes), target)
     for file in files_of(sizes):
-        found = [split.bytes for split in splits if split.file == file]
+        found = [split.bytes for split in splits if split.ranges[0].file == file]
         assert len(found) == max(1, -(-file.bytes // target))
         assert max(found) <= target
         assert max(found) - min(found) <= 1
@@ -80,7 +83,9 @@ def test_a_row_group_belongs_to_one_split(parquet_files: list[Path], number: int
     path = parquet_files[number]
     metadata = pq.read_metadata(path)
     found = [
-        group for split in cut_splits((pin(path),), max(target, 20)) for group in SplitReader(STORE, split).row_groups
+        group
+        for split in cut_splits((pin(path),), max(target, 20))
+        for group in RangeReader(STORE, split.ranges[0]).row_groups
     ]
     assert [group.number for group in found] == list(range(metadata.num_row_groups))
     assert [group.rows for group in found] == [metadata.row_group(i).num_rows for i in range(metadata.num_row_groups)]

@@ -1,0 +1,207 @@
+"""Small files that share a split: each row's file, place and score are as where every file has a split of its own."""
+
+from __future__ import annotations
+
+import tempfile
+from itertools import pairwise
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from etl.errors import ContractError, InputChanged, ReadError
+from etl.runs.account import settle
+from etl.runs.receipt import EMPTY
+from etl.runs.splits import FileRange, InputFile, Split, cut_splits
+from scoring.worker import score_split
+from tests.scoring.workshop import STORE, Work, logistic_scores, numbers, predictions, quarantined, with_values
+from tests.spine.builders import pin, tally
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from etl.runs.receipt import Receipt
+
+SHARED_BYTES = 4 << 20
+
+
+@settings(deadline=None)
+@given(
+    st.lists(st.sampled_from([0, 1, 900, 1 << 20, 3 << 20, 5 << 20, 9 << 20]), max_size=900),
+    st.sampled_from([1000, 2 << 20, 8 << 20]),
+    st.integers(1, 20),
+)
+def test_small_files_share_splits(sizes: list[int], target: int, most: int) -> None:
+    """Every byte is in one split, in the files' order; only whole, small and many files share one."""
+    files = tuple(InputFile(path=f"/in/{number}", bytes=size, etag="e") for number, size in enumerate(sizes))
+    splits = cut_splits(files, target, max_files=most)
+    assert [split.index for split in splits] == list(range(len(splits)))
+    ranges = [one for split in splits for one in split.ranges]
+    by_file = [[one for one in ranges if one.file == file] for file in files]
+    assert [one for group in by_file for one in group] == ranges
+    for file, group in zip(files, by_file, strict=True):
+        assert (group[0].start, group[-1].end) == (0, file.bytes)
+        assert all(left.end == right.start for left, right in pairwise(group))
+    for split in splits:
+        if len(split.ranges) > 1:
+            assert len(split.ranges) <= most
+            assert split.bytes <= min(target, SHARED_BYTES)
+            assert all(one.bytes == one.file.bytes for one in split.ranges)
+    assert len(splits) >= min(len(files), 128)
+    assert len(files) >= 256 or all(len(split.ranges) == 1 for split in splits)
+
+
+def test_as_many_files_share_a_split_as_may() -> None:
+    """2,000 files of 60 kB are 134 splits of 15; 10,000 of 1 kB are 625 of 16, or of fewer where the config says."""
+    small = tuple(InputFile(path=f"/in/{number}", bytes=60_000, etag="e") for number in range(2000))
+    assert len(cut_splits(small, 128 << 20, max_files=16)) == 134
+    tiny = tuple(InputFile(path=f"/in/{number}", bytes=1000, etag="e") for number in range(10_000))
+    assert len(cut_splits(tiny, 128 << 20, max_files=16)) == 625
+    assert len(cut_splits(tiny, 128 << 20, max_files=4)) == 2500
+    assert len(cut_splits(tiny, 128 << 20)) == 10_000
+
+
+class SmallFiles(Work):
+    """Files of parts of a table, all in one split."""
+
+    def fill(self, tables: Sequence[pa.Table], row_group: int) -> None:
+        """Write them, and plan the one split."""
+        self.tables = tables
+        self.paths = [self.folder / f"part-{number:02d}.parquet" for number in range(len(tables))]
+        for path, table in zip(self.paths, tables, strict=True):
+            pq.write_table(table, path, row_group_size=row_group)
+        files = [pin(path) for path in self.paths]
+        whole = tuple(FileRange(file=file, start=0, end=file.bytes) for file in files)
+        self.splits = (Split(index=0, ranges=whole),)
+
+    def check(self, receipts: list[Receipt], bad: set[int]) -> None:
+        """By ids, which count up through all files: each of a bad row is set aside with its place, each other scored.
+
+        The oracle reads the files itself, hashes with the library xxhash, and scores with plain onnxruntime.
+        """
+        good, aside = predictions(receipts), quarantined(receipts)
+        there = pa.concat_tables([pq.read_table(path) for path in self.paths])
+        ids = [number for number in there.column("id").to_pylist() if number not in bad]
+        assert (good.column("id").to_pylist() if good.num_columns else []) == ids
+        if ids:
+            wanted = logistic_scores(there.filter(~np.isin(there.column("id").to_numpy(), list(bad))))
+            np.testing.assert_allclose(good.column("p").to_numpy(), wanted, rtol=1e-6, atol=1e-7)
+        assert [row["preview"]["id"] for row in aside.to_pylist()] == sorted(bad)
+        for row in aside.to_pylist():
+            file = pq.ParquetFile(row["file"])
+            [found] = file.read().slice(row["row"], 1).to_pylist()
+            assert found["id"] == row["preview"]["id"]
+            assert [found] == file.read_row_group(row["row_group"]).slice(row["row_in_group"], 1).to_pylist()
+            assert row["etag"] == pin(Path(row["file"])).etag
+        account = settle(STORE, self.splits, receipts)
+        scored = quarantine = EMPTY
+        for path in self.paths:
+            rows = pq.read_table(path).column("id").to_pylist()
+            scored += tally(str(path), [row for row, number in enumerate(rows) if number not in bad])
+            quarantine += tally(str(path), [row for row, number in enumerate(rows) if number in bad])
+        assert (account.scored, account.quarantined) == (scored, quarantine)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.lists(st.integers(0, 40), min_size=1, max_size=9),
+    st.sets(st.integers(0, 200), max_size=12),
+    st.integers(1, 50),
+    st.sampled_from([1, 7, 64, 1000]),
+)
+def test_rows_of_shared_splits_are_scored_and_told(
+    sizes: list[int], bad: set[int], row_group: int, batch_rows: int
+) -> None:
+    """Whatever files there are, row groups and batches, each row has its score, or its file and place in quarantine."""
+    bad = {number for number in bad if number < sum(sizes)}
+    table = with_values(numbers(sum(sizes)), "f1", dict.fromkeys(bad))
+    with tempfile.TemporaryDirectory() as folder:
+        work = SmallFiles(Path(folder), numbers(1))
+        ends = np.cumsum([0, *sizes]).tolist()
+        work.fill([table.slice(start, end - start) for start, end in pairwise(ends)], row_group)
+        work.check(work.score(batch_rows=batch_rows, table_rows=100), bad)
+
+
+def test_files_of_a_split_may_have_columns_of_other_types(tmp_path: Path) -> None:
+    """Columns that differ from file to file in type, order or dictionary are read as each file has them."""
+    table = numbers(60)
+    narrow = table.set_column(0, "id", table.column("id").cast(pa.int32()))
+    coded = narrow.set_column(1, "name", narrow.column("name").dictionary_encode())
+    required = pa.schema([field.with_nullable(field.name == "name") for field in table.schema])
+    parts = [
+        table.slice(0, 10),
+        narrow.slice(10, 10),
+        coded.slice(20, 5),
+        coded.slice(25, 5).unify_dictionaries(),
+        table.slice(30, 10).select(list(reversed(table.column_names))),
+        table.slice(40, 10).cast(required),
+        table.slice(50, 10).append_column("more", pa.nulls(10)),
+    ]
+    work = SmallFiles(tmp_path, numbers(1), order={"passthrough": ("id", "name")})
+    work.fill(parts, 4)
+    receipts = work.score(table_rows=100)
+    found = predictions(receipts)
+    assert found.column("id").to_pylist() == list(range(60))
+    assert found.column("name").to_pylist() == table.column("name").to_pylist()
+    np.testing.assert_allclose(found.column("p").to_numpy(), logistic_scores(table), rtol=1e-6, atol=1e-7)
+    assert settle(STORE, work.splits, receipts).scored.rows == 60
+
+
+@pytest.mark.parametrize("kind", ["damaged", "replaced", "lacking"])
+def test_a_file_that_cannot_be_read_is_the_one_that_is_named(tmp_path: Path, kind: str) -> None:
+    """A damaged or replaced file, or one without a column, fails its split by its own name; nothing is left behind."""
+    work = SmallFiles(tmp_path, numbers(1))
+    parts = [numbers(20, seed) for seed in range(5)]
+    if kind == "lacking":
+        parts[3] = parts[3].drop_columns(["f2"])
+    work.fill(parts, 10)
+    if kind == "damaged":
+        data = work.paths[3].read_bytes()
+        work.paths[3].write_bytes(data[: len(data) // 2])
+        work.splits = (
+            work.splits[0].model_copy(update={"ranges": (*work.splits[0].ranges[:3], _pinned(work.paths[3]))}),
+        )
+    if kind == "replaced":
+        pq.write_table(numbers(21), work.paths[3])
+    error = {"damaged": ReadError, "replaced": InputChanged, "lacking": ContractError}[kind]
+    with pytest.raises(error, match=str(work.paths[3])):
+        score_split(work.make_order(), work.splits[0])
+    assert not list(Path(work.root).rglob("*.inprogress"))
+    assert not Path(work.layout.receipts).exists()
+
+
+def _pinned(path: Path) -> FileRange:
+    file = pin(path)
+    return FileRange(file=file, start=0, end=file.bytes)
+
+
+@pytest.mark.parametrize("limit", [1, 20, 33, 60])
+def test_a_limit_ends_among_the_files(tmp_path: Path, limit: int) -> None:
+    """Of a split with a limit so many rows are scored, the first ones, and the others are counted as filtered."""
+    work = SmallFiles(tmp_path, numbers(1))
+    table = numbers(60)
+    work.fill([table.slice(start, 20) for start in (0, 20, 40)], 7)
+    receipts = work.score(row_limits={0: limit}, table_rows=16)
+    assert predictions(receipts).column("id").to_pylist() == list(range(limit))
+    account = settle(STORE, work.splits, receipts)
+    assert (account.rows_in.rows, account.scored.rows, account.filtered.rows) == (60, limit, 60 - limit)
+
+
+def test_a_row_lost_in_a_shared_split_is_found(tmp_path: Path) -> None:
+    """An account that names a row of another file of the split does not settle, though the count is right."""
+    work = SmallFiles(tmp_path, numbers(1))
+    work.fill([numbers(10), numbers(10)], 10)
+    receipts = work.score()
+    one, other = (tally(str(path), [9]) for path in work.paths)
+    assert one != other
+    account = receipts[0].account
+    moved = account.scored + other
+    forged = moved.of(account.scored.rows, int(moved.digest, 16) - int(one.digest, 16))
+    receipt = receipts[0].model_copy(update={"account": account.model_copy(update={"scored": forged})})
+    with pytest.raises(Exception, match="not the same rows by their digests"):
+        settle(STORE, work.splits, [receipt])
