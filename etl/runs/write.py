@@ -16,6 +16,9 @@ __all__ = ["ArrowWriter", "ParquetWriter"]
 
 ROW_GROUP_BYTES = 32 << 20
 """Output is buffered to row groups of about this size: `write_batch` makes one a call, and tiny ones read slowly."""
+_DICTIONARY_BYTES = 1 << 18
+"""A column whose dictionary grows above this is written without one: a quarter of Parquet's own limit, because keys are
+hardly ever equal, and a million of them took 20 % longer until that was found out."""
 
 
 class ParquetWriter:
@@ -46,7 +49,13 @@ class ParquetWriter:
         if self._writer is None:
             self._sink = self._storage.begin(self._path)
             columns = _columns_with_dictionary(self._schema)
-            self._writer = pq.ParquetWriter(self._sink, self._schema, compression="zstd", use_dictionary=columns)
+            self._writer = pq.ParquetWriter(
+                self._sink,
+                self._schema,
+                compression="zstd",
+                use_dictionary=columns,
+                dictionary_pagesize_limit=_DICTIONARY_BYTES,
+            )
         table = pa.Table.from_batches(self._buffer, self._schema)
         self._writer.write_table(table, row_group_size=max(1, table.num_rows))
         self._buffer, self._buffered = [], 0

@@ -2,7 +2,7 @@
 
 A call has a price of its own, so few rows are dear; the activations of many do not fit the caches of a core, so many
 are dear too. `auto` doubles the rows of a call from 32 on, each size tried on rows that are scored anyway, and takes
-the smallest size whose time per row is within 5 % of the best.
+the smallest size whose time per row is within 2 % of the best.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _LAST = 16_384
 """Rows of a call that the search begins and ends with."""
 _TRIES = 3
 """Calls of each size; the quickest counts, so that one that was interrupted does not."""
-_NEAR = 1.05
+_NEAR = 1.02
 """How much more than the best a size may take, and be chosen because it is smaller."""
 _WORSE = 2
 """The search ends when so many sizes in a row were not better by that much than all before them."""

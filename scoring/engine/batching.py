@@ -58,9 +58,12 @@ class Portion:
     def take(self, rows: Rows, outcome: Outcome) -> None:
         """Some rows came back; the outcome's positions are among `rows`."""
         numbers = np.arange(rows.start, rows.stop) if isinstance(rows, slice) else rows
+        self._waiting -= numbers.size
+        if outcome.rows.size == numbers.size:
+            self.outcomes.append(Outcome(numbers, outcome.outputs))
+            return
         failed = tuple((int(numbers[row]), reason) for row, reason in outcome.failed)
         self.outcomes.append(Outcome(numbers[outcome.rows], outcome.outputs, failed))
-        self._waiting -= numbers.size
 
 
 class Part(NamedTuple):

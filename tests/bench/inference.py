@@ -22,7 +22,7 @@ __all__ = ["Scoring", "arrow_scores", "as_arrow", "knee", "scores", "session_of"
 _SIZES = tuple(1 << power for power in range(4, 14))
 """Rows of a call that the search for the knee tries."""
 _TRIES = 3
-_NEAR = 1.05
+_NEAR = 1.02
 _KNEE_ROWS = 1 << 14
 _KNEE_CALL = 1 << 10
 """Rows that a size is timed on, at least."""
@@ -117,7 +117,7 @@ def as_arrow(found: np.ndarray) -> pa.Array:
 
 
 def knee(scoring: Scoring, columns: Sequence[pa.Array]) -> tuple[int, dict[int, float]]:
-    """Rows of a call: the smallest size whose time a row is within 5 % of the best; and rows a second by size."""
+    """Rows of a call: the smallest size whose time a row is within 2 % of the best; and rows a second by size."""
     rates: dict[int, float] = {}
     [*_, (_, feeds)] = tensors(scoring.shape, [column[:_KNEE_ROWS] for column in columns])
     for size in _SIZES:

@@ -257,7 +257,7 @@ def test_models_side_by_side_each_leave_their_rows(tmp_path: Path) -> None:
     assert inside.wait(20)
     guard.predict(Quick(), one, [RowRange(0, 0, 5)], names=())({})  # type: ignore[arg-type]
     [path] = (tmp_path / "cache").glob("*/breadcrumbs/*")
-    assert path.read_bytes().startswith(b"[[0, 10, 20]]")
+    assert path.read_bytes().startswith(b"[[0,10,20]]")
     leave_it.set()
     thread.join()
     assert path.read_bytes().startswith(b"[]")
