@@ -27,12 +27,13 @@ from jobs.identity import whoami
 from jobs.models import Known, ModelFacts, Models, resolve_models
 from jobs.preparation import Preparation
 from scoring.bundles.bundle import AuditedBundle, copy_bundle
-from scoring.memory import projected_task_bytes
+from scoring.memory import projected_task_bytes, rows_at_once
 from scoring.order import Order
 from scoring.predictions import Predictions
 
 if TYPE_CHECKING:
     import pyarrow as pa
+    import pyarrow.parquet as pq
 
     from jobs.config import JobConfig
 
@@ -230,7 +231,9 @@ def make_plan(
     cut = cut_splits(inputs, config.splits.target_bytes, max_files=config.splits.max_files)
     splits, row_limits = _limited(cut, limit)
     told = {**models.told, "row_limits": row_limits, "sample": sample, "sources": known.sources}
+    footer = _largest_footer(splits)
     order = _order(target, config, told)
+    order = order.model_copy(update={"table_rows": rows_at_once(footer, order, models.bundles)})
     _check_target(target, config, published := Predictions(order, models.bundles).schema)
     plan = Plan(
         run_id=target.layout.run_id,
@@ -244,7 +247,7 @@ def make_plan(
         columns=schema_entries(published),
         filters=any(audited.spec.filters for audited in models.bundles),
         expectations=models.expectations,
-        projected_task_bytes=_projected(splits, order, models),
+        projected_task_bytes=_projected(footer, splits, order, models=models),
         mode=config.output.mode,
         metrics_uri=_metrics_uri(config, limit, sample),
         prepared=prepared.preparation if prepared else None,
@@ -258,11 +261,15 @@ def _metrics_uri(config: JobConfig, limit: int | None, sample: float | None) -> 
     return config.metrics.uri if config.metrics is not None and not is_trial else None
 
 
-def _projected(splits: tuple[Split, ...], order: Order, models: Models) -> int:
-    """Peak memory of a worker on the largest file, with the reference tables that it joins."""
+def _largest_footer(splits: tuple[Split, ...]) -> pq.FileMetaData:
+    """That of the largest file, for what a worker will need."""
     largest = max((part.file for split in splits for part in split.ranges), key=lambda file: file.bytes)
+    return open_parquet(storage_for(largest.path)[0], largest).metadata
+
+
+def _projected(footer: pq.FileMetaData, splits: tuple[Split, ...], order: Order, *, models: Models) -> int:
+    """Peak memory of a worker on the largest file, with the reference tables that it joins."""
     together = max(len(split.ranges) for split in splits)
-    footer = open_parquet(storage_for(largest.path)[0], largest).metadata
     held = {name: models.references[name] for model in order.models for name in model.references}
     return projected_task_bytes(footer, order, models.bundles, references=held, files=together)
 

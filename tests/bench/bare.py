@@ -15,8 +15,8 @@ from tests.bench.workload import TASKS, WORKLOADS, Task
 
 __all__ = ["Bare"]
 
-_BATCH_BYTES = 1 << 21
-"""Of what is read at once with its scores: 16,384 rows of the columns. It fits the caches of a core, or nearly."""
+_BATCH_BYTES = 1 << 23
+"""Of what is read at once with its scores, as with us. A quarter of it takes 1 to 8 % longer."""
 _GROUP_BYTES = 16 << 20
 """What a row group that is written has, about: a million rows of an id and a score."""
 _STREAM_BYTES = 1 << 18

@@ -6,6 +6,7 @@ import math
 from typing import TYPE_CHECKING
 
 from tests.bench.contender import CONTENDERS, CORES
+from tests.bench.measure import MEMORY_RUNS
 from tests.bench.report import HEADINGS, Results, aims, cells, lines_of, memory_limit
 from tests.bench.workload import FEATURES, TASKS, WORKLOADS
 
@@ -63,8 +64,9 @@ _PHASES = (
 )
 
 _MEMORY = (
-    "Peak resident size of a worker that has scored this and nothing else. The limit is the model, four batches (16,384 "
-    "rows as they are read, with their scores), one decoded row group of the columns that are read, and 300 MiB."
+    "Peak resident size of a worker that has scored the larger size, once and several times, and nothing else. The limit "
+    "is the model, four batches (of 8 MiB as they are read, with their scores), one decoded row group of the columns that "
+    "are read, and 300 MiB."
 )
 
 
@@ -132,11 +134,11 @@ def _memory(results: Results) -> str:
     body = []
     for name, facts in results.facts.items():
         peaks = {item.rows: item.peak_bytes for item in results.memory if item.workload == name}
-        found = [_mib(peaks.get(rows, math.nan)) for rows in facts.rows]
+        found = [_mib(peaks.get(times * facts.rows[1], math.nan)) for times in (1, MEMORY_RUNS)]
         body.append(
             (name, *found, *map(_mib, (memory_limit(facts), facts.model_bytes, facts.batch_bytes, facts.group_bytes)))
         )
-    return _table(("MiB", "smaller", "larger", "limit", "model", "a batch", "a row group"), body)
+    return _table(("MiB", "larger size", f"{MEMORY_RUNS} times that", "limit", "model", "a batch", "a row group"), body)
 
 
 def _mib(value: float) -> str:

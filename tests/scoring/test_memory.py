@@ -4,10 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
+import pytest
 
+from etl.contract import InputField
 from etl.references import PinnedReference
-from scoring.memory import projected_task_bytes
+from etl.types import ColumnType
+from scoring.memory import projected_task_bytes, rows_at_once
 from tests.scoring.workshop import Work, numbers
 
 if TYPE_CHECKING:
@@ -25,3 +30,24 @@ def test_reference_tables_count(tmp_path: Path) -> None:
     ]
     assert 3_000_000 <= sizes[1] - sizes[0] <= 8_000_000
     assert sizes[2] - sizes[1] == sizes[1] - sizes[0]
+
+
+@pytest.mark.parametrize(
+    ("columns", "item", "width", "rows"),
+    [
+        (1, pa.float32(), 1, 1 << 16),  # as many as there may be
+        (28, pa.float32(), 1, 1 << 16),
+        (200, pa.float64(), 1, 1 << 12),  # 1,600 bytes a row
+        (1, pa.float32(), 784, 1 << 11),  # lists
+        (1, pa.float32(), 100_000, 1 << 10),  # no fewer, whatever they hold
+    ],
+)
+def test_rows_at_once_go_by_their_width(tmp_path: Path, columns: int, item: pa.DataType, width: int, rows: int) -> None:
+    """Contract and steps take 8 MiB at once, in powers of two from 1,024 to 65,536 rows, by what is read of a file."""
+    values = pa.array(np.zeros(20 * width), item)
+    column = values if width == 1 else pa.FixedSizeListArray.from_arrays(values, width)
+    names = [f"c{number}" for number in range(columns)]
+    pq.write_table(pa.table(dict.fromkeys(names, column)), tmp_path / "in.parquet")
+    work = Work(tmp_path / "work", numbers(50))
+    order = work.make_order(carried=[InputField(name=name, type=ColumnType("string"), role="id") for name in names])
+    assert rows_at_once(pq.read_metadata(tmp_path / "in.parquet"), order, [work.audited]) == rows
