@@ -224,16 +224,13 @@ def make_plan(
     Raises:
         BatchscoreError: anything that can be known to fail before work starts.
     """
-    prepared = known.prepared
     schema = open_parquet(storage_for(inputs[0].path)[0], inputs[0]).schema_arrow
     check_input(config, inputs)
     models = resolve_models(config, schema, where=inputs[0].path, known=known)
-    cut = cut_splits(inputs, config.splits.target_bytes, max_files=config.splits.max_files)
-    splits, row_limits = _limited(cut, limit)
-    told = {**models.told, "row_limits": row_limits, "sample": sample, "sources": known.sources}
+    splits, row_limits = _limited(cut_splits(inputs, config.splits.target_bytes, config.splits.max_files), limit)
     footer = _largest_footer(splits)
-    order = _order(target, config, told)
-    order = order.model_copy(update={"table_rows": rows_at_once(footer, order, models.bundles)})
+    told = {**models.told, "row_limits": row_limits, "sample": sample, "sources": known.sources}
+    order = _order(target, config, told, table_rows=rows_at_once(footer, models.carried, models.bundles))
     _check_target(target, config, published := Predictions(order, models.bundles).schema)
     plan = Plan(
         run_id=target.layout.run_id,
@@ -250,7 +247,7 @@ def make_plan(
         projected_task_bytes=_projected(footer, splits, order, models=models),
         mode=config.output.mode,
         metrics_uri=_metrics_uri(config, limit, sample),
-        prepared=prepared.preparation if prepared else None,
+        prepared=known.prepared.preparation if known.prepared else None,
     )
     return Resolved(plan, models.bundles, {name: pinned.data for name, pinned in models.references.items()})
 
@@ -274,7 +271,7 @@ def _projected(footer: pq.FileMetaData, splits: tuple[Split, ...], order: Order,
     return projected_task_bytes(footer, order, models.bundles, references=held, files=together)
 
 
-def _order(target: Target, config: JobConfig, found: dict[str, Any]) -> Order:
+def _order(target: Target, config: JobConfig, found: dict[str, Any], *, table_rows: int) -> Order:
     """What config, model and input decide together; `found` is what the latter two do."""
     return Order(
         run_id=target.layout.run_id,
@@ -287,6 +284,7 @@ def _order(target: Target, config: JobConfig, found: dict[str, Any]) -> Order:
         batch_bytes=int(config.scoring.batch_bytes),
         overlap=config.scoring.overlap,
         call_timeout=config.scoring.call_timeout,
+        table_rows=table_rows,
         **found,
     )
 

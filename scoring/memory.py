@@ -16,10 +16,11 @@ from etl.runs.keys import KEY_BYTES, KEYS_HELD
 from etl.runs.write import ROW_GROUP_BYTES
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     import pyarrow.parquet as pq
 
+    from etl.contract import InputField
     from etl.references import PinnedReference
     from etl.types import ColumnType
     from scoring.bundles.bundle import AuditedBundle
@@ -66,10 +67,13 @@ _WIDTHS = {
 """Bytes of a value; 8 of any other kind."""
 
 
-def rows_at_once(footer: pq.FileMetaData, order: Order, bundles: Sequence[AuditedBundle]) -> int:
-    """Rows that contract and steps take at once: a power of two, so that all that they read and make stays cached."""
+def rows_at_once(footer: pq.FileMetaData, carried: Iterable[InputField], bundles: Sequence[AuditedBundle]) -> int:
+    """Rows that contract and steps take at once: a power of two, so that all that they read and make stays cached.
+
+    `carried` are columns that are published and not read by the specs.
+    """
     columns = {field.name for audited in bundles for field in audited.spec.input.fields}
-    columns |= {field.name for field in order.carried}
+    columns |= {field.name for field in carried}
     read = _decoded_bytes(footer, columns) / max(1, footer.num_rows)
     made = sum(8 * _step_width(audited) + _published_width(audited) for audited in bundles)
     fitting = int(_TABLE_BYTES / max(1.0, read + made))

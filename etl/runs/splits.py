@@ -73,7 +73,7 @@ class Split(Strict):
         return f"{first} and {more} more, up to {self.ranges[-1].file.path}" if more else first
 
 
-def cut_splits(files: tuple[InputFile, ...], target_bytes: int, *, max_files: int = 1) -> tuple[Split, ...]:
+def cut_splits(files: tuple[InputFile, ...], target_bytes: int, max_files: int = 1) -> tuple[Split, ...]:
     """Cut each file into equal ranges of about `target_bytes`; an empty listing gives no split.
 
     Up to `max_files` neighbours share a split where all of them are small, and many: see the constants above.

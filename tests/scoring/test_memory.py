@@ -49,5 +49,5 @@ def test_rows_at_once_go_by_their_width(tmp_path: Path, columns: int, item: pa.D
     names = [f"c{number}" for number in range(columns)]
     pq.write_table(pa.table(dict.fromkeys(names, column)), tmp_path / "in.parquet")
     work = Work(tmp_path / "work", numbers(50))
-    order = work.make_order(carried=[InputField(name=name, type=ColumnType("string"), role="id") for name in names])
-    assert rows_at_once(pq.read_metadata(tmp_path / "in.parquet"), order, [work.audited]) == rows
+    carried = [InputField(name=name, type=ColumnType("string"), role="id") for name in names]
+    assert rows_at_once(pq.read_metadata(tmp_path / "in.parquet"), carried, [work.audited]) == rows
