@@ -86,7 +86,7 @@ def _walk(path: str, above: tuple[str, ...] = ()) -> Iterator[InputFile]:
     """The files under a path. Links are followed, and what cannot be read is an error: its rows would be lost."""
     with _explained(path, "list"):
         if not Path(path).is_dir():
-            yield _describe(path)
+            yield _listed(path)
             return
         inside, above = _entered(path, above)
     for below in inside:
@@ -112,12 +112,15 @@ def _entered(folder: str, above: tuple[str, ...]) -> tuple[list[str], tuple[str,
     return [f"{folder}/{name}" for name in names if not _is_hidden(name)], (*above, real)
 
 
-def _describe(path: str) -> InputFile:
+def _listed(path: str) -> InputFile:
     try:
-        facts = os.stat(path)  # noqa: PTH116  the path is text already
+        return _describe(path, os.stat(path))  # noqa: PTH116  the path is text already
     except FileNotFoundError:
         message = f"{path}: is a link to nothing, or was removed while it was listed. Remove it, or try again."
         raise StorageError(message) from None
+
+
+def _describe(path: str, facts: os.stat_result) -> InputFile:
     if not stat.S_ISREG(facts.st_mode):
         message = f"{path}: is neither a file nor a folder. Remove it, or give it a name that begins with a dot."
         raise StorageError(message)
@@ -215,7 +218,11 @@ class LocalStorage:
     def stat(self, path: str) -> InputFile | None:
         """See `Storage.stat`."""
         with _explained(path, "look at"):
-            return _describe(path) if os.path.isfile(path) else None  # noqa: PTH113  a Path takes as long as the look
+            try:
+                facts = os.stat(path)  # noqa: PTH116  to make a Path takes as long as to look
+            except (FileNotFoundError, NotADirectoryError):
+                return None
+            return _describe(path, facts) if stat.S_ISREG(facts.st_mode) else None
 
     def names(self, folder: str) -> list[str]:
         """See `Storage.names`. Temporary names of this store are left out."""
