@@ -12,6 +12,7 @@ from pydantic import Field, FiniteFloat, SerializerFunctionWrapHandler, model_se
 
 from etl.documents import Document, Strict, sha256_hex
 from etl.errors import BatchscoreError, SpecError, StorageError
+from etl.format.positions import read_text
 from etl.spec import Spec, read_spec
 from scoring.bundles.cache import content_of
 from scoring.bundles.files import FileDigest, MappedFile, is_safe_name
@@ -166,6 +167,7 @@ def audit(storage: Storage, folder: str) -> AuditedBundle:
         raise BundleError(message)
     try:
         bundle = Bundle.from_bytes(text, where=f"{folder}/{BUNDLE_FILE}")
+        read_text(text.decode(), f"{folder}/{BUNDLE_FILE}")  # of a key that stands twice, pydantic takes the last
     except BatchscoreError as error:
         raise BundleError(str(error)) from error
     files, problems = _read_files(storage, folder, bundle)

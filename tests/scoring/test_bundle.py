@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import sys
 from pathlib import Path
@@ -211,6 +212,13 @@ def test_a_malformed_document_is_refused(
     """A document of another format, with unknown keys or impossible values is refused with its path."""
     change(folder, edit)
     assert refused(folder).startswith(f"{folder}/bundle.json: not a Bundle this release can read: ")
+
+
+def test_a_key_that_stands_twice_is_refused(folder: Path, nothing_loads: None) -> None:
+    """Nobody knows which of two values was meant; the second one is told with its place."""
+    path = folder / "bundle.json"
+    path.write_bytes(path.read_bytes().replace(b'"name":"numbers"', b'"name":"numbers","name":"other"'))
+    assert re.search(r"/bundle\.json:1:\d+: key \"name\" stands twice\.", refused(folder))
 
 
 def two_inputs(value: dict[str, Any]) -> None:
