@@ -41,7 +41,7 @@ class Document(Strict):
             pointer = "/" + "/".join(str(part) for part in first["loc"])
             message = (
                 f"{where}: not a {cls.__name__} this release can read: {first['msg']} at {pointer}. "
-                "If a newer batchscore wrote it, use that release; otherwise the file is damaged."
+                "If another release of batchscore wrote it, use that one; otherwise the file is damaged."
             )
             raise DocumentError(message) from error
 

@@ -175,9 +175,9 @@ class Entry:
         rows = violation.rows & ~self._frame.gone
         if rows.any():
             found = f"column {self._field.name!r} {violation.reason}"
-            first = f"in {rows.sum()} rows of the batch, the first at {np.argmax(rows)}"
-            message = f"{self._where}: {found} {first}; the contract says fail at {rule}."
-            raise ContractError(message)
+            row = int(np.argmax(rows))
+            first = f"in {rows.sum()} rows of the batch, the first at {row}"
+            raise ContractError.at(row, f"{self._where}: {found} {first}; the contract says fail at {rule}.")
 
 
 def read(column: ArrowArray, wanted: ColumnType) -> tuple[ArrowArray, list[Violation]]:

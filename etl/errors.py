@@ -9,8 +9,9 @@ BatchscoreError
     ├── ReadError            an input cannot be read as planned
     │   ├── InputMissing     nothing is there
     │   └── InputChanged     the pinned file is no longer the one that was planned
-    ├── ContractError        a file's schema, or a value the contract says must not occur, breaks the input contract
-    ├── TransformError       a step of the spec cannot be applied to a value
+    ├── RowError             a row is at fault
+    │   ├── ContractError    a file's schema, or a value the contract says must not occur, breaks the input contract
+    │   └── TransformError   a step of the spec cannot be applied to a value
     ├── StorageError         the store refused, or lacks what the protocol needs
     │   ├── PendingLost      a pending file is gone: its receipt is void
     │   └── PendingTaken     the final name belongs to somebody else's bytes
@@ -25,7 +26,7 @@ found, where, and what to do about it.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -46,6 +47,7 @@ __all__ = [
     "PendingTaken",
     "PublishError",
     "ReadError",
+    "RowError",
     "SpecError",
     "StorageError",
     "Superseded",
@@ -96,11 +98,25 @@ class InputChanged(ReadError):
     """A pinned input file was replaced or removed after the plan was made."""
 
 
-class ContractError(EtlError):
+class RowError(EtlError):
+    """A row is at fault, and the spec says `fail`."""
+
+    row: int | None = None
+    """Its position in the batch, of several the first one's; None where it is no row's fault, or on another process."""
+
+    @classmethod
+    def at(cls, row: int, message: str) -> Self:
+        """An error of a row."""
+        error = cls(message)
+        error.row = row
+        return error
+
+
+class ContractError(RowError):
     """A file's schema breaks the contract, or a value does where the contract says `fail`."""
 
 
-class TransformError(EtlError):
+class TransformError(RowError):
     """A step of the spec cannot be applied to a value, or a row breaks an expectation, and the spec says `fail`."""
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import pyarrow as pa
 
 from etl.errors import ContractError
-from etl.types import ColumnType, without_views
+from etl.types import ColumnType, workable
 
 __all__ = ["advice", "as_table", "is_pandas", "is_spark_frame"]
 
@@ -34,9 +34,9 @@ def as_table(data: Any, where: str = "") -> pa.Table:
         ContractError: columns of the frame have no plain names, one twice, or values that no Arrow column holds.
     """
     if isinstance(data, pa.Table):
-        return without_views(data)
+        return workable(data)
     if isinstance(data, pa.RecordBatch):
-        return without_views(pa.Table.from_batches([data]))
+        return workable(pa.Table.from_batches([data]))
     module = type(data).__module__.partition(".")[0]
     if is_pandas(data) and hasattr(data, "columns"):
         return _of_pandas(data, where or "the frame")

@@ -82,8 +82,10 @@ def _judged(expectation: RowExpectation, pointer: str, frame: Frame, *, broken: 
     broken = broken & ~gone
     count = int(np.count_nonzero(broken))
     if count and expectation.severity == "fail":
-        first = f"in {count} rows of the batch, the first at {np.argmax(broken)}"
-        raise TransformError(f"{pointer}: expectation {expectation.id!r} is not met {first}; the spec says fail.")
+        row = int(np.argmax(broken))
+        first = f"in {count} rows of the batch, the first at {row}"
+        message = f"{pointer}: expectation {expectation.id!r} is not met {first}; the spec says fail."
+        raise TransformError.at(row, message)
     if count and expectation.severity == "quarantine":
         column = next(iter(expectation.row.columns), "")
         message = f"expectation {expectation.id!r} is not met"

@@ -39,7 +39,7 @@ __all__ = [
     "rows_with",
     "unread_subfields",
     "width_of",
-    "without_views",
+    "workable",
 ]
 
 ArrowArray: TypeAlias = Any
@@ -361,28 +361,34 @@ def _lengths(column: ArrowArray) -> npt.NDArray[np.int64]:
     return np.asarray(kernels.list_value_length(column).fill_null(0).to_numpy()).astype(np.int64)
 
 
-def without_views(rows: ArrowArray) -> ArrowArray:
-    """A batch or table without string and binary views, of which Arrow can take or filter no rows; as it is where it
-    has none.
-    """  # noqa: D205  one sentence
+_UNEASY = re.compile(r"_view|indices=u?int(8|16)")
+
+
+def workable(rows: ArrowArray) -> ArrowArray:
+    """A batch or table as Arrow can work on it; as it is where it is that already.
+
+    Of string and binary views Arrow can take or filter no rows. Dictionaries whose codes are of 8 or 16 bits cannot be
+    joined with others where they have too many values together.
+    """
     # Ten times as quick as looking at each type, and done for each batch.
-    if "_view" not in str(rows.schema):
+    if not _UNEASY.search(str(rows.schema)):
         return rows
-    fields = [field.with_type(_unviewed(field.type)) for field in rows.schema]
+    fields = [field.with_type(_workable_type(field.type)) for field in rows.schema]
     return rows.cast(pa.schema(fields, rows.schema.metadata))
 
 
-def _unviewed(found: pa.DataType) -> pa.DataType:
-    """The type with texts and bytes of the plain kind, at any depth; a dictionary or list only of what is read."""
+def _workable_type(found: pa.DataType) -> pa.DataType:
+    """The type with texts, bytes and codes of the plain kind, at any depth."""
     if isinstance(found, pa.DictionaryType):
-        return pa.dictionary(found.index_type, _unviewed(found.value_type), found.ordered)
+        codes = pa.int32() if found.index_type.bit_width < 32 else found.index_type  # noqa: PLR2004  bits
+        return pa.dictionary(codes, _workable_type(found.value_type), found.ordered)
     if isinstance(found, pa.ListType | pa.LargeListType | pa.FixedSizeListType):
-        item = found.value_field.with_type(_unviewed(found.value_type))
+        item = found.value_field.with_type(_workable_type(found.value_type))
         if isinstance(found, pa.FixedSizeListType):
             return pa.list_(item, found.list_size)
         return pa.list_(item) if isinstance(found, pa.ListType) else pa.large_list(item)
     if isinstance(found, pa.StructType):
-        return pa.struct([field.with_type(_unviewed(field.type)) for field in found])
+        return pa.struct([field.with_type(_workable_type(field.type)) for field in found])
     if pa.types.is_string_view(found):
         return pa.string()
     return pa.binary() if pa.types.is_binary_view(found) else found
@@ -392,7 +398,7 @@ def decoded(column: ArrowArray) -> ArrowArray:
     """One array, no dictionary, and decimals of 128 or 256 bits: Arrow lacks kernels for narrower ones."""
     column = one_chunk(column)
     if isinstance(column.type, pa.DictionaryType):
-        column = column.cast(_unviewed(column.type)).dictionary_decode()
+        column = column.cast(_workable_type(column.type)).dictionary_decode()
     if pa.types.is_decimal(column.type) and column.type.bit_width < _DECIMAL_BITS:
         column = column.cast(pa.decimal128(column.type.precision, column.type.scale))
     return column

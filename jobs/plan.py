@@ -27,7 +27,7 @@ from jobs.identity import whoami
 from jobs.models import Known, ModelFacts, Models, resolve_models
 from jobs.preparation import Preparation
 from scoring.bundles.bundle import AuditedBundle, copy_bundle
-from scoring.memory import projected_task_bytes, rows_at_once
+from scoring.memory import projected_task_bytes, table_rows
 from scoring.order import Order
 from scoring.predictions import Predictions
 
@@ -224,13 +224,13 @@ def make_plan(
     Raises:
         BatchscoreError: anything that can be known to fail before work starts.
     """
-    schema = open_parquet(storage_for(inputs[0].path)[0], inputs[0]).schema_arrow
     check_input(config, inputs)
-    models = resolve_models(config, schema, where=inputs[0].path, known=known)
+    models = resolve_models(config, _schema_of(inputs[0]), where=inputs[0].path, known=known)
     splits, row_limits = _limited(cut_splits(inputs, config.splits.target_bytes, config.splits.max_files), limit)
     footer = _largest_footer(splits)
     told = {**models.told, "row_limits": row_limits, "sample": sample, "sources": known.sources}
-    order = _order(target, config, told, table_rows=rows_at_once(footer, models.carried, models.bundles))
+    at_once = table_rows(footer, models.carried, models.bundles, is_one_each=bool(models.chosen_by))
+    order = _order(target, config, told, table_rows=at_once)
     _check_target(target, config, published := Predictions(order, models.bundles).schema)
     plan = Plan(
         run_id=target.layout.run_id,
@@ -316,10 +316,14 @@ def check_input(config: JobConfig, inputs: tuple[InputFile, ...]) -> None:
     if not inputs:
         return
     path = inputs[0].path
-    names = open_parquet(storage_for(path)[0], inputs[0]).schema_arrow.names
+    names = _schema_of(inputs[0]).names
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise Refused(f"{path}: has columns of equal names: {', '.join(twice)}. Write it with a name for each column.")
+
+
+def _schema_of(file: InputFile) -> pa.Schema:
+    return open_parquet(storage_for(file.path)[0], file).schema_arrow
 
 
 def _reads(pattern: str, folder: str) -> bool:

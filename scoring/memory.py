@@ -26,9 +26,9 @@ if TYPE_CHECKING:
     from scoring.bundles.bundle import AuditedBundle
     from scoring.order import Order
 
-__all__ = ["loaded_bytes", "projected_task_bytes", "rows_at_once"]
+__all__ = ["TABLE_BYTES", "loaded_bytes", "projected_task_bytes", "table_rows"]
 
-_TABLE_BYTES = 8 << 20
+TABLE_BYTES = 8 << 20
 """What contract and steps take and make at once. Of 28 float32 columns that is 65,536 rows, which took 16 % less time
 than 16,384; of lists of 784 it is 2,048, and 16,384 took 10 % more. More does not stay in the caches."""
 _FEW, _MANY = 1 << 10, 1 << 16
@@ -67,16 +67,19 @@ _WIDTHS = {
 """Bytes of a value; 8 of any other kind."""
 
 
-def rows_at_once(footer: pq.FileMetaData, carried: Iterable[InputField], bundles: Sequence[AuditedBundle]) -> int:
+def table_rows(
+    footer: pq.FileMetaData, carried: Iterable[InputField], bundles: Sequence[AuditedBundle], *, is_one_each: bool
+) -> int:
     """Rows that contract and steps take at once: a power of two, so that all that they read and make stays cached.
 
-    `carried` are columns that are published and not read by the specs.
+    `carried` are columns that are published and not read by the specs. `is_one_each` says that a row goes to one of the
+    models, and not to all.
     """
     columns = {field.name for audited in bundles for field in audited.spec.input.fields}
     columns |= {field.name for field in carried}
     read = _decoded_bytes(footer, columns) / max(1, footer.num_rows)
-    made = sum(8 * _step_width(audited) + _published_width(audited) for audited in bundles)
-    fitting = int(_TABLE_BYTES / max(1.0, read + made))
+    made = [8 * _step_width(audited) + _published_width(audited) for audited in bundles]
+    fitting = int(TABLE_BYTES / max(1.0, read + (max(made) if is_one_each else sum(made))))
     return max(_FEW, min(_MANY, 1 << max(0, fitting.bit_length() - 1)))
 
 

@@ -102,6 +102,7 @@ class _Flow:
         self._placement = placement
         self._situation = situation
         self._open: dict[str, Attempt] = {}
+        self._route_by = ",".join(field.name for field in order.chosen_by)
         self._borrowed = contextlib.ExitStack()
 
     def run(self, splits: Sequence[Split]) -> Iterator[Receipt | Unscored]:
@@ -212,7 +213,7 @@ class _Flow:
         return found
 
     def _publish(self, item: Rows) -> None:
-        attempt, combined = item.attempt, combine(item, self.order.models)
+        attempt, combined = item.attempt, combine(item, self.order.models, self._route_by)
         assert isinstance(attempt, Attempt)  # noqa: S101  the rows of a split
         hashes = attempt.hashes(item.batch)
         if combined.filtered.size:

@@ -36,7 +36,7 @@ from etl.pipeline import index_references, run_relational
 from etl.relational import behind_table, whole
 from etl.spec import Spec, schema_at
 from etl.training import Provenance
-from etl.types import without_views
+from etl.types import workable
 
 if TYPE_CHECKING:
     from etl.expectations import AnyExpectation
@@ -426,7 +426,7 @@ class _Learner(NamedTuple):
         """What the batch teaches: a row that some rule rejects, or a filter leaves out, teaches nothing."""
         spec = self.work.spec
         spec.input.of_training.check_schema(batch.schema, self.where, arrivals(spec))
-        batch = without_views(batch)
+        batch = workable(batch)
         learned = Learned(self.work.templates)
         learned.rows = batch.num_rows
         frame = self._frame(batch)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
@@ -40,5 +40,6 @@ def treat_failures(
     elif on_error == "fail":
         rows = failed & ~frame.gone
         if rows.any():
-            found: Any = f"in {rows.sum()} rows of the batch, the first at {np.argmax(rows)}"
-            raise TransformError(f"{pointer}: step {step.id!r}: column {message} {found}; the spec says fail.")
+            row = int(np.argmax(rows))
+            found = f"in {rows.sum()} rows of the batch, the first at {row}"
+            raise TransformError.at(row, f"{pointer}: step {step.id!r}: column {message} {found}; the spec says fail.")

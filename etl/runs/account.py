@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from etl.errors import AccountError, BatchscoreError
+from etl.errors import AccountError
 from etl.runs.digest import digest_of_ranges, file_seed
 from etl.runs.read import RangeReader, check_pinned
 from etl.runs.receipt import RowTally, SplitAccount
@@ -28,21 +28,19 @@ _SHOWN = 5
 
 @contextlib.contextmanager
 def counting_rows(storage: Storage, splits: tuple[Split, ...]) -> Generator[dict[int, RowTally]]:
-    """Count the rows of splits by their footers while something else goes on; at its end they are there, by split.
+    """Count the rows of splits by their footers while something else goes on; those that were counted by its end.
 
-    Splits that cannot be counted are not: `settle` tries once more, and says why.
+    Nothing is waited for, and no error comes out: `settle` counts what is not there, and says why it cannot.
     """
     found: dict[int, RowTally] = {}
-    with _threads(storage, splits) as threads:
-        counted = [threads.submit(_rows_in, storage, split) for split in splits]
-        try:
-            yield found
-        except BaseException:
-            threads.shutdown(cancel_futures=True)
-            raise
-        for split, one in zip(splits, counted, strict=True):
-            with contextlib.suppress(BatchscoreError, OSError):
-                found[split.index] = one.result()
+    threads = _threads(storage, splits)
+    counted = {split.index: threads.submit(_rows_in, storage, split) for split in splits}
+    try:
+        yield found
+    finally:
+        threads.shutdown(cancel_futures=True)
+        done = {index: one for index, one in counted.items() if not one.cancelled() and one.exception() is None}
+        found.update((index, one.result()) for index, one in done.items())
 
 
 def settle(

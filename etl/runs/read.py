@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from etl.errors import InputChanged, ReadError
-from etl.types import without_views
+from etl.types import workable
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator, Sequence
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ROW",
+    "Form",
     "RangeReader",
     "RowGroup",
     "RowGroups",
@@ -41,10 +42,13 @@ from `_ROW_BITS` on the number of that range in its split."""
 _ROW_BITS = 40
 """A file of 2^40 rows or more there is not."""
 
+Form: TypeAlias = "tuple[str, dict[bytes, bytes] | None]"
+"""Of a file: its columns as Parquet tells them, and the writer's own words, Arrow's schema among them."""
+
 _STREAM_BYTES = 1 << 18
 """Read-ahead of each column chunk."""
 _WHOLE_BYTES = 1 << 19
-"""A file up to this size is read at once and not chunk by chunk, where all of it is wanted."""
+"""A small file is no larger than this."""
 
 
 _DAMAGE = (pa.ArrowException, OSError, UnicodeDecodeError)
@@ -52,7 +56,7 @@ _DAMAGE = (pa.ArrowException, OSError, UnicodeDecodeError)
 
 
 class RowGroup(NamedTuple):
-    """A row group of a split."""
+    """A row group of a range."""
 
     number: int
     """Position in the file, from 0."""
@@ -90,8 +94,9 @@ class RowGroups:
 
     def of(self, places: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int64]]:
         """Number of each row's row group in its file, and that group's first row."""
-        starts = np.array([start for start, _ in self._met], dtype=np.int64)
-        groups = [group for _, group in self._met[: starts.size]]
+        met = self._met.copy()  # another thread may read on meanwhile
+        starts = np.array([start for start, _ in met], dtype=np.int64)
+        groups = [group for _, group in met]
         found = np.searchsorted(starts, places, side="right") - 1
         numbers = np.array([group.number for group in groups], dtype=np.int32)
         return numbers[found], rows_of(starts)[found]
@@ -100,8 +105,10 @@ class RowGroups:
 class RangeReader:
     """The rows of a range, in file order, with the columns that are asked for."""
 
-    def __init__(self, storage: Storage, part: FileRange, number: int = 0) -> None:
-        """Open the file and find the range's row groups; reads the footer only. `number` is the range's in its split.
+    def __init__(self, storage: Storage, part: FileRange, number: int = 0, *, at_once: bool = False) -> None:
+        """Open the file and find the range's row groups; `number` is the range's in its split.
+
+        The footer is read, or with `at_once` all of a small file that is in the range as a whole.
 
         Raises:
             InputChanged: the file is not the one that was pinned.
@@ -109,7 +116,7 @@ class RangeReader:
         """
         self.path = part.file.path
         self.first_place = number << _ROW_BITS
-        self._is_at_once = part.bytes == part.file.bytes <= _WHOLE_BYTES
+        self._is_at_once = at_once and part.bytes == part.file.bytes <= _WHOLE_BYTES
         self._size = part.file.bytes
         self._file = open_parquet(storage, part.file, at_once=self._is_at_once)
         self.row_groups = tuple(_row_groups(self._file.metadata, part))
@@ -120,9 +127,11 @@ class RangeReader:
         return self._file.schema_arrow
 
     @property
-    def form(self) -> object:
-        """Equal for files whose `schema` is, and ten times as quick to compare."""
-        return self._file.schema, self._file.metadata.metadata
+    def form(self) -> Form:
+        """Equal only for files whose `schema` is, and several times as quick to compare."""
+        # Comparing Parquet's schemas looks at their leaves only. The first line of the text is an address.
+        _, _, columns = str(self._file.schema).partition("\n")
+        return columns, self._file.metadata.metadata
 
     @property
     def rows(self) -> int:
@@ -147,19 +156,29 @@ class RangeReader:
             ReadError: a page is damaged; names the file and the row group.
         """
         for group in self.row_groups:
-            row = group.first_row
-            with _decoding(self.path, group.number):
-                for batch in self._file.iter_batches(
-                    batch_rows, row_groups=[group.number], columns=columns, use_threads=False
-                ):
-                    first = self.first_place + row
-                    places = pa.array(np.arange(first, first + batch.num_rows, dtype=np.int64))
-                    row += batch.num_rows
-                    yield without_views(batch.append_column(ROW, places))
-            if row != group.first_row + group.rows:
-                gave = row - group.first_row
-                message = f"{self.path}: row group {group.number} gave {gave} rows, its footer says {group.rows}."
-                raise ReadError(message)
+            yield from self.batches_of(group, columns, batch_rows)
+
+    def batches_of(self, group: RowGroup, columns: list[str], batch_rows: int) -> Iterator[pa.RecordBatch]:
+        """Those of one row group."""
+        row = group.first_row
+        with _decoding(self.path, group.number):
+            for batch in self._file.iter_batches(
+                batch_rows, row_groups=[group.number], columns=columns, use_threads=False
+            ):
+                first = self.first_place + row
+                places = pa.array(np.arange(first, first + batch.num_rows, dtype=np.int64))
+                row += batch.num_rows
+                yield workable(batch.append_column(ROW, places))
+        if row != group.first_row + group.rows:
+            gave = row - group.first_row
+            message = f"{self.path}: row group {group.number} gave {gave} rows, its footer says {group.rows}."
+            raise ReadError(message)
+
+    def has_texts(self, columns: list[str]) -> bool:
+        """Whether values of one of these columns are as long as they like."""
+        schema = self._file.schema
+        leaves = (schema.column(number) for number in range(len(schema)))
+        return any(leaf.physical_type == "BYTE_ARRAY" and leaf.path.split(".")[0] in columns for leaf in leaves)
 
 
 def check_pinned(storage: Storage, file: InputFile) -> None:

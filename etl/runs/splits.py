@@ -12,9 +12,9 @@ from __future__ import annotations
 
 import heapq
 import itertools
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from etl.documents import Strict
 
@@ -55,6 +55,14 @@ class Split(Strict):
 
     index: int = Field(ge=0, description="Number of the split in the run, from 0; names its receipt.")
     ranges: tuple[FileRange, ...] = Field(min_length=1, description="What is read, in this order; each file once.")
+
+    @model_validator(mode="after")
+    def _has_each_file_once(self) -> Self:
+        # Rows are told apart by their file and their index in it.
+        if len({one.file.path for one in self.ranges}) < len(self.ranges):
+            message = "a file is in a split once"
+            raise ValueError(message)
+        return self
 
     @property
     def bytes(self) -> int:

@@ -82,7 +82,7 @@ class ParquetWriter:
 def _columns_with_dictionary(schema: pa.Schema) -> list[str]:
     """Paths of all columns but floats.
 
-    Scores are hardly ever equal, so a dictionary of them is given up after its first MiB: writing took three times as
+    Scores are hardly ever equal, so a dictionary of them is given up when it has grown: writing took three times as
     long and 15 % more bytes with one than without (a million float32).
     """
     return [path for field in schema for path in _dictionary_paths(field.name, field.type)]

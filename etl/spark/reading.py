@@ -162,7 +162,7 @@ def _read(
         for number in batch.column("id").to_pylist():
             for part in (part for split in tasks[number] for part in split.ranges):
                 path = part.file.path
-                reader = RangeReader(storage_for(path)[0], part)
+                reader = RangeReader(storage_for(path)[0], part, at_once=True)
                 groups = RowGroups()
                 groups.meet(reader)
                 for rows in reader.batches(names, _ROWS):

@@ -63,6 +63,9 @@ class Registration(NamedTuple):
     """Moved to the new version."""
 
 
+_DATABASE = "sqlite:///"
+
+
 class Logged(NamedTuple):
     """A bundle that is a model of MLflow now."""
 
@@ -78,6 +81,7 @@ def fetch(uri: str, folder: str) -> Fetched:
     Raises:
         BundleError: the URI has no such form, or MLflow cannot give the model.
     """
+    _check_server()
     try:
         with _not_for_ever():
             origin = _resolved(uri)
@@ -131,7 +135,21 @@ def _not_for_ever() -> Generator[None]:
 def _public(uri: str) -> str:
     """A server's address without a name and password in it, for plans and messages."""
     parts = urlsplit(uri)
+    if not parts.netloc:
+        return uri  # such as sqlite:////data/mlflow.db, of which it would take a slash
     return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
+
+
+def _check_server() -> None:
+    """Where none is named, MLflow makes an empty database in the working folder and looks there.
+
+    Raises:
+        BundleError: no server is named, and no such database is there.
+    """
+    uri, is_named = mlflow.get_tracking_uri(), mlflow.is_tracking_uri_set()  # type: ignore[no-untyped-call]
+    if not is_named and uri.startswith(_DATABASE) and not Path(uri[len(_DATABASE) :]).exists():
+        message = "No MLflow server is named. Set MLFLOW_TRACKING_URI to its address."
+        raise BundleError(message)
 
 
 def _first_line(error: Exception) -> str:
@@ -153,6 +171,7 @@ def log_bundle(
     Raises:
         BundleError: its spec needs the whole table, a reference table is not given, or MLflow refuses.
     """
+    _check_server()
     _check_servable(audited, references)
     target = LocalStorage()
     with tempfile.TemporaryDirectory(prefix="batchscore-log-") as folder:
@@ -167,7 +186,7 @@ def log_bundle(
                 return _logged(audited, Path(folder), name=name or audited.bundle.name, registration=registration)
         except (MlflowException, OSError) as error:
             message = f"{audited.bundle.name}: MLflow at {_public(mlflow.get_tracking_uri())} does not take it"
-            raise BundleError(f"{message}: {_first_line(error)}.") from error
+            raise BundleError(f"{message}: {_first_line(error)}. Check MLFLOW_TRACKING_URI.") from error
 
 
 def _check_servable(audited: AuditedBundle, references: Mapping[str, pa.Table]) -> None:

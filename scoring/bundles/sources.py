@@ -101,8 +101,8 @@ def audited_source(uri: str) -> AuditedBundle:
     """
     source = locate(uri)
     if source.kind == "onnx":
-        message = f"{uri}: is a bare model, without a bundle. Name it under `model.onnx`, or make a bundle of it."
-        raise BundleError(f"{message} `batchscore bundle create` does.")
+        message = f"{uri}: is a bare model, without a bundle. A job takes it under `model.onnx`;"
+        raise BundleError(f"{message} else make a bundle of it, as `batchscore bundle create` does.")
     return audit(source.storage, source.path)._replace(origin=source.origin)
 
 

@@ -77,11 +77,11 @@ class Attempt(Owner):
         for name in unique:
             self.keys[name] = KeyWriter(self.storage, self.layout.keys(name, self.split.name, self.name))
 
-    def place(self, batch: pa.RecordBatch) -> str:
-        """Where a batch begins in its file."""
-        first = batch.column(ROW).slice(0, 1).to_numpy()
-        path = self.split.ranges[numbers_of(first)[0]].file.path
-        return f"{path}, in the batch that begins at row {rows_of(first)[0]}"
+    def place(self, batch: pa.RecordBatch, row: int | None = None) -> str:
+        """File and index of a row of a batch, by its position, or of where the batch begins."""
+        places = batch.column(ROW).slice(row or 0, 1).to_numpy()
+        path = self.split.ranges[numbers_of(places)[0]].file.path
+        return f"{path}, {'in the batch that begins at ' if row is None else ''}row {rows_of(places)[0]}"
 
     def note_keys(self, name: str, digests: np.ndarray) -> None:
         """They are compared when all splits are there."""

@@ -38,10 +38,10 @@ class Combined(NamedTuple):
 _NO_ROWS = np.empty(0, dtype=np.int64)
 
 
-def combine(rows: Rows, models: Sequence[ModelOrder]) -> Combined:
+def combine(rows: Rows, models: Sequence[ModelOrder], route_by: str = "") -> Combined:
     """A row is published when every model that is to score it, and is required, has, and at least one model.
 
-    Else it goes where the first such model says that has not.
+    Else it goes where the first such model says that has not. `route_by` is the column that tells a row's model.
     """
     count = rows.batch.num_rows
     first = rows.results[0]
@@ -53,7 +53,7 @@ def combine(rows: Rows, models: Sequence[ModelOrder]) -> Combined:
     if rows.chosen is not None and (nobody := rows.chosen == NOBODY).any():
         gone |= nobody
         told = "no model is for the value that the row has in the column of `route_by`"
-        rejections.append(Rejection(np.flatnonzero(nobody), "NO_MODEL", "", "", told))
+        rejections.append(Rejection(np.flatnonzero(nobody), "NO_MODEL", "", route_by, told))
     has_score = np.zeros(count, dtype=bool)
     for result in rows.results:
         if result is not None:

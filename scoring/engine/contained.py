@@ -69,7 +69,8 @@ class Contained:
             pipe.send((dict(feeds), tuple(names)))
             if not pipe.poll(seconds):
                 self.close()
-                message = f"the model failed: no answer within {seconds:.0f} s (scoring.call_timeout), and was ended"
+                limit = "scoring.call_timeout" if seconds >= self._deadline else "a share of scoring.call_timeout"
+                message = f"the model failed: no answer within {seconds:.0f} s ({limit}), and was ended"
                 raise InferenceError(message)
             kind, answer = pipe.recv()
         except (EOFError, ConnectionError) as error:

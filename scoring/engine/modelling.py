@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import pyarrow as pa
 
-from etl.errors import TransformError
+from etl.errors import ContractError, TransformError
 from etl.expectations import unique_columns
 from etl.frame import Rejection
 from etl.keys import key_digests
@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from scoring.engine.guarding import Guard
     from scoring.engine.inference import Predict
     from scoring.engine.items import Item
+    from scoring.engine.owner import Owner
     from scoring.order import Order
     from scoring.scorer import Scorer
 
@@ -109,8 +110,8 @@ class ModelStages:
         batch = with_chained(item.batch, self.chained, item.results)
         if given is not None:
             batch = batch.take(pa.array(given))
-        frame = self.scorer.pipeline.contract(batch, attempt.where)
-        features = self._features(item, frame)
+        frame = self._framed(batch, attempt)
+        features = self._features(batch, attempt, frame)
         for name, tally in features.tallies.items():
             attempt.expectations[expectation_id(self.name, name)] += tally
         for name, columns in self.unique.items():
@@ -118,11 +119,20 @@ class ModelStages:
             attempt.note_keys(name, digests if features.kept is None else digests[:, features.kept])
         return Fed(item, given, frame, features)
 
-    def _features(self, item: Rows, frame: Frame) -> Features:
+    def _framed(self, batch: pa.RecordBatch, attempt: Owner) -> Frame:
+        try:
+            return self.scorer.pipeline.contract(batch, attempt.where)
+        except ContractError as error:
+            if error.row is None:
+                raise
+            told = str(error).removeprefix(f"{attempt.where}: ")
+            raise ContractError(f"{attempt.place(batch, error.row)}: {told}") from error
+
+    def _features(self, batch: pa.RecordBatch, attempt: Owner, frame: Frame) -> Features:
         try:
             return self.scorer.pipeline.transform(frame)
         except TransformError as error:
-            raise TransformError(f"{item.attempt.place(item.batch)}: {error}") from error
+            raise TransformError(f"{attempt.place(batch, error.row)}: {error}") from error
 
     def infer(self, items: Iterator[Item]) -> Generator[Item]:
         """From tensors to scores, call by call, in the order in which the rows came."""

@@ -54,8 +54,8 @@ class Owner(ABC):
             self.error = self.error or error
 
     @abstractmethod
-    def place(self, batch: pa.RecordBatch) -> str:
-        """Where a batch begins, for a message."""
+    def place(self, batch: pa.RecordBatch, row: int | None = None) -> str:
+        """Where a row of a batch is, by its position, or where the batch begins; for a message."""
 
     @abstractmethod
     def note_keys(self, name: str, digests: np.ndarray) -> None:

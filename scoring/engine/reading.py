@@ -11,11 +11,13 @@ from etl.arrivals import ORIGIN, check_entry
 from etl.runs.read import RangeReader
 from scoring.engine.items import End, Rows
 from scoring.engine.rebatching import rebatch
+from scoring.memory import TABLE_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Generator, Iterable, Iterator, Sequence
 
     from etl.contract import Contract, InputField
+    from etl.runs.read import Form, RowGroup
     from etl.runs.splits import FileRange
     from scoring.engine.attempt import Attempt
     from scoring.engine.items import Item
@@ -23,6 +25,11 @@ if TYPE_CHECKING:
     from scoring.order import Order
 
 __all__ = ["Reading", "shown_fields"]
+
+_MOST_BYTES = 4 * TABLE_BYTES
+"""Of a batch, where rows are wider than was planned for."""
+_GLANCE = 256
+"""Rows that are looked at to see how wide they are."""
 
 
 class Reading:
@@ -38,14 +45,18 @@ class Reading:
         if order.routed is not None:
             wanted = list(order.routed.columns)
         self._columns = [*dict.fromkeys([*wanted, *(field.name for field in order.chosen_by)]), *self._origin]
-        self._checked: object = None
+        self._at_once: int | None = None
+        """Rows of a batch, by how wide they were found to be; None before the first was seen."""
+        self._checked: Form | None = None
         """The form of the file before, which most often is that of the next one, too."""
 
     def read(self, attempts: Iterable[Attempt]) -> Generator[Item]:
         """The rows of every split, each followed by its end."""
         for attempt in attempts:
             at_once = self._order.rows_at_once
-            batches = rebatch(self._rows(attempt, rebatch(self._batches(attempt), at_once)), at_once)
+            batches = self._rows(attempt, rebatch(self._batches(attempt), at_once, most_bytes=_MOST_BYTES))
+            if self._order.sample is not None or self._order.row_limits:
+                batches = rebatch(batches, at_once, most_bytes=_MOST_BYTES)
             while True:
                 batch = None
                 with attempt.failing():
@@ -57,7 +68,7 @@ class Reading:
 
     def _open(self, attempt: Attempt, part: FileRange, number: int) -> RangeReader:
         """A range's reader, once its columns are what the models read."""
-        reader = RangeReader(attempt.storage, part, number)
+        reader = RangeReader(attempt.storage, part, number, at_once=True)
         if reader.form != self._checked:
             for model in self._models:
                 schema, pipeline = reader.schema, model.scorer.pipeline
@@ -72,7 +83,30 @@ class Reading:
     def _batches(self, attempt: Attempt) -> Iterator[pa.RecordBatch]:
         """All rows of the split."""
         for number, part in enumerate(attempt.split.ranges):
-            yield from self._open(attempt, part, number).batches(self._columns, self._order.rows_at_once)
+            reader = self._open(attempt, part, number)
+            for group in reader.row_groups:
+                for batch in reader.batches_of(group, self._columns, self._rows_of(reader, group)):
+                    self._narrow(batch)
+                    yield batch
+
+    def _rows_of(self, reader: RangeReader, group: RowGroup) -> int:
+        """Rows of a batch of a row group.
+
+        A plan reckons the width of a row by the file's footer, which does not tell how long texts are that lie there
+        once for many rows. So where there are texts a few rows are looked at before so many are decoded.
+        """
+        if self._at_once is None and group.rows:
+            self._at_once = self._order.rows_at_once
+            if group.rows > _GLANCE and reader.has_texts(self._columns):
+                self._narrow(next(reader.batches_of(group, self._columns, _GLANCE)))
+        return self._at_once or self._order.rows_at_once
+
+    def _narrow(self, batch: pa.RecordBatch) -> None:
+        """Take fewer rows from the next row group on, where these were wider than planned."""
+        at_once = self._at_once or self._order.rows_at_once
+        held = batch.get_total_buffer_size()
+        if batch.num_rows and held * at_once > _MOST_BYTES * batch.num_rows:
+            self._at_once = max(1, TABLE_BYTES * batch.num_rows // held)
 
     def _rows(self, attempt: Attempt, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         """The split's rows that are to be scored; every row is counted as in, the others as filtered."""

@@ -38,7 +38,7 @@ class Routing:
         self._guard = guard
         routed = order.routed
         self._is_private = routed is not None and any(field.pii for field in routed.shown)
-        self._checked: set[tuple[str, int]] = set()
+        self._checked: dict[int, pa.Schema] = {}
         self._facts: dict[str, BatchFacts] = {}
 
     def score(self, items: Iterator[Item]) -> Generator[Item]:
@@ -63,17 +63,18 @@ class Routing:
                 with item.attempt.clock("load"):
                     scorer = stack.enter_context(borrowed)
                     stages = ModelStages(self._order, scorer, number, guard=self._guard, is_private=self._is_private)
-                self._check(stages, number, item.attempt.where, schema=item.batch.schema)
+                self._check(stages, number, item)
                 results[number] = stages.score(item)
                 self._count(stages.facts())
         return tuple(results)
 
-    def _check(self, stages: ModelStages, number: int, where: str, *, schema: pa.Schema) -> None:
-        """See, once for a file and model, that the model can read what was read."""
-        if (where, number) not in self._checked:
-            pipeline = stages.scorer.pipeline
+    def _check(self, stages: ModelStages, number: int, item: Rows) -> None:
+        """See that the model can read what was read: again where the columns are others than when it was last used."""
+        schema = item.batch.schema
+        if number not in self._checked or not schema.equals(self._checked[number], check_metadata=True):
+            pipeline, where = stages.scorer.pipeline, item.attempt.place(item.batch)
             check_entry(pipeline.spec, schema, where, others=schema.names, moved=pipeline.moved)
-            self._checked.add((where, number))
+            self._checked[number] = schema
 
     def _count(self, told: dict[str, BatchFacts]) -> None:
         for name, facts in told.items():

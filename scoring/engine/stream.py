@@ -87,7 +87,15 @@ class ScoreOptions(RuntimeOptions):
 def stream_order(
     audited: AuditedBundle, tables: Mapping[str, bytes], options: ScoreOptions, *, moved: tuple[str, ...] = ()
 ) -> Order:
-    """The order of a job that reads and writes nothing; `root` is to be set where the bundle is to be found by it."""
+    """The order of a job that reads and writes nothing; `root` is to be set where the bundle is to be found by it.
+
+    Raises:
+        TypeError: the options are none.
+    """
+    if not isinstance(options, ScoreOptions):
+        given = type(options).__name__  # type: ignore[unreachable]  # callers are not all typed
+        message = f"options: give ScoreOptions, as in ScoreOptions(batch_rows=4096), and no {given}"
+        raise TypeError(message)
     runtime = RuntimeOptions.model_validate(options.model_dump(include=set(RuntimeOptions.model_fields)))
     digests = {name: sha256_hex(data) for name, data in sorted(tables.items())}
     return Order(
@@ -159,7 +167,7 @@ class Scored(NamedTuple):
 class _Stream(Owner):
     """Rows that belong to no split."""
 
-    def place(self, batch: pa.RecordBatch) -> str:  # noqa: ARG002  rows of a stream have no number
+    def place(self, batch: pa.RecordBatch, row: int | None = None) -> str:  # noqa: ARG002  rows of a stream have no number
         return self.where
 
     def note_keys(self, name: str, digests: np.ndarray) -> None:

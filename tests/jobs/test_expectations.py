@@ -198,13 +198,11 @@ def test_a_row_may_be_set_aside_for_an_expectation(spark: SparkSession, tmp_path
 
 
 def test_a_row_that_may_not_be_there_fails_the_run_with_its_place(spark: SparkSession, tmp_path: Path) -> None:
-    """An expectation of severity fail on rows ends the run, and names the file, the batch, the rows and the rule."""
+    """An expectation of severity fail on rows ends the run, and names the file, the row, how many and the rule."""
     job = job_of(tmp_path, {"row": {"cmp": ["id", "!=", 260]}, "severity": "fail"})
     with pytest.raises(SplitsFailed) as caught:
         run_job(job, "r")
-    place = (
-        f"{tmp_path}/in/0250.parquet, in the batch that begins at row 0: /expectations/0: expectation 'e0' is not met"
-    )
+    place = f"{tmp_path}/in/0250.parquet, row 10: /expectations/0: expectation 'e0' is not met"
     assert f"TransformError: {place} in 1 rows of the batch, the first at 10; the spec says fail." in str(caught.value)
     assert "1 of 4 splits cannot be scored" in str(caught.value)
 

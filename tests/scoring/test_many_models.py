@@ -298,10 +298,11 @@ def test_each_segment_has_its_model(tmp_path: Path) -> None:
     wanted = np.where(is_french, other_scores(table)[known], logistic_scores(table)[known])
     check(found["p"], wanted)
     assert bad["row"].to_pylist() == [row for row in range(ROWS) if row not in known]
-    assert set(zip(bad["stage"].to_pylist(), bad["code"].to_pylist(), strict=True)) == {("inference", "NO_MODEL")}
+    told = {tuple(row[name] for name in ("stage", "code", "column")) for row in bad.to_pylist()}
+    assert told == {("inference", "NO_MODEL", "name")}
     others = Work(tmp_path / "others", table)
-    told = Combination(route_by="name", routes={"FR": "french"}, otherwise="champion")
-    receipts = others.score(models=orders_of(tmp_path / "others", models), combination=told, chosen_by=by)
+    combined = Combination(route_by="name", routes={"FR": "french"}, otherwise="champion")
+    receipts = others.score(models=orders_of(tmp_path / "others", models), combination=combined, chosen_by=by)
     wanted_names = ["french" if name == "FR" else "champion" for name in names]
     assert predictions(receipts)["variant"].to_pylist() == wanted_names
 

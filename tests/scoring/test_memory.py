@@ -12,7 +12,7 @@ import pytest
 from etl.contract import InputField
 from etl.references import PinnedReference
 from etl.types import ColumnType
-from scoring.memory import projected_task_bytes, rows_at_once
+from scoring.memory import projected_task_bytes, table_rows
 from tests.scoring.workshop import Work, numbers
 
 if TYPE_CHECKING:
@@ -50,4 +50,4 @@ def test_rows_at_once_go_by_their_width(tmp_path: Path, columns: int, item: pa.D
     pq.write_table(pa.table(dict.fromkeys(names, column)), tmp_path / "in.parquet")
     work = Work(tmp_path / "work", numbers(50))
     carried = [InputField(name=name, type=ColumnType("string"), role="id") for name in names]
-    assert rows_at_once(pq.read_metadata(tmp_path / "in.parquet"), carried, [work.audited]) == rows
+    assert table_rows(pq.read_metadata(tmp_path / "in.parquet"), carried, [work.audited], is_one_each=False) == rows

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,12 +15,33 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from etl.errors import ContractError, InputChanged, ReadError
+from etl.contract import InputField
+from etl.errors import ContractError, InputChanged, ReadError, TransformError
 from etl.runs.account import settle
 from etl.runs.receipt import EMPTY
 from etl.runs.splits import FileRange, InputFile, Split, cut_splits
+from etl.types import ColumnType
+from scoring.bundles.create import create_bundle
+from scoring.combination import Combination
+from scoring.engine.attempt import Attempt
+from scoring.engine.items import Rows
+from scoring.engine.reading import Reading
+from scoring.engine.rebatching import rebatch
+from scoring.order import Routed
 from scoring.worker import score_split
-from tests.scoring.workshop import STORE, Work, logistic_scores, numbers, predictions, quarantined, with_values
+from tests.scoring.workshop import (
+    LOGISTIC_SPEC,
+    STORE,
+    P,
+    Work,
+    logistic_model,
+    logistic_scores,
+    numbers,
+    parts_of,
+    predictions,
+    quarantined,
+    with_values,
+)
 from tests.spine.builders import pin, tally
 
 if TYPE_CHECKING:
@@ -205,3 +227,80 @@ def test_a_row_lost_in_a_shared_split_is_found(tmp_path: Path) -> None:
     receipt = receipts[0].model_copy(update={"account": account.model_copy(update={"scored": forged})})
     with pytest.raises(Exception, match="not the same rows by their digests"):
         settle(STORE, work.splits, [receipt])
+
+
+def test_categories_with_short_codes_are_joined(tmp_path: Path) -> None:
+    """Dictionaries that have 8 bits for a code, as pandas writes them, hold more values together than that tells."""
+    work = SmallFiles(tmp_path, numbers(1), order={"passthrough": ("id", "name")})
+    short = pa.dictionary(pa.int8(), pa.string())
+    table = numbers(300)
+    parts = [table.slice(start, 100) for start in (0, 100, 200)]
+    work.fill([part.set_column(1, "name", part.column("name").combine_chunks().cast(short)) for part in parts], 50)
+    found = predictions(work.score(table_rows=1000))
+    assert found.column("name").to_pylist() == table.column("name").to_pylist()
+
+
+@pytest.mark.parametrize("kind", ["another type", "not there"])
+def test_a_routed_file_is_checked_though_it_shares_a_split(tmp_path: Path, kind: str) -> None:
+    """Where each row goes to the model of its segment, the columns of a split's second file are looked at, too."""
+    work = SmallFiles(tmp_path, numbers(1))
+    table = numbers(40)
+    other = table.slice(20).drop_columns(["f1"])
+    if kind == "another type":
+        other = other.append_column("f1", table.slice(20).column("f1").cast(pa.string()))
+    work.fill([table.slice(0, 20), other], 20)
+    contract = work.audited.spec.input
+    [model] = work.make_order().models
+    order = {
+        "models": (model.model_copy(update={"name": "one"}),),
+        "combination": Combination(route_by="name", routes={"none": "one"}, otherwise="one"),
+        "chosen_by": (InputField(name="name", type=ColumnType("string")),),
+        "routed": Routed(columns=tuple(field.name for field in contract.fields), shown=contract.fields),
+    }
+    with pytest.raises((ContractError, ReadError), match=r"part-01\.parquet.*f1"):
+        score_split(work.make_order(**order), work.splits[0])
+
+
+@pytest.mark.parametrize("rule", ["contract", "expectation"])
+def test_a_row_that_fails_the_run_is_told_by_its_own_file(tmp_path: Path, rule: str) -> None:
+    """Where the spec says fail, the file and the index of the row are told, and not those of the batch."""
+    spec = LOGISTIC_SPEC.replace(
+        "{name: f1, type: float32, nullable: false}", "{name: f1, type: float32, on_missing: fail}"
+    )
+    if rule == "expectation":
+        spec = LOGISTIC_SPEC + "expectations: [{id: once, row: {cmp: [id, '!=', 33]}, severity: fail}]\n"
+    bundle = partial(create_bundle, STORE)
+    work = SmallFiles(
+        tmp_path, numbers(1), lambda folder: bundle(str(folder), parts_of(spec, logistic_model(), numbers(5), [P]))
+    )
+    table = with_values(numbers(60), "f1", {33: None} if rule == "contract" else {})
+    work.fill([table.slice(0, 20), table.slice(20)], 20)
+    with pytest.raises(
+        (ContractError, TransformError), match=r"^\S*/part-01\.parquet, row 13: .*in 1 rows of the batch"
+    ):
+        score_split(work.make_order(table_rows=100), work.splits[0])
+
+
+@settings(deadline=None)
+@given(st.lists(st.integers(0, 300), max_size=30), st.integers(1, 500), st.integers(1, 5000))
+def test_batches_are_cut_where_they_are_too_large(sizes: list[int], rows: int, most_bytes: int) -> None:
+    """The same rows in their order, in batches no larger than one that came or than the bytes allow."""
+    ends = np.cumsum([0, *sizes]).tolist()
+    batches = [pa.record_batch({"x": np.arange(*ends[number : number + 2])}) for number in range(len(sizes))]
+    found = list(rebatch(batches, rows, most_bytes=most_bytes))
+    assert [row for batch in found for row in batch.column("x").to_pylist()] == list(range(ends[-1]))
+    largest = max([8 * size for size in sizes], default=0)
+    assert all(batch.num_rows <= rows and 8 * batch.num_rows <= max(most_bytes, largest) for batch in found)
+
+
+def test_long_texts_are_taken_a_few_at_a_time(tmp_path: Path) -> None:
+    """Texts that lie in a file once for many rows are not known to be long before they are read; batches are small."""
+    table = numbers(5000).set_column(1, "name", pa.array(["x" * 50_000, "y" * 50_000] * 2500))
+    work = Work(tmp_path, table, row_group=5000)
+    routed = Routed(columns=("id", "name"), shown=())
+    order = work.make_order(routed=routed, batch_rows="auto", table_rows=1 << 16)
+    attempt = Attempt(storage=STORE, layout=work.layout, order=order, split=work.splits[0])
+    found = [item.batch for item in Reading(order, ()).read([attempt]) if isinstance(item, Rows)]
+    assert pa.concat_arrays([batch.column("id") for batch in found]).to_pylist() == list(range(5000))
+    assert max(batch.nbytes for batch in found) < 33 << 20
+    assert len(found) < 100

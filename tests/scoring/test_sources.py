@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from scoring.bundles.mlflow import fetch
 from scoring.bundles.sources import locate
 from scoring.errors import BundleError
 
@@ -46,3 +47,13 @@ def test_a_forked_process_leaves_the_folder_of_its_parent() -> None:
     folder, is_left = done.stdout.split()
     assert is_left == "True"
     assert not Path(folder).exists()
+
+
+def test_without_a_server_no_database_is_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where nobody says where MLflow is, that is told, and the working folder is left as it was."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI"):
+        monkeypatch.delenv(name, raising=False)
+    with pytest.raises(BundleError, match="No MLflow server is named"):
+        fetch("models:/flights@champion", str(tmp_path / "cache"))
+    assert list(tmp_path.iterdir()) == []

@@ -151,3 +151,9 @@ def test_a_word_that_means_nothing_is_refused(asked: Any) -> None:
         score_udf("nowhere", on_bad_row=asked)
     with pytest.raises(SpecError, match=r"way: there is no .*; give one of 'auto', 'arrow', 'pandas'"):
         score_udf("nowhere", way=asked)
+
+
+def test_options_that_are_none_are_refused(tmp_path: Path) -> None:
+    """Options as a dict are told what to be."""
+    with pytest.raises(TypeError, match=r"give ScoreOptions, as in ScoreOptions\(batch_rows=4096\), and no dict"):
+        stream_order(logistic_bundle(tmp_path), {}, {"batch_rows": 4096})  # type: ignore[arg-type]

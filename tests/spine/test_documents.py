@@ -129,7 +129,7 @@ def test_what_a_release_does_not_know_is_refused(document: Document, change: dic
         type(document).from_bytes(changed(document, **change), where="/out/doc.json")
     message = str(caught.value)
     assert message.startswith(f"/out/doc.json: not a {type(document).__name__} this release can read: ")
-    assert f" at {pointer}. If a newer batchscore wrote it, use that release" in message
+    assert f" at {pointer}. If another release of batchscore wrote it, use that one" in message
 
 
 OTHERS: dict[type, list[Any]] = {str: [7, True], int: ["4", True, 0.5], float: ["0.5", True], bool: [1, "no"]}
