@@ -33,6 +33,8 @@ from tests.scoring.workshop import (
 )
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from scoring.order import Order
     from scoring.scorer import Scorer
 
