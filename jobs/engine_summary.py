@@ -22,7 +22,10 @@ def engine_facts(record: RunRecord) -> Facts:
     elif total := sum(record.worker_seconds.values()):
         parts = sorted(record.worker_seconds.items(), key=lambda pair: -pair[1])
         facts.append(
-            ("limit", f"one after the other: {', '.join(f'{name} {part / total:.0%}' for name, part in parts)}")
+            (
+                "time",
+                f"{', '.join(f'{name} {part / total:.0%}' for name, part in parts)}; one after the other in a worker",
+            )
         )
     if engine.calls:
         sizes = "; ".join(
@@ -30,7 +33,7 @@ def engine_facts(record: RunRecord) -> Facts:
             for name, found in engine.batch_rows.items()
         )
         memory = f", {engine.out_of_memory:,} of them out of memory and halved" if engine.out_of_memory else ""
-        facts.append(("calls", f"{engine.calls:,} of the model{memory}; {sizes} each"))
+        facts.append(("calls", f"{engine.calls:,} of the model{memory}, with up to {sizes}"))
     if engine.by_model:
         facts.append(("models", ", ".join(f"{name} {rows:,} rows" for name, rows in engine.by_model.items())))
     if engine.unscored:

@@ -97,6 +97,10 @@ class Source(NamedTuple):
         return self.places.get(pointer, (1, 1))
 
 
+_SYNONYMS = {"gpu": "cuda"}
+"""Words that people use, and that look like something else which is there: `cpu`."""
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
     """` Did you mean "x"?`, or what there is when nothing is near; to be put behind a sentence."""
     names = list(known)
@@ -110,6 +114,8 @@ def nearest(name: str, known: Iterable[str]) -> str:
 
 def near(name: str, known: Collection[str]) -> str:
     """` Did you mean "x"?`, or nothing where nothing is near."""
+    if (meant := _SYNONYMS.get(name)) in known:
+        return f' Did you mean "{meant}"?'
     close = difflib.get_close_matches(name[:_SHOWN], known, n=1, cutoff=_NEAR) if _is_looked_for(known) else None
     return f' Did you mean "{close[0]}"?' if close else ""
 

@@ -24,7 +24,7 @@ _TRIES = 3
 """Calls of each size; the quickest counts, so that one that was interrupted does not."""
 _NEAR = 1.02
 """How much more than the best a size may take, and be chosen because it is smaller."""
-_WORSE = 2
+_WORSE = 3
 """The search ends when so many sizes in a row were not better by that much than all before them."""
 
 

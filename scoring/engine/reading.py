@@ -30,6 +30,8 @@ _MOST_BYTES = 4 * TABLE_BYTES
 """Of a batch, where rows are wider than was planned for."""
 _GLANCE = 256
 """Rows that are looked at to see how wide they are."""
+_PADDING = 192
+"""Bytes of a column that a few rows have too many: Arrow pads each buffer to 64, and a text has three."""
 
 
 class Reading:
@@ -104,7 +106,7 @@ class Reading:
     def _narrow(self, batch: pa.RecordBatch) -> None:
         """Take fewer rows from the next row group on, where these were wider than planned."""
         at_once = self._at_once or self._order.rows_at_once
-        held = batch.get_total_buffer_size()
+        held = batch.get_total_buffer_size() - _PADDING * batch.num_columns
         if batch.num_rows and held * at_once > _MOST_BYTES * batch.num_rows:
             self._at_once = max(1, TABLE_BYTES * batch.num_rows // held)
 

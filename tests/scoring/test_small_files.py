@@ -29,6 +29,7 @@ from scoring.engine.reading import Reading
 from scoring.engine.rebatching import rebatch
 from scoring.order import Routed
 from scoring.worker import score_split
+from tests.numbers_job import FEATURES
 from tests.scoring.workshop import (
     LOGISTIC_SPEC,
     STORE,
@@ -304,3 +305,14 @@ def test_long_texts_are_taken_a_few_at_a_time(tmp_path: Path) -> None:
     assert pa.concat_arrays([batch.column("id") for batch in found]).to_pylist() == list(range(5000))
     assert max(batch.nbytes for batch in found) < 33 << 20
     assert len(found) < 100
+
+
+def test_a_row_alone_does_not_pass_for_a_wide_one(tmp_path: Path) -> None:
+    """A file of one row, whose buffers are mostly padding, makes nothing smaller of what comes after it."""
+    work = SmallFiles(tmp_path, numbers(1))
+    table = numbers(40_001)
+    work.fill([table.slice(0, 1), table.slice(1)], 1 << 16)
+    order = work.make_order(routed=Routed(columns=("id", *FEATURES), shown=()), batch_rows="auto", table_rows=1 << 16)
+    attempt = Attempt(storage=STORE, layout=work.layout, order=order, split=work.splits[0])
+    found = [item.batch.num_rows for item in Reading(order, ()).read([attempt]) if isinstance(item, Rows)]
+    assert found == [40_001]
