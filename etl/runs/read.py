@@ -156,10 +156,9 @@ class RangeReader:
             ReadError: a page is damaged; names the file and the row group.
         """
         for group in self.row_groups:
-            yield from self.batches_of(group, columns, batch_rows)
+            yield from self._batches_of(group, columns, batch_rows)
 
-    def batches_of(self, group: RowGroup, columns: list[str], batch_rows: int) -> Iterator[pa.RecordBatch]:
-        """Those of one row group."""
+    def _batches_of(self, group: RowGroup, columns: list[str], batch_rows: int) -> Iterator[pa.RecordBatch]:
         row = group.first_row
         with _decoding(self.path, group.number):
             for batch in self._file.iter_batches(

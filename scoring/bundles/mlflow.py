@@ -147,6 +147,7 @@ def _check_server() -> None:
         BundleError: no server is named, and no such database is there.
     """
     uri, is_named = mlflow.get_tracking_uri(), mlflow.is_tracking_uri_set()  # type: ignore[no-untyped-call]
+    is_named |= mlflow.get_registry_uri() != uri
     if not is_named and uri.startswith(_DATABASE) and not Path(uri[len(_DATABASE) :]).exists():
         message = "No MLflow server is named. Set MLFLOW_TRACKING_URI to its address."
         raise BundleError(message)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from etl.arrivals import ORIGIN
 from etl.errors import PendingLost, StorageError
 from etl.runs.digest import file_seed, row_hashes
 from etl.runs.keys import KeyWriter
@@ -80,8 +81,11 @@ class Attempt(Owner):
     def place(self, batch: pa.RecordBatch, row: int | None = None) -> str:
         """File and index of a row of a batch, by its position, or of where the batch begins."""
         places = batch.column(ROW).slice(row or 0, 1).to_numpy()
-        path = self.split.ranges[numbers_of(places)[0]].file.path
-        return f"{path}, {'in the batch that begins at ' if row is None else ''}row {rows_of(places)[0]}"
+        path, index = self.split.ranges[numbers_of(places)[0]].file.path, int(rows_of(places)[0])
+        if self.order.sources:
+            [origin] = batch.column(ORIGIN).slice(row or 0, 1).to_pylist()
+            path, index = self.order.sources[origin["file"]].path, origin["row"]
+        return f"{path}, {'in the batch that begins at ' if row is None else ''}row {index}"
 
     def note_keys(self, name: str, digests: np.ndarray) -> None:
         """They are compared when all splits are there."""

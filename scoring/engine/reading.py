@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Generator, Iterable, Iterator, Sequence
 
     from etl.contract import Contract, InputField
-    from etl.runs.read import Form, RowGroup
+    from etl.runs.read import Form
     from etl.runs.splits import FileRange
     from scoring.engine.attempt import Attempt
     from scoring.engine.items import Item
@@ -28,10 +28,9 @@ __all__ = ["Reading", "shown_fields"]
 
 _MOST_BYTES = 4 * TABLE_BYTES
 """Of a batch, where rows are wider than was planned for."""
-_GLANCE = 256
-"""Rows that are looked at to see how wide they are."""
-_PADDING = 192
-"""Bytes of a column that a few rows have too many: Arrow pads each buffer to 64, and a text has three."""
+_TEXT_ROWS = 1 << 10
+"""Rows with texts that are decoded at once. A plan reckons the width of a row by the file's footer, which does not tell
+how long texts are that lie there once for many rows: 65,536 of 50 kB would be 3 GB. What is short is joined again."""
 
 
 class Reading:
@@ -47,8 +46,8 @@ class Reading:
         if order.routed is not None:
             wanted = list(order.routed.columns)
         self._columns = [*dict.fromkeys([*wanted, *(field.name for field in order.chosen_by)]), *self._origin]
-        self._at_once: int | None = None
-        """Rows of a batch, by how wide they were found to be; None before the first was seen."""
+        self._decoded = order.rows_at_once
+        """Rows that are decoded at once, of files of the form below."""
         self._checked: Form | None = None
         """The form of the file before, which most often is that of the next one, too."""
 
@@ -77,6 +76,8 @@ class Reading:
                 for column in model.chained:
                     schema = schema.append(column.field)
                 check_entry(pipeline.spec, schema, reader.path, others=self._origin, moved=pipeline.moved)
+            at_once = self._order.rows_at_once
+            self._decoded = min(at_once, _TEXT_ROWS) if reader.has_texts(self._columns) else at_once
             self._checked = reader.form
         attempt.row_groups.meet(reader)
         attempt.bytes_read += reader.bytes_of(self._columns)
@@ -85,30 +86,7 @@ class Reading:
     def _batches(self, attempt: Attempt) -> Iterator[pa.RecordBatch]:
         """All rows of the split."""
         for number, part in enumerate(attempt.split.ranges):
-            reader = self._open(attempt, part, number)
-            for group in reader.row_groups:
-                for batch in reader.batches_of(group, self._columns, self._rows_of(reader, group)):
-                    self._narrow(batch)
-                    yield batch
-
-    def _rows_of(self, reader: RangeReader, group: RowGroup) -> int:
-        """Rows of a batch of a row group.
-
-        A plan reckons the width of a row by the file's footer, which does not tell how long texts are that lie there
-        once for many rows. So where there are texts a few rows are looked at before so many are decoded.
-        """
-        if self._at_once is None and group.rows:
-            self._at_once = self._order.rows_at_once
-            if group.rows > _GLANCE and reader.has_texts(self._columns):
-                self._narrow(next(reader.batches_of(group, self._columns, _GLANCE)))
-        return self._at_once or self._order.rows_at_once
-
-    def _narrow(self, batch: pa.RecordBatch) -> None:
-        """Take fewer rows from the next row group on, where these were wider than planned."""
-        at_once = self._at_once or self._order.rows_at_once
-        held = batch.get_total_buffer_size() - _PADDING * batch.num_columns
-        if batch.num_rows and held * at_once > _MOST_BYTES * batch.num_rows:
-            self._at_once = max(1, TABLE_BYTES * batch.num_rows // held)
+            yield from self._open(attempt, part, number).batches(self._columns, self._decoded)
 
     def _rows(self, attempt: Attempt, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         """The split's rows that are to be scored; every row is counted as in, the others as filtered."""

@@ -34,6 +34,7 @@ def rebatch(batches: Iterable[pa.RecordBatch], rows: int, *, most_bytes: int | N
             yield _joined([*waiting, taken])
             waiting, have, size = [], 0, 0
         if start < batch.num_rows:
+            size = max(size, bytes_)
             waiting.append(batch.slice(start))
             have += batch.num_rows - start
     if waiting:

@@ -188,7 +188,7 @@ AS_DAEMON = ("unshare", "--user", "--map-user=1", "env", "LOGNAME=daemon")
 def larger_than_the_disk(folder: Path, _job: Job) -> None:
     """Score one split whose predictions are more than a small disk holds."""
     shutil.rmtree(folder / "in")
-    write_numbers(folder / "in", files=1, rows=100_000, row_group=50_000)
+    write_numbers(folder / "in", files=1, rows=200_000, row_group=50_000)
     (folder / "out").mkdir()
 
 
