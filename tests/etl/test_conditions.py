@@ -477,11 +477,14 @@ JUNK: st.SearchStrategy[Any] = st.sampled_from(
 def test_no_damage_is_a_traceback(condition, data):
     """Junk in any place is read as a spec, or named with a pointer that leads to it, above it or below it."""
     place = data.draw(st.sampled_from(list(places_in(condition))))
-    text = spec_with(damaged(condition, place, data.draw(JUNK)))
+    junk = data.draw(JUNK)
+    text = spec_with(damaged(condition, place, junk))
     try:
         read_spec(text, "spec.json")
     except SpecError as error:
         fault = "/".join(["/steps/0/params/keep", *map(str, place)])
+        if junk == "f":  # a column of another type: it is what stands beside it that does not fit
+            fault = fault.rpartition("/")[0]
         for line in str(error).splitlines():
             pointer = line.split(": ")[1]
             assert pointer.startswith("/steps/0")
