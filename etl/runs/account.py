@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections import Counter
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
@@ -38,7 +38,9 @@ def counting_rows(storage: Storage, splits: tuple[Split, ...]) -> Generator[dict
     try:
         yield found
     finally:
-        threads.shutdown(cancel_futures=True)
+        # Not `wait=True`: a signal may have come before a thread was started, and such a one cannot be joined.
+        threads.shutdown(wait=False, cancel_futures=True)
+        wait([one for one in counted.values() if not one.cancelled()])
         done = {index: one for index, one in counted.items() if not one.cancelled() and one.exception() is None}
         found.update((index, one.result()) for index, one in done.items())
 
