@@ -50,7 +50,7 @@ def test_a_forked_process_leaves_the_folder_of_its_parent() -> None:
 
 def test_without_a_server_no_database_is_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where nobody says where MLflow is, that is told, and the working folder is left as it was."""
-    from scoring.bundles.mlflow import fetch  # noqa: PLC0415  the environment of Spark 3.5 has no MLflow
+    from scoring.bundles.mlflow import fetch
 
     monkeypatch.chdir(tmp_path)
     for name in ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI"):
