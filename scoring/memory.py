@@ -16,7 +16,7 @@ from etl.runs.keys import KEY_BYTES, KEYS_HELD
 from etl.runs.write import ROW_GROUP_BYTES
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     import pyarrow.parquet as pq
 
@@ -87,13 +87,18 @@ def _decoded_bytes(footer: pq.FileMetaData, columns: set[str]) -> int:
     """What these columns of a file are in memory, about."""
     total = 0
     for number in range(footer.num_row_groups):
-        facts = footer.row_group(number)
-        for chunk in (facts.column(index) for index in range(facts.num_columns)):
-            if chunk.path_in_schema.split(".")[0] in columns:
-                stored = max(chunk.total_uncompressed_size, _TEXT_BYTES * chunk.num_values)
-                width = _VALUE_BYTES.get(chunk.physical_type)
-                total += stored if width is None else width * chunk.num_values
+        for chunk in _chunks(footer, number, columns):
+            stored = max(chunk.total_uncompressed_size, _TEXT_BYTES * chunk.num_values)
+            width = _VALUE_BYTES.get(chunk.physical_type)
+            total += stored if width is None else width * chunk.num_values
     return total
+
+
+def _chunks(footer: pq.FileMetaData, number: int, columns: set[str]) -> Iterator[pq.ColumnChunkMetaData]:
+    """Of these columns in a row group."""
+    facts = footer.row_group(number)
+    chunks = (facts.column(index) for index in range(facts.num_columns))
+    return (chunk for chunk in chunks if chunk.path_in_schema.split(".")[0] in columns)
 
 
 def projected_task_bytes(
@@ -140,9 +145,7 @@ def _reader_bytes(footer: pq.FileMetaData, columns: set[str]) -> float:
     """Pages that are held while the largest row group is streamed."""
     largest = 0.0
     for number in range(footer.num_row_groups):
-        facts = footer.row_group(number)
-        chunks = (facts.column(index) for index in range(facts.num_columns))
-        wanted = (chunk for chunk in chunks if chunk.path_in_schema.split(".")[0] in columns)
+        wanted = _chunks(footer, number, columns)
         largest = max(largest, sum(_PAGES_HELD * min(chunk.total_uncompressed_size, _PAGE) for chunk in wanted))
     return largest
 

@@ -15,6 +15,7 @@ from etl.runs.receipt import RowTally, SplitAccount
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterable, Mapping
+    from concurrent.futures import Future
 
     from etl.runs.receipt import Receipt
     from etl.runs.splits import Split
@@ -34,8 +35,10 @@ def counting_rows(storage: Storage, splits: tuple[Split, ...]) -> Generator[dict
     """
     found: dict[int, RowTally] = {}
     threads = _threads(storage, splits)
-    counted = {split.index: threads.submit(_rows_in, storage, split) for split in splits}
+    counted: dict[int, Future[RowTally]] = {}
     try:
+        for split in splits:
+            counted[split.index] = threads.submit(_rows_in, storage, split)
         yield found
     finally:
         # Not `wait=True`: a signal may have come before a thread was started, and such a one cannot be joined.

@@ -42,19 +42,26 @@ def digest_of_ranges(ranges: Iterable[tuple[int, int, int]]) -> int:
     Runs are hashed together, and in blocks so that memory stays flat.
     """
     total = held = 0
-    seeds: list[npt.NDArray[np.uint64]] = []
-    blocks: list[npt.NDArray[np.int64]] = []
+    blocks: list[tuple[int, npt.NDArray[np.int64]]] = []
     for seed, first, rows in ranges:
         for start in range(first, first + rows, _RANGE_BLOCK):
-            blocks.append(np.arange(start, min(start + _RANGE_BLOCK, first + rows), dtype=np.int64))
-            seeds.append(np.full(blocks[-1].size, seed, dtype=np.uint64))
-            held += blocks[-1].size
+            block = np.arange(start, min(start + _RANGE_BLOCK, first + rows), dtype=np.int64)
+            blocks.append((seed, block))
+            held += block.size
             if held >= _RANGE_BLOCK:
-                total += digest_of(row_hashes(np.concatenate(seeds), np.concatenate(blocks)))
-                seeds, blocks, held = [], [], 0
-    if held:
-        total += digest_of(row_hashes(np.concatenate(seeds), np.concatenate(blocks)))
-    return total & _MASK
+                total += _digest_of_blocks(blocks)
+                blocks, held = [], 0
+    return (total + _digest_of_blocks(blocks)) & _MASK
+
+
+def _digest_of_blocks(blocks: list[tuple[int, npt.NDArray[np.int64]]]) -> int:
+    """Digest of rows, each block under its own seed; one block, as of a large file, is not copied."""
+    if not blocks:
+        return 0
+    if len(blocks) == 1:
+        return digest_of(row_hashes(*blocks[0]))
+    seeds = np.repeat(np.array([seed for seed, _ in blocks], dtype=np.uint64), [block.size for _, block in blocks])
+    return digest_of(row_hashes(seeds, np.concatenate([block for _, block in blocks])))
 
 
 def file_seed(path: str) -> int:

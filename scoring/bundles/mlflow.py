@@ -64,6 +64,7 @@ class Registration(NamedTuple):
 
 
 _DATABASE = "sqlite:///"
+"""What MLflow's own default begins with."""
 
 
 class Logged(NamedTuple):

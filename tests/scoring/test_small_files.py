@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from etl.contract import InputField
-from etl.errors import ContractError, InputChanged, ReadError, TransformError
+from etl.errors import AccountError, ContractError, InputChanged, ReadError, TransformError
 from etl.runs.account import settle
 from etl.runs.receipt import EMPTY
 from etl.runs.splits import FileRange, InputFile, Split, cut_splits
@@ -226,7 +226,7 @@ def test_a_row_lost_in_a_shared_split_is_found(tmp_path: Path) -> None:
     moved = account.scored + other
     forged = moved.of(account.scored.rows, int(moved.digest, 16) - int(one.digest, 16))
     receipt = receipts[0].model_copy(update={"account": account.model_copy(update={"scored": forged})})
-    with pytest.raises(Exception, match="not the same rows by their digests"):
+    with pytest.raises(AccountError, match="not the same rows by their digests"):
         settle(STORE, work.splits, [receipt])
 
 
