@@ -8,7 +8,7 @@ from typing import Any
 import pyarrow as pa
 
 from etl.errors import ContractError
-from etl.types import ColumnType, workable
+from etl.types import ColumnType, is_bytes, workable
 
 __all__ = ["advice", "as_table", "is_pandas", "is_spark_frame"]
 
@@ -82,6 +82,8 @@ def advice(name: str, wanted: ColumnType, schema: pa.Schema) -> str:
         return " (decode it first: pyarrow.compute.run_end_decode)"
     if wanted.kind == "string" and "binary" in str(found):
         return " (bytes are no text: .cast('string') in pyarrow, CAST(… AS STRING) in Spark make text of UTF-8)"
+    if wanted.kind == "vector" and is_bytes(found):
+        return f" (bytes are read as uint8[{wanted.width}])"
     kind = _NULLABLE.get(wanted.kind)
     is_float = pa.types.is_floating(found)
     if kind is None or not is_float or b"pandas" not in (schema.metadata or {}):

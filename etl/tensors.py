@@ -11,7 +11,7 @@ import pyarrow as pa
 from etl.bfloat16 import bits_of
 from etl.frame import EXACT_INTEGERS
 from etl.ragged import Mask, Ragged
-from etl.types import VECTOR_ITEMS, ColumnType, held, kernels, rows_with
+from etl.types import VECTOR_ITEMS, ColumnType, held, is_bytes, kernels, rows_with
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -74,6 +74,7 @@ def matrix_of(column: ArrowArray, width: int, item: str = "float32") -> tuple[np
     inside, or with an integer that the type cannot hold.
 
     A list of lists, such as the lines of an image, is their elements one behind another, where they are of one length.
+    Bytes are a list of uint8.
 
     Without a copy where every row is whole and its elements have the type. Such a broken row, and a null one, is a row
     of NaN, or of zeros (false).
@@ -82,6 +83,7 @@ def matrix_of(column: ArrowArray, width: int, item: str = "float32") -> tuple[np
     filler = np.nan if dtype.kind == "f" else 0
     if pa.types.is_null(column.type):
         return np.full((rows, width), filler, dtype=dtype), np.zeros(rows, dtype=bool)
+    column = _listed(column)
     counts, is_whole = _counts(column)
     is_whole &= counts == width
     values, holes = _elements(_leaves(column if is_whole.all() else column.filter(pa.array(is_whole))), dtype)
@@ -105,7 +107,7 @@ def faults_inside(
     has_null, is_beyond = np.zeros(len(column), dtype=bool), np.zeros(len(column), dtype=bool)
     if not broken.any():
         return has_null, is_beyond
-    found = column.filter(pa.array(broken))
+    found = _listed(column.filter(pa.array(broken)))
     counts, is_whole = _counts(found)
     is_whole &= counts == width
     rows = np.flatnonzero(broken)[is_whole]
@@ -125,6 +127,7 @@ def as_lists(column: ArrowArray, item: str) -> ArrowArray:
     kind = VECTOR_ITEMS[item]
     if pa.types.is_null(column.type):
         return pa.nulls(len(column), pa.list_(kind))
+    column = _listed(column)
     counts, _ = _counts(column)
     leaves = _leaves(column)
     values, holes = _elements(leaves, np.dtype(item))
@@ -135,6 +138,25 @@ def as_lists(column: ArrowArray, item: str) -> ArrowArray:
         absent[np.repeat(np.arange(counts.size), counts)[unheld]] = True
     mask: Any = pa.array(absent)
     return pa.ListArray.from_arrays(offsets, pa.array(values, kind, mask=holes), mask=mask)
+
+
+def _listed(column: ArrowArray) -> ArrowArray:
+    """Bytes as lists of uint8 over the same memory; lists as they are.
+
+    Parquet has no integers below 32 bits: it hands a list of them over at a fifteenth of the speed of bytes.
+    """
+    found = column.type
+    if not is_bytes(found):
+        return column
+    if pa.types.is_binary_view(found):
+        column, found = column.cast(pa.binary()), pa.binary()
+    *layout, data = column.buffers()
+    values = pa.Array.from_buffers(pa.uint8(), 0 if data is None else data.size, [None, data])
+    if pa.types.is_fixed_size_binary(found):
+        kind: pa.DataType = pa.list_(pa.uint8(), found.byte_width)
+    else:
+        kind = pa.large_list(pa.uint8()) if pa.types.is_large_binary(found) else pa.list_(pa.uint8())
+    return pa.Array.from_buffers(kind, len(column), layout, offset=column.offset, children=[values])
 
 
 def _counts(column: ArrowArray) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]:

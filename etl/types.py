@@ -31,6 +31,7 @@ __all__ = [
     "canonical",
     "decoded",
     "held",
+    "is_bytes",
     "is_readable",
     "joined",
     "kernels",
@@ -241,11 +242,17 @@ Schema = dict[str, ColumnType]
 """Columns by name, in the order in which they came to be."""
 
 
+def is_bytes(found: pa.DataType) -> bool:
+    """Whether rows are bytes, of one length or of any: what a vector of uint8 may be stored as."""
+    kinds = (pa.types.is_binary, pa.types.is_large_binary, pa.types.is_fixed_size_binary, pa.types.is_binary_view)
+    return any(is_kind(found) for is_kind in kinds)
+
+
 def is_readable(found: pa.DataType, wanted: ColumnType) -> bool:
     """Whether every value of the found type is one of the wanted type, or is checked value by value on entry.
 
     Checked by value: unsigned, negative or wide integers, decimals with a fraction, lists of another length or of lists
-    of several, timestamps far from today.
+    of several, bytes of another length, timestamps far from today.
     """
     if isinstance(found, pa.DictionaryType):
         return wanted.is_scalar and is_readable(found.value_type, wanted)
@@ -255,6 +262,8 @@ def is_readable(found: pa.DataType, wanted: ColumnType) -> bool:
         return isinstance(found, pa.StructType) and not unread_subfields(found, wanted)
     if isinstance(found, pa.ListType | pa.LargeListType | pa.FixedSizeListType):
         return _holds_elements(found.value_type, wanted)
+    if is_bytes(found):
+        return wanted.kind == "vector" and wanted.item == "uint8"
     is_decimal = pa.types.is_decimal(found) and found.scale >= 0
     rules: dict[str, bool] = {
         "bool": pa.types.is_boolean(found),

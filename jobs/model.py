@@ -15,7 +15,7 @@ from etl.documents import sha256_hex
 from etl.format.problems import nearest
 from etl.outputs import TensorDtype
 from etl.spec import Outputs, Spec, TensorOutput
-from etl.types import VECTOR_ITEMS, ColumnType
+from etl.types import VECTOR_ITEMS, ColumnType, is_bytes
 from jobs.errors import Refused
 from scoring.bundles.bundle import AuditedBundle, Bundle
 from scoring.bundles.files import FileDigest, sha256_of
@@ -220,6 +220,8 @@ class _Binding(NamedTuple):
         dtype = self.tensor.dtype
         if isinstance(found, _LISTS):
             return self._list_type(name, found)
+        if is_bytes(found):
+            return self._vector_type(name, found, "uint8")
         if dtype == "string":
             return ColumnType("string")
         if pa.types.is_boolean(found):
@@ -234,22 +236,27 @@ class _Binding(NamedTuple):
             return ColumnType("list", item=_item(element, self.tensor.dtype, _LIST_ITEMS))
         if self.tensor.dtype == "string":
             raise self._refused(f"column {name!r} is a list; texts are fed from one column each")
+        return self._vector_type(name, found, _item(element, self.tensor.dtype, tuple(VECTOR_ITEMS)))
+
+    def _vector_type(self, name: str, found: pa.DataType, item: str) -> ColumnType:
         width = self._width(found)
         if width is None:
             advice = "Fix its axes in the model, or write fixed-size lists"
             if len(self.tensor.shape) == 2:  # noqa: PLR2004  a matrix
                 advice += f"; or, to pad rows with 0, write `model.ragged: {{{self.tensor.name}: {{on_ragged: pad}}}}`"
             raise self._refused(
-                f"column {name!r} is a list, and neither it nor the model says how long it is. {advice}"
+                f"column {name!r} has rows of any length, and neither it nor the model says how long it is. {advice}"
             )
-        return ColumnType("vector", width, _item(element, self.tensor.dtype, tuple(VECTOR_ITEMS)))
+        return ColumnType("vector", width, item)
 
     def _width(self, found: pa.DataType) -> int | None:
-        """Values of a row of a list column; None where nothing tells."""
+        """Values of a row of a column of lists or bytes; None where nothing tells."""
         width = 1
         while isinstance(found, pa.FixedSizeListType):
             width, found = width * found.list_size, found.value_type
-        if not isinstance(found, _LISTS):
+        if pa.types.is_fixed_size_binary(found):
+            return int(found.byte_width)
+        if not isinstance(found, _LISTS) and not is_bytes(found):
             return width
         axes = self.tensor.shape[1:]
         if len(self.columns) > 1 or None in axes:

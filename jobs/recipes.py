@@ -90,6 +90,8 @@ def _type(found: pa.DataType) -> ColumnType | None:
         wanted = ColumnType(kind)
         if is_readable(found, wanted) and not pa.types.is_null(found):
             return wanted
+    if pa.types.is_fixed_size_binary(found):
+        return ColumnType("vector", found.byte_width, "uint8")
     if isinstance(found, pa.FixedSizeListType) and pa.types.is_floating(found.value_type):
         return ColumnType("vector", found.list_size)
     if isinstance(found, pa.ListType | pa.LargeListType | pa.FixedSizeListType):

@@ -51,7 +51,11 @@ def _infer(predict: Predict, feeds: Feeds, rows: int, *, size: BatchRows) -> Out
             return _infer(predict, feeds, rows, size=size)
         return _pieces(predict, feeds, rows, size=size, reason=str(error))
     except InferenceError as error:
-        return _pieces(predict, feeds, rows, size=size, reason=str(error), most=-(-rows // 2))
+        found = _pieces(predict, feeds, rows, size=size, reason=str(error), most=-(-rows // 2))
+        if not found.failed:
+            # No row is to blame but their number: cuDNN takes no tensor of 2^31 values.
+            size.halve(full)
+        return found
     _check_rows(outputs, full)
     if full != rows:
         outputs = {name: values[:rows] for name, values in outputs.items()}

@@ -12,6 +12,7 @@ import contextlib
 import multiprocessing
 import os
 import platform
+import statistics
 import subprocess
 import tempfile
 import time
@@ -24,16 +25,16 @@ import numpy as np
 import onnxruntime as ort
 import pyarrow as pa
 import pyarrow.parquet as pq
-from onnxruntime.capi import onnxruntime_pybind11_state as _errors
 
 from etl.runs.receipt import Receipt
 from etl.runs.splits import Split
 from scoring.order import Order
 from scoring.runtimes.base import Placement
 from scoring.worker import Unscored, score_splits
+from tests.bench.gpu_bare import PROVIDERS, Wanted, bare, wanted
 from tests.bench.gpu_device import Sampled, Sampler, device_facts
 from tests.bench.gpu_results import RESULT, GpuModel, GpuResults, GpuRun
-from tests.bench.gpu_work import Array, GpuWork, works
+from tests.bench.gpu_work import GpuWork, works
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -44,15 +45,6 @@ if TYPE_CHECKING:
 
 __all__ = ["main", "measure"]
 
-_PROVIDERS: dict[str, list[Any]] = {
-    "cpu": ["CPUExecutionProvider"],
-    "cuda": [("CUDAExecutionProvider", {"use_tf32": "0", "cudnn_conv_algo_search": "HEURISTIC"})],
-    "tensorrt": ["TensorrtExecutionProvider", ("CUDAExecutionProvider", {"use_tf32": "0"})],
-}
-"""As ours: products in float32, so that scores are those of the CPU."""
-_SIZES = tuple(1 << power for power in range(3, 13))
-_CHECKED_ROWS = 64
-"""Of each file, compared with plain onnxruntime on the CPU."""
 _START_SECONDS = 1800
 
 
@@ -75,10 +67,10 @@ class _Done(NamedTuple):
 def main(arguments: Sequence[str] | None = None) -> GpuResults:
     """Measure, print, and keep what was found."""
     asked = _parser().parse_args(arguments)
-    plan = _Plan(asked.device, asked.tasks, 0.02 if asked.small else 2.0, asked.small)
+    plan = _Plan(asked.device, asked.tasks, 0.02 if asked.small else 1.0, asked.small)
     chosen = [work for work in works(is_small=asked.small) if not asked.only or work.name in asked.only.split("; ")]
     if asked.device != "cpu":
-        missing = _PROVIDERS[asked.device][0]
+        missing = PROVIDERS[asked.device][0]
         name = missing if isinstance(missing, str) else missing[0]
         if name not in ort.get_available_providers():
             message = f"this onnxruntime has no {name}. Install onnxruntime-gpu, or try --device cpu --small."
@@ -86,7 +78,7 @@ def main(arguments: Sequence[str] | None = None) -> GpuResults:
     with contextlib.ExitStack() as stack:
         folder = Path(asked.work or stack.enter_context(tempfile.TemporaryDirectory()))
         models = [measure(work, folder / work.name.replace(", ", "-"), plan) for work in chosen]
-    results = GpuResults(about=_about(asked.device), models=models)
+    results = GpuResults(about=_about(asked.device, asked.commit), models=models)
     out = Path(asked.out) if asked.out else None if asked.small or asked.device == "cpu" or asked.only else RESULT
     if out is not None:
         out.parent.mkdir(parents=True, exist_ok=True)
@@ -98,93 +90,50 @@ def main(arguments: Sequence[str] | None = None) -> GpuResults:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description="Measure our worker on a GPU, without Spark.")
-    parser.add_argument("--device", choices=list(_PROVIDERS), default="cuda")
+    parser.add_argument("--device", choices=list(PROVIDERS), default="cuda")
     parser.add_argument("--small", action="store_true", help="tiny models: whether it works, not how fast")
     parser.add_argument("--tasks", type=lambda text: tuple(map(int, text.split(","))), default=(1, 2, 4))
     parser.add_argument("--only", help="names of models, with '; ' between")
     parser.add_argument("--out", help=f"file for the result; a whole measurement on a GPU goes to {RESULT.name}")
+    parser.add_argument("--commit", default=_commit(), help="what is measured, where no repository tells")
     parser.add_argument("--work", help="empty folder to work in and to leave; else a temporary one")
     return parser
+
+
+def _commit() -> str:
+    command = ("git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty")
+    return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip() or "unknown"
 
 
 def measure(work: GpuWork, folder: Path, plan: _Plan) -> GpuModel:
     """A model, bare and by so many tasks."""
     files = work.write(folder / "in")
-    best, rates, bare = _bare_apart(work.name, files[0], plan)
-    print(f"{work.name}: bare {bare:,.0f} rows/s at {best} rows a call", flush=True)
-    runs, off = [], 0.0
+    alone = bare(work, files[0], plan.device, least=plan.seconds, is_small=plan.is_small)
+    others = "".join(f", {name} {rate / alone.rates[alone.best]:.2f} ×" for name, rate in alone.variants.items())
+    print(f"{work.name}: bare {alone.rows_per_second:,.0f} rows/s at {alone.best} rows a call{others}", flush=True)
+    expected, runs, off = wanted(work, files), [], 0.0
     for tasks in plan.tasks:
         run, receipts = _run(work, folder / f"tasks-{tasks}", files, plan=plan, tasks=tasks)
-        off = max(off, _deviation(work, files, receipts))
+        off = max(off, _deviation(work, expected, receipts))
         runs.append(run)
         told = "" if run.busy is None else f", busy {run.busy:.0%}"
         print(
-            f"{work.name}: {tasks} tasks {run.rows_per_second:,.0f} rows/s, {run.rows_per_second / bare:.2f} of bare{told}",
+            f"{work.name}: {tasks} tasks {run.rows_per_second:,.0f} rows/s, {run.rows_per_second / alone.rows_per_second:.2f} of bare{told}",
             flush=True,
         )
     return GpuModel(
         name=work.name,
-        bare_rows=best,
-        bare_rates=rates,
-        bare_rows_per_second=bare,
+        bare_rows=alone.best,
+        bare_rates=alone.rates,
+        bare_rows_per_second=alone.rows_per_second,
+        bare_variants=alone.variants,
         largest_deviation=off,
         runs=runs,
     )
 
 
-def _bare_apart(name: str, file: Path, plan: _Plan) -> tuple[int, dict[int, float], float]:
-    """On a GPU in a process of its own, so that the device's memory is free again."""
-    if plan.device == "cpu":
-        return _bare(name, str(file), plan)
-    with multiprocessing.get_context("spawn").Pool(1) as pool:
-        return pool.apply(_bare, (name, str(file), plan))
-
-
-def _session(work: GpuWork, device: str) -> ort.InferenceSession:
-    if device != "cpu" and hasattr(ort, "preload_dlls"):
-        ort.preload_dlls()
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = 1
-    return ort.InferenceSession(work.make().onnx, options, providers=_PROVIDERS[device])
-
-
-def _bare(name: str, file: str, plan: _Plan) -> tuple[int, dict[int, float], float]:
-    """Rows of a call at which the loop is quickest and rates by size, both of the longest rows; rows a second of all."""
-    [work] = [work for work in works(is_small=plan.is_small) if work.name == name]
-    session, seconds, total = _session(work, plan.device), 0.0, 0
-    best, rates = 0, dict[int, float]()
-    for rows, feeds in work.batches(pq.read_table(file)):
-        rates = {}
-        for size in _SIZES:
-            if size > rows.size:
-                break
-            try:
-                rates[size] = _rate(session, feeds, size, least=plan.seconds)
-            except (_errors.RuntimeException, _errors.Fail):  # out of memory
-                break
-        best = max(rates, key=lambda size: rates[size])
-        seconds += rows.size / rates[best]
-        total += rows.size
-    return best, rates, total / seconds
-
-
-def _rate(session: ort.InferenceSession, feeds: dict[str, Array], size: int, *, least: float) -> float:
-    """Rows a second over batches that are there."""
-    rows = len(next(iter(feeds.values())))
-    batches = [
-        {name: np.ascontiguousarray(values[start : start + size]) for name, values in feeds.items()}
-        for start in range(0, rows - size + 1, size)
-    ]
-    session.run(None, batches[0])
-    done, start = 0, time.perf_counter()
-    while (spent := time.perf_counter() - start) < least or not done:
-        session.run(None, batches[done % len(batches)])
-        done += 1
-    return done * size / spent
-
-
 def _run(work: GpuWork, folder: Path, files: list[Path], *, plan: _Plan, tasks: int) -> tuple[GpuRun, list[Receipt]]:
-    """Ours: each task in a process of its own, which has scored its rows once before the clock starts."""
+    """Ours: each task in a process of its own, which has scored a split before the clock starts."""
     order, splits = work.order(folder, files, plan.device)
     placement = Placement(None if plan.device == "cpu" else 0, tasks)
     spawn = multiprocessing.get_context("spawn")
@@ -215,7 +164,7 @@ def _task(order: str, splits: list[str], placement: Placement, barrier: Barrier,
         pa.set_cpu_count(1)
         told = Order.model_validate_json(order)
         own = [Split.model_validate_json(split) for split in splits]
-        _score(told.model_copy(update={"run_id": f"warm-up-{own[0].index}"}), own, placement)
+        _score(told.model_copy(update={"run_id": f"warm-up-{own[0].index}"}), own[:1], placement)
         barrier.wait(_START_SECONDS)
         start = time.time()
         receipts = _score(told, own, placement)
@@ -252,7 +201,7 @@ def _summed(work: GpuWork, receipts: list[Receipt], *, tasks: int, seconds: floa
         rows_per_second=rows / seconds,
         busy=sampled.busy,
         peak_gpu_bytes=sampled.peak_bytes,
-        call_rows=max(facts.rows for facts in batches),
+        call_rows=statistics.median_low(facts.rows for facts in batches),
         seconds_per_row=batches[-1].seconds_per_row,
         seconds_by_phase=dict(work_seconds),
         waiting_by_phase=dict(waiting),
@@ -260,36 +209,29 @@ def _summed(work: GpuWork, receipts: list[Receipt], *, tasks: int, seconds: floa
     )
 
 
-def _deviation(work: GpuWork, files: list[Path], receipts: list[Receipt]) -> float:
-    """The largest difference of a published score from plain onnxruntime's on the CPU, of the first rows of each file."""
-    session, off = _session(work, "cpu"), 0.0
-    by_split = {receipt.split: receipt for receipt in receipts}
-    for number, file in enumerate(files):
+def _deviation(work: GpuWork, expected: list[Wanted], receipts: list[Receipt]) -> float:
+    """The largest difference of a published score from the CPU's, of the first rows of each file."""
+    by_split, off = {receipt.split: receipt for receipt in receipts}, 0.0
+    for number, (ids, scores) in enumerate(expected):
         written = by_split[number].predictions
         assert written is not None
         places = [Path(written.pending.upload), Path(written.pending.path)]
         table = pq.read_table(pa.OSFile(str(next(place for place in places if place.exists()))))
-        head = pq.read_table(file).slice(0, _CHECKED_ROWS)
         published = table.column("score").combine_chunks().flatten() if work.shape == "image" else table.column("score")
-        scores = published.to_numpy().reshape(table.num_rows, -1)
-        wanted_ids = head.column("id").to_numpy()
+        found = published.to_numpy().reshape(table.num_rows, -1)
         at = {row: place for place, row in enumerate(table.column("id").to_pylist())}
-        for rows, feeds in work.batches(head):
-            [wanted] = session.run(None, feeds)
-            found = scores[[at[row] for row in wanted_ids[rows].tolist()]]
-            off = max(off, float(np.nan_to_num(np.abs(found - wanted), nan=np.inf).max()))
+        found = found[[at[row] for row in ids.tolist()]]
+        off = max(off, float(np.nan_to_num(np.abs(found - scores), nan=np.inf).max()))
     return off
 
 
-def _about(device: str) -> dict[str, str]:
-    command = ("git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty")
-    commit = subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
+def _about(device: str, commit: str) -> dict[str, str]:
     versions = f"Python {platform.python_version()}, onnxruntime {ort.__version__}, pyarrow {pa.__version__}, numpy {np.__version__}"
     gpu = device_facts() if device != "cpu" else {"Device": f"CPU, {platform.machine()}", "Driver": "none"}
     return {
         **gpu,
         "Date": f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
-        "Commit": commit or "unknown",
+        "Commit": commit,
         "Versions": versions,
         "Cores": str(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()),
         "Provider": device,

@@ -37,7 +37,7 @@ class GpuRun(BaseModel):
     peak_gpu_bytes: int | None
     """Most of the device's memory that was taken, without what was before."""
     call_rows: int
-    """Rows of a call that the workers found; the largest."""
+    """Rows of a call that the workers found; the median, of a model of several lengths over all of them."""
     seconds_per_row: dict[str, float]
     """What the first worker measured to find it, by rows of a call."""
     seconds_by_phase: dict[str, float]
@@ -54,6 +54,10 @@ class GpuModel(BaseModel):
     bare_rates: dict[int, float]
     """Rows a second of bare, by rows of a call."""
     bare_rows_per_second: float
+    bare_variants: dict[str, float] = {}
+    """Rows a second at that size where products are rounded to TensorFloat-32 (`tf32`), where inputs and outputs are
+    bound to the device (`IO binding`).
+    """
     largest_deviation: float
     """Of any score of ours from plain onnxruntime's on the CPU."""
     runs: list[GpuRun]

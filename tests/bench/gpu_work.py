@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
 
@@ -35,6 +36,7 @@ FILES = 8
 _STORE = LocalStorage()
 _SEED = 20_261_125
 _SHORTEST = 8
+_IMAGES_MADE = 512
 
 _IDS = """
 format: scorespec/1
@@ -85,7 +87,7 @@ class GpuWork(NamedTuple):
         return text.format(buckets=list(self.lengths), side=side, width=3 * side * side)
 
     def table(self, number: int) -> pa.Table:
-        """The rows of a file."""
+        """The rows of a file. Its images are some hundreds, over and over: to make them would take longer than to score."""
         rng, rows = np.random.default_rng([_SEED, number]), self.rows // FILES
         ids = np.arange(number * rows, (number + 1) * rows)
         if self.shape == "ids":
@@ -94,15 +96,18 @@ class GpuWork(NamedTuple):
             column = pa.ListArray.from_arrays(ends, rng.integers(0, self.words, ends[-1]))
             return pa.table({"id": ids, "ids": column})
         width = 3 * self.lengths[0] ** 2
-        column = pa.FixedSizeListArray.from_arrays(rng.integers(0, 256, rows * width, dtype=np.uint8), width)
+        made = rng.integers(0, 256, (_IMAGES_MADE, width), dtype=np.uint8)
+        pixels = pa.py_buffer(made[rng.integers(0, _IMAGES_MADE, rows)])
+        column: Any = pa.Array.from_buffers(pa.binary(width), rows, [None, pixels])
         return pa.table({"id": ids, "image": column})
 
     def batches(self, table: pa.Table) -> Iterator[tuple[Array, dict[str, Array]]]:
         """Bare's tensors, one row of numpy after another: which rows, and what feeds the model; one for each length."""
         if self.shape == "image":
-            column = table.column("image").combine_chunks()
+            [column] = table.select(["image"]).combine_chunks().column("image").chunks
+            pixels = np.frombuffer(column.buffers()[1], np.uint8)[column.offset * column.type.byte_width :]
             side = self.lengths[0]
-            yield np.arange(len(column)), {"X": column.flatten().to_numpy().reshape(-1, 3, side, side)}
+            yield np.arange(len(column)), {"X": pixels[: column.nbytes].reshape(-1, 3, side, side)}
             return
         rows = [np.asarray(row) for row in table.column("ids").to_pylist()]
         sizes = np.array([row.size for row in rows])
@@ -114,16 +119,21 @@ class GpuWork(NamedTuple):
                 yield chosen, {"ids": ids, "mask": mask.astype(np.int64)}
 
     def write(self, folder: Path) -> list[Path]:
-        """The input files; images do not get smaller by being compressed."""
+        """The input files, each written by a thread of its own where it is not there yet."""
         paths = [folder / f"part-{number}.parquet" for number in range(FILES)]
         folder.mkdir(parents=True, exist_ok=True)
-        for number, path in enumerate(paths):
-            codec = "none" if self.shape == "image" else "zstd"
-            table = self.table(number)
-            if not path.exists():
-                rows = max(1, (64 << 20) * table.num_rows // table.nbytes)
-                pq.write_table(table, path, compression=codec, use_dictionary=False, row_group_size=rows)
+        with ThreadPoolExecutor() as threads:
+            list(threads.map(self._write, range(FILES), paths))
         return paths
+
+    def _write(self, number: int, path: Path) -> None:
+        """Images do not get smaller by being compressed."""
+        if path.exists():
+            return
+        table = self.table(number)
+        rows = max(1, (64 << 20) * table.num_rows // table.nbytes)
+        codec = "none" if self.shape == "image" else "zstd"
+        pq.write_table(table, path, compression=codec, use_dictionary=False, row_group_size=rows)
 
     def order(self, folder: Path, files: list[Path], device: DeviceChoice) -> tuple[Order, tuple[Split, ...]]:
         """What a worker is told: a bundle of the model under an output root, and a split a file."""
@@ -169,5 +179,5 @@ def works(*, is_small: bool) -> list[GpuWork]:
     return [
         GpuWork("transformer", "ids", lambda: transformer(net), (128,), 1 << 18, net.words),
         GpuWork("transformer, buckets", "ids", lambda: transformer(net), (32, 64, 96, 128), 1 << 18, net.words),
-        GpuWork("ResNet-18", "image", lambda: resnet(224), (224,), 1 << 15),
+        GpuWork("ResNet-18", "image", lambda: resnet(224), (224,), 1 << 16),
     ]

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from etl.contract import Contract
-from etl.errors import SpecError
+from etl.errors import ContractError, SpecError
 from etl.golden import replay
 from etl.learning.fitting import fit
 from etl.outputs import TensorOutput
@@ -136,6 +136,62 @@ def test_lists_as_they_are_show_what_has_a_form(case):
     found = as_lists(column, item)
     assert found.type == wanted.type
     assert str(found.to_pylist()) == str(wanted.to_pylist())
+
+
+BYTES = {
+    "bytes": pa.binary(),
+    "large bytes": pa.large_binary(),
+    "fixed bytes": pa.binary(WIDTH),
+    "views": pa.binary_view(),
+}
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.data())
+def test_bytes_are_a_vector_of_uint8(data):
+    """Bytes in any layout and slice are what lists of the same numbers are: rows, broken rows, previews."""
+    layout = data.draw(st.sampled_from(sorted(BYTES)))
+    one = st.binary(min_size=WIDTH, max_size=WIDTH)
+    one = one if layout == "fixed bytes" else st.one_of(one, st.binary(max_size=WIDTH + 1))
+    rows = data.draw(st.lists(st.one_of(st.none(), *[one] * 5), max_size=8))
+    start = data.draw(st.integers(0, len(rows)))
+    stop = data.draw(st.integers(start, len(rows)))
+    column = pa.array(rows, BYTES[layout])[start:stop]
+    same = pa.array([None if row is None else list(row) for row in rows[start:stop]], pa.list_(pa.uint8()))
+    assert is_readable(column.type, ColumnType("vector", WIDTH, "uint8"))
+    matrix, broken = matrix_of(column, WIDTH, "uint8")
+    wanted, wanted_broken = matrix_of(same, WIDTH, "uint8")
+    assert (matrix.tolist(), broken.tolist()) == (wanted.tolist(), wanted_broken.tolist())
+    assert as_lists(column, "uint8").equals(as_lists(same, "uint8"))
+
+
+def test_bytes_of_another_length_are_set_aside():
+    """A row of bytes that is too short, or null, is rejected by its rule; bytes are read as no other type."""
+    contract = Contract.model_validate({"fields": [{"name": "x", "type": "uint8[2]"}]})
+    frame = contract.apply(pa.table({"x": pa.array([b"\x00\xff", b"a", None, b"bc"])}), "test")
+    assert frame["x"].tolist() == [[0, 255], [0, 0], [0, 0], [98, 99]]
+    assert [(r.rows.tolist(), r.code, r.message) for r in frame.rejections] == [
+        ([1], "WRONG_LENGTH", "x does not have 2 values"),
+        ([2], "MISSING", "x has no value"),
+    ]
+    for kind in ("float32[2]", "int8[2]", "list<int64>", "int64"):
+        assert not is_readable(pa.binary(2), ColumnType.parse(kind))
+    wrong = Contract.model_validate({"fields": [{"name": "x", "type": "float32[2]"}]})
+    with pytest.raises(ContractError, match=r"x.* binary.* \(bytes are read as uint8\[2\]\)"):
+        wrong.check_schema(pa.schema({"x": pa.binary()}), "test")
+
+
+@pytest.mark.parametrize("layout", sorted(set(BYTES) - {"views"}))
+def test_bytes_reach_their_tensor_without_a_copy(layout):
+    """A tensor over whole rows of bytes, in a slice of a column, is the memory of the column."""
+    numbers = np.arange(10 * WIDTH, dtype=np.uint8).reshape(10, WIDTH)
+    column = pa.array([row.tobytes() for row in numbers], BYTES[layout])[3:]
+    contract = Contract.model_validate({"fields": [{"name": "x", "type": f"uint8[{WIDTH}]"}]})
+    frame = contract.apply(pa.table({"x": column}), "test")
+    output = TensorOutput.model_validate({"tensor": "x", "dtype": "uint8", "from": ["x"], "shape": [-1, 2, 2]})
+    tensor: Any = tensor_of(frame, output, "/outputs/tensors/0")
+    assert (tensor.reshape(-1, WIDTH) == numbers[3:]).all()
+    assert tensor.__array_interface__["data"][0] == column.buffers()[-1].address + 3 * WIDTH
 
 
 @pytest.mark.parametrize("item", sorted(set(VECTOR_ITEMS) - {"bool"}))

@@ -90,6 +90,23 @@ def test_one_input_is_fed_by_one_list_column(spark: SparkSession, tmp_path: Path
     np.testing.assert_allclose(found, plain_scores(vector_model(), X=matrix), rtol=1e-6, atol=1e-7)
 
 
+@pytest.mark.parametrize("kind", [pa.binary(), pa.binary(WIDTH)])
+def test_an_image_may_be_stored_as_bytes(spark: SparkSession, tmp_path: Path, kind: pa.DataType) -> None:
+    """Rows of bytes, of one length by their type or not, feed an input of uint8 whose axes say how many they are; one
+    of another length is set aside.
+    """  # noqa: D205  one sentence
+    matrix = np.random.default_rng(2).integers(0, 256, (ROWS, WIDTH), dtype=np.uint8)
+    rows = [row.tobytes() for row in matrix]
+    gone = [] if pa.types.is_fixed_size_binary(kind) else [4]
+    rows = [row + b"!" if number in gone else row for number, row in enumerate(rows)]
+    model = sum_model(TensorProto.UINT8, [1, WIDTH])
+    table = pa.table({"id": range(ROWS), "x": pa.array(rows, kind)})
+    found = scored(tmp_path, model, table, binding={}, budgets={"contract": {"max_rows": 1}})
+    wanted = matrix.sum(axis=1).astype(np.float64)
+    wanted[gone] = np.nan
+    np.testing.assert_array_equal(found, wanted)
+
+
 def test_an_input_is_fed_by_the_list_column_of_its_name(spark: SparkSession, tmp_path: Path) -> None:
     """Without a binding, a list column that has the input's name feeds it."""
     matrix = np.random.default_rng(3).normal(size=(ROWS, WIDTH)).astype(np.float32)

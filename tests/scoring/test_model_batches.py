@@ -269,10 +269,43 @@ def test_the_knee_is_found(cost: Callable[[int], float], chosen: int) -> None:
 
 
 def test_an_interrupted_call_does_not_mislead_the_search() -> None:
-    """Of three calls of a size the quickest counts."""
+    """Of three calls of a size the median counts: one that takes 50 times as long, the first of each size, does not."""
+    seen = set[int]()
+
+    def cost(rows: int) -> float:
+        slow = 1 if rows in seen else 50
+        seen.add(rows)
+        return (20e-6 + 1e-6 * rows) * slow
+
+    assert searched(cost).rows == 1024
+
+
+@pytest.mark.parametrize("alone", [1, 3, 5])
+def test_a_neighbour_that_comes_later_does_not_mislead_the_search(alone: int) -> None:
+    """Where other tasks begin to use the GPU as the search goes on, and calls take twice as long from then on, the
+    sizes are compared as they are beside them.
+    """  # noqa: D205  one sentence
     calls = iter(range(1000))
-    noisy = searched(lambda rows: (20e-6 + 1e-6 * rows) * (50 if next(calls) % 3 == 1 else 1))
-    assert noisy.rows == 1024
+    found = searched(lambda rows: (1e-3 + 1e-5 * rows) * (2 if next(calls) >= alone else 1))
+    assert found.rows == searched(lambda rows: 1e-3 + 1e-5 * rows).rows == 4096
+
+
+def test_a_number_of_rows_that_fails_although_no_row_does_is_not_asked_again() -> None:
+    """A call that fails as a whole, and no row of it alone, was too large: it is halved, remembered and counted."""
+    asked: list[int] = []
+
+    def predict(feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        asked.append(len(feeds["x"]))
+        if len(feeds["x"]) > 16:
+            message = "CUDNN_STATUS_NOT_SUPPORTED"
+            raise InferenceError(message)
+        return {"p": feeds["x"]}
+
+    size = BatchRows(40, most_bytes=PLENTY)
+    outcome = call(predict, 100, size)
+    assert np.array_equal(outcome.outputs["p"], np.arange(100))
+    assert asked == [40, 20, 10, 10, 20, 10, 10, *[10] * 6]
+    assert (size.rows, size.facts.out_of_memory) == (10, 3)
 
 
 def test_the_search_goes_no_further_than_the_bytes_allow() -> None:

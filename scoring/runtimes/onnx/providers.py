@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from scoring.runtimes.base import Device, Placement, RuntimeOptions
 
-__all__ = ["PROVIDERS", "chosen_device", "memory_limit", "provider_options"]
+__all__ = ["PROVIDERS", "chosen_device", "has_gpu", "memory_limit", "provider_options", "why_not_taken"]
 
 PROVIDERS: dict[Device, str] = {
     "cpu": "CPUExecutionProvider",
@@ -71,6 +71,23 @@ def _distributions() -> list[str]:
             continue
         found.append(name)
     return found
+
+
+def has_gpu(placement: Placement) -> bool:
+    """Whether the driver shows the GPU of a task."""
+    return gpu_facts(placement.device_id or 0) is not None
+
+
+def why_not_taken(placement: Placement) -> str:
+    """What the driver says where onnxruntime has CUDA and does not take it; and what to do."""
+    number = placement.device_id or 0
+    gpu = gpu_facts(number)
+    if gpu is None:
+        return f"NVIDIA's driver shows no GPU {number} here: see what nvidia-smi says on this machine."
+    return (
+        f"The driver shows {gpu.name}, so it is libraries of CUDA or cuDNN that are missing or too old: install "
+        "onnxruntime-gpu[cuda,cudnn]; the task's log names the library."
+    )
 
 
 def memory_limit(memory: int | None, workers: int) -> int | None:

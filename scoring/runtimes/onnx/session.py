@@ -18,7 +18,7 @@ import onnxruntime as ort
 from scoring.errors import BundleError, DeviceError, InferenceError, OutOfMemory
 from scoring.runtimes.base import HERE
 from scoring.runtimes.onnx.graph import Graph, Zipped, listed, rewritten, widened
-from scoring.runtimes.onnx.providers import PROVIDERS, chosen_device, provider_options
+from scoring.runtimes.onnx.providers import PROVIDERS, chosen_device, has_gpu, provider_options, why_not_taken
 from scoring.runtimes.onnx.reasons import is_out_of_memory, why_not_loaded
 from scoring.runtimes.onnx.tensors import fed, input_spec, output_spec, sequence, unfolded, zipped_spec
 from scoring.signature import Signature, TensorSpec
@@ -34,6 +34,8 @@ Weights = bytes | mmap.mmap
 
 _RETRY_SECONDS = (2.0, 5.0)
 """A task that was killed may hold its memory of the GPU a while longer."""
+_ERROR = 3
+"""Of onnxruntime's severities."""
 _GPU_WORDS = ("cuda", "cudnn", "cublas", "tensorrt", "gpu")
 _LEAKS_ON_ARM = ((1, 24, 1), (1, 27, 0))
 """From which onnxruntime and before which one its convolutions with KleidiAI lose memory at each run."""
@@ -193,7 +195,7 @@ def _on_gpu(file: _File, options: RuntimeOptions, placement: Placement, *, devic
     session = _with_retries(file, options, placement, device=device)
     provider, taken = PROVIDERS[device], session.get_providers()[0]
     if taken != provider:
-        message = f"{file.where}: {provider} was asked for, onnxruntime took {taken}. Its log says why."
+        message = f"{file.where}: {provider} was asked for, onnxruntime took {taken}. {why_not_taken(placement)}"
         raise DeviceError(message)
     operators = _operators(session)
     if operators and set(operators) == {PROVIDERS["cpu"]}:
@@ -230,8 +232,10 @@ def _made(file: _File, options: RuntimeOptions, placement: Placement, *, device:
         session = ort.InferenceSession(file.model, settings, providers=providers, enable_fallback=0)
     except Exception as error:  # onnxruntime's own exceptions have no common base but Exception
         if device != "cpu" and any(word in str(error).lower() for word in _GPU_WORDS):
-            message = f"{file.where}: onnxruntime {ort.__version__} cannot use device {device}: {error}."
-            raise (_NoMemory if is_out_of_memory(error) else DeviceError)(message) from error
+            is_full = is_out_of_memory(error)
+            why = "" if is_full or has_gpu(placement) else f" {why_not_taken(placement)}"
+            message = f"{file.where}: onnxruntime {ort.__version__} cannot use device {device}: {error}.{why}"
+            raise (_NoMemory if is_full else DeviceError)(message) from error
         raise BundleError(f"{file.where}: {why_not_loaded(error, file.graph)}") from error
     session._model_bytes = None  # noqa: SLF001  kept to open it anew with other providers, which nobody does here
     for data in file.beside.values():
@@ -247,6 +251,8 @@ def _session_options(options: RuntimeOptions, device: Device, *, threads: int) -
     made.inter_op_num_threads = 1
     made.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
     made.log_severity_level = options.log_severity
+    # What belongs to no session: that CUDA is no plugin is nobody's business, that its libraries are not there is.
+    ort.set_default_logger_severity(min(options.log_severity, _ERROR))
     entries = {
         "session.intra_op.allow_spinning": "0",
         "session.inter_op.allow_spinning": "0",
