@@ -33,6 +33,9 @@ _NEAR = 1.02
 """How much more than the best a size may take, and be chosen because it is smaller."""
 _WORSE = 3
 """A round ends when so many sizes in a row were not better by that much than all before them."""
+_LONG = 0.1
+"""Seconds of a call, at which a round ends, too: the price of a call, a millisecond at most, is no part of it any more,
+and to try more rows would take long and much memory."""
 
 
 class BatchRows:
@@ -58,7 +61,10 @@ class BatchRows:
         """Seconds a row of each call, by its rows."""
         self._round: dict[int, float] = {}
         """Of the round that goes on."""
-        self._is_searching = self._asked == AUTO
+        self.is_searching = self._asked == AUTO
+        """Whether the rows of a call are still being looked for."""
+        self._last = 0
+        """Rows of the call before."""
         self._chosen = _FIRST if self._asked == AUTO else int(self._asked)
         self._calls = 0
         self._out_of_memory = 0
@@ -72,7 +78,7 @@ class BatchRows:
         """How many rows a call of so many is to have, the made-up ones among them."""
         if self.fixed is not None:
             return self.fixed
-        return self.rows if self._fill and not self._is_searching and rows < self.rows else rows
+        return self.rows if self._fill and not self.is_searching and rows < self.rows else rows
 
     @property
     def facts(self) -> BatchFacts:
@@ -92,8 +98,12 @@ class BatchRows:
             self.cap = within if self.cap is None else min(self.cap, within)
 
     def timed(self, rows: int, seconds: float, *, is_whole: bool) -> None:
-        """A batch of so many rows took so long, with all that is done around the call; whether it was one call."""
-        if self._is_searching and is_whole and rows == self.rows:
+        """A batch of so many rows took so long; whether all of them were scored.
+
+        With `fill` the first call of each size is left out: cuDNN plans anew for each shape, for 30 ms.
+        """
+        is_prepared, self._last = not self._fill or rows == self._last, rows
+        if self.is_searching and is_whole and rows == self.rows and is_prepared:
             self._tries.setdefault(rows, []).append(seconds / rows)
             self._round[rows] = seconds / rows
             self._go_on(rows)
@@ -103,14 +113,15 @@ class BatchRows:
         found = list(self._round.values())
         earlier, latest = found[:-_WORSE], found[-_WORSE:]
         is_flat = bool(earlier) and min(latest) * _NEAR >= min(earlier)
+        is_long = found[-1] * rows >= _LONG
         is_last = rows * 2 > _LAST or (self.cap is not None and rows >= self.cap)
-        if not is_last and (not is_flat or rows * 2 in self._tries):
+        if not is_last and (not (is_flat or is_long) or rows * 2 in self._tries):
             self._chosen = rows * 2
             return
         self._round = {}
         self._chosen = _FIRST
         if all(len(tries) >= _TRIES for tries in self._tries.values()):
-            self._is_searching = False
+            self.is_searching = False
             medians = self._medians()
             self._chosen = min(size for size, taken in medians.items() if taken <= min(medians.values()) * _NEAR)
 
@@ -120,7 +131,7 @@ class BatchRows:
     def halve(self, rows: int) -> None:
         """So many rows were too many for the memory: from now on at most half of them."""
         self._out_of_memory += 1
-        self._is_searching = False
+        self.is_searching = False
         self.is_alone |= rows == 1
         if self.fixed is None:
             half = max(1, rows // 2)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import threading
-import time
 from collections import deque
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -19,6 +20,7 @@ from scoring.engine.attempt import Attempt
 from scoring.engine.batch_rows import BatchRows
 from scoring.engine.batching import Batcher, Outcome, Portion, in_order
 from scoring.engine.breadcrumbs import RowRange
+from scoring.engine.calling import Calls
 from scoring.engine.chaining import with_chained
 from scoring.engine.inference import infer
 from scoring.engine.items import Fed, Result, Rows
@@ -36,6 +38,7 @@ if TYPE_CHECKING:
     from etl.runs.receipt import BatchFacts
     from etl.types import ArrowArray
     from scoring.engine.batching import Lengths, ModelBatch, Part
+    from scoring.engine.calling import Called
     from scoring.engine.chaining import Chained
     from scoring.engine.guarding import Guard
     from scoring.engine.inference import Predict
@@ -137,19 +140,22 @@ class ModelStages:
     def infer(self, items: Iterator[Item]) -> Generator[Item]:
         """From tensors to scores, call by call, in the order in which the rows came."""
         batcher, waiting = Batcher(), deque[_Waiting]()
-        for item in items:
-            portion = self._portion(item) if isinstance(item, Fed) else None
-            waiting.append(_Waiting(item, portion))
-            if portion is not None:
-                batcher.add(portion)
-            for lengths in batcher.lengths:
-                while batcher.waiting(lengths) >= self._size(lengths).rows:
-                    self._call(batcher, lengths)
-            if sum(behind.portion.rows for behind in waiting if behind.portion is not None) > self._held:
-                self._flush(batcher)
+        with contextlib.closing(Calls(self._run, has_own_device=self.scorer.runtime.device != "cpu")) as calls:
+            for item in items:
+                portion = self._portion(item) if isinstance(item, Fed) else None
+                waiting.append(_Waiting(item, portion))
+                if portion is not None:
+                    batcher.add(portion)
+                for lengths in batcher.lengths:
+                    while batcher.waiting(lengths) >= self._size(lengths).rows:
+                        self._call(calls, batcher, lengths)
+                if sum(behind.portion.rows for behind in waiting if behind.portion is not None) > self._held:
+                    self._flush(calls, batcher)
+                yield from self._finished(waiting)
+            self._flush(calls, batcher)
+            for called in calls.rest():
+                self._take(called)
             yield from self._finished(waiting)
-        self._flush(batcher)
-        yield from self._finished(waiting)
 
     def score(self, item: Rows) -> Result:
         """The rows at once, in batches of their own."""
@@ -157,7 +163,7 @@ class ModelStages:
             fed = self._fed(item)
             portion, batcher = self._portion(fed), Batcher()
             batcher.add(portion)
-        self._flush(batcher)
+        self._flush(Calls(self._run, has_own_device=False), batcher)
         with item.attempt.clock("infer"):
             return self._result(fed, portion)
 
@@ -193,29 +199,35 @@ class ModelStages:
                     found[f"{self.name}{padded}"] = facts.model_copy(update=fresh)
         return found
 
-    def _flush(self, batcher: Batcher) -> None:
+    def _flush(self, calls: Calls, batcher: Batcher) -> None:
         for lengths in batcher.lengths:
             while batcher.waiting(lengths):
-                self._call(batcher, lengths)
+                self._call(calls, batcher, lengths)
 
-    def _call(self, batcher: Batcher, lengths: Lengths) -> None:
-        start = time.perf_counter()
-        size = self._size(lengths)
-        batch = batcher.cut(lengths, size.rows)
-        attempts = [part.portion.owner for part in batch.parts]
+    def _call(self, calls: Calls, batcher: Batcher, lengths: Lengths) -> None:
+        for called in calls.call(functools.partial(batcher.cut, lengths), self._size(lengths)):
+            self._take(called)
+
+    def _run(self, batch: ModelBatch, size: BatchRows) -> Outcome | InferenceError:
         try:
             # A runtime is for one thread at a time, and another stage or caller may have the same model.
             with self.scorer.lock:
-                outcome = infer(self._predict(batch), batch, size)
+                return infer(self._predict(batch), batch, size)
         except InferenceError as error:
+            return error
+
+    def _take(self, called: Called) -> None:
+        """Hand back what came of a call, to those whose rows they were."""
+        batch, size, outcome, seconds = called
+        attempts = [part.portion.owner for part in batch.parts]
+        if isinstance(outcome, InferenceError):
             for attempt in attempts:
-                attempt.error = attempt.error or error
+                attempt.error = attempt.error or outcome
             outcome = Outcome(np.empty(0, np.int64), {})
         batch.give_back(outcome)
-        spent = time.perf_counter() - start
-        size.timed(batch.rows, spent, is_whole=outcome.rows.size == batch.rows)
+        size.timed(batch.rows, seconds, is_whole=outcome.rows.size == batch.rows)
         for part, attempt in zip(batch.parts, attempts, strict=True):
-            attempt.seconds[f"infer{self.suffix}"] += spent * part.size / batch.rows
+            attempt.seconds[f"infer{self.suffix}"] += seconds * part.size / batch.rows
 
     def _predict(self, batch: ModelBatch) -> Predict:
         """How to call the model with this batch."""

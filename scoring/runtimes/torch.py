@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 import numpy as np
 import torch
 from pydantic import Field, JsonValue, model_validator
+from torch.export.passes import move_to_device_pass
 from torch.utils import _pytree as pytree
 
 from etl.documents import Document
@@ -254,7 +255,7 @@ def _program(
     try:
         program = torch.export.load(io.BytesIO(data))
         if device.type == "cuda":
-            program = torch.export.passes.move_to_device_pass(program, device)
+            program = move_to_device_pass(program, device)
         module = program.module()
     except Exception as error:  # torch's own have no common base but Exception
         message = f"{where}: torch {torch.__version__} cannot load this program: {error}."

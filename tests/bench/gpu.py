@@ -67,7 +67,7 @@ class _Done(NamedTuple):
 def main(arguments: Sequence[str] | None = None) -> GpuResults:
     """Measure, print, and keep what was found."""
     asked = _parser().parse_args(arguments)
-    plan = _Plan(asked.device, asked.tasks, 0.02 if asked.small else 1.0, asked.small)
+    plan = _Plan(asked.device, asked.tasks, 0.02 if asked.small else 0.5, asked.small)
     chosen = [work for work in works(is_small=asked.small) if not asked.only or work.name in asked.only.split("; ")]
     if asked.device != "cpu":
         missing = PROVIDERS[asked.device][0]
@@ -77,12 +77,13 @@ def main(arguments: Sequence[str] | None = None) -> GpuResults:
             raise SystemExit(message)
     with contextlib.ExitStack() as stack:
         folder = Path(asked.work or stack.enter_context(tempfile.TemporaryDirectory()))
-        models = [measure(work, folder / work.name.replace(", ", "-"), plan) for work in chosen]
-    results = GpuResults(about=_about(asked.device, asked.commit), models=models)
-    out = Path(asked.out) if asked.out else None if asked.small or asked.device == "cpu" or asked.only else RESULT
-    if out is not None:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        out.write_text(results.model_dump_json(indent=1) + "\n", encoding="utf-8")
+        results = GpuResults(about=_about(asked.device, asked.commit), models=[])
+        out = Path(asked.out) if asked.out else None if asked.small or asked.device == "cpu" or asked.only else RESULT
+        for work in chosen:
+            results.models.append(measure(work, folder / work.name.replace(", ", "-"), plan))
+            if out is not None:
+                out.parent.mkdir(parents=True, exist_ok=True)
+                out.write_text(results.model_dump_json(indent=1) + "\n", encoding="utf-8")
     for aim in () if asked.small else results.aims:
         print("met    " if aim.is_met else "NOT MET", aim.text, aim.found)
     return results

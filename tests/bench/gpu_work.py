@@ -177,7 +177,7 @@ def works(*, is_small: bool) -> list[GpuWork]:
         ]
     net = Net(width=384, heads=6, layers=6, hidden=1536, words=30_000, longest=128)
     return [
-        GpuWork("transformer", "ids", lambda: transformer(net), (128,), 1 << 18, net.words),
-        GpuWork("transformer, buckets", "ids", lambda: transformer(net), (32, 64, 96, 128), 1 << 18, net.words),
+        GpuWork("transformer", "ids", lambda: transformer(net), (128,), 3 << 16, net.words),
+        GpuWork("transformer, buckets", "ids", lambda: transformer(net), (32, 64, 96, 128), 3 << 16, net.words),
         GpuWork("ResNet-18", "image", lambda: resnet(224), (224,), 1 << 16),
     ]
