@@ -11,7 +11,7 @@ from tests.bench.report import HEADINGS, Results, aims, cells, lines_of, memory_
 from tests.bench.workload import FEATURES, TASKS, WORKLOADS
 
 if TYPE_CHECKING:
-    from tests.bench.gpu_results import GpuResults
+    from tests.bench.gpu_results import GpuModel, GpuResults
 
 __all__ = ["document"]
 
@@ -159,6 +159,11 @@ def _fact(name: str, value: float) -> str:
     return f"{value:,.0f}" if name.startswith("rows") else f"{value:.2f}"
 
 
+def _times(model: GpuModel, name: str) -> str:
+    rate = model.bare_variants.get(name)
+    return "not measured" if rate is None else f"{rate / model.bare_rates[model.bare_rows]:.2f} ×"
+
+
 def _gpu(found: GpuResults | None) -> list[str]:
     if found is None:
         return [
@@ -182,7 +187,13 @@ def _gpu(found: GpuResults | None) -> list[str]:
     ]
     headings = ("model", "tasks on the GPU", "rows/s", "÷ bare", "GPU busy", "its memory, MiB", "rows a call")
     bare = [
-        (model.name, f"{model.bare_rows_per_second:,.0f}", f"{model.bare_rows:,}", f"{model.largest_deviation:.1g}")
+        (
+            model.name,
+            f"{model.bare_rows_per_second:,.0f}",
+            f"{model.bare_rows:,}",
+            *(_times(model, name) for name in ("IO binding", "tf32")),
+            f"{model.largest_deviation:.1g}",
+        )
         for model in found.models
     ]
     aims = [(aim.text, aim.found, "met" if aim.is_met else "**not met**") for aim in found.aims]
@@ -192,7 +203,7 @@ def _gpu(found: GpuResults | None) -> list[str]:
             "Bare is a loop over batches that lie in memory as tensors, at its best batch size. Ours reads Parquet, checks, "
             "scores and writes, in one worker process a task."
         ),
-        _table(("bare", "rows/s", "rows a call", "ours off by"), bare),
+        _table(("bare", "rows/s", "rows a call", "with IO binding", "with TensorFloat-32", "ours off by"), bare),
         _table(headings, tasks),
         _table(("aim", "found", ""), aims),
     ]

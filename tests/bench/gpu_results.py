@@ -76,7 +76,8 @@ class GpuResults(BaseModel):
         found = []
         for model in self.models:
             best = max(model.runs, key=lambda run: run.rows_per_second)
-            ratio, tasks = best.rows_per_second / model.bare_rows_per_second, f"with {best.tasks} tasks"
+            ratio = best.rows_per_second / model.bare_rows_per_second
+            tasks = "with 1 task" if best.tasks == 1 else f"with {best.tasks} tasks"
             told = f"{ratio:.2f} {tasks}"
             found.append(
                 GpuAim(text=f"{model.name}: ≥ {_LEAST_RATIO} × bare", found=told, is_met=ratio >= _LEAST_RATIO)
