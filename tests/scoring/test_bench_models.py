@@ -125,5 +125,5 @@ def test_the_page_says_that_no_gpu_was_measured() -> None:
 def test_a_gpu_that_is_not_busy_or_not_watched_misses_the_aim(busy: float | None, is_met: bool) -> None:  # noqa: FBT001  pytest gives it
     """The aims are nine tenths of bare's rate and of the device's time; what was not measured is not met."""
     [rate, time] = gpu_results(busy).aims
-    assert (rate.is_met, rate.found) == (True, "0.95 with 1 tasks")
+    assert (rate.is_met, rate.found) == (True, "0.95 with 1 task")
     assert time.is_met is is_met
