@@ -220,7 +220,7 @@ class _Binding(NamedTuple):
         dtype = self.tensor.dtype
         if isinstance(found, _LISTS):
             return self._list_type(name, found)
-        if is_bytes(found):
+        if is_bytes(found) and (len(self.columns) == 1 or pa.types.is_fixed_size_binary(found)):
             return self._vector_type(name, found, "uint8")
         if dtype == "string":
             return ColumnType("string")
