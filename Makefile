@@ -11,7 +11,7 @@ export PYSPARK_PYTHON := $(CURDIR)/$(PY)
 export PYSPARK_DRIVER_PYTHON := $(CURDIR)/$(PY)
 export TZ := UTC
 
-.PHONY: help env check test test-servers test-torch test-spark35 demo docs train zoo bench bench-etl bench-gpu format format-check lint types imports docstrings shell lock lock-check java clean
+.PHONY: help env check test test-servers test-stores test-torch test-spark35 demo docs train zoo bench bench-etl bench-gpu format format-check lint types imports docstrings shell lock lock-check java clean
 
 ##@ Start here
 help: ## Say what each target does
@@ -32,6 +32,9 @@ test: env java ## Run the tests; ARGS="-k word" chooses
 
 test-servers: env java ## Run the tests that start servers and clusters, or let workers die
 	@$(PY) -m pytest -m servers $(ARGS)
+
+test-stores: env java ## Run the tests that ask servers of stores, which it starts: S3
+	@$(PY) -m pytest -m stores $(ARGS)
 
 test-torch: ## Run the tests of the torch runtime and of its exports, where torch is
 	@requirements/make-env.sh zoo && \

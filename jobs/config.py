@@ -15,6 +15,7 @@ from etl.format.positions import escape
 from etl.format.problems import Problem, Source, parse, problem_lines
 from etl.outputs import RaggedRows
 from etl.runs.publish import Mode
+from etl.runs.store_settings import StoreSettings
 from jobs.errors import ConfigError
 from scoring.combination import Combination
 from scoring.order import Stamp
@@ -288,6 +289,9 @@ class JobConfig(Strict):
     splits: Splits = Splits()
     budgets: Budgets = Budgets()
     metrics: Metrics | None = None
+    storage: tuple[StoreSettings, ...] = Field(
+        default=(), description="How stores are reached, by the beginning of their URIs; no credentials."
+    )
     spark: Spark = Spark()
 
     @model_validator(mode="after")

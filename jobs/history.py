@@ -13,6 +13,7 @@ import pyarrow as pa
 from etl.format.problems import nearest
 from etl.runs.layout import Layout, runs_folder, scratch_folder, scratch_root
 from etl.runs.storage import storage_for
+from etl.runs.store_settings import configure
 from jobs.config import RUN_ID_PATTERN, JobConfig, read_config
 from jobs.decisions import Decision, load_decision
 from jobs.errors import Refused, refusing
@@ -102,7 +103,11 @@ class RunLine(NamedTuple):
 def config_of(where: str) -> JobConfig | None:
     """The config, where `where` is a config file; None where it is a URI."""
     is_config = where.endswith((".yaml", ".yml")) or ("://" not in where and Path(where).is_file())
-    return read_config(where) if is_config else None
+    if not is_config:
+        return None
+    config = read_config(where)
+    configure(config.storage)
+    return config
 
 
 def output_root(where: str) -> tuple[Storage, str]:

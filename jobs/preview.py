@@ -15,6 +15,7 @@ from etl.references import pin_references
 from etl.runs.read import open_parquet
 from etl.runs.splits import group_splits
 from etl.runs.storage import storage_for
+from etl.runs.store_settings import configure
 from jobs.decisions import check_not_discarded
 from jobs.errors import Refused, refusing
 from jobs.history import RunView, look_at
@@ -78,6 +79,7 @@ def preview(request: RunRequest) -> Preview:
         Refused: anything is known that would make the run fail.
     """
     config = request.config
+    configure(config.storage)
     target = target_of(config, request.run_id, scratch=request.is_scratch)
     view = look_at(target)
     with refusing():

@@ -22,7 +22,6 @@ from pyarrow import csv
 from etl.errors import ReadError
 from etl.format.problems import nearest
 from etl.runs.layout import Layout
-from etl.runs.local import LocalStorage
 from etl.runs.manifest import FILES_SCHEMA, Manifest, RunEntry, latest_manifest, published_files, read_manifest
 from etl.runs.read import open_parquet
 from jobs.column_types import arrow_of, spark_of
@@ -168,17 +167,11 @@ class Results:
                     yield batch.select(schema.names).cast(schema)
 
     def dataset(self) -> ds.Dataset:
-        """A pyarrow dataset over the files, for filters and projections that read only what they need.
-
-        Raises:
-            Refused: the store is one that pyarrow cannot open.
-        """
-        if not isinstance(self._storage, LocalStorage):
-            message = f"{self.root}: a dataset needs a file system of pyarrow's. Use arrow() or batches()."
-            raise Refused(message)
+        """A pyarrow dataset over the files, for filters and projections that read only what they need."""
         import pyarrow.dataset as ds  # noqa: PLC0415  it imports pandas, half a second that a command need not pay
 
-        return ds.dataset(list(self._paths), schema=self.schema, format="parquet")
+        filesystem, paths = self._storage.arrow_paths(self._paths)
+        return ds.dataset(paths, schema=self.schema, format="parquet", filesystem=filesystem)
 
     def pandas(self, columns: Sequence[str] | None = None) -> pd.DataFrame:
         """All predictions, or some columns of them, as a pandas DataFrame."""

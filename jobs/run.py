@@ -19,6 +19,7 @@ from etl.runs.manifest import latest_manifest
 from etl.runs.publish import publish
 from etl.runs.splits import group_splits
 from etl.runs.storage import storage_for
+from etl.runs.store_settings import configure
 from etl.spark.freeze import freeze
 from jobs.config import Budget
 from jobs.decisions import check_not_discarded
@@ -105,6 +106,7 @@ def run(request: RunRequest, on_phase: OnPhase = lambda _: None) -> RunRecord:
     Raises:
         BatchscoreError: it failed or was refused; the record says so too, unless nothing had been claimed.
     """
+    configure(request.config.storage)
     job = _Run(request, on_phase)
     done = job.already_published()
     if done is not None:
@@ -179,6 +181,8 @@ class _Run:
                 claim_run(self.target, self.request.config.name)
                 self._claimed = True
                 plan = load_plan(self.target)
+                if plan is None:
+                    self.target.storage.prove(self.target.layout.root)
             resumed = plan is not None
             plan = plan or self._make_plan()
         self._plan = plan

@@ -51,6 +51,20 @@ def logistic_onnx(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.fixture(scope="session")
+def bucket() -> Iterator[str]:
+    """A bucket of a server that keeps all in memory, and the environment in which every client finds it."""
+    import boto3
+
+    from tests.stores.servers import CREDENTIALS, moto
+
+    with moto() as url, pytest.MonkeyPatch.context() as patch:
+        for name, value in {**CREDENTIALS, "AWS_ENDPOINT_URL_S3": url, "AWS_ENDPOINT_URL": url}.items():
+            patch.setenv(name, value)
+        boto3.client("s3").create_bucket(Bucket="tests")
+        yield "tests"
+
+
 @pytest.fixture
 def job_file(tmp_path: Path, logistic_onnx: Path) -> Callable[..., Path]:
     """Write a job config over `tmp_path/in` and `tmp_path/out`; keyword arguments replace its sections."""

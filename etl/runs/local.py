@@ -20,7 +20,7 @@ from etl.runs.splits import InputFile
 from etl.runs.storage import Pending
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterator
+    from collections.abc import Generator, Iterable, Iterator
 
     from typing_extensions import Buffer
 
@@ -208,6 +208,9 @@ class LocalStorage:
         """Absolute and without `..`, so that one file has one name in every document. Symbolic links stay."""
         return os.path.abspath(os.path.expanduser(path))  # noqa: PTH100, PTH111  Path.resolve would follow links
 
+    def prove(self, folder: str) -> None:
+        """See `Storage.prove`. A file system without hard links says so at the first commit."""
+
     def list_files(self, pattern: str) -> Iterator[InputFile]:
         """See `Storage.list_files`."""
         with _explained(pattern, "list"):
@@ -244,6 +247,10 @@ class LocalStorage:
                 return Path(path).read_bytes()
         except FileNotFoundError:
             return None
+
+    def arrow_paths(self, paths: Iterable[str]) -> tuple[None, list[str]]:
+        """See `Storage.arrow_paths`."""
+        return None, list(paths)
 
     def local_path(self, path: str) -> str:
         """See `Storage.local_path`."""

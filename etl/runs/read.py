@@ -51,6 +51,9 @@ _WHOLE_BYTES = 1 << 19
 """A small file is no larger than this."""
 
 
+_OF_S3 = "AWS Error"
+"""In what Arrow says when S3 does not answer as it should."""
+
 _DAMAGE = (pa.ArrowException, OSError, UnicodeDecodeError)
 """What pyarrow raises over bytes that are no Parquet, but see `_is_damage`; the last where a name is no text."""
 
@@ -208,6 +211,9 @@ def open_parquet(storage: Storage, file: InputFile, *, at_once: bool = False) ->
         source = storage.open_input(file.path)
         if at_once:
             return pq.ParquetFile(pa.BufferReader(source.read_buffer()), pre_buffer=False)
+        if storage.local_path(file.path) is None:
+            # Another machine answers each request late: the chunks of a row group are asked for at once.
+            return pq.ParquetFile(source, pre_buffer=True)
         return pq.ParquetFile(source, pre_buffer=False, buffer_size=_STREAM_BYTES)
     except _DAMAGE as error:
         if not _is_damage(error):
@@ -258,7 +264,8 @@ def read_whole(storage: Storage, file: InputFile) -> pa.Table:
 def _is_damage(error: Exception) -> bool:
     """Whether the bytes are at fault. Where the machine is (its memory, its disk), trying again may help."""
     if isinstance(error, OSError):
-        return error.errno is None  # Parquet's own: it says OSError of corrupt thrift, and asked no system.
+        # Parquet's own has no number: it says OSError of corrupt thrift, and asked no system. Nor has that of S3.
+        return error.errno is None and not isinstance(error, ConnectionError) and _OF_S3 not in str(error)
     return not isinstance(error, pa.ArrowMemoryError | pa.ArrowCancelled)
 
 

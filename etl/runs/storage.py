@@ -14,11 +14,13 @@ from pydantic import Field
 
 from etl.documents import Strict
 from etl.errors import StorageError
+from etl.runs.store_settings import settings_for
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     import pyarrow as pa
+    from pyarrow.fs import FileSystem
     from typing_extensions import Buffer
 
     from etl.runs.splits import InputFile
@@ -33,6 +35,7 @@ class Pending(Strict):
     upload: str = Field(description="The store's handle: a hidden file's path, or a multipart upload's id.")
     bytes: int = Field(ge=0, description="Size in bytes.")
     sha256: str = Field(description="SHA-256 of the bytes, hexadecimal.")
+    parts: tuple[str, ...] = Field(default=(), description="Etags of an upload's parts, in order; none on disks.")
 
 
 class PendingWriter(Protocol):
@@ -59,6 +62,13 @@ class PendingWriter(Protocol):
 class Storage(Protocol):
     """What a store must do. Paths are strings in the store's own naming; folders need not exist to be written to."""
 
+    def prove(self, folder: str) -> None:
+        """See that the store does what publication needs, where it may be one that does not.
+
+        Raises:
+            StorageError: it creates a name that is taken.
+        """
+
     def list_files(self, pattern: str) -> Iterator[InputFile]:
         """All files under a folder, or that match a glob, by path order; names that begin with `_` or `.` are not."""
 
@@ -73,6 +83,9 @@ class Storage(Protocol):
 
     def read_bytes(self, path: str) -> bytes | None:
         """The whole file, or None where there is none."""
+
+    def arrow_paths(self, paths: Iterable[str]) -> tuple[FileSystem | None, list[str]]:
+        """The same files for Arrow's datasets: its file system, or None where that is this machine's, and its paths."""
 
     def local_path(self, path: str) -> str | None:
         """Where the file would be on a disk of this host, to be mapped there; None where it has to be fetched."""
@@ -122,9 +135,12 @@ def storage_for(uri: str) -> tuple[Storage, str]:
     scheme, colon, rest = uri.partition(":")
     if not colon or "/" in scheme or not (rest.startswith("/") or scheme == "file"):
         return LocalStorage(), LocalStorage.normalise(uri)
+    if scheme in {"s3", "s3a"}:
+        return _s3(uri)
     if scheme != "file":
         message = (
-            f"{uri}: storage scheme {scheme!r} is not supported by this release. Use a local path or file:///path."
+            f"{uri}: storage scheme {scheme!r} is not supported by this release. Use a local path, file:///path or "
+            "s3://bucket/path."
         )
         raise StorageError(message)
     path = rest.removeprefix("//")
@@ -132,3 +148,13 @@ def storage_for(uri: str) -> tuple[Storage, str]:
         message = f"{uri}: names a host or a relative path, and files are read from this machine. Use file:///path."
         raise StorageError(message)
     return LocalStorage(), LocalStorage.normalise(path)
+
+
+def _s3(uri: str) -> tuple[Storage, str]:
+    try:
+        from etl.runs.s3 import S3Storage  # noqa: PLC0415  as above
+    except ModuleNotFoundError as error:
+        message = f"{uri}: {error.name} is not installed. Install batchscore[s3]."
+        raise StorageError(message) from error
+    path = S3Storage.normalise(uri)
+    return S3Storage.of(settings_for(path)), path

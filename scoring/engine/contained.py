@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from etl.errors import BatchscoreError
 from etl.runs.layout import model_folder
 from etl.runs.storage import storage_for
+from etl.runs.store_settings import configure, configured
 from scoring.bundles.bundle import audit
 from scoring.bundles.golden import replay
 from scoring.errors import BundleError, InferenceError, OutOfMemory
@@ -46,7 +47,7 @@ class Contained:
 
     def __init__(self, root: str, model: ModelOrder, placement: Placement, *, deadline: float) -> None:
         """`deadline` is for a call of as many rows as any call had; seconds. One of fewer rows has its part of it."""
-        self._told = (root, model.model_dump_json(), tuple(placement))
+        self._told = (root, model.model_dump_json(), tuple(placement), configured())
         self._deadline = deadline
         self._most_rows = 1
         self._slowest: float | None = None
@@ -132,7 +133,8 @@ class Contained:
 def serve(descriptor: int) -> None:
     """The other process: load a model, answer until the pipe is closed."""
     pipe: Connection[Any, Any] = Connection(descriptor)
-    root, model_json, placement = pipe.recv()
+    root, model_json, placement, stores = pipe.recv()
+    configure(stores)
     try:
         runtime = _loaded(root, ModelOrder.model_validate_json(model_json), Placement(*placement))
     except (BatchscoreError, OSError) as error:

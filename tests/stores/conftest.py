@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from typing import TYPE_CHECKING
 
 import pytest
@@ -10,18 +11,28 @@ from etl.runs.storage import storage_for
 from tests.stores.site import Site, read_by_duckdb, read_by_pandas, read_by_polars, read_by_pyarrow
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
 
-def local_site(folder: Path) -> Iterator[Site]:
+def local_site(request: pytest.FixtureRequest) -> Site:
     """A folder of this machine."""
+    folder: Path = request.getfixturevalue("tmp_path")
     readers = (read_by_pyarrow, read_by_duckdb, read_by_polars, read_by_pandas)
     storage, root = storage_for(str(folder))
-    yield Site(storage=storage, root=root, uri=f"file://{root}", readers=readers)
+    return Site(storage=storage, root=root, uri=f"file://{root}", readers=readers)
 
 
-@pytest.fixture(params=[local_site], ids=["local"])
-def site(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Site]:
+def s3_site(request: pytest.FixtureRequest) -> Site:
+    """A folder in a bucket of a server that keeps all in memory."""
+    bucket = request.getfixturevalue("bucket")
+    storage, root = storage_for(f"s3a://{bucket}/{uuid.uuid4().hex}")
+    return Site(storage=storage, root=root, uri=root, readers=(read_by_pyarrow, read_by_polars))
+
+
+@pytest.fixture(
+    params=[pytest.param(local_site, id="local"), pytest.param(s3_site, id="moto", marks=pytest.mark.stores)]
+)
+def site(request: pytest.FixtureRequest) -> Site:
     """A store with a folder of the test's own."""
-    yield from request.param(tmp_path)
+    found: Site = request.param(request)
+    return found

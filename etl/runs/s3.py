@@ -1,0 +1,226 @@
+"""S3, and what speaks its protocol, as a store.
+
+Small objects and multipart uploads go through boto3, whose credentials are those of every other tool; bulk reads
+through Arrow's own client, which asks for several ranges at once and holds no lock of the interpreter.
+"""
+
+from __future__ import annotations
+
+import functools
+import uuid
+from typing import TYPE_CHECKING, Any
+
+from etl.errors import PendingLost, PendingTaken, StorageError
+from etl.runs.globs import has_magic, matcher, stem_of
+from etl.runs.s3_client import S3Client, S3Path, explained
+from etl.runs.s3_upload import MARK, PART_BYTES, S3PendingWriter
+from etl.runs.splits import InputFile
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    import pyarrow as pa
+    from pyarrow.fs import FileSystem
+    from typing_extensions import Buffer
+
+    from etl.runs.storage import Pending
+    from etl.runs.store_settings import StoreSettings
+
+__all__ = ["S3Storage"]
+
+
+class S3Storage:
+    """A bucket with what is configured for it. Paths are `s3://bucket/key`."""
+
+    def __init__(self, settings: StoreSettings) -> None:
+        """Nothing is asked of the store yet."""
+        self._client = S3Client(settings)
+
+    @classmethod
+    @functools.cache
+    def of(cls, settings: StoreSettings) -> S3Storage:
+        """One of each, since its clients keep connections."""
+        return cls(settings)
+
+    @staticmethod
+    def normalise(uri: str) -> str:
+        """One name for `s3a://bucket/a//b/` and `s3://bucket/a/b`.
+
+        Raises:
+            StorageError: there is no bucket, or a part of the key is `.` or `..`, which S3 takes as they are.
+        """
+        bucket, _, key = uri.partition("://")[2].partition("/")
+        parts = [part for part in key.split("/") if part]
+        if not bucket or not set(parts).isdisjoint({".", ".."}):
+            message = f"{uri}: names no bucket, or has `.` or `..` in its path. Write s3://bucket/folder."
+            raise StorageError(message)
+        return "/".join(("s3:/", bucket, *parts))
+
+    def prove(self, folder: str) -> None:
+        """See `Storage.prove`. Some servers take the condition and create all the same: of 16 racers all won."""
+        path = f"{folder}/_batchscore/probe-{uuid.uuid4().hex}"
+        try:
+            made = [self.create_if_absent(path, data) for data in (b"first", b"second")]
+        finally:
+            self.delete(path)
+        if made != [True, False]:
+            message = (
+                f"{folder}: this store creates an object whose name is taken, although it was told not to "
+                "(If-None-Match: *). Two runs could overwrite each other's commits. Use a store that has conditional "
+                "writes, or a newer release of this one."
+            )
+            raise StorageError(message)
+
+    def list_files(self, pattern: str) -> Iterator[InputFile]:
+        """See `Storage.list_files`."""
+        pattern = self.normalise(pattern)
+        place = S3Path.of(pattern)
+        if has_magic(place.key) and not self._is_there(place):
+            stem, matches = stem_of(place.key), matcher(place.key)
+        else:
+            stem, matches = place.key, matcher(place.key, is_literal=True)
+        files = [
+            InputFile(path=f"s3://{place.bucket}/{found['Key']}", bytes=found["Size"], etag=found["ETag"].strip('"'))
+            for found in self._objects(place.bucket, stem)
+            if matches(found["Key"])
+        ]
+        yield from sorted(files, key=lambda file: file.path)
+
+    def _is_there(self, place: S3Path) -> bool:
+        """Whether an object or a folder has just this name, whatever signs are in it."""
+        if self._client.head(place) is not None:
+            return True
+        found = self._client.call("list_objects_v2", place, Bucket=place.bucket, Prefix=f"{place.key}/", MaxKeys=1)
+        return bool(found.get("Contents"))
+
+    def _objects(self, bucket: str, prefix: str) -> Iterator[dict[str, Any]]:
+        """All objects whose keys begin so; a key that ends in a slash marks a folder and is none."""
+        for page in self._client.pages("list_objects_v2", S3Path(bucket, prefix), Bucket=bucket, Prefix=prefix):
+            yield from (item for item in page.get("Contents", ()) if not item["Key"].endswith("/"))
+
+    def stat(self, path: str) -> InputFile | None:
+        """See `Storage.stat`."""
+        head = self._client.head(S3Path.of(path))
+        if head is None:
+            return None
+        return InputFile(path=path, bytes=head["ContentLength"], etag=head["ETag"].strip('"'))
+
+    def names(self, folder: str) -> list[str]:
+        """See `Storage.names`."""
+        place = S3Path.of(folder)
+        prefix = f"{place.key}/" if place.key else ""
+        names = set[str]()
+        for page in self._client.pages("list_objects_v2", place, Bucket=place.bucket, Prefix=prefix, Delimiter="/"):
+            names.update(item["Key"].removeprefix(prefix) for item in page.get("Contents", ()))
+            names.update(item["Prefix"].removeprefix(prefix).rstrip("/") for item in page.get("CommonPrefixes", ()))
+        return sorted(name for name in names if name and not name.startswith("."))
+
+    def open_input(self, path: str) -> pa.NativeFile:
+        """See `Storage.open_input`."""
+        place = S3Path.of(path)
+        with explained(place, "read"):
+            return self._client.files().open_input_file(f"{place.bucket}/{place.key}")
+
+    def read_bytes(self, path: str) -> bytes | None:
+        """See `Storage.read_bytes`."""
+        return self._client.get(S3Path.of(path))
+
+    def arrow_paths(self, paths: Iterable[str]) -> tuple[FileSystem, list[str]]:
+        """See `Storage.arrow_paths`."""
+        return self._client.files(), [path.partition("://")[2] for path in paths]
+
+    def local_path(self, path: str) -> None:
+        """See `Storage.local_path`: nowhere."""
+
+    def create_if_absent(self, path: str, data: Buffer) -> bool:
+        """See `Storage.create_if_absent`. `If-None-Match: *` is the condition.
+
+        A client tries again by itself where an answer was lost, and is then told that the name is taken: by its own
+        bytes, which are read back.
+        """
+        place = S3Path.of(path)
+        if memoryview(data).nbytes > PART_BYTES:
+            return self._create_in_parts(path, data)
+        taken = self._client.put(place, data, is_new=True)
+        return not taken or (taken.is_repeated and self.read_bytes(path) == bytes(data))
+
+    def _create_in_parts(self, path: str, data: Buffer) -> bool:
+        writer = self.begin(path)
+        try:
+            writer.write(data)
+            pending = writer.finish()
+        except BaseException:
+            writer.abort()
+            raise
+        try:
+            self.complete(pending)
+        except PendingTaken:
+            self.abort(pending)
+            return False
+        return True
+
+    def replace(self, path: str, data: Buffer) -> None:
+        """See `Storage.replace`."""
+        self._client.put(S3Path.of(path), data, is_new=False)
+
+    def begin(self, path: str) -> S3PendingWriter:
+        """See `Storage.begin`."""
+        return S3PendingWriter(self._client, S3Path.of(path))
+
+    def check(self, pending: Pending) -> None:
+        """See `Storage.check`."""
+        place = S3Path.of(pending.path)
+        found = self._client.upload_bytes(place, _upload(pending))
+        if found is None:
+            if not self._is_mine(pending):
+                message = f"{pending.path}: its upload is gone, so its receipt is void. Use a new run id."
+                raise PendingLost(message)
+        elif found != pending.bytes:
+            message = (
+                f"{pending.path}: its upload has {found} bytes, its receipt says {pending.bytes}, so the receipt is "
+                "void. Score under a new run id."
+            )
+            raise PendingLost(message)
+
+    def _is_mine(self, pending: Pending) -> bool:
+        """Whether the final name has the bytes of this upload.
+
+        Raises:
+            PendingTaken: it has others.
+        """
+        head = self._client.head(S3Path.of(pending.path))
+        if head is None:
+            return False
+        if head["Metadata"].get(MARK) == _mark(pending) and head["ContentLength"] == pending.bytes:
+            return True
+        message = f"{pending.path}: other bytes have this name. Nothing was overwritten; use another run id."
+        raise PendingTaken(message)
+
+    def complete(self, pending: Pending) -> None:
+        """See `Storage.complete`. Whoever is late finds the upload gone, and the object with its mark."""
+        place = S3Path.of(pending.path)
+        if self._client.complete(place, _upload(pending), pending.parts) or self._is_mine(pending):
+            return
+        if self._client.upload_bytes(place, _upload(pending)) is None and not self._is_mine(pending):
+            message = f"{pending.path}: its upload is gone, so its receipt is void. Use a new run id."
+            raise PendingLost(message)
+        if not self._is_mine(pending):
+            message = f"{pending.path}: the store did not complete its upload. Run the same id again."
+            raise StorageError(message)
+
+    def abort(self, pending: Pending) -> None:
+        """See `Storage.abort`."""
+        self._client.abort(S3Path.of(pending.path), _upload(pending))
+
+    def delete(self, path: str) -> None:
+        """See `Storage.delete`."""
+        place = S3Path.of(path)
+        self._client.call("delete_object", place, Bucket=place.bucket, Key=place.key)
+
+
+def _upload(pending: Pending) -> str:
+    return pending.upload.partition(" ")[2]
+
+
+def _mark(pending: Pending) -> str:
+    return pending.upload.partition(" ")[0]

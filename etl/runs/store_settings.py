@@ -1,0 +1,59 @@
+"""How a store is reached: what a job's `storage:` says, and no secret. Credentials come from the standard chains."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+from pydantic import Field
+
+from etl.documents import Strict
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+__all__ = ["StoreSettings", "configure", "configured", "settings_for"]
+
+
+class StoreSettings(Strict):
+    """For all URIs that begin with one."""
+
+    uri: str = Field(description="A scheme, a bucket, or a folder: `s3://`, `s3://bucket`, `s3://bucket/folder`.")
+    endpoint: str | None = Field(default=None, description="URL of a server that speaks S3; None for AWS's own.")
+    region: str | None = Field(default=None, description="None: what the environment or the profile says.")
+    profile: str | None = Field(default=None, description="Of the shared configuration files of AWS.")
+    role: str | None = Field(default=None, description="ARN of a role to assume.")
+    external_id: str | None = Field(default=None, description="What the role's trust asks for; no secret.")
+    encryption: Literal["AES256", "aws:kms"] | None = Field(
+        default=None, description="Of each object written; None: what the bucket does by itself."
+    )
+    kms_key: str | None = Field(default=None, description="Id or ARN of the key, with `aws:kms`.")
+    path_style: bool = Field(default=False, description="http://host/bucket/key and not http://bucket.host/key.")
+    connect_timeout: float = Field(default=10.0, gt=0, description="Seconds.")
+    read_timeout: float = Field(default=60.0, gt=0, description="Seconds without a byte.")
+    attempts: int = Field(default=8, ge=1, le=100, description="Of each request, the first one too; with jitter.")
+
+
+_CONFIGURED: list[StoreSettings] = []
+
+
+def configure(settings: Iterable[StoreSettings]) -> None:
+    """Use these settings in this process; the same URI said again is said anew."""
+    for one in settings:
+        _CONFIGURED[:] = [other for other in _CONFIGURED if other.uri != one.uri]
+        _CONFIGURED.append(one)
+
+
+def configured() -> tuple[StoreSettings, ...]:
+    """What this process uses, to be told to another one."""
+    return tuple(_CONFIGURED)
+
+
+def settings_for(uri: str) -> StoreSettings:
+    """Those of the longest URI that this one begins with, or the defaults."""
+    fitting = [one for one in _CONFIGURED if _covers(one.uri, uri)]
+    return max(fitting, key=lambda one: len(one.uri), default=StoreSettings(uri=uri.partition("://")[0] + "://"))
+
+
+def _covers(prefix: str, uri: str) -> bool:
+    prefix, uri = (text.replace("s3a://", "s3://", 1) for text in (prefix, uri))
+    return uri.startswith(prefix) and (prefix.endswith("/") or uri[len(prefix) : len(prefix) + 1] in {"", "/"})
