@@ -4,7 +4,7 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 
 PY := .venv/bin/python
-SHELL_FILES := spark-submit.sh .ci/run $(wildcard requirements/*.sh examples/*/*.sh)
+SHELL_FILES := spark-submit.sh .ci/run $(wildcard requirements/*.sh examples/*/*.sh tests/*/*.sh)
 
 # Workers must run the driver's interpreter, and no result may depend on where the machine stands.
 export PYSPARK_PYTHON := $(CURDIR)/$(PY)
@@ -33,8 +33,8 @@ test: env java ## Run the tests; ARGS="-k word" chooses
 test-servers: env java ## Run the tests that start servers and clusters, or let workers die
 	@$(PY) -m pytest -m servers $(ARGS)
 
-test-stores: env java ## Run the tests that ask servers of stores, which it starts: S3
-	@$(PY) -m pytest -m stores $(ARGS)
+test-stores: env java ## Run the tests that ask servers of stores, which it starts: S3 and HDFS
+	@tests/stores/install.sh && $(PY) -m pytest -m stores $(ARGS)
 
 test-torch: ## Run the tests of the torch runtime and of its exports, where torch is
 	@requirements/make-env.sh zoo && \

@@ -65,6 +65,27 @@ def bucket() -> Iterator[str]:
         yield "tests"
 
 
+@pytest.fixture(scope="session")
+def versitygw_url(bucket: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A server of S3 that keeps all on disk, with the bucket `on-disk`."""
+    import boto3
+
+    from tests.stores.servers import versitygw
+
+    with versitygw(tmp_path_factory.mktemp("versitygw")) as url:
+        boto3.client("s3", endpoint_url=url).create_bucket(Bucket="on-disk")
+        yield url
+
+
+@pytest.fixture(scope="session")
+def hdfs_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """HDFS."""
+    from tests.stores.servers import hdfs
+
+    with hdfs(tmp_path_factory.mktemp("hdfs")) as url:
+        yield url
+
+
 @pytest.fixture
 def job_file(tmp_path: Path, logistic_onnx: Path) -> Callable[..., Path]:
     """Write a job config over `tmp_path/in` and `tmp_path/out`; keyword arguments replace its sections."""

@@ -5,13 +5,24 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
+import random
 import threading
+import time
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import boto3
 from botocore.config import Config
 from botocore.credentials import AssumeRoleCredentialFetcher, DeferredRefreshableCredentials
-from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError, PartialCredentialsError
+from botocore.exceptions import (
+    BotoCoreError,
+    ClientError,
+    FlexibleChecksumError,
+    IncompleteReadError,
+    NoCredentialsError,
+    PartialCredentialsError,
+    ReadTimeoutError,
+    ResponseStreamingError,
+)
 from pyarrow import fs
 
 from etl.errors import StorageError
@@ -34,6 +45,10 @@ _TRANSIENT = 500
 _KNOWN = {"env", "shared-credentials-file", "config-file", "assume-role"}
 """Whose credentials Arrow is given: they do not end, or are a role's, which Arrow would assume by other rules. Those of
 a host or a container it finds, and renews, by itself."""
+_BROKEN_OFF = (FlexibleChecksumError, IncompleteReadError, ReadTimeoutError, ResponseStreamingError)
+"""What happens to an answer on its way; a checksum may be of the bytes before a replacement, too."""
+_LONGEST_PAUSE = 5.0
+"""Seconds."""
 _AMAZON = ".amazonaws.com"
 _ADVICE = {
     "AccessDenied": "Give the job's identity that right on the bucket (docs/SECURITY.md has the policy).",
@@ -179,14 +194,21 @@ class S3Client:
     def get(self, place: S3Path) -> bytes | None:
         """All bytes of an object, or None where there is none."""
         with explained(place, "read"):
-            try:
-                body = self._raw("get_object", Bucket=place.bucket, Key=place.key)["Body"]
-            except ClientError as error:
-                if _code(error) in _ABSENT:
-                    return None
-                raise
-            data: bytes = body.read()
-            return data
+            for attempt in range(self._settings.attempts):
+                try:
+                    data: bytes = self._raw("get_object", Bucket=place.bucket, Key=place.key)["Body"].read()
+                except ClientError as error:
+                    if _code(error) in _ABSENT:
+                        return None
+                    raise
+                except _BROKEN_OFF:
+                    # boto3 asks again until an answer begins, and no longer.
+                    if attempt + 1 == self._settings.attempts:
+                        raise
+                    time.sleep(random.uniform(0, min(_LONGEST_PAUSE, 0.1 * 2**attempt)))  # noqa: S311  jitter
+                else:
+                    return data
+        return None
 
     def put(self, place: S3Path, data: Buffer, *, is_new: bool) -> Taken | None:
         """Write an object in one request; with `is_new` only where there is none."""

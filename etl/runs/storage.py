@@ -137,10 +137,12 @@ def storage_for(uri: str) -> tuple[Storage, str]:
         return LocalStorage(), LocalStorage.normalise(uri)
     if scheme in {"s3", "s3a"}:
         return _s3(uri)
+    if scheme == "hdfs":
+        return _hdfs(uri)
     if scheme != "file":
         message = (
-            f"{uri}: storage scheme {scheme!r} is not supported by this release. Use a local path, file:///path or "
-            "s3://bucket/path."
+            f"{uri}: storage scheme {scheme!r} is not supported by this release. Use a local path, file:///path, "
+            "s3://bucket/path or hdfs://name-service/path."
         )
         raise StorageError(message)
     path = rest.removeprefix("//")
@@ -158,3 +160,13 @@ def _s3(uri: str) -> tuple[Storage, str]:
         raise StorageError(message) from error
     path = S3Storage.normalise(uri)
     return S3Storage.of(settings_for(path)), path
+
+
+def _hdfs(uri: str) -> tuple[Storage, str]:
+    try:
+        from etl.runs.hdfs import HdfsStorage  # noqa: PLC0415  as above
+    except ModuleNotFoundError as error:
+        message = f"{uri}: {error.name} is not installed. Install batchscore[hdfs]."
+        raise StorageError(message) from error
+    authority, path = HdfsStorage.normalise(uri)
+    return HdfsStorage.of(authority), path

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from etl.runs.storage import storage_for
+from etl.runs.store_settings import StoreSettings, configure
 from tests.stores.site import Site, read_by_duckdb, read_by_pandas, read_by_polars, read_by_pyarrow
 
 if TYPE_CHECKING:
@@ -29,9 +30,29 @@ def s3_site(request: pytest.FixtureRequest) -> Site:
     return Site(storage=storage, root=root, uri=root, readers=(read_by_pyarrow, read_by_polars))
 
 
-@pytest.fixture(
-    params=[pytest.param(local_site, id="local"), pytest.param(s3_site, id="moto", marks=pytest.mark.stores)]
+def versitygw_site(request: pytest.FixtureRequest) -> Site:
+    """A folder in a bucket of a server that keeps all on disk, and checks signatures."""
+    url = request.getfixturevalue("versitygw_url")
+    configure([StoreSettings(uri="s3://on-disk", endpoint=url)])
+    storage, root = storage_for(f"s3://on-disk/{uuid.uuid4().hex}")
+    return Site(storage=storage, root=root, uri=root, readers=())
+
+
+def hdfs_site(request: pytest.FixtureRequest) -> Site:
+    """A folder in HDFS."""
+    storage, root = storage_for(f"{request.getfixturevalue('hdfs_url')}/{uuid.uuid4().hex}")
+    return Site(storage=storage, root=root, uri=root, readers=())
+
+
+STORES = (
+    pytest.param(local_site, id="local"),
+    pytest.param(s3_site, id="moto", marks=pytest.mark.stores),
+    pytest.param(versitygw_site, id="versitygw", marks=pytest.mark.stores),
+    pytest.param(hdfs_site, id="hdfs", marks=pytest.mark.stores),
 )
+
+
+@pytest.fixture(params=STORES)
 def site(request: pytest.FixtureRequest) -> Site:
     """A store with a folder of the test's own."""
     found: Site = request.param(request)

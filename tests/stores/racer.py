@@ -8,8 +8,11 @@ from __future__ import annotations
 import os
 import sys
 
+from pydantic import TypeAdapter
+
 import etl.runs.local  # noqa: F401  imported before the forks, not in each
 from etl.runs.storage import storage_for
+from etl.runs.store_settings import StoreSettings, configure
 
 RACERS = 8
 
@@ -20,7 +23,8 @@ def payload(number: int) -> bytes:
 
 
 def main() -> None:
-    """`racer.py URI`: each racer waits for the closing of a pipe."""
+    """`racer.py URI SETTINGS`: each racer waits for the closing of a pipe."""
+    configure(TypeAdapter(tuple[StoreSettings, ...]).validate_json(sys.argv[2]))
     waiting, starting = os.pipe()
     children = []
     for number in range(RACERS):

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import socket
 import subprocess
 import sys
 import time
+import urllib.error
 import urllib.request
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -20,6 +23,8 @@ CREDENTIALS = {
     "AWS_EC2_METADATA_DISABLED": "true",
 }
 _START_SECONDS = 60
+INSTALLED = Path(__file__).parents[2] / ".cache" / "servers"
+"""Where tests/stores/install.sh puts them."""
 
 
 def free_port() -> int:
@@ -33,8 +38,13 @@ def free_port() -> int:
 def wait_for(url: str, process: subprocess.Popen[bytes]) -> None:
     """Until somebody answers there."""
     for _ in range(_START_SECONDS * 10):
-        with contextlib.suppress(OSError), urllib.request.urlopen(url):  # noqa: S310  it is ours
-            return
+        try:
+            with urllib.request.urlopen(url):  # noqa: S310  it is ours
+                return
+        except urllib.error.HTTPError:
+            return  # it wants a signature
+        except OSError:
+            pass
         if process.poll() is not None:
             break
         time.sleep(0.1)
@@ -53,3 +63,40 @@ def moto() -> Generator[str]:
             yield f"http://127.0.0.1:{port}"
         finally:
             process.kill()
+
+
+@contextlib.contextmanager
+def versitygw(folder: Path) -> Generator[str]:
+    """S3 over a folder of this disk, with signatures that are checked; its URL."""
+    port = free_port()
+    given = (CREDENTIALS["AWS_ACCESS_KEY_ID"], CREDENTIALS["AWS_SECRET_ACCESS_KEY"])
+    keys = dict(zip(("ROOT_ACCESS_KEY", "ROOT_SECRET_KEY"), given, strict=True))
+    for name in ("data", "meta"):
+        (folder / name).mkdir(parents=True)
+    command = [str(INSTALLED / "versitygw"), "--port", f"127.0.0.1:{port}", "posix"]
+    command += ["--sidecar", str(folder / "meta"), str(folder / "data")]
+    with subprocess.Popen(
+        command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env={**os.environ, **keys}
+    ) as process:
+        try:
+            wait_for(f"http://127.0.0.1:{port}/", process)
+            yield f"http://127.0.0.1:{port}"
+        finally:
+            process.kill()
+
+
+@contextlib.contextmanager
+def hdfs(folder: Path) -> Generator[str]:
+    """HDFS with one data node; its URL. It ends when its standard input does."""
+    hadoop = INSTALLED / "hadoop"
+    command = ["java", "-Xmx512m", "-cp", f"{hadoop}/classes:{hadoop}/jars/*", "MiniDfs", str(folder), str(free_port())]
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    ) as process:
+        assert process.stdout is not None
+        ready = next((line for line in process.stdout if line.startswith("READY ")), "")
+        if not ready:
+            message = f"HDFS did not come up; its process ended with {process.wait()}"
+            raise RuntimeError(message)
+        yield ready.split()[1]
+        process.kill()

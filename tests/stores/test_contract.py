@@ -14,9 +14,11 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from pydantic import TypeAdapter
 
 from etl.errors import PendingLost, PendingTaken, StorageError
 from etl.runs.storage import Pending, storage_for
+from etl.runs.store_settings import StoreSettings, configured
 from tests.stores.racer import payload
 from tests.stores.site import Site, parquet_bytes, sha256
 
@@ -86,7 +88,8 @@ def test_one_of_many_threads_creates(site: Site) -> None:
 
 def test_one_of_many_processes_creates(site: Site) -> None:
     """Of 8 processes that create one name with bytes of their own, exactly one wins, and its bytes are there whole."""
-    command = [sys.executable, "-m", "tests.stores.racer", f"{site.uri}/race"]
+    said = TypeAdapter(tuple[StoreSettings, ...]).dump_json(configured()).decode()
+    command = [sys.executable, "-m", "tests.stores.racer", f"{site.uri}/race", said]
     done = subprocess.run(command, cwd=REPOSITORY, stdout=subprocess.PIPE, text=True, check=True)
     codes = [int(code) for code in done.stdout.split()]
     assert sorted(codes) == [0] + [1] * 7

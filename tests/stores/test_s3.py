@@ -156,7 +156,7 @@ def test_a_create_whose_answer_is_lost_is_ours(root: str, fault: Fault) -> None:
     assert store().read_bytes(f"{root}/receipt") == b"mine"
 
 
-@pytest.mark.parametrize("fault", ["lost", "busy", "error", "reset"])
+@pytest.mark.parametrize("fault", ["lost", "cut", "busy", "error", "reset"])
 def test_a_completion_whose_answer_is_lost_is_complete(root: str, fault: Fault) -> None:
     """Each request of a pending file's life may fail once, before or after the server did it: the file is whole."""
     with faulty(lambda asked: fault if asked.number == 0 else None) as url:
@@ -170,7 +170,7 @@ def test_a_completion_whose_answer_is_lost_is_complete(root: str, fault: Fault) 
     assert store().read_bytes(f"{root}/part") == b"bytes"
 
 
-@pytest.mark.parametrize("fault", ["lost", "busy", "error", "reset"])
+@pytest.mark.parametrize("fault", ["lost", "cut", "busy", "error", "reset"])
 def test_reads_and_listings_are_tried_again(root: str, fault: Fault) -> None:
     """A listing of several pages, a stat and reads by boto3 and Arrow give all, though each fails the first time."""
     plain = store()

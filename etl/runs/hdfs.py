@@ -1,0 +1,304 @@
+"""HDFS as a store, by its own protocol: no JVM and no libhdfs. Name services are those of `HADOOP_CONF_DIR`."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import hashlib
+import os
+import posixpath
+import uuid
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+from hdfs_native import Client, WriteOptions
+
+from etl.errors import PendingLost, PendingTaken, StorageError
+from etl.runs.globs import has_magic, matcher, stem_of
+from etl.runs.splits import InputFile
+from etl.runs.storage import Pending
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Iterable, Iterator
+
+    from pyarrow.fs import FileSystem
+    from typing_extensions import Buffer
+
+__all__ = ["HdfsPendingWriter", "HdfsStorage"]
+
+_CHUNK = 4 << 20
+_REFUSED = {
+    "AccessControlException": "Give the user that runs the job that right on the folder.",
+    "ParentNotDirectoryException": "A file has the name of a folder. Choose another folder.",
+    "QuotaExceededException": "Free some, or ask for a larger quota; the same run id then goes on.",
+    "InvalidPathException": "Choose another name.",
+}
+"""What the name node refuses, by the class of its exception, and what to do. Anything else may be over in a while."""
+
+
+@contextlib.contextmanager
+def _explained(path: str, verb: str) -> Generator[None]:
+    """Turn the name node's refusals into errors that say what to do, and its troubles into an OSError."""
+    try:
+        yield
+    except (FileNotFoundError, FileExistsError):
+        raise
+    except (OSError, RuntimeError) as error:
+        said = str(error).partition("\\n")[0].partition("\n")[0]
+        told = f"{path}: cannot {verb}: {said}"
+        for name, remedy in _REFUSED.items():
+            if name in str(error) or (name == "AccessControlException" and isinstance(error, PermissionError)):
+                raise StorageError(f"{told}. {remedy}") from error
+        raise ConnectionError(told) from error
+
+
+@functools.cache
+def _client(authority: str, _process: int) -> Client:
+    """Clients are safe for threads, not for forks."""
+    return Client(f"hdfs://{authority}" if authority else None)
+
+
+class HdfsPendingWriter:
+    """A hidden file beside its final name. The digest is taken as bytes pass, so nothing is read twice."""
+
+    def __init__(self, storage: HdfsStorage, path: str) -> None:
+        """Use `HdfsStorage.begin`."""
+        self.closed = False
+        self._storage = storage
+        self._path = path
+        self._upload = beside(path, "inprogress")
+        self._file = storage.created(self._upload)
+        self._bytes = 0
+        self._sha256 = hashlib.sha256()
+
+    def write(self, data: Buffer, /) -> int:
+        """Append bytes; accepts any buffer."""
+        taken = data if isinstance(data, bytes) else bytes(data)
+        with _explained(self._upload, "write"):
+            self._file.write(taken)
+        self._sha256.update(taken)
+        self._bytes += len(taken)
+        return len(taken)
+
+    def flush(self) -> None:
+        """Nothing is promised before `finish`."""
+
+    def close(self) -> None:
+        """Nothing is promised before `finish`."""
+
+    def finish(self) -> Pending:
+        """Wait until the data nodes have all blocks, and give up the lease."""
+        with _explained(self._upload, "write"):
+            self._file.close()
+        self.closed = True
+        return Pending(path=self._path, upload=self._upload, bytes=self._bytes, sha256=self._sha256.hexdigest())
+
+    def abort(self) -> None:
+        """Remove the hidden file."""
+        self.closed = True
+        with contextlib.suppress(OSError, RuntimeError):
+            self._file.close()
+        self._storage.delete(self._upload)
+
+
+def beside(path: str, ending: str) -> str:
+    """A hidden name in the same folder, which no reader of tables and no glob for `*.parquet` finds."""
+    folder, name = posixpath.split(path)
+    return f"{folder}/.{name}.{ending}"
+
+
+class HdfsStorage:
+    """A name service. Paths are `hdfs://authority/path`; a rename that may not overwrite is the atomic step."""
+
+    def __init__(self, authority: str) -> None:
+        """Nothing is asked yet. Without an authority it is the one of `fs.defaultFS`."""
+        self._authority = authority
+
+    @classmethod
+    @functools.cache
+    def of(cls, authority: str) -> HdfsStorage:
+        """One of each."""
+        return cls(authority)
+
+    @staticmethod
+    def normalise(uri: str) -> tuple[str, str]:
+        """Authority, and one name for `hdfs:/a//b/` and `hdfs:///a/b`.
+
+        Raises:
+            StorageError: the path is not absolute, or has parts that lead out of their folder.
+        """
+        rest = uri.partition(":")[2]
+        authority, _, path = rest[2:].partition("/") if rest.startswith("//") else ("", "", rest.lstrip("/"))
+        parts = [part for part in path.split("/") if part]
+        if not rest.startswith("/") or not set(parts).isdisjoint({".", ".."}):
+            message = f"{uri}: names no absolute path, or has `.` or `..` in it. Write hdfs://name-service/folder."
+            raise StorageError(message)
+        return authority, "/".join((f"hdfs://{authority}", *parts))
+
+    @property
+    def _asked(self) -> Client:
+        return _client(self._authority, os.getpid())
+
+    def _inside(self, path: str) -> str:
+        """As the name node calls it."""
+        return path.removeprefix(f"hdfs://{self._authority}") or "/"
+
+    def _outside(self, inside: str) -> str:
+        return f"hdfs://{self._authority}{inside}"
+
+    def prove(self, folder: str) -> None:
+        """See `Storage.prove`. HDFS has exclusive renames."""
+
+    def list_files(self, pattern: str) -> Iterator[InputFile]:
+        """See `Storage.list_files`."""
+        _, pattern = self.normalise(pattern)
+        inside = self._inside(pattern)
+        is_literal = not has_magic(inside) or self._info(inside) is not None
+        folder = inside if is_literal else posixpath.dirname(stem_of(inside))
+        matches = matcher(inside.lstrip("/"), is_literal=is_literal)
+        found = [self._described(status) for status in self._below(folder) if matches(status.path.lstrip("/"))]
+        yield from sorted(found, key=lambda file: file.path)
+
+    def _below(self, folder: str) -> list[Any]:
+        """All files below a folder, or the one that has its name."""
+        info = self._info(folder)
+        if info is None:
+            return []
+        if not info.isdir:
+            return [info]
+        with _explained(self._outside(folder), "list"):
+            return [status for status in self._asked.list_status(folder, recursive=True) if not status.isdir]
+
+    def _info(self, inside: str) -> Any:
+        with _explained(self._outside(inside), "look at"):
+            try:
+                return self._asked.get_file_info(inside)
+            except FileNotFoundError:
+                return None
+
+    def _described(self, status: Any) -> InputFile:
+        etag = f"{status.modification_time:x}-{status.length:x}"
+        return InputFile(path=self._outside(status.path), bytes=status.length, etag=etag)
+
+    def stat(self, path: str) -> InputFile | None:
+        """See `Storage.stat`."""
+        info = self._info(self._inside(path))
+        return None if info is None or info.isdir else self._described(info)
+
+    def names(self, folder: str) -> list[str]:
+        """See `Storage.names`. Temporary names of this store are left out."""
+        with _explained(folder, "list"):
+            try:
+                found = [posixpath.basename(status.path) for status in self._asked.list_status(self._inside(folder))]
+            except FileNotFoundError:
+                return []
+        return sorted(name for name in found if not name.startswith("."))
+
+    def open_input(self, path: str) -> pa.NativeFile:
+        """See `Storage.open_input`."""
+        with _explained(path, "read"):
+            return pa.PythonFile(self._asked.read(self._inside(path)), mode="r")
+
+    def read_bytes(self, path: str) -> bytes | None:
+        """See `Storage.read_bytes`."""
+        with _explained(path, "read"):
+            try:
+                with self._asked.read(self._inside(path)) as file:
+                    data: bytes = file.read()
+            except FileNotFoundError:
+                return None
+        return data
+
+    def arrow_paths(self, paths: Iterable[str]) -> tuple[FileSystem, list[str]]:
+        """See `Storage.arrow_paths`."""
+        from hdfs_native.fsspec import HdfsFileSystem  # noqa: PLC0415  only datasets need fsspec
+        from pyarrow.fs import FSSpecHandler, PyFileSystem  # noqa: PLC0415  as above
+
+        host, _, port = self._authority.partition(":")
+        made = HdfsFileSystem(host or None, int(port) if port else None)
+        return PyFileSystem(FSSpecHandler(made)), [self._inside(path) for path in paths]
+
+    def local_path(self, path: str) -> None:
+        """See `Storage.local_path`: nowhere."""
+
+    def created(self, path: str) -> Any:
+        """A new file, open for writing; its folder is made."""
+        with _explained(path, "write"):
+            return self._asked.create(self._inside(path), WriteOptions(overwrite=False, create_parent=True))
+
+    def _temporary(self, path: str, data: Buffer) -> str:
+        temporary = beside(path, f"{uuid.uuid4().hex}.tmp")
+        view = memoryview(data).cast("B")
+        with _explained(path, "write"), self.created(temporary) as file:
+            for start in range(0, view.nbytes, _CHUNK):
+                file.write(bytes(view[start : start + _CHUNK]))
+        return temporary
+
+    def create_if_absent(self, path: str, data: Buffer) -> bool:
+        """See `Storage.create_if_absent`. Where an answer was lost, our file has gone to the name."""
+        temporary = self._temporary(path, data)
+        try:
+            with _explained(path, "create"):
+                self._asked.rename(self._inside(temporary), self._inside(path), overwrite=False)
+        except (FileExistsError, FileNotFoundError):
+            return self._info(self._inside(temporary)) is None and self.read_bytes(path) == bytes(data)
+        finally:
+            self.delete(temporary)
+        return True
+
+    def replace(self, path: str, data: Buffer) -> None:
+        """See `Storage.replace`."""
+        temporary = self._temporary(path, data)
+        with _explained(path, "write"):
+            self._asked.rename(self._inside(temporary), self._inside(path), overwrite=True)
+
+    def begin(self, path: str) -> HdfsPendingWriter:
+        """See `Storage.begin`."""
+        return HdfsPendingWriter(self, path)
+
+    def check(self, pending: Pending) -> None:
+        """See `Storage.check`."""
+        found = self.stat(pending.upload)
+        if found is None:
+            if self.stat(pending.path) is None:
+                message = f"{pending.path}: its pending file is gone, so its receipt is void. Use a new run id."
+                raise PendingLost(message)
+        elif found.bytes != pending.bytes:
+            message = (
+                f"{pending.upload}: has {found.bytes} bytes, its receipt says {pending.bytes}, so the receipt is void. "
+                "Score under a new run id."
+            )
+            raise PendingLost(message)
+
+    def complete(self, pending: Pending) -> None:
+        """See `Storage.complete`. Looks first: a publisher that died after this step finds its own bytes."""
+        if self.stat(pending.path) is None:
+            self.check(pending)
+            try:
+                with _explained(pending.path, "publish"):
+                    self._asked.rename(self._inside(pending.upload), self._inside(pending.path), overwrite=False)
+            except (FileExistsError, FileNotFoundError):
+                # Another publisher of this run was quicker, or nobody has the bytes; both are looked at below.
+                self.check(pending)
+            else:
+                return
+        if self._sha256(pending.path) != pending.sha256:
+            message = f"{pending.path}: other bytes have this name. Nothing was overwritten; use another run id."
+            raise PendingTaken(message)
+        self.delete(pending.upload)
+
+    def _sha256(self, path: str) -> str:
+        digest = hashlib.sha256()
+        with _explained(path, "read"), self._asked.read(self._inside(path)) as file:
+            while data := file.read(_CHUNK):
+                digest.update(data)
+        return digest.hexdigest()
+
+    def abort(self, pending: Pending) -> None:
+        """See `Storage.abort`."""
+        self.delete(pending.upload)
+
+    def delete(self, path: str) -> None:
+        """See `Storage.delete`."""
+        with _explained(path, "delete"), contextlib.suppress(FileNotFoundError):
+            self._asked.delete(self._inside(path))

@@ -1,0 +1,28 @@
+#!/usr/bin/env bash
+# Install the servers of stores that the tests ask, once, under .cache/servers: HDFS of Maven's jars, versitygw by Go.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/../.."
+
+versitygw=v1.8.0
+place=$PWD/.cache/servers
+java=$place/hadoop-$(cat tests/stores/hadoop/* | sha256sum | cut -c1-12)
+
+need() { command -v "$1" >/dev/null || { echo "$1 is not here: $2" >&2; exit 1; }; }
+
+if [[ ! -e $java/done ]]; then
+  need mvn "install Maven; it fetches the jars of HDFS"
+  need javac "install a JDK, 17 or newer; a JRE has no compiler"
+  echo "servers: HDFS"
+  mvn -q -B -f tests/stores/hadoop/pom.xml dependency:copy-dependencies \
+    -DoutputDirectory="$java/jars" -DincludeScope=runtime
+  javac -cp "$java/jars/*" -d "$java/classes" tests/stores/hadoop/MiniDfs.java
+  touch "$java/done"
+fi
+ln -sfn "$java" "$place/hadoop"
+if [[ ! -x $place/versitygw-$versitygw ]]; then
+  need go "install Go, 1.24 or newer; it builds versitygw"
+  echo "servers: versitygw $versitygw"
+  GOBIN=$place/bin go install "github.com/versity/versitygw/cmd/versitygw@$versitygw"
+  mv "$place/bin/versitygw" "$place/versitygw-$versitygw"
+fi
+ln -sfn "$place/versitygw-$versitygw" "$place/versitygw"
