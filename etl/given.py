@@ -80,7 +80,7 @@ def advice(name: str, wanted: ColumnType, schema: pa.Schema) -> str:
     found = schema.field(name).type
     if pa.types.is_run_end_encoded(found):
         return " (decode it first: pyarrow.compute.run_end_decode)"
-    if wanted.kind == "string" and "binary" in str(found):
+    if wanted.kind == "string" and is_bytes(found):
         return " (bytes are no text: .cast('string') in pyarrow, CAST(… AS STRING) in Spark make text of UTF-8)"
     if wanted.kind == "vector" and is_bytes(found):
         return f" (bytes are read as uint8[{wanted.width}])"

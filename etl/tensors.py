@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from etl.ragged import Tensor
     from etl.types import ArrowArray
 
-__all__ = ["as_lists", "faults_inside", "matrix_of", "stack", "tensor_of"]
+__all__ = ["as_lists", "faults_inside", "listed", "matrix_of", "stack", "tensor_of"]
 
 _LISTS = pa.ListType | pa.LargeListType | pa.FixedSizeListType
 
@@ -83,7 +83,7 @@ def matrix_of(column: ArrowArray, width: int, item: str = "float32") -> tuple[np
     filler = np.nan if dtype.kind == "f" else 0
     if pa.types.is_null(column.type):
         return np.full((rows, width), filler, dtype=dtype), np.zeros(rows, dtype=bool)
-    column = _listed(column)
+    column = listed(column)
     counts, is_whole = _counts(column)
     is_whole &= counts == width
     values, holes = _elements(_leaves(column if is_whole.all() else column.filter(pa.array(is_whole))), dtype)
@@ -107,7 +107,7 @@ def faults_inside(
     has_null, is_beyond = np.zeros(len(column), dtype=bool), np.zeros(len(column), dtype=bool)
     if not broken.any():
         return has_null, is_beyond
-    found = _listed(column.filter(pa.array(broken)))
+    found = listed(column.filter(pa.array(broken)))
     counts, is_whole = _counts(found)
     is_whole &= counts == width
     rows = np.flatnonzero(broken)[is_whole]
@@ -127,7 +127,7 @@ def as_lists(column: ArrowArray, item: str) -> ArrowArray:
     kind = VECTOR_ITEMS[item]
     if pa.types.is_null(column.type):
         return pa.nulls(len(column), pa.list_(kind))
-    column = _listed(column)
+    column = listed(column)
     counts, _ = _counts(column)
     leaves = _leaves(column)
     values, holes = _elements(leaves, np.dtype(item))
@@ -140,7 +140,7 @@ def as_lists(column: ArrowArray, item: str) -> ArrowArray:
     return pa.ListArray.from_arrays(offsets, pa.array(values, kind, mask=holes), mask=mask)
 
 
-def _listed(column: ArrowArray) -> ArrowArray:
+def listed(column: ArrowArray) -> ArrowArray:
     """Bytes as lists of uint8 over the same memory; lists as they are.
 
     Parquet has no integers below 32 bits: it hands a list of them over at a fifteenth of the speed of bytes.

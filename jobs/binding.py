@@ -9,6 +9,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from etl.tensors import listed
+from etl.types import is_bytes, one_chunk
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -83,7 +86,9 @@ class _Binder:
     """The columns that are not bound yet, and what was decided so far."""
 
     def __init__(self, sample: pa.Table, key: str | None) -> None:
-        self._sample = sample
+        self._bytes = {field.name for field in sample.schema if is_bytes(field.type)}
+        arrays = [listed(one_chunk(column)) if is_bytes(column.type) else column for column in sample.columns]
+        self._sample = pa.Table.from_arrays(arrays, sample.column_names)
         self._key = key
         self.inputs: dict[str, str | list[str]] = {}
         self.masks: set[str] = set()
@@ -168,12 +173,17 @@ class _Binder:
             return tensor.shape[1:] in {(), (1,), (None,)} and _holds(type_, tensor.dtype)
         axes = tensor.shape[1:]
         length = _length(self._sample.column(name))
+        if name in self._bytes and (length is None or (None in axes and not self._is_fixed(name))):
+            return False  # rows of bytes are of one length, which the model or the type has to say
         fits = None in axes or length is None or length == math.prod(axis for axis in axes if axis is not None)
         return bool(axes) and fits and _holds(_innermost(type_), tensor.dtype)
 
     def _needs_padding(self, tensor: TensorSpec, name: str) -> bool:
         is_open = len(tensor.shape) == 2 and tensor.shape[1] is None  # noqa: PLR2004  a matrix
-        return is_open and not isinstance(self._type(name), pa.FixedSizeListType)
+        return is_open and not self._is_fixed(name)
+
+    def _is_fixed(self, name: str) -> bool:
+        return isinstance(self._type(name), pa.FixedSizeListType)
 
     def _is_list(self, name: str) -> bool:
         return isinstance(self._type(name), _LISTS)

@@ -32,7 +32,7 @@ def engine_facts(record: RunRecord) -> Facts:
             f"{f'{name}: ' if name else ''}{' or '.join(f'{rows:,}' for rows in found)} rows"
             for name, found in engine.batch_rows.items()
         )
-        memory = f", {engine.out_of_memory:,} of them out of memory and halved" if engine.out_of_memory else ""
+        memory = f", {engine.out_of_memory:,} of them too large and halved" if engine.out_of_memory else ""
         facts.append(("calls", f"{engine.calls:,} of the model{memory}, with up to {sizes}"))
     if engine.by_model:
         facts.append(("models", ", ".join(f"{name} {rows:,} rows" for name, rows in engine.by_model.items())))

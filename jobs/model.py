@@ -220,10 +220,10 @@ class _Binding(NamedTuple):
         dtype = self.tensor.dtype
         if isinstance(found, _LISTS):
             return self._list_type(name, found)
-        if is_bytes(found) and (len(self.columns) == 1 or pa.types.is_fixed_size_binary(found)):
-            return self._vector_type(name, found, "uint8")
         if dtype == "string":
             return ColumnType("string")
+        if is_bytes(found) and (len(self.columns) == 1 or pa.types.is_fixed_size_binary(found)):
+            return self._vector_type(name, found, "uint8")
         if pa.types.is_boolean(found):
             return ColumnType("bool")
         if pa.types.is_integer(found):
@@ -240,12 +240,15 @@ class _Binding(NamedTuple):
 
     def _vector_type(self, name: str, found: pa.DataType, item: str) -> ColumnType:
         width = self._width(found)
+        if is_bytes(found) and (width is None or self.ragged is not None):
+            advice = "Fix its axes in the model, or write lists of numbers, which may have several lengths"
+            raise self._refused(f"column {name!r} holds bytes, and rows of them are of one length. {advice}")
         if width is None:
             advice = "Fix its axes in the model, or write fixed-size lists"
             if len(self.tensor.shape) == 2:  # noqa: PLR2004  a matrix
                 advice += f"; or, to pad rows with 0, write `model.ragged: {{{self.tensor.name}: {{on_ragged: pad}}}}`"
             raise self._refused(
-                f"column {name!r} has rows of any length, and neither it nor the model says how long it is. {advice}"
+                f"column {name!r} is a list, and neither it nor the model says how long it is. {advice}"
             )
         return ColumnType("vector", width, item)
 

@@ -6,12 +6,15 @@ import json
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
-from etl.types import ColumnType, is_readable
+from etl.tensors import listed
+from etl.types import ColumnType, is_readable, one_chunk
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
+    from etl.types import ArrowArray
     from scoring.signature import Signature, TensorSpec
 
 __all__ = ["skeleton", "spec_text"]
@@ -56,7 +59,7 @@ def skeleton(signature: Signature, sample: pa.Table, key: str | None) -> str:
 
     Each input is fed by what could feed it as it is; the remarks say what the model takes instead.
     """
-    types = {field.name: _type(field.type) for field in sample.schema}
+    types = {field.name: _type(listed(one_chunk(sample.column(field.name)))) for field in sample.schema}
     fields = [
         {"name": name, "type": str(kind), "nullable": name != key, **({"role": "id"} if name == key else {})}
         for name, kind in types.items()
@@ -84,18 +87,20 @@ def _tensor(tensor: TensorSpec, known: Mapping[str, ColumnType]) -> dict[str, An
     return {"tensor": tensor.name, "dtype": tensor.dtype, "from": columns or ["NAME-A-COLUMN"], **shape}
 
 
-def _type(found: pa.DataType) -> ColumnType | None:
-    """The narrowest type of a spec that reads a column; None where none does."""
+def _type(column: ArrowArray) -> ColumnType | None:
+    """The narrowest type of a spec that reads a column, bytes being lists of uint8; None where none does."""
+    found = column.type
     for kind in _SCALARS:
         wanted = ColumnType(kind)
         if is_readable(found, wanted) and not pa.types.is_null(found):
             return wanted
-    if pa.types.is_fixed_size_binary(found):
-        return ColumnType("vector", found.byte_width, "uint8")
+    if isinstance(found, pa.ListType | pa.LargeListType | pa.FixedSizeListType) and found.value_type == pa.uint8():
+        sizes = pc.unique(pc.list_value_length(column)).drop_null().to_pylist()
+        return ColumnType("vector", int(sizes[0]), "uint8") if len(sizes) == 1 and sizes[0] else None
     if isinstance(found, pa.FixedSizeListType) and pa.types.is_floating(found.value_type):
         return ColumnType("vector", found.list_size)
     if isinstance(found, pa.ListType | pa.LargeListType | pa.FixedSizeListType):
-        inner = _type(found.value_type)
+        inner = _type(column.flatten())
         return None if inner is None or not inner.is_scalar else ColumnType("list", item=inner.kind)
     return None
 

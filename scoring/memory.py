@@ -86,10 +86,12 @@ def table_rows(
 def _decoded_bytes(footer: pq.FileMetaData, columns: set[str]) -> int:
     """What these columns of a file are in memory, about."""
     total = 0
+    lengths = {leaf.path: leaf.length for leaf in map(footer.schema.column, range(footer.num_columns))}
     for number in range(footer.num_row_groups):
         for chunk in _chunks(footer, number, columns):
             stored = max(chunk.total_uncompressed_size, _TEXT_BYTES * chunk.num_values)
-            width = _VALUE_BYTES.get(chunk.physical_type)
+            is_fixed = chunk.physical_type == "FIXED_LEN_BYTE_ARRAY"
+            width = lengths[chunk.path_in_schema] if is_fixed else _VALUE_BYTES.get(chunk.physical_type)
             total += stored if width is None else width * chunk.num_values
     return total
 

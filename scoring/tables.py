@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
 import numpy as np
@@ -106,7 +107,14 @@ def audited_bundle(bundle: BundleLike) -> AuditedBundle:
     Raises:
         BundleError: there is none, or it is not sound.
     """
-    return bundle if isinstance(bundle, AuditedBundle) else audited_source(str(bundle))
+    given: Any = bundle
+    if isinstance(given, AuditedBundle):
+        return given
+    if not isinstance(given, str | os.PathLike):
+        # Not shown: it may be the data, given in the bundle's place.
+        message = f"a bundle is a path, a URI or an audited bundle, and no {type(given).__name__}."
+        raise BundleError(message)
+    return audited_source(os.fspath(given))
 
 
 def check_names(audited: AuditedBundle, passed: Sequence[str], there: Collection[str], *, has_reasons: bool) -> None:

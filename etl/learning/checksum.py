@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pyarrow as pa
 
-from etl.types import decoded, kernels
+from etl.types import decoded, is_bytes, kernels
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -41,6 +41,8 @@ def _of_column(column: ArrowArray, start: int) -> int:
         return _of_column(column.flatten(), _of_lengths(kernels.list_value_length(column), start))
     if pa.types.is_string_view(column.type) or pa.types.is_decimal(column.type):
         column = column.cast(pa.string())
+    if is_bytes(column.type):
+        column = column.cast(pa.large_binary())
     if any(is_text(column.type) for is_text in _TEXTS):
         start = _of_lengths(kernels.binary_length(column), start)
         texts = column.cast(pa.large_binary()).drop_null()
@@ -53,7 +55,7 @@ def _of_column(column: ArrowArray, start: int) -> int:
     return zlib.crc32(column.view(_INTEGERS[column.type.bit_width]).fill_null(0).to_numpy(), start)
 
 
-_TEXTS = (pa.types.is_string, pa.types.is_large_string, pa.types.is_binary, pa.types.is_large_binary)
+_TEXTS = (pa.types.is_string, pa.types.is_large_string, pa.types.is_large_binary)
 _INTEGERS = {8: pa.int8(), 16: pa.int16(), 32: pa.int32(), 64: pa.int64()}
 """By bits."""
 

@@ -47,6 +47,8 @@ Form: TypeAlias = "tuple[str, dict[bytes, bytes] | None]"
 
 _STREAM_BYTES = 1 << 18
 """Read-ahead of each column chunk."""
+_LONG_BYTES = 256
+"""What is longer is no decimal and no UUID, but an image, say."""
 _WHOLE_BYTES = 1 << 19
 """A small file is no larger than this."""
 
@@ -180,7 +182,13 @@ class RangeReader:
         """Whether values of one of these columns are as long as they like."""
         schema = self._file.schema
         leaves = (schema.column(number) for number in range(len(schema)))
-        return any(leaf.physical_type == "BYTE_ARRAY" and leaf.path.split(".")[0] in columns for leaf in leaves)
+        return any(_is_long(leaf) and leaf.path.split(".")[0] in columns for leaf in leaves)
+
+
+def _is_long(leaf: pq.ColumnSchema) -> bool:
+    if leaf.physical_type == "FIXED_LEN_BYTE_ARRAY":
+        return int(leaf.length) > _LONG_BYTES
+    return bool(leaf.physical_type == "BYTE_ARRAY")
 
 
 def check_pinned(storage: Storage, file: InputFile) -> None:

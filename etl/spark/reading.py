@@ -21,7 +21,7 @@ from etl.runs.splits import cut_splits, group_splits
 from etl.runs.storage import storage_for
 from etl.spark.batches import map_batches
 from etl.spark.schema import as_declared
-from etl.types import UNSIGNED, ColumnType, canonical, one_chunk
+from etl.types import UNSIGNED, ColumnType, canonical, is_bytes, one_chunk
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -42,7 +42,7 @@ _INTEGERS = (pa.int8(), pa.int16(), pa.int32(), pa.int64(), UNSIGNED)
 _ORIGIN = pa.struct({"file": pa.int32(), "row_group": pa.int32(), "first_row": pa.int64(), "row": pa.int64()})
 
 _WIDER = {pa.uint8(): pa.int16(), pa.uint16(): pa.int32(), pa.uint32(): pa.int64(), pa.uint64(): UNSIGNED}
-_AS_IT_IS = (pa.types.is_boolean, pa.types.is_binary, pa.types.is_float32, pa.types.is_float64, pa.types.is_null)
+_AS_IT_IS = (pa.types.is_boolean, pa.types.is_float32, pa.types.is_float64, pa.types.is_null)
 _TEXTS = (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view)
 
 
@@ -90,6 +90,8 @@ def held_type(found: pa.DataType) -> pa.DataType | None:  # noqa: PLR0911  one f
         return held_type(found.value_type)
     if any(is_text(found) for is_text in _TEXTS):
         return pa.string()
+    if is_bytes(found):
+        return pa.binary()
     if pa.types.is_timestamp(found):
         return pa.timestamp("us", "UTC")
     if pa.types.is_date(found):

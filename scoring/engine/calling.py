@@ -1,7 +1,7 @@
 """Calls of a model, one at a time. On a device of its own one goes on while the next batch is made ready.
 
-To cut rows out of several batches of the reader and to pad them is work of the CPU: on an H200 it let the GPU rest for
-12 % (images) of the time, and so did to make columns of what a call before had given.
+To cut rows out of several batches of the reader, to pad them, and to make columns of what came back is work of the CPU:
+on an H200 the GPU rested meanwhile, and one task scored 7,250 images/s in place of 8,130.
 """
 
 from __future__ import annotations
@@ -43,12 +43,19 @@ class Calls:
         self._run = run
         self._thread = ThreadPoolExecutor(1, "batchscore-call") if has_own_device else None
         self._going: Future[Called] | None = None
+        self._rows = 0
+
+    @property
+    def rows_going(self) -> int:
+        """Rows that are with the model now."""
+        return self._rows if self._going is not None else 0
 
     def call(self, cut: Callable[[int], ModelBatch], size: BatchRows) -> Iterator[Called]:
-        """Call with what `cut` makes, given a number of rows: what came of this batch, or of the one before it.
+        """Call with what `cut` makes, given a number of rows. Gives what came of calls that have ended by then: of this
+        one, or with a device of its own of the one before.
 
         While the search for that number goes on, a call is waited for: its time decides how many rows the next one has.
-        """
+        """  # noqa: D205  the first sentences are one thought
         if size.is_searching:
             yield from self.rest()
         start = time.perf_counter()
@@ -57,7 +64,7 @@ class Calls:
             yield self._timed(batch, size, start)
             return
         yield from self.rest()
-        self._going = self._thread.submit(self._timed, batch, size)
+        self._going, self._rows = self._thread.submit(self._timed, batch, size), batch.rows
 
     def rest(self) -> Iterator[Called]:
         """What comes of the call that goes on, if there is one."""

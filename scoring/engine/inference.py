@@ -30,7 +30,7 @@ def infer(predict: Predict, batch: ModelBatch, size: BatchRows) -> Outcome:
         InferenceError: an output has another number of rows than the model was given: what several calls gave could not
             be told apart.
     """
-    before = size.cap
+    before = size.room
     outcome = _infer(predict, batch.feeds, batch.rows, size=size)
     if size.is_alone:
         # A row that has no room even alone says nothing of the others.
@@ -38,8 +38,9 @@ def infer(predict: Predict, batch: ModelBatch, size: BatchRows) -> Outcome:
     return outcome
 
 
-def _infer(predict: Predict, feeds: Feeds, rows: int, *, size: BatchRows) -> Outcome:
-    full = size.full(rows)
+def _infer(predict: Predict, feeds: Feeds, rows: int, *, size: BatchRows, is_bare: bool = False) -> Outcome:
+    """With `is_bare` no rows are made up, where the model takes fewer: they may be what it fails on."""
+    full = rows if is_bare and size.fixed is None else size.full(rows)
     try:
         outputs = predict(feeds if full == rows else padded(feeds, full - rows))
     except OutOfMemory as error:
@@ -51,16 +52,19 @@ def _infer(predict: Predict, feeds: Feeds, rows: int, *, size: BatchRows) -> Out
             return _infer(predict, feeds, rows, size=size)
         return _pieces(predict, feeds, rows, size=size, reason=str(error))
     except InferenceError as error:
-        found = _pieces(predict, feeds, rows, size=size, reason=str(error), most=-(-rows // 2))
+        if full != rows and size.fixed is None:
+            found = _infer(predict, feeds, rows, size=size, is_bare=True)
+        else:
+            found = _pieces(predict, feeds, rows, size=size, reason=str(error), most=-(-rows // 2))
         if not found.failed:
-            # No row is to blame but their number: cuDNN takes no tensor of 2^31 values.
-            size.halve(full)
+            # No row is to blame, but perhaps their number: cuDNN takes no tensor of 2^31 values.
+            size.blame(full)
         return found
     _check_rows(outputs, full)
     if full != rows:
         outputs = {name: values[:rows] for name, values in outputs.items()}
     nbytes = sum(values.nbytes for values in (*feeds.values(), *outputs.values()))
-    size.note(rows, nbytes)
+    size.note(rows, nbytes, made_up=full - rows)
     return Outcome(np.arange(rows), outputs)
 
 
@@ -77,7 +81,7 @@ def _pieces(
     while start < rows:
         end = min(rows, start + (most or size.rows))
         piece = {name: tensor[start:end] for name, tensor in feeds.items()}
-        found = _infer(predict, piece, end - start, size=size)
+        found = _infer(predict, piece, end - start, size=size, is_bare=most is not None)
         scored.append(found.rows + start)
         failed.extend((row + start, why) for row, why in found.failed)
         if found.rows.size:

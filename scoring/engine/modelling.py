@@ -149,7 +149,8 @@ class ModelStages:
                 for lengths in batcher.lengths:
                     while batcher.waiting(lengths) >= self._size(lengths).rows:
                         self._call(calls, batcher, lengths)
-                if sum(behind.portion.rows for behind in waiting if behind.portion is not None) > self._held:
+                held = sum(behind.portion.rows for behind in waiting if behind.portion is not None)
+                if held - calls.rows_going > self._held:
                     self._flush(calls, batcher)
                 yield from self._finished(waiting)
             self._flush(calls, batcher)

@@ -110,9 +110,11 @@ def run_stages(stages: Sequence[Stage], on_wait: OnWait, *, depth: int = 1) -> G
 def run_in_line(stages: Iterable[Stage]) -> Generator[Any]:
     """The same, all in the caller's thread: nothing waits, and nothing runs side by side."""
     items: Iterator[Any] = iter(())
-    for stage in stages:
-        items = stage.work(items)
-    yield from items
+    with contextlib.ExitStack() as made:
+        for stage in stages:
+            # Whatever ends the last one, the others end before what they work with does, and not with a traceback.
+            items = made.enter_context(contextlib.closing(stage.work(items)))
+        yield from items
 
 
 def _pump(stage: Stage, source: Iterator[Any], sink: _Queue, *, on_wait: OnWait) -> None:

@@ -106,15 +106,18 @@ def image_model() -> bytes:
     return model_of(nodes, {"image": (TensorProto.UINT8, [None, 3, 4])}, {"p": (TensorProto.FLOAT, [None])})
 
 
-@pytest.mark.parametrize("type_", [pa.list_(pa.uint8()), pa.list_(pa.uint8(), 12)])
+@pytest.mark.parametrize("type_", [pa.list_(pa.uint8()), pa.list_(pa.uint8(), 12), pa.binary(), pa.binary(12)])
 def test_an_image_in_a_list_column_runs_as_init_left_it(
     spark: SparkSession, tmp_path: Path, type_: pa.DataType
 ) -> None:
-    """A model of three axes takes the list column that has as many values a row, of whatever kind of list."""
+    """A model of three axes takes the column of lists, of whatever kind, or of bytes, that has as many values a row."""
     pixels = np.random.default_rng(3).integers(0, 256, (ROWS, 12), dtype=np.uint8)
     other = pa.array([[1.5, 2.5]] * ROWS, pa.list_(pa.float32()))
-    table = pa.table({"id": range(ROWS), "pixels": pa.array(pixels.tolist(), type_), "other": other})
+    is_list = pa.types.is_nested(type_)
+    rows = pa.array(pixels.tolist() if is_list else [row.tobytes() for row in pixels], type_)
+    table = pa.table({"id": range(ROWS), "pixels": rows, "other": other})
     done = begin(tmp_path, image_model(), table)
+    assert 'type: "uint8[12]"' in (tmp_path / "job" / "recipe.yaml").read_text()
     ran = batchscore(*last_command(done))
     assert ran.exit_code == 0, ran.output
     expected = plain(image_model(), image=pixels.reshape(-1, 3, 4))

@@ -306,7 +306,82 @@ def test_a_number_of_rows_that_fails_although_no_row_does_is_not_asked_again() -
     outcome = call(predict, 100, size)
     assert np.array_equal(outcome.outputs["p"], np.arange(100))
     assert asked == [40, 20, 10, 10, 20, 10, 10, *[10] * 6]
-    assert (size.rows, size.facts.out_of_memory) == (10, 3)
+    assert (size.rows, size.facts.out_of_memory) == (10, 1)
+
+
+@pytest.mark.parametrize("rows", [5, 100, 1000, 1003])
+@pytest.mark.parametrize("most", [1, 7, 200])
+def test_made_up_rows_are_not_what_the_model_fails_on(rows: int, most: int) -> None:
+    """Where calls are filled up, a number of rows that fails is found all the same: no row is to blame for it."""
+    asked: list[int] = []
+
+    def predict(feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        asked.append(len(feeds["x"]))
+        if len(feeds["x"]) > most:
+            message = "CUDNN_STATUS_NOT_SUPPORTED"
+            raise InferenceError(message)
+        return {"p": feeds["x"]}
+
+    size = BatchRows(1000, most_bytes=PLENTY, fill=True)
+    for _ in range(3):
+        outcome = call(predict, rows, size)
+        assert np.array_equal(outcome.outputs["p"], np.arange(rows))
+    assert size.rows <= max(most, 1000 // 2)
+
+
+def test_a_failure_by_chance_makes_no_call_smaller() -> None:
+    """Each tenth call fails and is not to blame: its rows are scored in smaller calls, and the next one is as large."""
+    calls = iter(range(10_000))
+
+    def predict(feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        if next(calls) % 10 == 3:
+            message = "the service did not answer"
+            raise InferenceError(message)
+        return {"p": feeds["x"]}
+
+    size = BatchRows(64, most_bytes=PLENTY)
+    outcome = call(predict, 64 * 50, size)
+    assert np.array_equal(outcome.outputs["p"], np.arange(64 * 50))
+    assert (size.rows, size.facts.out_of_memory) == (64, 0)
+
+
+def test_a_row_that_has_no_room_alone_does_not_end_the_search() -> None:
+    """What one row alone was too much for says nothing of the number of rows: the search goes on."""
+
+    def predict(feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        if 3.0 in feeds["x"]:
+            message = "no memory"
+            raise OutOfMemory(message)
+        return {"p": feeds["x"]}
+
+    size = BatchRows("auto", most_bytes=PLENTY)
+    outcome = call(predict, 32, size)
+    assert outcome.rows.size == 31
+    assert (size.is_searching, size.rows) == (True, 32)
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    data=st.data(),
+    fill=st.booleans(),
+    at_once=st.sampled_from([40, 100, 1000, 5000, 10**9]),
+)
+def test_the_search_ends_whatever_happens(data: st.DataObject, *, fill: bool, at_once: int) -> None:
+    """With any times, caps that shrink, and few rows at a time, it ends within 600 calls, at a size that fits."""
+    size = BatchRows("auto", most_bytes=PLENTY, fill=fill)
+    noise = data.draw(st.lists(st.floats(1e-6, 10), min_size=1, max_size=20))
+    shrinks = data.draw(st.dictionaries(st.integers(0, 400), st.integers(1, 20_000), max_size=8))
+    waiting, calls = at_once, 0
+    while size.is_searching and calls < 600:
+        rows = min(size.rows, waiting)
+        cap = shrinks.get(calls, 10**9)
+        size.note(rows, PLENTY * rows // min(cap, PLENTY))
+        size.timed(rows, noise[calls % len(noise)], is_whole=True)
+        waiting = waiting - rows or at_once
+        calls += 1
+    assert not size.is_searching
+    assert 1 <= size.rows <= (size.cap or 16_384)
+    assert size.facts.rows == size.rows
 
 
 def test_a_device_that_plans_anew_for_each_shape_does_not_mislead_the_search() -> None:

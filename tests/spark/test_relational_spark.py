@@ -303,3 +303,23 @@ def test_uint64_comes_through_spark_as_what_it_is(spark: SparkSession, tmp_path:
         frames[name] = {column: frame.arrow(column).to_pylist() for column in ("u", "f", "p")}, told
     assert frames["spark"] == frames["memory"]
     assert frames["memory"][0]["p"] == [None, *values[:5], None]
+
+
+@pytest.mark.parametrize("kind", [pa.binary(), pa.binary(3), pa.large_binary(), pa.binary_view()], ids=str)
+def test_bytes_come_through_spark_as_what_they_are(spark: SparkSession, tmp_path: Path, kind: pa.DataType) -> None:
+    """A column of bytes that a spec reads as a vector gives behind Spark the rows that it gives in memory."""
+    rows = [bytes([number, 1, 250]) for number in range(40)]
+    table = pa.table({"id": list(range(40)), "k": [1] * 40, "x": pa.array(rows, kind)})
+    pq.write_table(table, tmp_path / "a.parquet")
+    fields = [{"name": "id", "type": "int64"}, {"name": "k", "type": "int64"}, {"name": "x", "type": "uint8[3]"}]
+    lag = {
+        **step_of("window_lag", ["id"], ["p"], partition_by=["k"], order_by=["id"], leak="acknowledged"),
+        "id": "lag",
+    }
+    spec = read_spec(json.dumps(document(fields, relational=[lag], columns=["k"])), "spec")
+    storage, path = storage_for(str(tmp_path))
+    read = read_files(spark, tuple(storage.list_files(path)), table.column_names, cuts=Cuts(1 << 20, 1 << 20, 1))
+    for made in (prepare(table, spec).table, arrow_of(in_spark.prepare(read, spec))):
+        frame = Pipeline(spec, {}).contract(made.sort_by("id"), "rows")
+        assert not frame.rejections
+        assert [bytes(row) for row in frame["x"].tolist()] == rows

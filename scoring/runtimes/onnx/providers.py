@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from scoring.runtimes.base import Device, Placement, RuntimeOptions
 
-__all__ = ["PROVIDERS", "chosen_device", "has_gpu", "memory_limit", "provider_options", "why_not_taken"]
+__all__ = ["PROVIDERS", "chosen_device", "memory_limit", "provider_options", "why_no_gpu", "why_not_taken"]
 
 PROVIDERS: dict[Device, str] = {
     "cpu": "CPUExecutionProvider",
@@ -73,20 +73,26 @@ def _distributions() -> list[str]:
     return found
 
 
-def has_gpu(placement: Placement) -> bool:
-    """Whether the driver shows the GPU of a task."""
-    return gpu_facts(placement.device_id or 0) is not None
-
-
-def why_not_taken(placement: Placement) -> str:
-    """What the driver says where onnxruntime has CUDA and does not take it; and what to do."""
+def why_no_gpu(placement: Placement) -> str:
+    """What to do where the driver shows no GPU of a task's number; nothing where it does."""
     number = placement.device_id or 0
-    gpu = gpu_facts(number)
-    if gpu is None:
-        return f"NVIDIA's driver shows no GPU {number} here: see what nvidia-smi says on this machine."
+    if gpu_facts(number) is not None:
+        return ""
+    return f" NVIDIA's driver shows no GPU {number} here: see what nvidia-smi says on this machine."
+
+
+def why_not_taken(placement: Placement, taken: str) -> str:
+    """Why onnxruntime took another provider than the one that was asked for, and what to do."""
+    if taken == PROVIDERS["cuda"]:
+        return " TensorRT's own libraries are missing, or too old: install tensorrt; the task's log names the library."
+    gpu = gpu_facts(placement.device_id or 0)
     return (
-        f"The driver shows {gpu.name}, so it is libraries of CUDA or cuDNN that are missing or too old: install "
-        "onnxruntime-gpu[cuda,cudnn]; the task's log names the library."
+        why_no_gpu(placement)
+        if gpu is None
+        else (
+            f" The driver shows {gpu.name}, so it is libraries of CUDA or cuDNN that are missing or too old: install "
+            "onnxruntime-gpu[cuda,cudnn]; the task's log names the library."
+        )
     )
 
 

@@ -18,7 +18,7 @@ import onnxruntime as ort
 from scoring.errors import BundleError, DeviceError, InferenceError, OutOfMemory
 from scoring.runtimes.base import HERE
 from scoring.runtimes.onnx.graph import Graph, Zipped, listed, rewritten, widened
-from scoring.runtimes.onnx.providers import PROVIDERS, chosen_device, has_gpu, provider_options, why_not_taken
+from scoring.runtimes.onnx.providers import PROVIDERS, chosen_device, provider_options, why_no_gpu, why_not_taken
 from scoring.runtimes.onnx.reasons import is_out_of_memory, why_not_loaded
 from scoring.runtimes.onnx.tensors import fed, input_spec, output_spec, sequence, unfolded, zipped_spec
 from scoring.signature import Signature, TensorSpec
@@ -190,12 +190,14 @@ def _on_gpu(file: _File, options: RuntimeOptions, placement: Placement, *, devic
 
     `session.disable_cpu_ep_fallback` would refuse a model for each operator that makes a shape.
     """
+    # What belongs to no session: that CUDA is no plugin is nobody's business, that its libraries are not there is.
+    ort.set_default_logger_severity(min(options.log_severity, _ERROR))
     if hasattr(ort, "preload_dlls"):
         ort.preload_dlls()
     session = _with_retries(file, options, placement, device=device)
     provider, taken = PROVIDERS[device], session.get_providers()[0]
     if taken != provider:
-        message = f"{file.where}: {provider} was asked for, onnxruntime took {taken}. {why_not_taken(placement)}"
+        message = f"{file.where}: {provider} was asked for, onnxruntime took {taken}.{why_not_taken(placement, taken)}"
         raise DeviceError(message)
     operators = _operators(session)
     if operators and set(operators) == {PROVIDERS["cpu"]}:
@@ -233,7 +235,7 @@ def _made(file: _File, options: RuntimeOptions, placement: Placement, *, device:
     except Exception as error:  # onnxruntime's own exceptions have no common base but Exception
         if device != "cpu" and any(word in str(error).lower() for word in _GPU_WORDS):
             is_full = is_out_of_memory(error)
-            why = "" if is_full or has_gpu(placement) else f" {why_not_taken(placement)}"
+            why = "" if is_full else why_no_gpu(placement)
             message = f"{file.where}: onnxruntime {ort.__version__} cannot use device {device}: {error}.{why}"
             raise (_NoMemory if is_full else DeviceError)(message) from error
         raise BundleError(f"{file.where}: {why_not_loaded(error, file.graph)}") from error
@@ -251,8 +253,6 @@ def _session_options(options: RuntimeOptions, device: Device, *, threads: int) -
     made.inter_op_num_threads = 1
     made.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
     made.log_severity_level = options.log_severity
-    # What belongs to no session: that CUDA is no plugin is nobody's business, that its libraries are not there is.
-    ort.set_default_logger_severity(min(options.log_severity, _ERROR))
     entries = {
         "session.intra_op.allow_spinning": "0",
         "session.inter_op.allow_spinning": "0",
