@@ -119,7 +119,7 @@ def discard_run(target: Target, *, reason: str, on_step: OnStep = lambda _: None
     if decided is None:
         _decide(target, record, verdict="discard", accept_errors=None, reason=reason)
     on_step("withdraw")
-    withdraw(target.storage, receipts_of(target, plan))
+    withdraw(target.storage, target.layout, receipts_of(target, plan))
     on_step("record")
     return _store(target, record, plan, state=RunState.DISCARDED)
 

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 __all__ = ["HdfsPendingWriter", "HdfsStorage"]
 
 _CHUNK = 4 << 20
+_PENDING = ".inprogress"
+"""How the names of pending files end."""
 _REFUSED = {
     "AccessControlException": "Give the user that runs the job that right on the folder.",
     "ParentNotDirectoryException": "A file has the name of a folder. Choose another folder.",
@@ -66,7 +68,7 @@ class HdfsPendingWriter:
         self.closed = False
         self._storage = storage
         self._path = path
-        self._upload = beside(path, "inprogress")
+        self._upload = beside(path, _PENDING)
         self._file = storage.created(self._upload)
         self._bytes = 0
         self._sha256 = hashlib.sha256()
@@ -104,7 +106,7 @@ class HdfsPendingWriter:
 def beside(path: str, ending: str) -> str:
     """A hidden name in the same folder, which no reader of tables and no glob for `*.parquet` finds."""
     folder, name = posixpath.split(path)
-    return f"{folder}/.{name}.{ending}"
+    return f"{folder}/.{name}{ending}"
 
 
 class HdfsStorage:
@@ -227,7 +229,7 @@ class HdfsStorage:
             return self._asked.create(self._inside(path), WriteOptions(overwrite=False, create_parent=True))
 
     def _temporary(self, path: str, data: Buffer) -> str:
-        temporary = beside(path, f"{uuid.uuid4().hex}.tmp")
+        temporary = beside(path, f".{uuid.uuid4().hex}.tmp")
         view = memoryview(data).cast("B")
         with _explained(path, "write"), self.created(temporary) as file:
             for start in range(0, view.nbytes, _CHUNK):
@@ -297,6 +299,12 @@ class HdfsStorage:
     def abort(self, pending: Pending) -> None:
         """See `Storage.abort`."""
         self.delete(pending.upload)
+
+    def sweep(self, folder: str) -> None:
+        """See `Storage.sweep`."""
+        for status in self._below(self._inside(folder)):
+            if posixpath.basename(status.path).startswith(".") and status.path.endswith(_PENDING):
+                self.delete(self._outside(status.path))
 
     def delete(self, path: str) -> None:
         """See `Storage.delete`."""

@@ -29,6 +29,8 @@ __all__ = ["LocalPendingWriter", "LocalStorage"]
 _MISPLACED = {errno.EROFS, errno.ENOTDIR, errno.ENAMETOOLONG, errno.EISDIR, errno.ELOOP, errno.EFBIG}
 """What the operating system says of a path that will never do."""
 
+_PENDING = ".inprogress"
+"""How the names of pending files end."""
 _ANY_FOLDERS = "**"
 """As a part of a glob: any number of folders, none too."""
 
@@ -297,7 +299,7 @@ class LocalStorage:
         The leading dot hides the file from Spark, pyarrow and pandas, the ending from globs for `*.parquet`.
         """
         final = Path(path)
-        upload = final.with_name(f".{final.name}.inprogress")
+        upload = final.with_name(f".{final.name}{_PENDING}")
         with _explained(path, "write"):
             _make_folder(final.parent)
             return LocalPendingWriter(path, upload, upload.open("xb"))
@@ -346,6 +348,12 @@ class LocalStorage:
         """See `Storage.abort`."""
         with _explained(pending.upload, "delete"):
             Path(pending.upload).unlink(missing_ok=True)
+
+    def sweep(self, folder: str) -> None:
+        """See `Storage.sweep`."""
+        with _explained(folder, "delete"):
+            for path in Path(folder).rglob(f".*{_PENDING}"):
+                path.unlink(missing_ok=True)
 
     def delete(self, path: str) -> None:
         """See `Storage.delete`."""

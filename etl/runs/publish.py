@@ -63,6 +63,7 @@ def publish(
     manifest = _commit(storage, layout, entry, columns=columns, mode=mode)
     on_step("mark")
     _mark(storage, layout, manifest)
+    _sweep(storage, layout)
     return manifest
 
 
@@ -77,11 +78,19 @@ def bar(storage: Storage, layout: Layout) -> None:
         raise PublishError(message)
 
 
-def withdraw(storage: Storage, receipts: list[Receipt]) -> None:
+def withdraw(storage: Storage, layout: Layout, receipts: list[Receipt]) -> None:
     """Throw away the predictions of a run that was barred, also those that a dead publisher had completed."""
     for written in _predictions(receipts):
         storage.abort(written.pending)
         storage.delete(written.pending.path)
+    _sweep(storage, layout)
+
+
+def _sweep(storage: Storage, layout: Layout) -> None:
+    """Whatever is pending now belongs to attempts that lost, or that nobody knows of. What remains, `gc` finds."""
+    with contextlib.suppress(OSError, StorageError):
+        for folder in (layout.data, layout.state):
+            storage.sweep(folder)
 
 
 def _predictions(receipts: list[Receipt]) -> list[Written]:

@@ -212,6 +212,13 @@ class S3Storage:
         """See `Storage.abort`."""
         self._client.abort(S3Path.of(pending.path), _upload(pending))
 
+    def sweep(self, folder: str) -> None:
+        """See `Storage.sweep`."""
+        place = S3Path.of(f"{folder}/")
+        for page in self._client.pages("list_multipart_uploads", place, Bucket=place.bucket, Prefix=place.key):
+            for found in page.get("Uploads", ()):
+                self._client.abort(S3Path(place.bucket, found["Key"]), found["UploadId"])
+
     def delete(self, path: str) -> None:
         """See `Storage.delete`."""
         place = S3Path.of(path)

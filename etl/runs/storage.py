@@ -120,6 +120,9 @@ class Storage(Protocol):
     def abort(self, pending: Pending) -> None:
         """Throw a pending file away; again is harmless."""
 
+    def sweep(self, folder: str) -> None:
+        """Throw away every pending file below a folder: what was begun by who died, or whose answer was lost."""
+
     def delete(self, path: str) -> None:
         """Remove a file; a missing one is fine."""
 

@@ -206,8 +206,8 @@ def test_a_refused_run_shows_no_file(tmp_path: Path) -> None:
     assert STORE.names(second.data) == []
     bar(STORE, second)
     bar(STORE, second)
-    withdraw(STORE, receipts)
-    withdraw(STORE, receipts)
+    withdraw(STORE, second, receipts)
+    withdraw(STORE, second, receipts)
     assert list(Path(second.data).iterdir()) == []
     assert len(versions(tmp_path)) == 1
 
@@ -237,7 +237,7 @@ def test_a_barred_run_commits_nothing(tmp_path: Path) -> None:
     with pytest.raises(PublishError, match="somebody began to discard this run, so nothing was committed"):
         do_publish(barred, receipts)
     assert versions(tmp_path) == []
-    withdraw(STORE, receipts)
+    withdraw(STORE, barred, receipts)
     assert STORE.names(barred.data) == []
     do_publish(begun, make_run(STORE, begun))
     with pytest.raises(PublishError, match="a publication of this run has begun"):

@@ -12,7 +12,21 @@ from etl.runs.store_settings import StoreSettings, configure
 from tests.stores.site import Site, read_by_duckdb, read_by_pandas, read_by_polars, read_by_pyarrow
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
+
+    from pyspark.sql import SparkSession
+
+
+@pytest.fixture(scope="session")
+def spark(bucket: str) -> Iterator[SparkSession]:
+    """A local session whose workers find the credentials, since it is started behind them."""
+    from jobs.config import Spark
+    from jobs.session import start_session
+
+    session = start_session("batchscore tests", Spark(conf={"spark.sql.shuffle.partitions": "2"}))
+    yield session
+    session.stop()
 
 
 def local_site(request: pytest.FixtureRequest) -> Site:

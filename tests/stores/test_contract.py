@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import subprocess
 import sys
 import threading
@@ -347,3 +348,22 @@ def test_attempts_with_names_of_their_own_do_not_meet(site: Site) -> None:
     site.storage.abort(first)
     site.storage.complete(second)
     assert site.storage.names(site.root) == ["part-2"]
+
+
+def test_what_nobody_finishes_is_swept_away(site: Site) -> None:
+    """A sweep of a folder throws away all pending files below it, begun or finished, and no other file."""
+    done, other = site.write_pending("run/done", b"done"), site.write_pending("beside/part", b"bytes")
+    site.storage.complete(done)
+    site.storage.create_if_absent(site.path("run/sub/kept"), b"kept")
+    finished = site.write_pending("run/part-1", b"bytes")
+    begun = site.storage.begin(site.path("run/sub/part-2"))
+    begun.write(b"bytes")
+    site.storage.sweep(site.path("run"))
+    site.storage.sweep(site.path("missing"))
+    with pytest.raises(PendingLost):
+        site.storage.complete(finished)
+    with contextlib.suppress(OSError, StorageError):
+        begun.finish()
+    assert [site.storage.names(site.path(name)) for name in ("run", "run/sub")] == [["done", "sub"], ["kept"]]
+    site.storage.complete(other)
+    assert site.storage.read_bytes(other.path) == b"bytes"
