@@ -175,14 +175,15 @@ class _Run:
             Refused: anything is known that would make the run fail.
         """
         with refusing():
+            places = [(self.target.storage, self.target.layout.root)]
             if self.request.config.metrics is not None:
-                storage_for(self.request.config.metrics.uri)
+                places.append(storage_for(self.request.config.metrics.uri))
             with self.phase("claim"):
                 claim_run(self.target, self.request.config.name)
                 self._claimed = True
                 plan = load_plan(self.target)
-                if plan is None:
-                    self.target.storage.prove(self.target.layout.root)
+                for storage, root in places if plan is None else ():
+                    storage.prove(root)
             resumed = plan is not None
             plan = plan or self._make_plan()
         self._plan = plan

@@ -180,16 +180,16 @@ def test_an_override_of_the_output_is_where_the_command_looks(job: Path, table: 
 @pytest.mark.parametrize("command", [["run"], ["plan"], ["show"], ["history"], ["results"]])
 def test_a_store_that_is_not_supported_is_refused(job: Path, tmp_path: Path, command: list[str]) -> None:
     """Every command ends with code 2 and the URI where the output is in a store that this release does not know."""
-    job.write_text(job.read_text(encoding="utf-8").replace(str(tmp_path / "out"), "s3://bucket/out"), encoding="utf-8")
+    job.write_text(job.read_text(encoding="utf-8").replace(str(tmp_path / "out"), "ftp://bucket/out"), encoding="utf-8")
     done = CliRunner().invoke(app, [*command, str(job)])
     assert done.exit_code == ExitCode.REFUSED
-    assert "s3://bucket/out: storage scheme 's3' is not supported by this release" in done.output.replace("\n", " ")
+    assert "ftp://bucket/out: storage scheme 'ftp' is not supported by this release" in done.output.replace("\n", " ")
 
 
 def test_metrics_that_cannot_be_stored_are_refused_before_work(tmp_path: Path, job: Path, logistic_onnx: Path) -> None:
     """A `metrics.uri` of an unknown scheme is refused before anything is scored."""
-    write_job(tmp_path, logistic_onnx, metrics={"uri": "s3://bucket/metrics"})
-    with pytest.raises(Refused, match="storage scheme 's3' is not supported"):
+    write_job(tmp_path, logistic_onnx, metrics={"uri": "ftp://bucket/metrics"})
+    with pytest.raises(Refused, match="storage scheme 'ftp' is not supported"):
         run_job(job, "r")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -129,3 +130,24 @@ def test_other_input_under_the_same_id_is_refused(
     with pytest.raises(Refused, match=r"in/part-9\.parquet"):
         start(job)
     assert place.files("out") == before
+
+
+@pytest.mark.parametrize("section", ["output", "metrics"])
+def test_a_place_that_cannot_be_written_is_refused_before_work(
+    bucket: str, tmp_path: Path, logistic_onnx: Path, section: str
+) -> None:
+    """A bucket that is not there is refused with its name before a row is read, for predictions and for metrics."""
+    write_numbers(tmp_path / "in", files=1, rows=10, row_group=10)
+    job = {
+        "api_version": "batchscore/1",
+        "name": "numbers",
+        "input": {"files": str(tmp_path / "in")},
+        "model": {"onnx": str(logistic_onnx), "inputs": {"X": list(FEATURES)}},
+        "output": {"uri": str(tmp_path / "out"), "passthrough": ["id"]},
+        "metrics": {"uri": str(tmp_path / "metrics")},
+    }
+    job[section] = {**job[section], "uri": "s3://no-such-bucket/there"}  # type: ignore[dict-item]
+    (tmp_path / "job.yaml").write_text(yaml.safe_dump(job))
+    told = pytest.warns(UserWarning, match="was not collected") if section == "metrics" else contextlib.nullcontext()
+    with told, pytest.raises(Refused, match=r"s3://no-such-bucket/there.*NoSuchBucket"):
+        start(tmp_path / "job.yaml")
