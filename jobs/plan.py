@@ -268,7 +268,9 @@ def _projected(footer: pq.FileMetaData, splits: tuple[Split, ...], order: Order,
     """Peak memory of a worker on the largest file, with the reference tables that it joins."""
     together = max(len(split.ranges) for split in splits)
     held = {name: models.references[name] for model in order.models for name in model.references}
-    return projected_task_bytes(footer, order, models.bundles, references=held, files=together)
+    file = splits[0].ranges[0].file
+    is_remote = storage_for(file.path)[0].local_path(file.path) is None
+    return projected_task_bytes(footer, order, models.bundles, references=held, files=together, is_remote=is_remote)
 
 
 def _order(target: Target, config: JobConfig, found: dict[str, Any], *, table_rows: int) -> Order:

@@ -110,10 +110,12 @@ def projected_task_bytes(
     *,
     references: Mapping[str, PinnedReference],
     files: int = 1,
+    is_remote: bool = False,
 ) -> int:
     """Peak resident bytes of a worker that scores files like the one with this footer and joins these tables.
 
-    `files` is how many of them share a split.
+    `files` is how many of them share a split. Of a file on another machine the chunks of a row group are asked for at
+    once, and held until they are decoded.
     """
     read = {field.name: field for audited in reversed(bundles) for field in audited.spec.input.fields}
     fields = tuple({**read, **{field.name: field for field in order.carried}}.values())
@@ -129,7 +131,7 @@ def projected_task_bytes(
         _PROCESS
         + sum(loaded_bytes(audited.model_bytes, 0) for audited in bundles)
         + _REFERENCE_COPIES * sum(len(pinned.data) for pinned in references.values())
-        + _reader_bytes(footer, columns)
+        + _reader_bytes(footer, columns, is_remote=is_remote)
         + rows * sum(_copies(field.type) * _width(field.type) for field in fields)
         + rows * sum(_step_width(audited) for audited in bundles) * 8
         + _KEY_COPIES * KEY_BYTES * min(footer.num_rows * files, KEYS_HELD) * unique
@@ -143,12 +145,16 @@ def loaded_bytes(model: int, references: int) -> int:
     return _SESSION + _MODEL_COPIES * model + _REFERENCE_COPIES * references
 
 
-def _reader_bytes(footer: pq.FileMetaData, columns: set[str]) -> float:
-    """Pages that are held while the largest row group is streamed."""
+def _reader_bytes(footer: pq.FileMetaData, columns: set[str], *, is_remote: bool) -> float:
+    """Pages that are held while the largest row group is streamed, and its chunks as they are stored."""
     largest = 0.0
     for number in range(footer.num_row_groups):
         wanted = _chunks(footer, number, columns)
-        largest = max(largest, sum(_PAGES_HELD * min(chunk.total_uncompressed_size, _PAGE) for chunk in wanted))
+        held = [
+            _PAGES_HELD * min(chunk.total_uncompressed_size, _PAGE) + is_remote * chunk.total_compressed_size
+            for chunk in wanted
+        ]
+        largest = max(largest, sum(held))
     return largest
 
 

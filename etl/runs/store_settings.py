@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+import functools
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
 from etl.documents import Strict
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
-__all__ = ["StoreSettings", "configure", "configured", "settings_for"]
+__all__ = ["StoreSettings", "bound", "configure", "configured", "settings_for"]
 
 
 class StoreSettings(Strict):
@@ -46,6 +47,16 @@ def configure(settings: Iterable[StoreSettings]) -> None:
 def configured() -> tuple[StoreSettings, ...]:
     """What this process uses, to be told to another one."""
     return tuple(_CONFIGURED)
+
+
+def bound(task: Callable[..., Any]) -> Callable[[Any], Any]:
+    """A function of batches that a worker runs with the settings of this process."""
+    return functools.partial(_configured, task=task, settings=configured())
+
+
+def _configured(batches: Any, *, task: Callable[[Any], Any], settings: tuple[StoreSettings, ...]) -> Any:
+    configure(settings)
+    return task(batches)
 
 
 def settings_for(uri: str) -> StoreSettings:

@@ -11,6 +11,7 @@ import pyarrow as pa
 from etl.code import digest_of_packages
 from etl.errors import EtlError
 from etl.given import is_spark_frame
+from etl.runs.store_settings import bound
 from etl.spark.schema import arrow_schema, column, spark_schema
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ def map_batches(df: DataFrame, names: Sequence[str], run: MapBatches, *, declare
     schema = spark_schema(pa.schema([pa.field(f"c{at}", field.type) for at, field in enumerate(declared)]))
     plain = arrow_schema(schema)
     task = functools.partial(_run, run=run, names=tuple(names), plain=plain, code=digest_of_packages("etl"))
-    made = given.mapInArrow(task, schema)
+    made = given.mapInArrow(bound(task), schema)
     return made.select(*(column(f"c{at}").alias(name) for at, name in enumerate(declared.names)))
 
 

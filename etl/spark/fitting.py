@@ -33,6 +33,7 @@ from etl.relational import used_references
 from etl.runs.read import open_parquet, read_row_group
 from etl.runs.receipt import Tally
 from etl.runs.storage import storage_for
+from etl.runs.store_settings import bound
 from etl.spark.batches import check_code, need_frame
 from etl.spark.freeze import cause_of, storing
 from etl.spark.preparing import freeze_prepared, moved_joins
@@ -200,7 +201,7 @@ def _run_pass(spark: SparkSession, work: _Work, what: Pass) -> Learned:
     count = len(work.shares)
     task = functools.partial(_learn, work=work, what=what, name=name)
     try:
-        answers = spark.range(0, count, 1, count).mapInArrow(task, _ANSWER).collect()
+        answers = spark.range(0, count, 1, count).mapInArrow(bound(task), _ANSWER).collect()
     except (PySparkException, Py4JError) as error:
         message = f"Spark gave up on a pass of the fit: {cause_of(str(error))}. The whole trace is in Spark's log."
         raise ReadError(message) from error

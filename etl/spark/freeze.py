@@ -62,7 +62,7 @@ def storing(spark: SparkSession, what: str, folder: str) -> Generator[str]:
     from pyspark.errors import AnalysisException, ParseException, PySparkException  # noqa: PLC0415  as above
 
     # Without a scheme Spark would write to the file system that the cluster has for its default.
-    uri = folder if "://" in folder else f"file://{folder}"
+    uri = f"file://{folder}" if "://" not in folder else re.sub("^s3://", "s3a://", folder)
     with _set(spark, _SETTINGS), _unlogged():
         try:
             yield uri

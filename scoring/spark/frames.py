@@ -12,6 +12,7 @@ import pyarrow as pa
 
 from etl.arrivals import arrivals, check_entry
 from etl.pipeline import Pipeline
+from etl.runs.store_settings import bound
 from etl.spark.batches import need_frame
 from etl.spark.preparing import WHERE, frames_of, moved_joins, prepare
 from etl.spark.schema import arrow_schema, column
@@ -103,7 +104,7 @@ def _mapped(df: DataFrame, task: _Task, profile: Any) -> DataFrame:
         names.append(REJECTED)
     more = {} if profile is None else {"profile": profile}
     try:
-        made = given.mapInArrow(functools.partial(_run, task=task), _schema(df, task), **more)
+        made = given.mapInArrow(bound(functools.partial(_run, task=task)), _schema(df, task), **more)
     except TypeError as error:
         if profile is None:
             raise

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import pyarrow as pa
 
 from etl.errors import BatchscoreError
-from etl.runs.store_settings import configure, configured
+from etl.runs.store_settings import bound
 from etl.spark.freeze import cause_of
 from scoring.code import check_code, code_digest
 from scoring.engine.guarding import Situation
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
     from etl.runs.splits import Split
-    from etl.runs.store_settings import StoreSettings
     from scoring.order import Order
 
 __all__ = ["Failure", "run_tasks"]
@@ -60,13 +59,8 @@ def run_tasks(spark: SparkSession, order: Order, tasks: tuple[tuple[Split, ...],
     numbers = spark.range(0, len(tasks), 1, len(tasks))
     try:
         answers = numbers.mapInArrow(
-            functools.partial(
-                _run_task,
-                order=order,
-                tasks=tasks,
-                code=code_digest(),
-                sharing=tasks_per_gpu(spark),
-                stores=configured(),
+            bound(
+                functools.partial(_run_task, order=order, tasks=tasks, code=code_digest(), sharing=tasks_per_gpu(spark))
             ),
             "failure string",
         ).collect()
@@ -87,10 +81,8 @@ def _run_task(
     tasks: tuple[tuple[Split, ...], ...],
     code: str,
     sharing: int,
-    stores: tuple[StoreSettings, ...],
 ) -> Iterator[pa.RecordBatch]:
     """Runs on a worker. Errors that a retry would repeat go back as data; any other one lets Spark retry the task."""
-    configure(stores)
     for batch in batches:
         for number in batch.column("id").to_pylist():
             answers = [json.dumps(failure) for failure in _failures(order, tasks[number], code, sharing=sharing)]

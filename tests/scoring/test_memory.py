@@ -51,3 +51,18 @@ def test_rows_at_once_go_by_their_width(tmp_path: Path, columns: int, item: pa.D
     work = Work(tmp_path / "work", numbers(50))
     carried = [InputField(name=name, type=ColumnType("string"), role="id") for name in names]
     assert table_rows(pq.read_metadata(tmp_path / "in.parquet"), carried, [work.audited], is_one_each=False) == rows
+
+
+def test_a_row_group_from_another_machine_counts_as_it_is_stored(tmp_path: Path) -> None:
+    """The chunks of the largest row group that are read are projected on top, as they are stored, and no others."""
+    table = numbers(6_000).append_column("other", pa.array([f"{number:0100}" for number in range(6_000)]))
+    work = Work(tmp_path, table, row_group=4_000)
+    footer, order = pq.read_metadata(work.input), work.make_order()
+    here, there = (
+        projected_task_bytes(footer, order, [work.audited], references={}, is_remote=is_remote)
+        for is_remote in (False, True)
+    )
+    group = footer.row_group(0)
+    chunks = [group.column(number) for number in range(group.num_columns)]
+    read = [chunk.total_compressed_size for chunk in chunks if chunk.path_in_schema != "other"]
+    assert there - here == sum(read)

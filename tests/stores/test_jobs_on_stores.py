@@ -132,6 +132,27 @@ def test_other_input_under_the_same_id_is_refused(
     assert place.files("out") == before
 
 
+@pytest.mark.parametrize("store", ["local", "hdfs"])
+def test_a_query_is_frozen_in_the_store(
+    spark: SparkSession, request: pytest.FixtureRequest, tmp_path: Path, logistic_onnx: Path, store: str
+) -> None:
+    """The rows of a query are frozen beside the output, read there by the workers, and scored, each once."""
+    place = PLACES[store](request)
+    table = write_numbers(tmp_path / "made", files=2, rows=300, row_group=100)
+    spark.read.parquet(str(tmp_path / "made")).createOrReplaceTempView("numbers_to_freeze")
+    job = {
+        "api_version": "batchscore/1",
+        "name": "numbers",
+        "input": {"sql": "select * from numbers_to_freeze"},
+        "model": {"onnx": str(logistic_onnx), "inputs": {"X": list(FEATURES)}},
+        "output": {"uri": f"{place.uri}/out", "passthrough": ["id"]},
+    }
+    (tmp_path / "job.yaml").write_text(yaml.safe_dump(job))
+    assert start(tmp_path / "job.yaml").state is RunState.SUCCEEDED
+    assert any(name.endswith(".parquet") for name in place.files("out.scratch"))
+    assert scores_of(place.files("out")) == pytest.approx(logistic_scores(table), abs=1e-6)
+
+
 @pytest.mark.parametrize("section", ["output", "metrics"])
 def test_a_place_that_cannot_be_written_is_refused_before_work(
     bucket: str, tmp_path: Path, logistic_onnx: Path, section: str
