@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, BinaryIO
 import pyarrow as pa
 
 from etl.errors import PendingLost, PendingTaken, StorageError
+from etl.runs.globs import is_hidden
 from etl.runs.splits import InputFile
 from etl.runs.storage import Pending
 
@@ -54,10 +55,6 @@ def _explained(path: Path | str, verb: str) -> Generator[None]:
         raise
 
 
-def _is_hidden(name: str) -> bool:
-    return name.startswith(("_", "."))
-
-
 def _is_there(path: str) -> bool:
     try:
         os.lstat(path)
@@ -77,7 +74,7 @@ def _matches(pattern: str) -> list[str]:
         elif glob.has_magic(part):
             folders = [folder for folder in found if Path(folder or "/").is_dir()]
             below = [(folder, name) for folder in folders for name in os.listdir(folder or "/")]  # noqa: PTH208  names only
-            chosen = [(folder, name) for folder, name in below if _is_hidden(part) or not _is_hidden(name)]
+            chosen = [(folder, name) for folder, name in below if is_hidden(part) or not is_hidden(name)]
             found = [f"{folder}/{name}" for folder, name in chosen if fnmatch.fnmatchcase(name, part)]
         else:
             found = [path for folder in found if _is_there(path := f"{folder}/{part}")]
@@ -111,7 +108,7 @@ def _entered(folder: str, above: tuple[str, ...]) -> tuple[list[str], tuple[str,
         message = f"{folder}: is a link that leads back into a folder above it. Remove it."
         raise StorageError(message)
     names = os.listdir(folder or "/")  # noqa: PTH208  names only
-    return [f"{folder}/{name}" for name in names if not _is_hidden(name)], (*above, real)
+    return [f"{folder}/{name}" for name in names if not is_hidden(name)], (*above, real)
 
 
 def _listed(path: str) -> InputFile:

@@ -173,8 +173,7 @@ class S3Storage:
         found = self._client.upload_bytes(place, _upload(pending))
         if found is None:
             if not self._is_mine(pending):
-                message = f"{pending.path}: its upload is gone, so its receipt is void. Use a new run id."
-                raise PendingLost(message)
+                raise _lost(pending)
         elif found != pending.bytes:
             message = (
                 f"{pending.path}: its upload has {found} bytes, its receipt says {pending.bytes}, so the receipt is "
@@ -201,12 +200,14 @@ class S3Storage:
         place = S3Path.of(pending.path)
         if self._client.complete(place, _upload(pending), pending.parts) or self._is_mine(pending):
             return
-        if self._client.upload_bytes(place, _upload(pending)) is None and not self._is_mine(pending):
-            message = f"{pending.path}: its upload is gone, so its receipt is void. Use a new run id."
-            raise PendingLost(message)
-        if not self._is_mine(pending):
-            message = f"{pending.path}: the store did not complete its upload. Run the same id again."
-            raise StorageError(message)
+        is_gone = self._client.upload_bytes(place, _upload(pending)) is None
+        # Another publisher may have completed it between the two looks.
+        if self._is_mine(pending):
+            return
+        if is_gone:
+            raise _lost(pending)
+        message = f"{pending.path}: the store did not complete its upload. Run the same id again."
+        raise StorageError(message)
 
     def abort(self, pending: Pending) -> None:
         """See `Storage.abort`."""
@@ -223,6 +224,10 @@ class S3Storage:
         """See `Storage.delete`."""
         place = S3Path.of(path)
         self._client.call("delete_object", place, Bucket=place.bucket, Key=place.key)
+
+
+def _lost(pending: Pending) -> PendingLost:
+    return PendingLost(f"{pending.path}: its upload is gone, so its receipt is void. Use a new run id.")
 
 
 def _upload(pending: Pending) -> str:

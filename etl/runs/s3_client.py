@@ -51,7 +51,7 @@ _LONGEST_PAUSE = 5.0
 """Seconds."""
 _AMAZON = ".amazonaws.com"
 _ADVICE = {
-    "AccessDenied": "Give the job's identity that right on the bucket (docs/SECURITY.md has the policy).",
+    "AccessDenied": "Give the job's identity that right on the bucket (docs/STORAGE.md says what is asked of a store).",
     "403": "Give the job's identity that right on the bucket; without s3:ListBucket a missing object is told so, too.",
     "NoSuchBucket": "Make the bucket, or mend its name.",
     "InvalidAccessKeyId": "The access key is not known to this store: look at the credentials and the endpoint.",
@@ -97,9 +97,7 @@ def explained(place: S3Path, verb: str) -> Generator[None]:
         message = f"{place}: cannot {verb}: no credentials. Set AWS_PROFILE or the keys, or give the host a role."
         raise StorageError(message) from error
     except ClientError as error:
-        code = str(error.response.get("Error", {}).get("Code", ""))
-        status = int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
-        told = f"{place}: cannot {verb}: {error}"
+        code, status, told = _code(error), _status(error), f"{place}: cannot {verb}: {error}"
         if status >= _TRANSIENT or status == 429 or code in {"SlowDown", "RequestTimeout"}:  # noqa: PLR2004  too many requests
             raise ConnectionError(f"{told}. The store was asked several times.") from error
         raise StorageError(f"{told}. {_ADVICE.get(code, 'Nothing was changed.')}") from error
@@ -194,34 +192,46 @@ class S3Client:
     def get(self, place: S3Path) -> bytes | None:
         """All bytes of an object, or None where there is none."""
         with explained(place, "read"):
-            for attempt in range(self._settings.attempts):
+            attempt = 0
+            while True:
+                attempt += 1
                 try:
                     data: bytes = self._raw("get_object", Bucket=place.bucket, Key=place.key)["Body"].read()
                 except ClientError as error:
                     if _code(error) in _ABSENT:
                         return None
                     raise
-                except _BROKEN_OFF:
+                except _BROKEN_OFF as error:
                     # boto3 asks again until an answer begins, and no longer.
-                    if attempt + 1 == self._settings.attempts:
-                        raise
-                    time.sleep(random.uniform(0, min(_LONGEST_PAUSE, 0.1 * 2**attempt)))  # noqa: S311  jitter
+                    self._pause(attempt, error)
                 else:
                     return data
-        return None
+
+    def _pause(self, attempt: int, error: Exception) -> None:
+        """Wait before another try; after the last one raise what it ended with."""
+        if attempt >= self._settings.attempts:
+            raise error
+        time.sleep(random.uniform(0, min(_LONGEST_PAUSE, 0.1 * 2**attempt)))  # noqa: S311  jitter
 
     def put(self, place: S3Path, data: Buffer, *, is_new: bool) -> Taken | None:
         """Write an object in one request; with `is_new` only where there is none."""
-        condition = {"IfNoneMatch": "*"} if is_new else {}
+        said = {**({"IfNoneMatch": "*"} if is_new else {}), **self._encryption, "Body": bytes(data)}
         with explained(place, "write"):
-            try:
-                said = {**condition, **self._encryption}
-                self._raw("put_object", Bucket=place.bucket, Key=place.key, Body=bytes(data), **said)
-            except ClientError as error:
-                if is_new and _code(error) in _TAKEN | _RACING:
-                    return Taken(is_repeated=error.response["ResponseMetadata"].get("RetryAttempts", 0) > 0)
-                raise
-        return None
+            attempt = 0
+            while True:
+                attempt += 1
+                try:
+                    self._raw("put_object", Bucket=place.bucket, Key=place.key, **said)
+                except ClientError as error:
+                    if is_new and _code(error) in _TAKEN:
+                        repeated = error.response["ResponseMetadata"].get("RetryAttempts", 0)
+                        return Taken(is_repeated=attempt > 1 or repeated > 0)
+                    if not is_new or _code(error) not in _RACING:
+                        raise
+                    # Somebody writes at the same time, and neither may have the name in the end.
+                    self._pause(attempt, error)
+                else:
+                    return None
 
     def begin(self, place: S3Path, metadata: dict[str, str]) -> str:
         """Start a multipart upload; its id."""

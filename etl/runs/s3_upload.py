@@ -55,7 +55,9 @@ class S3PendingWriter:
         self._buffer += view
         while len(self._buffer) >= self._part_bytes:
             size = self._part_bytes
-            self._send(bytes(self._buffer[:size]))
+            with memoryview(self._buffer) as whole:
+                part = bytes(whole[:size])
+            self._send(part)
             del self._buffer[:size]
         return view.nbytes
 

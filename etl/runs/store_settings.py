@@ -18,7 +18,9 @@ __all__ = ["StoreSettings", "bound", "configure", "configured", "settings_for"]
 class StoreSettings(Strict):
     """For all URIs that begin with one."""
 
-    uri: str = Field(description="A scheme, a bucket, or a folder: `s3://`, `s3://bucket`, `s3://bucket/folder`.")
+    uri: str = Field(
+        pattern="^s3a?://", description="A scheme, a bucket, or a folder: `s3://`, `s3://bucket`, `s3://bucket/folder`."
+    )
     endpoint: str | None = Field(default=None, description="URL of a server that speaks S3; None for AWS's own.")
     region: str | None = Field(default=None, description="None: what the environment or the profile says.")
     profile: str | None = Field(default=None, description="Of the shared configuration files of AWS.")

@@ -77,7 +77,7 @@ def test_a_gpu_that_is_offered_and_not_taken_is_no_silent_success() -> None:
     ("gpu", "told"),
     [
         (None, "NVIDIA's driver shows no GPU 1 here: see what nvidia-smi says"),
-        (Gpu("H", "9.0", 80 << 30), "The driver shows H, so it is libraries of CUDA or cuDNN that are missing"),
+        (Gpu("H", "9.0", 80 << 30), "The driver shows the GPU, so it is libraries of CUDA or cuDNN that are missing"),
     ],
 )
 @pytest.mark.usefixtures("cuda_is_offered")

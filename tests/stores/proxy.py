@@ -15,12 +15,13 @@ if TYPE_CHECKING:
 
 __all__ = ["Asked", "Fault", "proxied"]
 
-Fault = Literal["lost", "cut", "busy", "error", "reset"]
-"""The answer is lost after the server did what it was asked, or half of it is; the server says 503 or 500; the
+Fault = Literal["lost", "cut", "busy", "error", "racing", "reset"]
+"""The answer is lost after the server did what it was asked, or half of it is; the server says 503, 500 or 409; the
 connection is closed at once.
 """
 _SAID = {
     "busy": (503, b"<Error><Code>SlowDown</Code><Message>Please reduce your request rate.</Message></Error>"),
+    "racing": (409, b"<Error><Code>ConditionalRequestConflict</Code><Message>A conflict.</Message></Error>"),
     "error": (500, b"<Error><Code>InternalError</Code><Message>We encountered an error.</Message></Error>"),
 }
 

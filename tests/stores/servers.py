@@ -53,16 +53,23 @@ def wait_for(url: str, process: subprocess.Popen[bytes]) -> None:
 
 
 @contextlib.contextmanager
+def _serving(command: list[str], port: int, **environment: str) -> Generator[str]:
+    """A server while it is needed; its URL."""
+    url, told = f"http://127.0.0.1:{port}", {**os.environ, **environment}
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=told) as process:
+        try:
+            wait_for(f"{url}/", process)
+            yield url
+        finally:
+            process.kill()
+
+
+@contextlib.contextmanager
 def moto() -> Generator[str]:
     """S3 in memory, which honours conditions; its URL."""
     port = free_port()
-    command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
-        try:
-            wait_for(f"http://127.0.0.1:{port}/moto-api/", process)
-            yield f"http://127.0.0.1:{port}"
-        finally:
-            process.kill()
+    with _serving([sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)], port) as url:
+        yield url
 
 
 @contextlib.contextmanager
@@ -75,14 +82,8 @@ def versitygw(folder: Path) -> Generator[str]:
         (folder / name).mkdir(parents=True)
     command = [str(INSTALLED / "versitygw"), "--port", f"127.0.0.1:{port}", "posix"]
     command += ["--sidecar", str(folder / "meta"), str(folder / "data")]
-    with subprocess.Popen(
-        command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env={**os.environ, **keys}
-    ) as process:
-        try:
-            wait_for(f"http://127.0.0.1:{port}/", process)
-            yield f"http://127.0.0.1:{port}"
-        finally:
-            process.kill()
+    with _serving(command, port, **keys) as url:
+        yield url
 
 
 @contextlib.contextmanager

@@ -7,17 +7,17 @@ import re
 from typing import TYPE_CHECKING
 
 import pytest
-import yaml
 
 from jobs.config import read_config
 from jobs.record import RunState
 from jobs.results import open_results
 from jobs.run import RunRequest, run
-from tests.numbers_job import FEATURES, logistic_scores, write_numbers
+from tests.numbers_job import logistic_scores, write_numbers
 from tests.stores.places import S3Place, scores_of
 from tests.stores.proxy import Asked, Fault, proxied
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from pyspark.sql import SparkSession
@@ -45,26 +45,10 @@ def requests_of(step: str) -> re.Pattern[str]:
     return re.compile(STEPS[step])
 
 
-def job_of(folder: Path, model: Path, place: S3Place, url: str) -> Path:
-    """A job that reaches the place by another address; its workers, too."""
-    job = {
-        "api_version": "batchscore/1",
-        "name": "numbers",
-        "input": {"files": f"{place.uri}/in"},
-        "model": {"onnx": str(model), "inputs": {"X": list(FEATURES)}},
-        "output": {"uri": f"{place.uri}/out", "passthrough": ["id"]},
-        "splits": {"target_bytes": "1MB", "task_bytes": 1},
-        "storage": [{"uri": place.uri, "endpoint": url, "attempts": 4}],
-    }
-    path = folder / "job.yaml"
-    path.write_text(yaml.safe_dump(job))
-    return path
-
-
 @pytest.mark.parametrize("fault", ["lost", "busy", "reset"])
 @pytest.mark.parametrize("step", list(STEPS))
 def test_a_request_that_fails_once_changes_nothing(
-    spark: SparkSession, bucket: str, tmp_path: Path, logistic_onnx: Path, step: str, fault: Fault
+    spark: SparkSession, bucket: str, tmp_path: Path, job_file: Callable[..., Path], step: str, fault: Fault
 ) -> None:
     """Whichever request of a run fails at its first try, applied or not, each key is published once, in one version."""
     place = S3Place(bucket, None)
@@ -80,7 +64,12 @@ def test_a_request_that_fails_once_changes_nothing(
         return fault
 
     with proxied(os.environ["AWS_ENDPOINT_URL_S3"], judge) as url:
-        job = job_of(tmp_path, logistic_onnx, place, url)
+        job = job_file(
+            input={"files": f"{place.uri}/in"},
+            output={"uri": f"{place.uri}/out", "passthrough": ["id"]},
+            splits={"target_bytes": "1MB", "task_bytes": 1},
+            storage=[{"uri": place.uri, "endpoint": url, "attempts": 4}],
+        )
         record = run(RunRequest(config=read_config(str(job)), run_id="r"))
         assert open_results(str(job)).seq == 1
     assert met, f"no request was one of {step}"

@@ -6,14 +6,13 @@ import contextlib
 from typing import TYPE_CHECKING, Any
 
 import pytest
-import yaml
 
 from jobs.config import read_config
 from jobs.errors import Refused
 from jobs.record import RunState
 from jobs.results import open_results
 from jobs.run import RunRequest, run
-from tests.numbers_job import FEATURES, logistic_scores, write_numbers
+from tests.numbers_job import logistic_scores, write_numbers
 from tests.stores.places import PLACES, Place, scores_of
 
 if TYPE_CHECKING:
@@ -42,24 +41,17 @@ def table(place: Place, tmp_path: Path) -> pa.Table:
 
 
 @pytest.fixture
-def write_job(place: Place, tmp_path: Path, logistic_onnx: Path) -> Callable[..., Path]:
-    """Write a job over the place; keyword arguments replace its sections."""
+def write_job(place: Place, job_file: Callable[..., Path]) -> Callable[[], Path]:
+    """Write a job over the place."""
 
-    def write(**sections: Any) -> Path:
-        job = {
-            "api_version": "batchscore/1",
-            "name": "numbers",
-            "input": {"files": f"{place.uri}/in/*.parquet"},
-            "model": {"onnx": str(logistic_onnx), "inputs": {"X": list(FEATURES)}},
-            "output": {"uri": f"{place.uri}/out", "passthrough": ["id"]},
-            "metrics": {"uri": f"{place.uri}/metrics"},
-            "splits": {"target_bytes": "1MB", "task_bytes": 1},
-            "storage": [one.model_dump(exclude_defaults=True) | {"uri": one.uri} for one in place.settings],
-            **sections,
-        }
-        path = tmp_path / "job.yaml"
-        path.write_text(yaml.safe_dump(job))
-        return path
+    def write() -> Path:
+        return job_file(
+            input={"files": f"{place.uri}/in/*.parquet"},
+            output={"uri": f"{place.uri}/out", "passthrough": ["id"]},
+            metrics={"uri": f"{place.uri}/metrics"},
+            splits={"target_bytes": "1MB", "task_bytes": 1},
+            storage=[one.model_dump(exclude_defaults=True) | {"uri": one.uri} for one in place.settings],
+        )
 
     return write
 
@@ -70,7 +62,7 @@ def start(job: Path, run_id: str = "r", **facts: Any) -> Any:
 
 
 def test_a_job_reads_scores_and_publishes(
-    spark: SparkSession, place: Place, table: pa.Table, write_job: Callable[..., Path]
+    spark: SparkSession, place: Place, table: pa.Table, write_job: Callable[[], Path]
 ) -> None:
     """Each key is published once with its score, no upload is left, and the same id again changes nothing."""
     job, wanted = write_job(), pytest.approx(logistic_scores(table), abs=1e-6)
@@ -94,7 +86,7 @@ def test_a_job_reads_scores_and_publishes(
 
 
 def test_a_run_that_died_goes_on(
-    spark: SparkSession, place: Place, table: pa.Table, write_job: Callable[..., Path]
+    spark: SparkSession, place: Place, table: pa.Table, write_job: Callable[[], Path]
 ) -> None:
     """Stopped at the border of any phase a run shows no row; the same id then publishes each key once."""
     job = write_job()
@@ -119,7 +111,7 @@ def test_a_run_that_died_goes_on(
 
 
 def test_other_input_under_the_same_id_is_refused(
-    spark: SparkSession, place: Place, table: pa.Table, write_job: Callable[..., Path], tmp_path: Path
+    spark: SparkSession, place: Place, table: pa.Table, write_job: Callable[[], Path], tmp_path: Path
 ) -> None:
     """A published id over other files is refused with their names; what is published stays as it is."""
     job = write_job()
@@ -134,41 +126,27 @@ def test_other_input_under_the_same_id_is_refused(
 
 @pytest.mark.parametrize("store", ["local", "hdfs"])
 def test_a_query_is_frozen_in_the_store(
-    spark: SparkSession, request: pytest.FixtureRequest, tmp_path: Path, logistic_onnx: Path, store: str
+    spark: SparkSession, request: pytest.FixtureRequest, tmp_path: Path, job_file: Callable[..., Path], store: str
 ) -> None:
     """The rows of a query are frozen beside the output, read there by the workers, and scored, each once."""
     place = PLACES[store](request)
     table = write_numbers(tmp_path / "made", files=2, rows=300, row_group=100)
     spark.read.parquet(str(tmp_path / "made")).createOrReplaceTempView("numbers_to_freeze")
-    job = {
-        "api_version": "batchscore/1",
-        "name": "numbers",
-        "input": {"sql": "select * from numbers_to_freeze"},
-        "model": {"onnx": str(logistic_onnx), "inputs": {"X": list(FEATURES)}},
-        "output": {"uri": f"{place.uri}/out", "passthrough": ["id"]},
-    }
-    (tmp_path / "job.yaml").write_text(yaml.safe_dump(job))
-    assert start(tmp_path / "job.yaml").state is RunState.SUCCEEDED
+    output = {"uri": f"{place.uri}/out", "passthrough": ["id"]}
+    job = job_file(input={"sql": "select * from numbers_to_freeze"}, output=output)
+    assert start(job).state is RunState.SUCCEEDED
     assert any(name.endswith(".parquet") for name in place.files("out.scratch"))
     assert scores_of(place.files("out")) == pytest.approx(logistic_scores(table), abs=1e-6)
 
 
 @pytest.mark.parametrize("section", ["output", "metrics"])
 def test_a_place_that_cannot_be_written_is_refused_before_work(
-    bucket: str, tmp_path: Path, logistic_onnx: Path, section: str
+    bucket: str, tmp_path: Path, job_file: Callable[..., Path], section: str
 ) -> None:
     """A bucket that is not there is refused with its name before a row is read, for predictions and for metrics."""
     write_numbers(tmp_path / "in", files=1, rows=10, row_group=10)
-    job = {
-        "api_version": "batchscore/1",
-        "name": "numbers",
-        "input": {"files": str(tmp_path / "in")},
-        "model": {"onnx": str(logistic_onnx), "inputs": {"X": list(FEATURES)}},
-        "output": {"uri": str(tmp_path / "out"), "passthrough": ["id"]},
-        "metrics": {"uri": str(tmp_path / "metrics")},
-    }
-    job[section] = {**job[section], "uri": "s3://no-such-bucket/there"}  # type: ignore[dict-item]
-    (tmp_path / "job.yaml").write_text(yaml.safe_dump(job))
+    sections: dict[str, Any] = {"output": {"uri": str(tmp_path / "out"), "passthrough": ["id"]}, "metrics": {}}
+    job = job_file(**{section: {**sections[section], "uri": "s3://no-such-bucket/there"}})
     told = pytest.warns(UserWarning, match="was not collected") if section == "metrics" else contextlib.nullcontext()
     with told, pytest.raises(Refused, match=r"s3://no-such-bucket/there.*NoSuchBucket"):
-        start(tmp_path / "job.yaml")
+        start(job)

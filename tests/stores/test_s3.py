@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from pydantic import ValidationError
 
 from etl.errors import BatchscoreError, StorageError
 from etl.runs.read import read_whole
@@ -71,6 +72,8 @@ def test_an_object_has_one_name(uri: str, path: str) -> None:
 def test_the_longest_beginning_of_a_uri_has_its_settings() -> None:
     """Settings of a folder go before those of its bucket and of the scheme; said again, they are said anew."""
     configure([StoreSettings(uri="s3://set", region="a"), StoreSettings(uri="s3a://set/in", region="b")])
+    with pytest.raises(ValidationError, match="uri"):
+        StoreSettings(uri="hdfs://set", encryption="AES256")
     configure([StoreSettings(uri="s3://set/in/deep", region="c"), StoreSettings(uri="s3://set", region="d")])
     found = [settings_for(f"s3://set{rest}").region for rest in ("", "/x", "/in/x", "/inner", "/in/deep/x", "2/in")]
     assert found == ["d", "d", "b", "d", "c", None]
@@ -146,7 +149,7 @@ def test_a_store_without_conditional_writes_is_refused(root: str) -> None:
     assert keys_of(root) == []
 
 
-@pytest.mark.parametrize("fault", ["lost", "busy", "error", "reset"])
+@pytest.mark.parametrize("fault", ["lost", "busy", "error", "racing", "reset"])
 def test_a_create_whose_answer_is_lost_is_ours(root: str, fault: Fault) -> None:
     """A create that was applied and whose answer was lost is ours, once; busy servers are asked again."""
     with faulty(lambda asked: fault if asked.method == "PUT" and asked.number == 0 else None) as url:
@@ -218,3 +221,9 @@ def test_a_read_that_breaks_off_is_no_damaged_file(root: str, at: int) -> None:
             read_whole(storage, file)
         assert not isinstance(caught.value, BatchscoreError)
     assert read_whole(plain, file).equals(table)
+
+
+def test_a_create_that_always_meets_another_is_no_taken_name(root: str) -> None:
+    """Where the store says each time that somebody writes at the same time, that is an error, and no lost race."""
+    with faulty(lambda _: "racing") as url, pytest.raises(StorageError, match="ConditionalRequestConflict"):
+        store(endpoint=url, attempts=3).create_if_absent(f"{root}/receipt", b"mine")

@@ -85,14 +85,9 @@ def why_not_taken(placement: Placement, taken: str) -> str:
     """Why onnxruntime took another provider than the one that was asked for, and what to do."""
     if taken == PROVIDERS["cuda"]:
         return " TensorRT's own libraries are missing, or too old: install tensorrt; the task's log names the library."
-    gpu = gpu_facts(placement.device_id or 0)
-    return (
-        why_no_gpu(placement)
-        if gpu is None
-        else (
-            f" The driver shows {gpu.name}, so it is libraries of CUDA or cuDNN that are missing or too old: install "
-            "onnxruntime-gpu[cuda,cudnn]; the task's log names the library."
-        )
+    return why_no_gpu(placement) or (
+        " The driver shows the GPU, so it is libraries of CUDA or cuDNN that are missing or too old: install "
+        "onnxruntime-gpu[cuda,cudnn]; the task's log names the library."
     )
 
 
