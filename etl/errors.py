@@ -14,6 +14,7 @@ BatchscoreError
     │   └── TransformError   a step of the spec cannot be applied to a value
     ├── StorageError         the store refused, or lacks what the protocol needs
     │   ├── PendingLost      a pending file is gone: its receipt is void
+    │   │   └── ReceiptsVoid those of some splits are
     │   └── PendingTaken     the final name belongs to somebody else's bytes
     ├── AccountError         rows in ≠ scored + quarantined + filtered, by count or by digest
     └── PublishError         the commit did not land
@@ -29,7 +30,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Self
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from etl.format.problems import Problem
 
@@ -47,6 +48,7 @@ __all__ = [
     "PendingTaken",
     "PublishError",
     "ReadError",
+    "ReceiptsVoid",
     "RowError",
     "SpecError",
     "StorageError",
@@ -126,6 +128,20 @@ class StorageError(EtlError):
 
 class PendingLost(StorageError):
     """Neither the pending file nor its final name exists: the receipt that names it is void."""
+
+
+class ReceiptsVoid(PendingLost):
+    """Files of some splits are gone, so those are to be scored again."""
+
+    splits: frozenset[int] = frozenset()
+    """Numbers of these splits; empty on another process."""
+
+    @classmethod
+    def of(cls, splits: Iterable[int], message: str) -> Self:
+        """An error of some splits."""
+        error = cls(message)
+        error.splits = frozenset(splits)
+        return error
 
 
 class PendingTaken(StorageError):

@@ -46,6 +46,7 @@ RejectionCode = Literal[
     "NOT_CASTABLE",
     "NOT_PARSABLE",
     "NOT_UTF8",
+    "NO_FOLDER",
     "NO_MATCH",
     "NO_MODEL",
     "OUTLIER",

@@ -14,11 +14,10 @@ from etl.documents import Strict
 from etl.format.positions import escape
 from etl.format.problems import Problem, Source, parse, problem_lines
 from etl.outputs import RaggedRows
-from etl.runs.publish import Mode
 from etl.runs.store_settings import StoreSettings
 from jobs.errors import ConfigError
+from jobs.output import Output
 from scoring.combination import Combination
-from scoring.order import Stamp
 from scoring.outputs.columns import OutputColumn
 from scoring.runtimes.base import DeviceChoice, RuntimeOptions, Trusted
 
@@ -113,17 +112,6 @@ class ModelEntry(NamedTuple):
     """Empty of the only one."""
     model: Model
     required: bool
-
-
-class Output(Strict):
-    """Where predictions go."""
-
-    uri: str = Field(min_length=1, description="Output root.")
-    mode: Mode = Field(default="append", description="`append`: beside earlier runs. `error`: only into an empty root.")
-    passthrough: tuple[str, ...] = Field(
-        default=(), description="Input columns to publish beside the scores, in order."
-    )
-    stamps: tuple[Stamp, ...] = Field(default=(), description="Columns that say where a score comes from.")
 
 
 class Scoring(Strict):

@@ -14,16 +14,17 @@ from pydantic import AwareDatetime, Field
 
 from etl.documents import Document
 from etl.errors import AccountError
-from etl.runs.manifest import latest_manifest
-from etl.runs.publish import Mode, bar, publish, withdraw
+from etl.runs.manifest import version_of
+from etl.runs.publish import bar, publish, withdraw
 from jobs.errors import Refused
 from jobs.identity import whoami
-from jobs.plan import Plan, Target, load_plan
+from jobs.plan import Plan, load_plan
 from jobs.receipts import account_of, published_schema, receipts_of
 from jobs.record import RunRecord, RunState, collect_record, load_record
 
 if TYPE_CHECKING:
     from etl.runs.receipt import Receipt
+    from jobs.destination import Target
 
 __all__ = [
     "Decision",
@@ -50,12 +51,10 @@ class Decision(Document):
     decided_at: AwareDatetime
 
 
-def publish_run(
-    target: Target, *, accept_errors: int, reason: str, mode: Mode | None = None, on_step: OnStep = lambda _: None
-) -> RunRecord:
+def publish_run(target: Target, *, accept_errors: int, reason: str, on_step: OnStep = lambda _: None) -> RunRecord:
     """Publish a run that is held back, if it set no more than `accept_errors` rows aside; its new record.
 
-    Without `mode` it is published as its config said when it was planned.
+    It is published as its config said when it was planned.
 
     Raises:
         Refused: the run is not held back, has more quarantined rows, or was discarded.
@@ -80,7 +79,7 @@ def publish_run(
         target.layout,
         receipts,
         schema=published_schema(target.storage, plan),
-        mode=mode or plan.mode,
+        terms=plan.terms,
         on_step=on_step,
     )
     on_step("record")
@@ -201,8 +200,7 @@ def _plan_of(target: Target) -> Plan:
 
 
 def _check_not_published(target: Target) -> None:
-    manifest = latest_manifest(target.storage, target.layout.root)
-    if manifest is not None and target.layout.run_id in manifest.run_ids:
+    if version_of(target.storage, target.layout) is not None:
         raise Refused(f"run {target.layout.run_id} is published, so it is not discarded.")
 
 

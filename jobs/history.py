@@ -16,9 +16,10 @@ from etl.runs.storage import storage_for
 from etl.runs.store_settings import configure
 from jobs.config import RUN_ID_PATTERN, JobConfig, read_config
 from jobs.decisions import Decision, load_decision
+from jobs.destination import Target
 from jobs.errors import Refused, refusing
-from jobs.plan import Claim, Plan, Target, load_plan
-from jobs.receipts import receipts_of
+from jobs.plan import Claim, Plan, load_plan
+from jobs.receipts import live_receipts, receipts_of
 from jobs.record import RunRecord, load_record
 
 if TYPE_CHECKING:
@@ -138,17 +139,27 @@ def find_run(where: str, run_id: str | None = None) -> Target:
             trials = storage.names(scratch_folder(root))
             hint = f" There are trials; name one: {', '.join(trials)}." if trials else ""
             raise Refused(f"{root}: there is no run here.{hint}")
-        return Target(storage, Layout(root, lines[0].run_id))
+        run_id = lines[0].run_id
     if re.fullmatch(RUN_ID_PATTERN, run_id):
         for place in (root, scratch_root(root, run_id)):
-            target = Target(storage, Layout(place, run_id))
-            if storage.stat(target.layout.claim) is not None:
+            target = run_at(storage, place, run_id)
+            if target is not None:
                 return target
     known = [*storage.names(runs_folder(root)), *storage.names(scratch_folder(root))]
     hint = nearest(run_id, known)
     if len(known) > _FEW_RUNS and "Did you mean" not in hint:
         hint = " `batchscore history` lists them."
     raise Refused(f"{root}: there is no run {run_id!r}.{hint}")
+
+
+def run_at(storage: Storage, root: str, run_id: str) -> Target | None:
+    """The run of this id under an output root, which it claimed; None where nobody did."""
+    layout = Layout(root, run_id)
+    data = storage.read_bytes(layout.claim)
+    if data is None:
+        return None
+    claim = Claim.from_bytes(data, where=layout.claim)
+    return Target(storage, Layout(root, run_id, is_hidden=claim.is_hidden))
 
 
 def look_at(target: Target) -> RunView:
@@ -161,7 +172,7 @@ def look_at(target: Target) -> RunView:
         plan=load_plan(target),
         record=load_record(storage, layout.record),
         decision=load_decision(target),
-        splits_done=sum(name.endswith(".json") for name in storage.names(layout.receipts)),
+        splits_done=len(live_receipts(target)),
     )
 
 

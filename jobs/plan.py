@@ -16,12 +16,13 @@ from pydantic import AwareDatetime, Field
 from etl.documents import Document, sha256_hex
 from etl.errors import InputMissing
 from etl.expectations import AnyExpectation
+from etl.runs.commit import Terms
 from etl.runs.layout import Layout, model_folder, scratch_root
-from etl.runs.manifest import ColumnEntry, latest_manifest, schema_entries
-from etl.runs.publish import Mode
+from etl.runs.manifest import ColumnEntry, schema_entries
 from etl.runs.read import RangeReader, open_parquet
 from etl.runs.splits import InputFile, Split, cut_splits
-from etl.runs.storage import Storage, storage_for
+from etl.runs.storage import storage_for
+from jobs.destination import Target, terms_at
 from jobs.errors import Refused, refusing
 from jobs.identity import whoami
 from jobs.models import Known, ModelFacts, Models, resolve_models
@@ -56,13 +57,6 @@ Freeze = Callable[[str], str]
 """Freezes the config's table or query as Parquet in a folder; gives the folder."""
 
 
-class Target(NamedTuple):
-    """Where a run lies."""
-
-    storage: Storage
-    layout: Layout
-
-
 class Claim(Document):
     """Who was first to work on a run id."""
 
@@ -71,6 +65,7 @@ class Claim(Document):
     job: str
     claimed_at: AwareDatetime
     claimed_by: str
+    is_hidden: bool = Field(default=False, description="Whether the predictions lie below `_runs/`; see `Layout`.")
 
 
 class Plan(Document):
@@ -89,7 +84,7 @@ class Plan(Document):
     filters: bool = Field(default=False, description="Whether the spec leaves rows out; else only a trial may.")
     expectations: tuple[AnyExpectation, ...] = Field(default=(), description="The spec's own.")
     projected_task_bytes: int = Field(ge=0, description="Peak memory of a worker, from the footer of the largest file.")
-    mode: Mode = Field(default="append", description="How the run is published, where a person decides that later.")
+    terms: Terms = Field(default=Terms(), description="How the run goes into the next version.")
     metrics_uri: str | None = Field(default=None, description="Where that decision is told, too.")
     prepared: Preparation | None = Field(
         default=None, description="Where the inputs come from, if Spark ran relational steps to make them."
@@ -116,7 +111,7 @@ def target_of(config: JobConfig, run_id: str, *, scratch: bool) -> Target:
         storage, root = storage_for(config.output.uri)
     if scratch:
         root = scratch_root(root, run_id)
-    return Target(storage, Layout(root, run_id))
+    return Target(storage, Layout(root, run_id, is_hidden=config.output.is_hidden))
 
 
 def claim_run(target: Target, job: str) -> None:
@@ -126,6 +121,7 @@ def claim_run(target: Target, job: str) -> None:
         job=job,
         claimed_at=datetime.now(UTC),
         claimed_by=whoami(),
+        is_hidden=target.layout.is_hidden,
     )
     target.storage.create_if_absent(target.layout.claim, claim.to_bytes())
 
@@ -156,6 +152,8 @@ def _asked(config: JobConfig, limit: int | None, sample: float | None) -> dict[s
         "models": config.model_dump_json(include={"models", "combine"}),
         "output.passthrough": config.output.model_dump_json(include={"passthrough"}),
         "output.stamps": config.output.model_dump_json(include={"stamps"}),
+        "output.partition_by, sort_by": config.output.model_dump_json(include={"partition_by", "sort_by"}),
+        "output.mode": "overwriting" if config.output.is_hidden else "adding",
         "scoring.device": config.scoring.model_dump_json(include={"device"}),
         "--limit": str(limit),
         "--sample": str(sample),
@@ -206,9 +204,6 @@ class Resolved(NamedTuple):
 
 _NOTHING = Known()
 
-_RUN_FOLDER = "run_id"
-"""The key in the name of a run's folder; see `Layout.data`."""
-
 
 def make_plan(
     target: Target,
@@ -231,7 +226,8 @@ def make_plan(
     told = {**models.told, "row_limits": row_limits, "sample": sample, "sources": known.sources}
     at_once = table_rows(footer, models.carried, models.bundles, is_one_each=bool(models.chosen_by))
     order = _order(target, config, told, table_rows=at_once)
-    _check_target(target, config, published := Predictions(order, models.bundles).schema)
+    published = Predictions(order, models.bundles).schema
+    terms = terms_at(target, config.output, published)
     plan = Plan(
         run_id=target.layout.run_id,
         job=config.name,
@@ -245,7 +241,7 @@ def make_plan(
         filters=any(audited.spec.filters for audited in models.bundles),
         expectations=models.expectations,
         projected_task_bytes=_projected(footer, splits, order, models=models),
-        mode=config.output.mode,
+        terms=terms,
         metrics_uri=_metrics_uri(config, limit, sample),
         prepared=known.prepared.preparation if known.prepared else None,
     )
@@ -282,6 +278,7 @@ def _order(target: Target, config: JobConfig, found: dict[str, Any], *, table_ro
         stamps=config.output.stamps,
         scored_at=datetime.now(UTC).replace(microsecond=0),
         combination=config.combine if config.models else None,
+        shape=config.output.shape,
         batch_rows=config.scoring.batch_rows,
         batch_bytes=int(config.scoring.batch_bytes),
         overlap=config.scoring.overlap,
@@ -338,66 +335,3 @@ def _reads(pattern: str, folder: str) -> bool:
             return False
     below = names[len(parts) :]
     return len(parts) <= len(names) and not any(name.startswith(("_", ".")) for name in below)
-
-
-def _check_names(names: list[str]) -> None:
-    """Spark does not tell upper from lower case in names of columns, and could not read what pyarrow can."""
-    folded = [name.casefold() for name in names]
-    twice = sorted({name for name in names if folded.count(name.casefold()) > 1})
-    if twice:
-        message = (
-            f"output columns collide: {', '.join(twice)} would be published under one name. "
-            "Rename the model's column, or leave it out of output.passthrough or output.stamps."
-        )
-        raise Refused(message)
-
-
-def _check_folder_name(names: list[str]) -> None:
-    """Readers make a column of the folder `run_id=…`, and show it in the place of one of that name.
-
-    The stamp says the same as the folder; any other column would be lost.
-    """
-    lost = [name for name in names if name.casefold() == _RUN_FOLDER]
-    if lost:
-        message = (
-            f"output column {lost[0]!r}: readers take {_RUN_FOLDER} from the name of the run's folder, so this column "
-            "would be lost. Rename the model's column, or leave it out of output.passthrough."
-        )
-        raise Refused(message)
-
-
-def _check_target(target: Target, config: JobConfig, published: pa.Schema) -> None:
-    """Refuse what publication would refuse, before any work."""
-    _check_names(published.names)
-    _check_folder_name(published.names[: len(published.names) - len(config.output.stamps)])
-    latest = latest_manifest(target.storage, target.layout.root)
-    if latest is None or not latest.runs:
-        if config.output.mode == "error":
-            _check_empty(target)
-        return
-    if config.output.mode == "error":
-        message = (
-            f"{target.layout.root}: run {latest.runs[-1].run_id} is published here, and output.mode is `error`. "
-            "Use another output.uri, or mode append."
-        )
-        raise Refused(message)
-    entries = schema_entries(published)
-    if latest.columns != entries:
-        before = ", ".join(f"{entry.name} {entry.type}" for entry in latest.columns)
-        now = ", ".join(f"{entry.name} {entry.type}" for entry in entries)
-        message = (
-            f"{target.layout.root}: holds columns ({before}); this run would append ({now}). Use another output.uri."
-        )
-        raise Refused(message)
-
-
-def _check_empty(target: Target) -> None:
-    """Refuse visible files of others, which plain readers would take for predictions."""
-    own = f"{target.layout.data}/"
-    others = [file.path for file in target.storage.list_files(target.layout.root) if not file.path.startswith(own)]
-    if others:
-        message = (
-            f"{target.layout.root}: output.mode is `error`, and {len(others)} files that no run published lie here, "
-            f"{others[0]} among them. Remove them, or use another output.uri."
-        )
-        raise Refused(message)

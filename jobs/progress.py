@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol, Self
 from rich.constrain import Constrain
 from rich.progress import BarColumn, Progress, ProgressColumn, TextColumn
 
-from jobs.plan import Target, load_plan
+from jobs.plan import load_plan
 from scoring.worker import receipt_of
 
 if TYPE_CHECKING:
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from rich.console import Console, RenderableType
     from rich.status import Status
 
+    from jobs.destination import Target
     from jobs.plan import Plan
 
 __all__ = ["PHASES", "Observer", "ReceiptWatch", "Tally", "display_for"]

@@ -11,6 +11,7 @@ from etl.checks import checked
 from etl.expectations import unique_columns
 from etl.runs.layout import model_folder
 from etl.runs.receipt import SplitAccount, Tally
+from etl.runs.voids import latest_generations
 from jobs.record import EngineFacts
 from scoring.bundles.bundle import audit
 from scoring.predictions import Predictions
@@ -23,18 +24,31 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from etl.runs.receipt import Receipt
+    from etl.runs.splits import Split
     from etl.runs.storage import Storage
-    from jobs.plan import Plan, Target
+    from jobs.destination import Target
+    from jobs.plan import Plan
 
-__all__ = ["account_of", "published_schema", "receipts_of", "totals_of"]
+__all__ = ["account_of", "live_receipts", "published_schema", "receipts_of", "splits_of", "totals_of"]
 
 _THREADS = 16
+
+
+def splits_of(target: Target, plan: Plan) -> tuple[Split, ...]:
+    """The splits of a run, each in its latest generation."""
+    return latest_generations(target.storage, target.layout, plan.splits)
+
+
+def live_receipts(target: Target) -> frozenset[str]:
+    """Names of the receipts that are there and not void."""
+    found = {name for name in target.storage.names(target.layout.receipts) if name.endswith(".json")}
+    return frozenset(found.difference(target.storage.names(target.layout.voids)))
 
 
 def receipts_of(target: Target, plan: Plan) -> list[Receipt]:
     """The receipts of a run's splits, in their order; a split that is not scored has none."""
     with ThreadPoolExecutor(_THREADS) as threads:
-        found = threads.map(partial(receipt_of, target.storage, target.layout), plan.splits)
+        found = threads.map(partial(receipt_of, target.storage, target.layout), splits_of(target, plan))
         return [receipt for receipt in found if receipt is not None]
 
 
@@ -70,7 +84,7 @@ def totals_of(receipts: list[Receipt], plan: Plan, repeats: Mapping[str, Tally])
         "worker_seconds": {phase: round(total, 3) for phase, total in seconds.items()},
         "engine": engine_of(receipts),
         "bytes_read": sum(receipt.bytes_read for receipt in receipts),
-        "bytes_written": sum(r.predictions.pending.bytes for r in receipts if r.predictions is not None),
+        "bytes_written": sum(written.pending.bytes for receipt in receipts for written in receipt.predictions),
         "golden_features_ulp": max(_known(receipt.worker.golden_features_ulp for receipt in receipts), default=None),
         "golden_outputs_abs": max(_known(receipt.worker.golden_outputs_abs for receipt in receipts), default=None),
         "provider": ", ".join(sorted({receipt.worker.provider for receipt in receipts})) or None,

@@ -109,6 +109,9 @@ class RunRecord(Document):
     models: tuple[ModelFacts, ...] = Field(default=(), description="All of them, where there are several.")
     splits: int = Field(default=0, ge=0)
     splits_scored_now: int = Field(default=0, ge=0, description="Splits scored by this try; the others had receipts.")
+    void_receipts: int = Field(
+        default=0, ge=0, description="Receipts whose files were gone, so that their splits were scored again."
+    )
     account: SplitAccount = SplitAccount()
     reasons: dict[str, int] = Field(default_factory=dict, description="Quarantined rows by `stage/CODE`.")
     expectations: tuple[Checked, ...] = Field(default=(), description="What became of the spec's expectations.")

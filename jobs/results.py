@@ -7,7 +7,6 @@
 
 from __future__ import annotations
 
-import re
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -24,10 +23,11 @@ from etl.format.problems import nearest
 from etl.runs.layout import Layout
 from etl.runs.manifest import FILES_SCHEMA, Manifest, RunEntry, latest_manifest, published_files, read_manifest
 from etl.runs.read import open_parquet
-from jobs.column_types import arrow_of, spark_of
+from jobs.destination import Target
 from jobs.errors import Refused
 from jobs.history import find_run, look_at, output_root, quarantined_rows
-from jobs.plan import Target, load_plan
+from jobs.plan import load_plan
+from jobs.published import PublishedFile, dataset_of, frame_of, schema_of
 from jobs.record import RunRecord, load_record
 
 if TYPE_CHECKING:
@@ -43,7 +43,6 @@ __all__ = ["Results", "open_results"]
 
 _THREADS = 16
 _SHOWN = 3
-_GLOB = re.compile(r"([\\{}\[\]*?,])")
 
 
 def open_results(where: str, run_id: str | None = None, seq: int | None = None) -> Results:
@@ -104,7 +103,7 @@ class Results:
     @property
     def folders(self) -> tuple[str, ...]:
         """Folder of each run."""
-        return tuple(Layout(self.root, run_id).data for run_id in self.run_ids)
+        return tuple(f"{self.root}/{entry.folder}" for entry in self._entries)
 
     @cached_property
     def files(self) -> pa.Table:
@@ -119,7 +118,7 @@ class Results:
     @cached_property
     def schema(self) -> pa.Schema:
         """Columns of the predictions."""
-        return pa.schema([pa.field(column.name, arrow_of(column.type)) for column in self.manifest.columns])
+        return schema_of(self.manifest)
 
     @cached_property
     def scores(self) -> tuple[str, ...]:
@@ -143,8 +142,9 @@ class Results:
     def arrow(self, columns: Sequence[str] | None = None) -> pa.Table:
         """All predictions, or some columns of them, in memory."""
         with ThreadPoolExecutor(_THREADS) as threads:
-            tables = list(threads.map(lambda path: self._read(path, columns), self._paths))
-        return pa.concat_tables([self._selected(columns).empty_table(), *tables])
+            schema = self._selected(columns)
+            tables = list(threads.map(lambda file: file.table(self._storage, schema), self._published))
+        return pa.concat_tables([schema.empty_table(), *tables])
 
     def head(self, rows: int) -> pa.Table:
         """The first predictions; reads no more files than it needs."""
@@ -161,17 +161,12 @@ class Results:
     def batches(self, columns: Sequence[str] | None = None, batch_rows: int = 65_536) -> Generator[pa.RecordBatch]:
         """All predictions as a stream, file by file, so that memory stays flat."""
         schema = self._selected(columns)
-        for path in self._paths:
-            with self._storage.open_input(path) as source:
-                for batch in pq.ParquetFile(source).iter_batches(batch_rows, columns=schema.names):
-                    yield batch.select(schema.names).cast(schema)
+        for file in self._published:
+            yield from file.batches(self._storage, schema, batch_rows)
 
     def dataset(self) -> ds.Dataset:
         """A pyarrow dataset over the files, for filters and projections that read only what they need."""
-        import pyarrow.dataset as ds  # noqa: PLC0415  it imports pandas, half a second that a command need not pay
-
-        filesystem, paths = self._storage.arrow_paths(self._paths)
-        return ds.dataset(paths, schema=self.schema, format="parquet", filesystem=filesystem)
+        return dataset_of(self._storage, self.manifest, self._published)
 
     def pandas(self, columns: Sequence[str] | None = None) -> pd.DataFrame:
         """All predictions, or some columns of them, as a pandas DataFrame."""
@@ -180,12 +175,7 @@ class Results:
 
     def spark(self, session: SparkSession) -> DataFrame:
         """The predictions as a Spark DataFrame; nothing is read before an action."""
-        names = (column.name.replace("`", "``") for column in self.manifest.columns)
-        types = (spark_of(arrow_of(column.type)) for column in self.manifest.columns)
-        ddl = ", ".join(f"`{name}` {type_}" for name, type_ in zip(names, types, strict=True))
-        if not self._paths:
-            return session.createDataFrame([], ddl)
-        return session.read.schema(ddl).parquet(*(_spark_path(path) for path in self._paths))
+        return frame_of(session, self.manifest, self._published)
 
     def record(self, run_id: str | None = None) -> RunRecord:
         """What happened in a run: by default in the newest."""
@@ -261,16 +251,17 @@ class Results:
     def _paths(self) -> tuple[str, ...]:
         return tuple(map(str, self.files.column("path").to_pylist()))
 
+    @cached_property
+    def _published(self) -> tuple[PublishedFile, ...]:
+        folders = {entry.run_id: f"{self.root}/{entry.folder}" for entry in self._entries}
+        rows = self.files.select(["path", "run_id", "partition"]).to_pylist()
+        return tuple(PublishedFile(row["path"], folders[row["run_id"]], row["partition"]) for row in rows)
+
     def _selected(self, columns: Sequence[str] | None) -> pa.Schema:
         unknown = [name for name in columns or () if name not in self.schema.names]
         if unknown:
             raise Refused(f"{self.root}: there is no column {unknown[0]!r}.{nearest(unknown[0], self.schema.names)}")
         return self.schema if columns is None else pa.schema([self.schema.field(name) for name in columns])
-
-    def _read(self, path: str, columns: Sequence[str] | None) -> pa.Table:
-        schema = self._selected(columns)
-        with self._storage.open_input(path) as source:
-            return pq.ParquetFile(source).read(schema.names).select(schema.names).cast(schema)
 
     def _footer_rows(self, path: str) -> int:
         with self._storage.open_input(path) as source:
@@ -278,7 +269,8 @@ class Results:
 
     def _target(self, run_id: str | None) -> Target:
         narrowed = self.run(run_id)
-        return Target(self._storage, Layout(self.root, narrowed.run_ids[0]))
+        [entry] = narrowed._entries  # noqa: SLF001  our own
+        return Target(self._storage, Layout(self.root, entry.run_id, is_hidden=entry.folder.startswith("_")))
 
 
 def _run_ids(storage: Storage, root: str, seq: int | None) -> frozenset[str]:
@@ -337,12 +329,6 @@ def _raise_problems(problems: list[str]) -> None:
     if problems:
         more = f"; and {len(problems) - _SHOWN} more" if len(problems) > _SHOWN else ""
         raise ReadError(f"Published files are damaged: {'; '.join(problems[:_SHOWN])}{more}. Restore them from a copy.")
-
-
-def _spark_path(path: str) -> str:
-    """The path as Spark takes it: with its scheme, and what Hadoop would take for a glob escaped."""
-    uri = f"file://{path}" if path.startswith("/") else re.sub(r"^s3://", "s3a://", path)
-    return _GLOB.sub(r"\\\1", uri)
 
 
 def _writer(kind: str, path: Path, schema: pa.Schema) -> Any:

@@ -12,23 +12,24 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from etl.documents import canonical_json, sha256_hex
-from etl.errors import AccountError, BatchscoreError, StorageError
+from etl.errors import AccountError, BatchscoreError, ReceiptsVoid, StorageError
 from etl.expectations import unique_columns
 from etl.runs.account import counting_rows, settle
-from etl.runs.manifest import latest_manifest
+from etl.runs.manifest import is_kept, version_of
 from etl.runs.publish import publish
 from etl.runs.splits import group_splits
 from etl.runs.storage import storage_for
 from etl.runs.store_settings import configure
+from etl.runs.voids import call_void
 from etl.spark.freeze import freeze
 from jobs.config import Budget
 from jobs.decisions import check_not_discarded
+from jobs.destination import Target, terms_now
 from jobs.errors import Cancelled, InputUnfit, Refused, SplitsFailed, refusing
 from jobs.identity import check_run_id, whoami
 from jobs.models import Known
 from jobs.plan import (
     Plan,
-    Target,
     check_asked,
     check_input,
     claim_run,
@@ -39,7 +40,7 @@ from jobs.plan import (
     target_of,
 )
 from jobs.preparation import PreparedInput, TableWork, bundle_of, prepare_input, work_on_table
-from jobs.receipts import account_of, published_schema, receipts_of, totals_of
+from jobs.receipts import account_of, live_receipts, published_schema, receipts_of, splits_of, totals_of
 from jobs.record import ErrorFacts, RunRecord, RunState, Snapshot, collect_record, load_record, machine, versions
 from jobs.session import parallelism, start_session
 from jobs.uniqueness import count_run, load_repeats
@@ -62,6 +63,8 @@ OnPhase = Callable[[str], None]
 """Told the name of each phase before it begins."""
 
 _SHOWN = 10
+_GENERATIONS = 3
+"""How often the files of a split may be lost before somebody has to look at who removes them."""
 _UNFIT = {"ContractError", "InputChanged", "ReadError"}
 """Kinds of failures that the same input will have again."""
 
@@ -113,9 +116,11 @@ def run(request: RunRequest, on_phase: OnPhase = lambda _: None) -> RunRecord:
         return done
     with job.recording():
         plan = job.read()
-        job.transform_and_score(plan)
-        receipts, account = job.settle(plan)
-        job.publish(plan, receipts, account)
+        is_done = False
+        while not is_done:
+            job.transform_and_score(plan)
+            receipts, account = job.settle(plan)
+            is_done = job.publish(plan, receipts, account)
     return job.record
 
 
@@ -161,8 +166,10 @@ class _Run:
             check_asked(plan, request.config, limit=request.limit, sample=request.sample)
             check_not_discarded(self.target)
             record = load_record(storage, layout.record)
-            is_marked = storage.stat(layout.success) is not None
-            if record is None or not record.state.is_published or not is_marked or self._committed() is None:
+            version = self._committed()
+            if record is None or not record.state.is_published or version is None:
+                return None
+            if storage.stat(layout.success) is None and is_kept(storage, layout.root, version):
                 return None
             if request.config.input.patterns:
                 _refuse_other_input(plan, request.config)
@@ -276,8 +283,8 @@ class _Run:
             raise (InputUnfit if is_unfit else SplitsFailed)("\n".join([head, *causes[:_SHOWN], *more]))
 
     def _unscored(self, plan: Plan) -> tuple[Split, ...]:
-        there = set(self.target.storage.names(self.target.layout.receipts))
-        return tuple(split for split in plan.splits if f"{split.name}.json" not in there)
+        there = live_receipts(self.target)
+        return tuple(split for split in splits_of(self.target, plan) if f"{split.name}.json" not in there)
 
     def settle(self, plan: Plan) -> tuple[list[Receipt], SplitAccount]:
         """Prove that every row of the input went to exactly one place.
@@ -301,23 +308,45 @@ class _Run:
             raise AccountError(f"{account.filtered.rows} rows were filtered, but the run asked for no filter.")
         return receipts, account
 
-    def publish(self, plan: Plan, receipts: list[Receipt], account: SplitAccount) -> None:
-        """Publish, unless a budget or an expectation holds the run back."""
+    def publish(self, plan: Plan, receipts: list[Receipt], account: SplitAccount) -> bool:
+        """Publish, unless a budget or an expectation holds the run back.
+
+        False where files are gone that receipts name: their splits have to be scored again.
+        """
         broken = [str(found) for found in self.record.expectations if found.severity == "fail" and not found.holds]
         reasons = [*over_budget(self.request.config, self.record.reasons, account), *broken]
         if reasons and self._committed() is None:
             self._note(state=RunState.HELD_BACK, error=ErrorFacts(kind="HeldBack", message="; ".join(reasons)))
-            return
+            return True
         with self.phase("publish"):
-            manifest = publish(
-                self.target.storage,
-                self.target.layout,
-                receipts,
-                schema=published_schema(self.target.storage, plan),
-                mode=self.request.config.output.mode,
-                on_step=self._on_phase,
-            )
+            try:
+                manifest = publish(
+                    self.target.storage,
+                    self.target.layout,
+                    receipts,
+                    schema=published_schema(self.target.storage, plan),
+                    terms=terms_now(plan.terms, self.request.config.output),
+                    on_step=self._on_phase,
+                )
+            except ReceiptsVoid as error:
+                self._call_void(plan, receipts, error)
+                return False
         self._note_published(manifest)
+        return True
+
+    def _call_void(self, plan: Plan, receipts: list[Receipt], error: ReceiptsVoid) -> None:
+        """Files that were written in full are gone: a rule of the bucket, or a person, removed them.
+
+        Raises:
+            ReceiptsVoid: that happened again and again.
+        """
+        lost = [receipt for receipt in receipts if receipt.split in error.splits]
+        splits = {split.index: split for split in splits_of(self.target, plan)}
+        if max(splits[receipt.split].generation for receipt in lost) >= _GENERATIONS:
+            raise error
+        found = [(splits[receipt.split], receipt) for receipt in lost]
+        call_void(self.target.storage, self.target.layout, found, reason=str(error), at=datetime.now(UTC))
+        self._note(void_receipts=self.record.void_receipts + len(lost))
 
     @contextlib.contextmanager
     def recording(self) -> Generator[None]:
@@ -362,9 +391,8 @@ class _Run:
             error.add_note(f"The record of the run cannot be stored either: {second}")
 
     def _committed(self) -> Manifest | None:
-        """The newest version, where it holds this run."""
-        manifest = latest_manifest(self.target.storage, self.target.layout.root)
-        return manifest if manifest is not None and self.request.run_id in manifest.run_ids else None
+        """The version that published this run, which need not be in the newest one any more."""
+        return version_of(self.target.storage, self.target.layout)
 
     def _note_published(self, manifest: Manifest) -> None:
         quarantined = self.record.account.quarantined.rows > 0

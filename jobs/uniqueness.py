@@ -15,7 +15,8 @@ from etl.runs.receipt import Tally
 
 if TYPE_CHECKING:
     from etl.runs.receipt import Receipt
-    from jobs.plan import Plan, Target
+    from jobs.destination import Target
+    from jobs.plan import Plan
 
 __all__ = ["Repeats", "count_run", "load_repeats"]
 

@@ -8,6 +8,8 @@ from pydantic import AwareDatetime, Field
 
 from etl.contract import InputField
 from etl.documents import Strict
+from etl.runs.layout import Layout
+from etl.runs.shape import Shape
 from etl.runs.splits import InputFile
 from scoring.combination import Combination
 from scoring.runtimes.base import RuntimeOptions
@@ -56,6 +58,7 @@ class Order(Strict):
     carried: tuple[InputField, ...] = Field(description="Columns that are published but not read by the spec.")
     passthrough: tuple[str, ...] = Field(description="Input columns that are published, in order.")
     stamps: tuple[Stamp, ...]
+    shape: Shape = Field(default=Shape(), description="How the predictions lie in files.")
     scored_at: AwareDatetime = Field(description="When the run was planned: the same for all rows, and after a resume.")
     batch_rows: Annotated[int, Field(ge=1)] | Literal["auto"] = Field(
         description="Rows of one call of the model; auto finds them by measuring."
@@ -76,6 +79,11 @@ class Order(Strict):
     row_limits: dict[int, int] = Field(
         default_factory=dict, description="Rows scored of a split, where not all, by index."
     )
+
+    @property
+    def layout(self) -> Layout:
+        """Where everything of the run lies."""
+        return Layout(self.root, self.run_id, is_hidden=self.shape.is_hidden)
 
     @property
     def rows_at_once(self) -> int:

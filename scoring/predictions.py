@@ -99,8 +99,11 @@ class Predictions(NamedTuple):
             arrays.extend(aligned(column, result.rows, rows) for column in result.arrays)
             arrays.extend(self._stamps(self.order.models[number].version, rows.size))
             parts.append(pa.RecordBatch.from_arrays(arrays, schema=schema))
-        order = np.argsort(np.concatenate([rows for rows in combined.by_model if rows.size]), kind="stable")
-        return pa.concat_batches(parts).take(pa.array(order))
+        return pa.concat_batches(parts).take(pa.array(np.argsort(_of_models(combined), kind="stable")))
+
+    def positions(self, combined: Combined) -> npt.NDArray[np.int64]:
+        """Of each published row, the position in the batch of the row that it was made of."""
+        return np.sort(_of_models(combined), kind="stable") if self.is_variant else combined.scored
 
     def _passthrough(self, result: Result, rows: npt.NDArray[np.int64]) -> list[ArrowArray]:
         """The columns of the input at these positions of the batch, all of which the model was given."""
@@ -111,3 +114,8 @@ class Predictions(NamedTuple):
     def _stamps(self, version: str, rows: int) -> list[ArrowArray]:
         stamps = {"run_id": self.order.run_id, "model_version": version, "scored_at": self.order.scored_at}
         return [pa.repeat(pa.scalar(stamps[stamp], STAMP_TYPES[stamp]), rows) for stamp in self.order.stamps]
+
+
+def _of_models(combined: Combined) -> npt.NDArray[np.int64]:
+    """The positions that each model scored, one model behind the other."""
+    return np.concatenate([rows for rows in combined.by_model if rows.size])

@@ -127,8 +127,11 @@ def _files(places: npt.NDArray[np.int64], split: Split) -> list[InputFile]:
 
 
 def _stage(rejection: Rejection) -> str:
-    """The stage that a rule belongs to, by its place in the spec; a rejection without a place is the model's."""
-    if rejection.pointer.startswith("/input/"):
+    """The stage that a rule belongs to, by its place in the spec; a rejection without a place is the model's.
+
+    What the config says of the output is about values as they came, too.
+    """
+    if rejection.pointer.startswith(("/input/", "/output/")):
         return "contract"
     return "transform" if rejection.pointer else "inference"
 

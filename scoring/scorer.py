@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from etl.contract import Contract
 from etl.documents import canonical_json
 from etl.pipeline import Pipeline
-from etl.runs.layout import Layout, model_folder
+from etl.runs.layout import model_folder
 from scoring.bundles.bundle import AuditedBundle, audit
 from scoring.bundles.cache import content_of
 from scoring.bundles.files import FileDigest
@@ -158,7 +158,7 @@ def load_scorer(storage: Storage, order: Order, model: ModelOrder, *, placement:
     if audited.sha256 != model.bundle_sha256:
         message = f"{folder}: is not the bundle that was planned ({audited.sha256} found)."
         raise BundleError(message)
-    layout = Layout(order.root, order.run_id)
+    layout = order.layout
     pinned = {
         name: _reference(storage, layout.reference(name, sha256), sha256) for name, sha256 in model.references.items()
     }

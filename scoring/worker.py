@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from etl.contract import Contract
-from etl.runs.layout import Layout
+from etl.frame import Rejection
 from etl.runs.receipt import WorkerFacts
 from etl.runs.storage import storage_for
 from scoring.code import code_digest
@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from concurrent.futures import Future
 
     import numpy.typing as npt
+    import pyarrow as pa
 
     from etl.errors import BatchscoreError
     from etl.runs.receipt import Receipt
@@ -54,6 +55,8 @@ if TYPE_CHECKING:
 __all__ = ["Unscored", "receipt_of", "score_split", "score_splits"]
 
 _LINUX_RSS_UNIT = 1024
+_FOLDERS = "/output/partition_by"
+_NO_FOLDER = "the value is an empty text, or one that no folder can be named by"
 _COMMITTING = 4
 """Splits of a task that are committed at a time, while later ones are read."""
 
@@ -98,7 +101,7 @@ class _Flow:
     def __init__(self, order: Order, placement: Placement, situation: Situation) -> None:
         self.order = order
         self.storage, _ = storage_for(order.root)
-        self.layout = Layout(order.root, order.run_id)
+        self.layout = order.layout
         self._placement = placement
         self._situation = situation
         self._open: dict[str, Attempt] = {}
@@ -213,21 +216,39 @@ class _Flow:
         return found
 
     def _publish(self, item: Rows) -> None:
-        attempt, combined = item.attempt, combine(item, self.order.models, self._route_by)
+        attempt = item.attempt
         assert isinstance(attempt, Attempt)  # noqa: S101  the rows of a split
+        combined, rows = self._combined(item, attempt)
         hashes = attempt.hashes(item.batch)
         if combined.filtered.size:
             attempt.count("write", "filtered", hashes[combined.filtered])
         if combined.rejections:
             attempt.set_aside(item.batch, combined.rejections)
-        if combined.scored.size:
-            attempt.publish(self.predictions.batch(item.results, combined, self.schema))
+        if rows is not None:
+            attempt.publish(rows)
             attempt.count("write", "scored", _of(hashes, self._published(combined)))
             if self.order.combination is not None:
                 for model, rows in zip(self.order.models, combined.by_model, strict=True):
                     if rows.size:
                         attempt.count_model(model.name, _of(hashes, rows))
                 attempt.unscored.update(combined.unscored)
+
+    def _combined(self, item: Rows, attempt: Attempt) -> tuple[Combined, pa.RecordBatch | None]:
+        """What becomes of the rows of a batch, and the predictions."""
+        combined = combine(item, self.order.models, self._route_by)
+        if not combined.scored.size:
+            return combined, None
+        rows = self.predictions.batch(item.results, combined, self.schema)
+        positions = self.predictions.positions(combined)
+        unplaceable = [
+            Rejection(np.unique(positions[bad]), "NO_FOLDER", _FOLDERS, column, _NO_FOLDER)
+            for column, bad in attempt.unplaceable(rows)
+        ]
+        if not unplaceable:
+            return combined, rows
+        combined = combine(item, self.order.models, self._route_by, unplaceable=unplaceable)
+        is_empty = not combined.scored.size
+        return combined, None if is_empty else self.predictions.batch(item.results, combined, self.schema)
 
     def _published(self, combined: Combined) -> npt.NDArray[np.int64]:
         """The rows that are in the file: of a column `variant`, those of which some model has a score."""

@@ -128,10 +128,12 @@ def _problems(split: Split, rows_in: RowTally, receipt: Receipt) -> list[str]:
         same = ", which are not the same rows by their digests" if gone.rows == account.rows_in.rows else ""
         found.append(f"split {split.name}: {account.rows_in.rows} rows in, {parts}{same}")
     by_model = sum(tally.rows for tally in receipt.by_model.values())
-    for what, written, rows in (
+    aside = (receipt.quarantine,) if receipt.quarantine else ()
+    for what, files, rows in (
         ("scored", receipt.predictions, by_model if receipt.by_variant else account.scored.rows),
-        ("quarantined", receipt.quarantine, account.quarantined.rows),
+        ("quarantined", aside, account.quarantined.rows),
     ):
-        if (written.rows if written else 0) != rows:
-            found.append(f"split {split.name}: {rows} rows {what}, its file has {written.rows if written else 0}")
+        written = sum(file.rows for file in files)
+        if written != rows:
+            found.append(f"split {split.name}: {rows} rows {what}, its file has {written}")
     return found

@@ -263,12 +263,12 @@ class HdfsStorage:
         found = self.stat(pending.upload)
         if found is None:
             if self.stat(pending.path) is None:
-                message = f"{pending.path}: its pending file is gone, so its receipt is void. Use a new run id."
+                message = f"{pending.path}: its pending file is gone, so its receipt is void. Run the same id again."
                 raise PendingLost(message)
         elif found.bytes != pending.bytes:
             message = (
                 f"{pending.upload}: has {found.bytes} bytes, its receipt says {pending.bytes}, so the receipt is void. "
-                "Score under a new run id."
+                "Run the same id again."
             )
             raise PendingLost(message)
 

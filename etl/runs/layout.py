@@ -29,11 +29,18 @@ class Layout:
     """The output root, in its store's naming, without a slash at the end."""
     run_id: str
     """The run's id, already checked to be a safe name."""
+    is_hidden: bool = False
+    """Whether the run's predictions lie where readers that list the root find none of them."""
+
+    @property
+    def folder(self) -> str:
+        """Folder of the run's predictions, below the root."""
+        return f"_runs/run_id={self.run_id}" if self.is_hidden else f"run_id={self.run_id}"
 
     @property
     def data(self) -> str:
         """Folder of the run's predictions."""
-        return f"{self.root}/run_id={self.run_id}"
+        return f"{self.root}/{self.folder}"
 
     @property
     def state(self) -> str:
@@ -84,9 +91,19 @@ class Layout:
         """A split's receipt."""
         return f"{self.receipts}/{split}.json"
 
-    def part(self, split: str, attempt: str) -> str:
-        """An attempt's predictions of a split."""
-        return f"{self.data}/part-{split}-{attempt}.parquet"
+    @property
+    def voids(self) -> str:
+        """Folder of the marks that a receipt is void."""
+        return f"{self.state}/voids"
+
+    def void(self, split: str) -> str:
+        """Says that the receipt of a split is void, and its next generation is scored."""
+        return f"{self.voids}/{split}.json"
+
+    def part(self, split: str, attempt: str, *, partition: str = "", number: int = 0) -> str:
+        """One of the files with an attempt's predictions of a split; `partition` is their folder in the run's."""
+        folder = f"{self.data}/{partition}" if partition else self.data
+        return f"{folder}/part-{split}-{attempt}{f'-{number}' if number else ''}.parquet"
 
     def quarantine(self, split: str, attempt: str) -> str:
         """An attempt's quarantined rows of a split."""

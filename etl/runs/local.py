@@ -309,12 +309,12 @@ class LocalStorage:
             except FileNotFoundError:
                 if Path(pending.path).exists():
                     return
-                message = f"{pending.path}: its pending file is gone, so its receipt is void. Use a new run id."
+                message = f"{pending.path}: its pending file is gone, so its receipt is void. Run the same id again."
                 raise PendingLost(message) from None
         if found != pending.bytes:
             message = (
                 f"{pending.upload}: has {found} bytes, its receipt says {pending.bytes}, so the receipt is void. "
-                "Score under a new run id."
+                "Run the same id again."
             )
             raise PendingLost(message)
 

@@ -1,70 +1,109 @@
-"""Publish a settled run: complete its files, check their footers, commit a manifest, mark the folder.
-
-The commit is *create if absent* of the next manifest, the only atomic step that every store has. It has three
-outcomes, told apart: it landed, it certainly did not, or nobody knows (`OutcomeUnknown`).
-"""
+"""Publish a settled run: complete its files, check their footers, commit a version, mark the folder."""
 
 from __future__ import annotations
 
 import contextlib
 import json
+import re
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Literal
+from functools import partial
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from etl.documents import sha256_hex
-from etl.errors import AccountError, OutcomeUnknown, PublishError, StorageError, Superseded
-from etl.runs.layout import manifest_path
-from etl.runs.manifest import Manifest, RunEntry, files_table, latest_manifest, read_manifest, schema_entries
+from etl.errors import AccountError, PendingLost, PublishError, ReceiptsVoid, StorageError
+from etl.runs.commit import check_terms, commit, hint, next_version
+from etl.runs.manifest import RunEntry, files_table, latest_manifest, published_files, schema_entries, version_of
+from etl.runs.partitions import Partitioning
 
 if TYPE_CHECKING:
+    from etl.runs.commit import Terms
     from etl.runs.layout import Layout
-    from etl.runs.manifest import ColumnEntry
+    from etl.runs.manifest import Manifest
     from etl.runs.receipt import Receipt, Written
     from etl.runs.storage import Storage
 
-__all__ = ["Mode", "Step", "bar", "publish", "withdraw"]
+__all__ = ["Admit", "Step", "bar", "publish", "withdraw"]
 
-Mode = Literal["append", "error"]
-"""`append`: add the run to what is there. `error`: refuse when anything is there."""
+Admit = Callable[["Manifest | None"], None]
+"""Raises where a run may not follow a version; asked of each that it is about to follow."""
 
 Step = Callable[[str], None]
 """Told the name of each step before it begins."""
 
 _THREADS = 16
+_PART = re.compile(r"part-[0-9.]+-[0-9a-f]+(-[0-9]+)?\.parquet")
 _BARRED = b"barred"
 """In the place of the table of files of a run that is to be thrown away."""
 
 
 def publish(
-    storage: Storage, layout: Layout, receipts: list[Receipt], *, schema: pa.Schema, mode: Mode, on_step: Step
+    storage: Storage,
+    layout: Layout,
+    receipts: list[Receipt],
+    *,
+    schema: pa.Schema,
+    terms: Terms,
+    on_step: Step,
+    admit: Admit = lambda _: None,
 ) -> Manifest:
     """Make a run's files visible as one version; each step can be repeated after a death at any point.
 
     Raises:
-        PendingLost: a file is gone; its split must be scored again.
-        Superseded: another run is there, and `mode` is `error` or its columns are others.
+        ReceiptsVoid: files are gone; their splits must be scored again.
+        Superseded: what is there, or came since the run was planned, leaves it no place.
         OutcomeUnknown: the commit may have landed.
     """
-    columns = schema_entries(schema)
-    _check_place(layout, latest_manifest(storage, layout.root), columns=columns, mode=mode)
-    on_step("complete")
-    written = _predictions(receipts)
+    # Before the look at what this run may have committed: whatever comes after it, the commit passes by.
+    latest = latest_manifest(storage, layout.root)
+    found = version_of(storage, layout)
+    if found is None:
+        columns = schema_entries(schema)
+        admit(latest)
+        check_terms(layout, latest, columns=columns, terms=terms)
+        on_step("complete")
+        _complete_all(storage, receipts, Partitioning(schema, terms.partition_by).file_schema)
+        on_step("commit")
+        entry = _write_files_table(storage, layout, receipts)
+        partitions = frozenset(written.partition for receipt in receipts for written in receipt.predictions)
+
+        def next_to(latest: Manifest | None) -> Manifest:
+            if latest is not None and latest.published == layout.run_id:
+                return latest
+            admit(latest)
+            return next_version(
+                storage, layout, latest, entry=entry, partitions=partitions, columns=columns, terms=terms
+            )
+
+        found = commit(storage, layout.root, next_to, latest=latest)
+    on_step("mark")
+    hint(storage, layout.root, found if latest is None or found.seq > latest.seq else latest)
+    _mark(storage, layout, found)
+    _sweep(storage, layout)
+    return found
+
+
+def _complete_all(storage: Storage, receipts: list[Receipt], schema: pa.Schema) -> None:
+    files = [(receipt.split, written) for receipt in receipts for written in receipt.predictions]
     with ThreadPoolExecutor(_THREADS) as threads:
         # All are looked at before the first is shown: a run that lacks one shall show none.
-        list(threads.map(lambda item: storage.check(item.pending), written))
-        list(threads.map(lambda item: _complete(storage, item, schema), written))
-    on_step("commit")
-    entry = _write_files_table(storage, layout, receipts)
-    manifest = _commit(storage, layout, entry, columns=columns, mode=mode)
-    on_step("mark")
-    _mark(storage, layout, manifest)
-    _sweep(storage, layout)
-    return manifest
+        for step in (lambda item: storage.check(item.pending), lambda item: _complete(storage, item, schema)):
+            found = threads.map(partial(_lost, step), files)
+            lost = [item for item in found if item is not None]
+            if lost:
+                raise ReceiptsVoid.of({split for split, _ in lost}, f"{len(lost)} files are lost. {lost[0][1]}")
+
+
+def _lost(step: Callable[[Written], None], item: tuple[int, Written]) -> tuple[int, PendingLost] | None:
+    """The split whose file is gone."""
+    try:
+        step(item[1])
+    except PendingLost as error:
+        return item[0], error
+    return None
 
 
 def bar(storage: Storage, layout: Layout) -> None:
@@ -94,7 +133,7 @@ def _sweep(storage: Storage, layout: Layout) -> None:
 
 
 def _predictions(receipts: list[Receipt]) -> list[Written]:
-    return [receipt.predictions for receipt in receipts if receipt.predictions is not None]
+    return [written for receipt in receipts for written in receipt.predictions]
 
 
 def _complete(storage: Storage, written: Written, schema: pa.Schema) -> None:
@@ -131,6 +170,7 @@ def _write_files_table(storage: Storage, layout: Layout, receipts: list[Receipt]
         run_id=layout.run_id,
         files=layout.files,
         files_sha256=sha256_hex(data),
+        folder=layout.folder,
         rows=sum(item.rows for item in written),
         bytes=sum(item.pending.bytes for item in written),
     )
@@ -144,61 +184,17 @@ def _same_table(left: bytes, right: bytes) -> bool:
     return bool(tables[0].equals(tables[1]))
 
 
-def _check_place(layout: Layout, latest: Manifest | None, *, columns: tuple[ColumnEntry, ...], mode: Mode) -> None:
-    """Refuse what may not stand beside what is published; asked first, so that a refused run shows no file."""
-    if latest is None or not latest.runs or layout.run_id in latest.run_ids:
-        return
-    if mode == "error":
-        message = f"{layout.root}: run {latest.runs[-1].run_id} was published here, and the mode is `error`."
-        raise Superseded(message)
-    if latest.columns != columns:
-        there, ours = (", ".join(f"{entry.name} {entry.type}" for entry in side) for side in (latest.columns, columns))
-        message = f"{layout.root}: run {latest.runs[-1].run_id} has columns ({there}); this one has ({ours})."
-        raise Superseded(message)
-
-
-def _commit(
-    storage: Storage, layout: Layout, entry: RunEntry, *, columns: tuple[ColumnEntry, ...], mode: Mode
-) -> Manifest:
-    """Add the run to the newest version, again and again until nobody else was quicker."""
-    while True:
-        latest = latest_manifest(storage, layout.root)
-        if latest is not None and entry.run_id in latest.run_ids:
-            return latest
-        _check_place(layout, latest, columns=columns, mode=mode)
-        manifest = Manifest(
-            seq=latest.seq + 1 if latest else 1,
-            committed_at=datetime.now(UTC),
-            committed_by=entry.run_id,
-            columns=columns,
-            runs=(*(latest.runs if latest else ()), entry),
-        )
-        if _create(storage, layout.root, manifest):
-            return manifest
-
-
-def _create(storage: Storage, root: str, manifest: Manifest) -> bool:
-    """Whether the manifest landed. A lost answer is read back: mine, another's, or not there."""
-    path = manifest_path(root, manifest.seq)
-    try:
-        return storage.create_if_absent(path, manifest.to_bytes())
-    except OSError as error:
-        try:
-            found = read_manifest(storage, root, manifest.seq)
-        except (OSError, StorageError):
-            message = f"{path}: the store did not answer ({error}); the commit may have landed. Run the same id again."
-            raise OutcomeUnknown(message) from error
-        if found is None:
-            message = f"{path}: the commit did not land ({error}). Run the same id again."
-            raise PublishError(message) from error
-        return found == manifest
-
-
 def _mark(storage: Storage, layout: Layout, manifest: Manifest) -> None:
-    with contextlib.suppress(OSError, StorageError):
-        # Only a hint: readers list the manifests.
-        storage.replace(f"{layout.root}/_batchscore/current.json", json.dumps({"seq": manifest.seq}).encode())
     [entry] = [run for run in manifest.runs if run.run_id == layout.run_id]
+    _remove_strays(storage, layout, entry)
     storage.create_if_absent(
         layout.success, json.dumps({"run_id": entry.run_id, "rows": entry.rows, "seq": manifest.seq}).encode()
     )
+
+
+def _remove_strays(storage: Storage, layout: Layout, entry: RunEntry) -> None:
+    """Files of receipts that became void after a publisher had shown them. The folder is about to be called whole."""
+    named = set(published_files(storage, entry).column("path").to_pylist())
+    for file in list(storage.list_files(layout.data)):
+        if file.path not in named and _PART.fullmatch(file.path.rpartition("/")[2]):
+            storage.delete(file.path)

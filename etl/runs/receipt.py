@@ -81,6 +81,9 @@ class Written(Strict):
 
     pending: Pending
     rows: int = Field(ge=0)
+    partition: str = Field(
+        default="", description="Folder in the run's, `column=value/…`, whose columns the file does not hold."
+    )
 
 
 class WorkerFacts(Strict):
@@ -132,7 +135,9 @@ class Receipt(Document):
     split: int = Field(ge=0)
     attempt: str = Field(description="Random name of the attempt; its files carry it.")
     account: SplitAccount
-    predictions: Written | None = Field(description="None when no row was scored.")
+    predictions: tuple[Written, ...] = Field(
+        description="Several where they are in folders, or were too large for one."
+    )
     quarantine: Written | None = Field(description="None when no row was quarantined.")
     reasons: dict[str, int] = Field(description="Quarantined rows by `stage/CODE`; a row counts once.")
     expectations: dict[str, Tally] = Field(

@@ -177,7 +177,7 @@ class S3Storage:
         elif found != pending.bytes:
             message = (
                 f"{pending.path}: its upload has {found} bytes, its receipt says {pending.bytes}, so the receipt is "
-                "void. Score under a new run id."
+                "void. Run the same id again."
             )
             raise PendingLost(message)
 
@@ -227,7 +227,7 @@ class S3Storage:
 
 
 def _lost(pending: Pending) -> PendingLost:
-    return PendingLost(f"{pending.path}: its upload is gone, so its receipt is void. Use a new run id.")
+    return PendingLost(f"{pending.path}: its upload is gone, so its receipt is void. Run the same id again.")
 
 
 def _upload(pending: Pending) -> str:

@@ -55,6 +55,7 @@ class Split(Strict):
 
     index: int = Field(ge=0, description="Number of the split in the run, from 0; names its receipt.")
     ranges: tuple[FileRange, ...] = Field(min_length=1, description="What is read, in this order; each file once.")
+    generation: int = Field(default=0, ge=0, description="How many of its receipts became void; see etl.runs.voids.")
 
     @model_validator(mode="after")
     def _has_each_file_once(self) -> Self:
@@ -71,8 +72,8 @@ class Split(Strict):
 
     @property
     def name(self) -> str:
-        """The split's number as file names carry it."""
-        return f"{self.index:06d}"
+        """The split's number, and generation from the second on, as file names carry it."""
+        return f"{self.index:06d}.{self.generation}" if self.generation else f"{self.index:06d}"
 
     @property
     def where(self) -> str:

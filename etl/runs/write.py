@@ -10,6 +10,8 @@ import pyarrow.parquet as pq
 from etl.runs.receipt import Written
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from etl.runs.storage import PendingWriter, Storage
 
 __all__ = ["ArrowWriter", "ParquetWriter"]
@@ -31,41 +33,62 @@ class ParquetWriter:
         self._schema = schema
         self._sink: PendingWriter | None = None
         self._writer: pq.ParquetWriter | None = None
+        self._stream: pa.NativeFile | None = None
         self._buffer: list[pa.RecordBatch] = []
-        self._buffered = 0
+        self.buffered = 0
+        """Bytes of rows that are held until they make a row group."""
         self.rows = 0
+
+    @property
+    def bytes(self) -> int:
+        """Size of the file so far, without the rows that are held."""
+        return self._stream.tell() if self._stream is not None else 0
+
+    @property
+    def is_begun(self) -> bool:
+        """Whether there is a file yet."""
+        return self._writer is not None
+
+    def hold(self, batch: pa.RecordBatch) -> None:
+        """Append a batch of the writer's schema; whoever calls this says when rows are written."""
+        if batch.num_rows:
+            self._buffer.append(batch)
+            self.buffered += batch.nbytes
+            self.rows += batch.num_rows
 
     def write(self, batch: pa.RecordBatch) -> None:
         """Append a batch of the writer's schema."""
-        if not batch.num_rows:
-            return
-        self._buffer.append(batch)
-        self._buffered += batch.nbytes
-        self.rows += batch.num_rows
-        if self._buffered >= ROW_GROUP_BYTES:
-            self._flush()
+        self.hold(batch)
+        if self.buffered >= ROW_GROUP_BYTES:
+            self.flush()
 
-    def _flush(self) -> None:
+    def flush(self, sort_by: Sequence[str] = ()) -> None:
+        """Write the rows that are held, in ascending order of some columns where there are any, nulls last."""
+        if not self._buffer:
+            return
         if self._writer is None:
             self._sink = self._storage.begin(self._path)
+            self._stream = pa.PythonFile(self._sink, mode="w")
             columns = _columns_with_dictionary(self._schema)
             self._writer = pq.ParquetWriter(
-                self._sink,
+                self._stream,
                 self._schema,
                 compression="zstd",
                 use_dictionary=columns,
                 dictionary_pagesize_limit=_DICTIONARY_BYTES,
             )
         table = pa.Table.from_batches(self._buffer, self._schema)
-        self._writer.write_table(table, row_group_size=max(1, table.num_rows))
-        self._buffer, self._buffered = [], 0
+        if sort_by:
+            table = table.sort_by([(name, "ascending") for name in sort_by])
+        rows = table.num_rows if not sort_by else max(1, table.num_rows * ROW_GROUP_BYTES // max(1, table.nbytes))
+        self._writer.write_table(table, row_group_size=max(1, rows))
+        self._buffer, self.buffered = [], 0
 
-    def finish(self) -> Written | None:
+    def finish(self, sort_by: Sequence[str] = ()) -> Written | None:
         """Make the file durable; None when there was no row."""
         if self.rows == 0:
             return None
-        if self._buffer:
-            self._flush()
+        self.flush(sort_by)
         assert self._writer is not None  # noqa: S101  rows > 0 means that a flush made both
         assert self._sink is not None  # noqa: S101  as above
         self._writer.close()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import uuid
 from collections import Counter, defaultdict
 from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,14 +14,15 @@ from etl.arrivals import ORIGIN
 from etl.errors import PendingLost, StorageError
 from etl.runs.digest import file_seed, row_hashes
 from etl.runs.keys import KeyWriter
+from etl.runs.parts import PartsWriter
 from etl.runs.read import ROW, RowGroups, numbers_of, rows_of
 from etl.runs.receipt import EMPTY, Receipt, RowTally, SplitAccount
-from etl.runs.write import ArrowWriter, ParquetWriter
+from etl.runs.write import ArrowWriter
 from scoring.engine.owner import Owner
 from scoring.quarantine import places_read, quarantine_batch, quarantine_schema
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
     import pyarrow as pa
 
@@ -66,14 +68,15 @@ class Attempt(Owner):
         """Published rows without a score of a model that is not required, by `model/CODE`."""
         self._by_model: dict[str, RowTally] = {}
         self._reasons: Counter[str] = Counter()
-        self._predictions: ParquetWriter | None = None
+        self._predictions: PartsWriter | None = None
         self._quarantine: ArrowWriter | None = None
 
     def open(self, *, published: pa.Schema, contract: Contract, unique: Iterable[str]) -> None:
         """Say what will be written."""
         self._contract = contract
-        part, aside = (place(self.split.name, self.name) for place in (self.layout.part, self.layout.quarantine))
-        self._predictions = ParquetWriter(self.storage, part, published)
+        place = partial(self.layout.part, self.split.name, self.name)
+        self._predictions = PartsWriter(self.storage, place, schema=published, shape=self.order.shape)
+        aside = self.layout.quarantine(self.split.name, self.name)
         self._quarantine = ArrowWriter(self.storage, aside, quarantine_schema(contract))
         for name in unique:
             self.keys[name] = KeyWriter(self.storage, self.layout.keys(name, self.split.name, self.name))
@@ -103,6 +106,11 @@ class Attempt(Owner):
     def count(self, stage: str, outcome: str, hashes: np.ndarray) -> None:
         """Rows with these identities went in, or went somewhere."""
         self._tallies[stage, outcome] += RowTally.of_hashes(hashes)
+
+    def unplaceable(self, rows: pa.RecordBatch) -> Iterator[tuple[str, np.ndarray]]:
+        """Of predictions, by column, those whose value no folder can say."""
+        assert self._predictions is not None  # noqa: S101  as below
+        return self._predictions.partitioning.unplaceable(rows)
 
     def publish(self, rows: pa.RecordBatch) -> None:
         """Predictions, as they are to be read."""
@@ -207,8 +215,8 @@ class Attempt(Owner):
         return winner
 
     def _throw_away(self, mine: Receipt) -> None:
-        if mine.predictions is not None:
-            self.storage.abort(mine.predictions.pending)
+        for written in mine.predictions:
+            self.storage.abort(written.pending)
         for written in filter(None, (mine.quarantine, *mine.keys.values())):
             self.storage.delete(written.pending.path)
 

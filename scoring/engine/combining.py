@@ -38,18 +38,23 @@ class Combined(NamedTuple):
 _NO_ROWS = np.empty(0, dtype=np.int64)
 
 
-def combine(rows: Rows, models: Sequence[ModelOrder], route_by: str = "") -> Combined:
+def combine(
+    rows: Rows, models: Sequence[ModelOrder], route_by: str = "", *, unplaceable: Sequence[Rejection] = ()
+) -> Combined:
     """A row is published when every model that is to score it, and is required, has, and at least one model.
 
     Else it goes where the first such model says that has not. `route_by` is the column that tells a row's model.
+    `unplaceable` are rows that have their scores, and no folder that they could be published in.
     """
     count = rows.batch.num_rows
     first = rows.results[0]
-    if len(models) == 1 and rows.chosen is None and first is not None and models[0].required:
+    is_plain = len(models) == 1 and rows.chosen is None and not unplaceable
+    if is_plain and first is not None and models[0].required:
         return Combined(first.rows, first.rejections, first.filtered, (first.rows,), {})
     gone = np.zeros(count, dtype=bool)
     left_out = np.zeros(count, dtype=bool)
-    rejections: list[Rejection] = []
+    rejections = list(unplaceable)
+    gone[[row for rejection in unplaceable for row in rejection.rows]] = True
     if rows.chosen is not None and (nobody := rows.chosen == NOBODY).any():
         gone |= nobody
         told = "no model is for the value that the row has in the column of `route_by`"

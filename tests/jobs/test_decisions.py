@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from pyspark.sql import SparkSession
 
-    from jobs.plan import Target
+    from jobs.destination import Target
 
 BAD = 4
 """Rows that the runs here set aside."""
@@ -262,7 +262,7 @@ def test_a_decision_is_published_in_the_mode_that_was_planned(
     run_job(job, "held")
     other = write_job(tmp_path, logistic_onnx, budgets={"contract": {"max_rows": BAD}})
     run_job(other, "quicker")
-    with pytest.raises(Exception, match="the mode is `error`"):
+    with pytest.raises(Exception, match=r"output\.mode is `error`"):
         publish_run(find_run(str(tmp_path / "out"), "held"), accept_errors=BAD, reason="r")
     assert open_results(str(tmp_path / "out")).run_ids == ("quicker",)
 

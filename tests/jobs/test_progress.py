@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 
     from pyspark.sql import SparkSession
 
-    from jobs.plan import Plan, Target
+    from jobs.destination import Target
+    from jobs.plan import Plan
 
 HALF = Tally(splits_done=5, splits=10, rows_done=500.0, share=0.5, rows_per_second=250_000.0, seconds_left=83.0)
 

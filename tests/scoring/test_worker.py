@@ -72,7 +72,7 @@ def test_a_split_without_rows_has_a_receipt_and_no_file(tmp_path: Path) -> None:
     """A split in which no row group begins is committed with nothing written."""
     work = Work(tmp_path, numbers(50), pieces=4)
     receipts = work.score()
-    assert [receipt.predictions is None for receipt in receipts] == [False, True, True, True]
+    assert [not receipt.predictions for receipt in receipts] == [False, True, True, True]
     assert [receipt.account.rows_in.rows for receipt in receipts] == [50, 0, 0, 0]
     assert settle(STORE, work.splits, receipts).adds_up
 
@@ -188,7 +188,7 @@ def test_a_split_of_bad_rows_alone_has_no_predictions(tmp_path: Path) -> None:
     """Where every row is set aside there is a quarantine and no file of predictions."""
     work = Work(tmp_path, with_values(numbers(20), "f1", dict.fromkeys(range(20))))
     [receipt] = work.score()
-    assert receipt.predictions is None
+    assert receipt.predictions == ()
     assert quarantined([receipt]).num_rows == 20
     assert not [name for name in files_under(work.root) if name.endswith((".parquet", ".inprogress"))]
 
@@ -277,8 +277,7 @@ def keyed_bundle(folder: Path) -> AuditedBundle:
 
 def check_one_attempt(work: Work, receipt: Receipt) -> None:
     """Only what the winner wrote is there."""
-    part, bad = receipt.predictions, receipt.quarantine
-    assert part is not None
+    [part], bad = receipt.predictions, receipt.quarantine
     assert bad is not None
     expected = [Path(work.layout.receipt("000000")), Path(part.pending.upload), Path(bad.pending.path)]
     expected += [Path(keys.pending.path) for keys in receipt.keys.values()]
@@ -378,8 +377,8 @@ def test_a_signal_at_the_commit_voids_no_receipt(
     with pytest.raises(error):
         score_with(work, monkeypatch, is_applied=is_applied, error=error)
     receipt = score_split(work.make_order(), work.splits[0])
-    assert receipt.predictions is not None
-    STORE.complete(receipt.predictions.pending)
+    [written] = receipt.predictions
+    STORE.complete(written.pending)
     assert predictions([receipt]).num_rows == ROWS - len(BAD)
 
 

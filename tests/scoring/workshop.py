@@ -214,7 +214,7 @@ def read_pending(written: Written | None) -> pa.Table:
 
 def predictions(receipts: Sequence[Receipt]) -> pa.Table:
     """Predictions of all splits, in order."""
-    return _together([read_pending(receipt.predictions) for receipt in receipts])
+    return _together([read_pending(written) for receipt in receipts for written in receipt.predictions])
 
 
 def quarantined(receipts: Sequence[Receipt]) -> pa.Table:

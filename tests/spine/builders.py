@@ -97,7 +97,7 @@ def receipt_of(
         split=split.index,
         attempt="0123456789ab",
         account=account,
-        predictions=_named("predictions", len(scored)),
+        predictions=tuple(filter(None, [_named("predictions", len(scored))])),
         quarantine=_named("quarantine", len(quarantined)),
         reasons={"contract/MISSING": len(quarantined)} if quarantined else {},
         seconds={"read": 0.25},
@@ -124,5 +124,5 @@ def make_run(storage: Storage, layout: Layout, *, files: int = 3, rows: int = 2)
         writer = storage.begin(layout.part(split.name, layout.run_id))
         pq.write_table(table, cast("Any", writer))
         receipt = receipt_of(split, scored=range(first, first + rows))
-        receipts.append(receipt.model_copy(update={"predictions": Written(pending=writer.finish(), rows=rows)}))
+        receipts.append(receipt.model_copy(update={"predictions": (Written(pending=writer.finish(), rows=rows),)}))
     return receipts

@@ -16,7 +16,7 @@ from etl.runs.splits import Split, cut_splits
 from tests.spine.builders import STORE, pin, receipt_of, tally, write_groups
 
 if TYPE_CHECKING:
-    from etl.runs.receipt import Receipt, Written
+    from etl.runs.receipt import Receipt
     from etl.runs.splits import InputFile
     from etl.runs.storage import Storage
 
@@ -161,10 +161,12 @@ def test_a_file_of_other_rows_than_the_tally_is_found(splits: tuple[Split, ...],
     """A file with more or fewer rows than were counted, or that is not there, is found."""
     split = full(splits)
     receipt = good_receipts(splits)[split.index]
-    written: Written = getattr(receipt, what)
+    written = receipt.predictions[0] if what == "predictions" else receipt.quarantine
+    assert written is not None
     other = None if change is None else written.model_copy(update={"rows": written.rows + change})
     rows = other.rows if other else 0
-    message = refused(splits, good_receipts(splits) | {split.index: receipt.model_copy(update={what: other})})
+    found = tuple(filter(None, [other])) if what == "predictions" else other
+    message = refused(splits, good_receipts(splits) | {split.index: receipt.model_copy(update={what: found})})
     kind = {"predictions": "scored", "quarantine": "quarantined"}[what]
     assert f"split {split.name}: {written.rows} rows {kind}, its file has {rows}" in message
 

@@ -40,7 +40,8 @@ def a_receipt(folder: Path) -> Receipt:
 def a_manifest(_: Path) -> Manifest:
     """A manifest of two runs."""
     runs = tuple(
-        RunEntry(run_id=name, files=f"/out/{name}", files_sha256="0" * 64, rows=5, bytes=7) for name in ("one", "two")
+        RunEntry(run_id=name, files=f"/out/{name}", files_sha256="0" * 64, folder=name, rows=5, bytes=7)
+        for name in ("one", "two")
     )
     columns = (ColumnEntry(name="é", type="timestamp[us, tz=UTC]"),)
     return Manifest(seq=2, committed_at=NOON, committed_by="two", columns=columns, runs=runs)

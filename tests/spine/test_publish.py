@@ -20,9 +20,10 @@ from etl.errors import (
     StorageError,
     Superseded,
 )
+from etl.runs.commit import Terms
 from etl.runs.layout import Layout, manifest_folder, manifest_path
-from etl.runs.manifest import Manifest, files_table, latest_manifest, published_files, read_manifest
-from etl.runs.publish import Mode, bar, publish, withdraw
+from etl.runs.manifest import Manifest, Mode, files_table, latest_manifest, published_files, read_manifest
+from etl.runs.publish import bar, publish, withdraw
 from tests.spine.builders import PREDICTIONS, STORE, make_run
 from tests.spine.faults import Died, FaultyStore
 from tests.stores.test_contract import race
@@ -46,7 +47,7 @@ def do_publish(
     on_step: Callable[[str], None] = lambda _: None,
 ) -> Manifest:
     """Publish, with what most tests do not care about filled in."""
-    return publish(storage, layout, receipts, schema=schema, mode=mode, on_step=on_step)
+    return publish(storage, layout, receipts, schema=schema, terms=Terms(mode=mode), on_step=on_step)
 
 
 def layout_of(root: Path, run_id: str = "run") -> Layout:
@@ -138,10 +139,10 @@ def test_publishing_twice_changes_nothing(tmp_path: Path) -> None:
 
 
 def test_publishing_again_after_another_run_adds_no_version(tmp_path: Path) -> None:
-    """A run that is in the newest version is not added again, whoever published last."""
+    """A run that is published is not added again, whoever published last; it is told by the version that was its."""
     runs = {name: make_run(STORE, layout_of(tmp_path, name)) for name in ("one", "two")}
     manifests = [do_publish(layout_of(tmp_path, name), runs[name]) for name in ("one", "two", "one")]
-    assert [manifest.seq for manifest in manifests] == [1, 2, 2]
+    assert [manifest.seq for manifest in manifests] == [1, 2, 1]
     assert len(versions(tmp_path)) == 2
 
 
@@ -186,9 +187,9 @@ def test_one_of_many_runs_takes_an_empty_root(tmp_path: Path) -> None:
     assert outcomes.count(manifest) == 1
     refusals = [found for found in outcomes if found != manifest]
     assert {type(found) for found in refusals} == {Superseded}
-    assert {f"{tmp_path}: run {winner} was published here, and the mode is `error`." for _ in refusals} == {
-        str(found) for found in refusals
-    }
+    message = f"{tmp_path}: run {winner} is published here, and output.mode is `error`. "
+    message += "Use another output.uri, or mode append."
+    assert {str(found) for found in refusals} == {message}
     assert whole_version(manifest) == {winner: 6}
 
 
@@ -198,7 +199,7 @@ def test_a_refused_run_shows_no_file(tmp_path: Path) -> None:
     second = layout_of(tmp_path, "two")
     receipts = make_run(STORE, second)
     other = pa.schema([("id", pa.int64()), ("q", pa.float64())])
-    with pytest.raises(Superseded, match="run one was published here, and the mode is `error`"):
+    with pytest.raises(Superseded, match=r"run one is published here, and output\.mode is `error`"):
         do_publish(second, receipts, mode="error")
     message = rf"{tmp_path}: run one has columns \(id int64, p float\); this one has \(id int64, q double\)"
     with pytest.raises(Superseded, match=message):
@@ -216,7 +217,7 @@ def test_a_run_that_lacks_a_file_shows_none(tmp_path: Path) -> None:
     """Where one of several pending files is gone or was cut, no file of the run becomes visible."""
     layout = layout_of(tmp_path)
     receipts = make_run(STORE, layout)
-    written = [receipt.predictions for receipt in receipts if receipt.predictions is not None]
+    written = [written for receipt in receipts for written in receipt.predictions]
     assert len(written) > 1
     pending = Path(written[-1].pending.upload)
     whole = pending.read_bytes()
@@ -299,8 +300,8 @@ def test_a_death_between_runs_that_race_loses_no_version(tmp_path: Path, calls: 
         with pytest.raises(Died):
             do_publish(layout_of(root, "one"), runs["one"], storage=store)
         do_publish(layout_of(root, "two"), runs["two"])
-        manifest = do_publish(layout_of(root, "one"), runs["one"])
-        assert whole_version(manifest) == {"one": 6, "two": 6}
+        do_publish(layout_of(root, "one"), runs["one"])
+        assert whole_version(versions(root)[-1]) == {"one": 6, "two": 6}
         assert len(versions(root)) == 2
 
 
@@ -404,8 +405,7 @@ def test_a_lost_file_is_not_published(tmp_path: Path) -> None:
     """A run one of whose pending files is gone is PendingLost with the file's name, and nothing is committed."""
     layout = layout_of(tmp_path)
     receipts = make_run(STORE, layout)
-    lost = receipts[1].predictions
-    assert lost is not None
+    [lost] = receipts[1].predictions
     STORE.abort(lost.pending)
     with pytest.raises(PendingLost, match=lost.pending.path):
         do_publish(layout, receipts)
@@ -416,8 +416,7 @@ def test_other_bytes_under_a_name_are_not_published(tmp_path: Path) -> None:
     """A run one of whose final names has other bytes is PendingTaken, and nothing is committed."""
     layout = layout_of(tmp_path)
     receipts = make_run(STORE, layout)
-    taken = receipts[1].predictions
-    assert taken is not None
+    [taken] = receipts[1].predictions
     STORE.create_if_absent(taken.pending.path, b"other")
     with pytest.raises(PendingTaken, match=taken.pending.path):
         do_publish(layout, receipts)
@@ -428,9 +427,8 @@ def test_a_file_of_other_rows_or_columns_is_not_committed(tmp_path: Path) -> Non
     """A file that does not have the rows and columns of its receipt is told with both, and nothing is committed."""
     layout = layout_of(tmp_path)
     receipts = make_run(STORE, layout)
-    written = receipts[1].predictions
-    assert written is not None
-    more = receipts[1].model_copy(update={"predictions": written.model_copy(update={"rows": 3})})
+    [written] = receipts[1].predictions
+    more = receipts[1].model_copy(update={"predictions": (written.model_copy(update={"rows": 3}),)})
     with pytest.raises(AccountError, match=rf"{written.pending.path}: has 2 rows of .*, its receipt says 3 of "):
         do_publish(layout, [receipts[0], more, *receipts[2:]])
     other = pa.schema([("id", pa.int64()), ("p", pa.float64())])
@@ -443,8 +441,7 @@ def test_a_file_that_cannot_be_read_back_is_not_committed(tmp_path: Path) -> Non
     """A file whose bytes are no Parquet any more is told with its name, and nothing is committed."""
     layout = layout_of(tmp_path)
     receipts = make_run(STORE, layout)
-    written = receipts[1].predictions
-    assert written is not None
+    [written] = receipts[1].predictions
     Path(written.pending.upload).write_bytes(b"x" * written.pending.bytes)
     with pytest.raises(AccountError, match=f"{written.pending.path}: was written but cannot be read back"):
         do_publish(layout, receipts)

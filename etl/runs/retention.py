@@ -1,0 +1,151 @@
+"""Go back to an earlier version, and find the files that no version that is kept names.
+
+Both go by versions: a rollback is a new one that holds what an older one held, and `gc` commits one that says from
+which on files are kept *before* anything is removed. So a rollback to what is about to go is beaten, and told so.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, NamedTuple
+
+from etl.errors import PublishError, Superseded
+from etl.runs.commit import commit, hint, kept_from
+from etl.runs.manifest import Manifest, all_manifests, latest_manifest, published_files
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from etl.runs.manifest import RunEntry
+    from etl.runs.splits import InputFile
+    from etl.runs.storage import Storage
+
+__all__ = ["Unneeded", "keep", "rollback", "unneeded_files"]
+
+_THREADS = 16
+
+
+class Unneeded(NamedTuple):
+    """What no kept version needs of a published run."""
+
+    run_id: str
+    is_whole: bool
+    """Whether no kept version holds anything of the run."""
+    folder: str
+    files: tuple[InputFile, ...]
+
+    @property
+    def bytes(self) -> int:
+        """Size of the files."""
+        return sum(file.bytes for file in self.files)
+
+    def remove(self, storage: Storage) -> None:
+        """Remove the files. The mark that the folder is whole goes first."""
+        storage.delete(f"{self.folder}/_SUCCESS")
+        with ThreadPoolExecutor(_THREADS) as threads:
+            list(threads.map(lambda file: storage.delete(file.path), self.files))
+
+
+def rollback(storage: Storage, root: str, *, to: int, who: str, reason: str) -> Manifest:
+    """Commit a version that holds what version `to` held.
+
+    Raises:
+        PublishError: there is no such version, or its files are not kept.
+        Superseded: another version was committed meanwhile, which whoever asked has not seen.
+    """
+    latest = latest_manifest(storage, root)
+    if latest is None:
+        message = f"{root}: nothing is published here."
+        raise PublishError(message)
+    if not latest.kept_from <= to < latest.seq:
+        message = (
+            f"{root}: version {to} is none of those to go back to, {latest.kept_from} to {latest.seq - 1}. "
+            "`batchscore versions` lists them."
+        )
+        raise PublishError(message)
+    [restored] = all_manifests(storage, root, first=to, last=to)
+    wanted = Manifest(
+        seq=latest.seq + 1,
+        committed_at=datetime.now(UTC),
+        committed_by=who,
+        operation="rollback",
+        reason=reason,
+        restores=to,
+        columns=restored.columns,
+        partition_by=restored.partition_by,
+        runs=restored.runs,
+        kept_from=latest.kept_from,
+    )
+
+    def only_next(newest: Manifest | None) -> Manifest:
+        if newest is not None and newest.seq > latest.seq:
+            message = (
+                f"{root}: {newest.committed_by} committed version {newest.seq} ({newest.operation}) meanwhile, so "
+                "nothing was rolled back. Look at it, and decide again."
+            )
+            raise Superseded(message)
+        return wanted
+
+    found = commit(storage, root, only_next, latest=latest)
+    hint(storage, root, found)
+    return found
+
+
+def keep(storage: Storage, root: str, *, versions: int, who: str) -> Manifest | None:
+    """Commit that only so many versions are kept; the newest version then, or None where nothing is published."""
+
+    def with_fewer(newest: Manifest | None) -> Manifest:
+        assert newest is not None  # noqa: S101  versions are never removed
+        first = kept_from(storage, root, newest, keep=versions)
+        if first == newest.kept_from:
+            return newest
+        changes = {
+            "seq": newest.seq + 1,
+            "committed_at": datetime.now(UTC),
+            "committed_by": who,
+            "operation": "gc",
+            "reason": None,
+            "restores": None,
+            "kept_from": first,
+        }
+        return newest.model_copy(update=changes)
+
+    latest = latest_manifest(storage, root)
+    if latest is None:
+        return None
+    found = commit(storage, root, with_fewer, latest=latest)
+    hint(storage, root, found)
+    return found
+
+
+def unneeded_files(storage: Storage, root: str, *, versions: int | None = None) -> list[Unneeded]:
+    """What of the published runs no kept version holds, with `versions` as if only so many were kept."""
+    manifests = all_manifests(storage, root)
+    if not manifests:
+        return []
+    latest = manifests[-1]
+    first = latest.kept_from if versions is None else kept_from(storage, root, latest, keep=versions)
+    needed = _needed(entry for manifest in manifests if manifest.seq >= first for entry in manifest.runs)
+    published = {entry.run_id: entry for manifest in manifests for entry in manifest.runs}
+    # A version that holds a run whole needs all of it, so nothing has to be listed.
+    asked = [entry for run_id, entry in published.items() if run_id not in needed or needed[run_id][0].replaced]
+    with ThreadPoolExecutor(_THREADS) as threads:
+        found = threads.map(lambda entry: _unneeded(storage, root, entry, needed.get(entry.run_id, [])), asked)
+        return [one for one in found if one.files]
+
+
+def _needed(entries: Iterable[RunEntry]) -> dict[str, list[RunEntry]]:
+    """By run, in which forms kept versions hold it; where one holds it whole, that alone."""
+    found: dict[str, dict[tuple[str, ...], RunEntry]] = defaultdict(dict)
+    for entry in entries:
+        found[entry.run_id][entry.replaced] = entry
+    return {run_id: [forms[()]] if () in forms else list(forms.values()) for run_id, forms in found.items()}
+
+
+def _unneeded(storage: Storage, root: str, entry: RunEntry, needed: list[RunEntry]) -> Unneeded:
+    named = {path for form in needed for path in published_files(storage, form).column("path").to_pylist()}
+    folder = f"{root}/{entry.folder}"
+    files = tuple(file for file in storage.list_files(folder) if file.path not in named)
+    return Unneeded(entry.run_id, not needed, folder, files)
