@@ -42,6 +42,8 @@ from jobs.run import run as run_job
 from jobs.session import session_scope
 from jobs.specs import read_spec_file
 from jobs.terminal import Interruption, spark_log
+from jobs.version_cli import gc, roll_back
+from jobs.version_cli import versions as list_versions
 from scoring.bundles.bundle import Bundle
 
 if TYPE_CHECKING:
@@ -95,6 +97,9 @@ app = typer.Typer(
 app.add_typer(specs, name="etl")
 app.add_typer(bundles, name="bundle")
 app.command()(init)
+app.command("versions")(list_versions)
+app.command("rollback")(roll_back)
+app.command()(gc)
 app.add_typer(exports, name="export")
 
 

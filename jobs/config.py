@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
@@ -21,7 +22,18 @@ from scoring.combination import Combination
 from scoring.outputs.columns import OutputColumn
 from scoring.runtimes.base import DeviceChoice, RuntimeOptions, Trusted
 
-__all__ = ["RUN_ID_PATTERN", "Budget", "Budgets", "Input", "JobConfig", "Model", "ModelEntry", "Output", "read_config"]
+__all__ = [
+    "RUN_ID_PATTERN",
+    "Budget",
+    "Budgets",
+    "Gc",
+    "Input",
+    "JobConfig",
+    "Model",
+    "ModelEntry",
+    "Output",
+    "read_config",
+]
 
 RUN_ID_PATTERN = r"[a-z][a-z0-9_.-]{0,99}"
 """An idempotency key that is a safe folder name, and that Spark cannot read as a date or a number."""
@@ -223,6 +235,17 @@ class Budgets(Strict):
     inference: Budget = Budget()
 
 
+class Gc(Strict):
+    """What `batchscore gc` leaves alone."""
+
+    min_age: timedelta = Field(
+        default=timedelta(days=7),
+        ge=timedelta(0),
+        description="A run that never ended, and a trial, stay for so long after somebody worked on them last: `P7D`, "
+        "or `7 days`.",
+    )
+
+
 class Metrics(Strict):
     """Where run records of all jobs are collected."""
 
@@ -276,6 +299,7 @@ class JobConfig(Strict):
     scoring: Scoring = Scoring()
     splits: Splits = Splits()
     budgets: Budgets = Budgets()
+    gc: Gc = Gc()
     metrics: Metrics | None = None
     storage: tuple[StoreSettings, ...] = Field(
         default=(), description="How stores are reached, by the beginning of their URIs; no credentials."

@@ -21,6 +21,7 @@ from jobs.identity import whoami
 from jobs.plan import Plan, load_plan
 from jobs.receipts import account_of, published_schema, receipts_of
 from jobs.record import RunRecord, RunState, collect_record, load_record
+from jobs.upkeep import after_commit
 
 if TYPE_CHECKING:
     from etl.runs.receipt import Receipt
@@ -82,6 +83,7 @@ def publish_run(target: Target, *, accept_errors: int, reason: str, on_step: OnS
         terms=plan.terms,
         on_step=on_step,
     )
+    after_commit(target.storage, target.layout.root, keep_versions=plan.terms.keep_versions)
     on_step("record")
     return _store(
         target,

@@ -18,7 +18,7 @@ from jobs.config import RUN_ID_PATTERN, JobConfig, read_config
 from jobs.decisions import Decision, load_decision
 from jobs.destination import Target
 from jobs.errors import Refused, refusing
-from jobs.plan import Claim, Plan, load_plan
+from jobs.plan import Claim, Plan, load_claim, load_plan
 from jobs.receipts import live_receipts, receipts_of
 from jobs.record import RunRecord, load_record
 
@@ -154,21 +154,16 @@ def find_run(where: str, run_id: str | None = None) -> Target:
 
 def run_at(storage: Storage, root: str, run_id: str) -> Target | None:
     """The run of this id under an output root, which it claimed; None where nobody did."""
-    layout = Layout(root, run_id)
-    data = storage.read_bytes(layout.claim)
-    if data is None:
-        return None
-    claim = Claim.from_bytes(data, where=layout.claim)
-    return Target(storage, Layout(root, run_id, is_hidden=claim.is_hidden))
+    claim = load_claim(Target(storage, Layout(root, run_id)))
+    return Target(storage, Layout(root, run_id, is_hidden=claim.is_hidden)) if claim is not None else None
 
 
 def look_at(target: Target) -> RunView:
     """Read everything that storage knows of a run."""
     storage, layout = target
-    data = storage.read_bytes(layout.claim)
     return RunView(
         target=target,
-        claim=Claim.from_bytes(data, where=layout.claim) if data is not None else None,
+        claim=load_claim(target),
         plan=load_plan(target),
         record=load_record(storage, layout.record),
         decision=load_decision(target),
@@ -240,10 +235,9 @@ def _line(target: Target) -> RunLine | None:
     record = load_record(storage, layout.record)
     if record is not None:
         return RunLine.of_record(record)
-    data = storage.read_bytes(layout.claim)
-    if data is None:
+    claim = load_claim(target)
+    if claim is None:
         return None
-    claim = Claim.from_bytes(data, where=layout.claim)
     return RunLine(claim.run_id, claim.job, UNFINISHED, claim.claimed_at)
 
 

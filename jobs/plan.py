@@ -47,6 +47,8 @@ __all__ = [
     "check_input",
     "claim_run",
     "list_inputs",
+    "load_claim",
+    "load_last_try",
     "load_plan",
     "make_plan",
     "store_plan",
@@ -124,6 +126,23 @@ def claim_run(target: Target, job: str) -> None:
         is_hidden=target.layout.is_hidden,
     )
     target.storage.create_if_absent(target.layout.claim, claim.to_bytes())
+    # A sign of life: without it, `gc` would take a run that is resumed after long for one that died.
+    target.storage.replace(target.layout.last_try, claim.to_bytes())
+
+
+def load_claim(target: Target) -> Claim | None:
+    """Who was first to work on a run, or None."""
+    return _claim(target, target.layout.claim)
+
+
+def load_last_try(target: Target) -> Claim | None:
+    """Who was last to work on a run, or None."""
+    return _claim(target, target.layout.last_try)
+
+
+def _claim(target: Target, path: str) -> Claim | None:
+    data = target.storage.read_bytes(path)
+    return Claim.from_bytes(data, where=path) if data is not None else None
 
 
 def check_asked(plan: Plan, config: JobConfig, *, limit: int | None, sample: float | None) -> None:
@@ -226,8 +245,7 @@ def make_plan(
     told = {**models.told, "row_limits": row_limits, "sample": sample, "sources": known.sources}
     at_once = table_rows(footer, models.carried, models.bundles, is_one_each=bool(models.chosen_by))
     order = _order(target, config, told, table_rows=at_once)
-    published = Predictions(order, models.bundles).schema
-    terms = terms_at(target, config.output, published)
+    terms = terms_at(target, config.output, published := Predictions(order, models.bundles).schema)
     plan = Plan(
         run_id=target.layout.run_id,
         job=config.name,

@@ -288,6 +288,12 @@ def _version(storage: Storage, root: str, seq: int | None) -> Manifest:
     manifest = read_manifest(storage, root, seq)
     if manifest is None:
         raise Refused(f"{root}: there is no version {seq}; the newest is {latest.seq}.")
+    if seq < latest.kept_from:
+        message = (
+            f"{root}: version {seq} is kept no more, and may lack files; the oldest that is whole is "
+            f"{latest.kept_from}. `batchscore versions` lists them."
+        )
+        raise Refused(message)
     return manifest
 
 

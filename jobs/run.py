@@ -44,6 +44,7 @@ from jobs.receipts import account_of, live_receipts, published_schema, receipts_
 from jobs.record import ErrorFacts, RunRecord, RunState, Snapshot, collect_record, load_record, machine, versions
 from jobs.session import parallelism, start_session
 from jobs.uniqueness import count_run, load_repeats
+from jobs.upkeep import after_commit
 from scoring.code import code_digest
 from scoring.spark.tasks import run_tasks
 
@@ -332,6 +333,13 @@ class _Run:
                 self._call_void(plan, receipts, error)
                 return False
         self._note_published(manifest)
+        output = self.request.config.output
+        after_commit(
+            self.target.storage,
+            self.target.layout.root,
+            symlinks=output.symlink_manifest,
+            keep_versions=output.keep_versions,
+        )
         return True
 
     def _call_void(self, plan: Plan, receipts: list[Receipt], error: ReceiptsVoid) -> None:

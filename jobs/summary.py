@@ -39,13 +39,16 @@ __all__ = [
     "Screen",
     "Sheet",
     "checks_sheet",
+    "count_text",
     "fit_facts",
     "history_sheet",
     "preview_facts",
     "reasons_sheet",
     "record_facts",
     "rows_sheet",
+    "size_text",
     "view_facts",
+    "when_text",
 ]
 
 KeyT = TypeVar("KeyT", str, tuple[str, ...])
@@ -171,7 +174,7 @@ def record_facts(record: RunRecord, decision: Decision | None = None) -> Facts:
         facts.append(("held back", record.error.message) if is_held else ("error", _told(record.error)))
     if decision is not None:
         facts.append(
-            (f"{decision.verdict}ed", f"by {decision.decided_by}, {_when(decision.decided_at)}: {decision.reason}")
+            (f"{decision.verdict}ed", f"by {decision.decided_by}, {when_text(decision.decided_at)}: {decision.reason}")
         )
     if record.state.is_published:
         facts += [("predictions", record.output), ("version", f"{record.manifest} of the output")]
@@ -191,10 +194,10 @@ def record_facts(record: RunRecord, decision: Decision | None = None) -> Facts:
         )
     if record.snapshot is not None:
         facts.append(
-            ("input", f"{record.snapshot.files:,} files, {_size(record.snapshot.bytes)}, {record.splits:,} splits")
+            ("input", f"{record.snapshot.files:,} files, {size_text(record.snapshot.bytes)}, {record.splits:,} splits")
         )
     facts.append(("seconds", _phases(record)))
-    return [*facts, *_worker_facts(record), ("by", f"{record.who}, {_when(record.started_at)}, code {record.code}")]
+    return [*facts, *_worker_facts(record), ("by", f"{record.who}, {when_text(record.started_at)}, code {record.code}")]
 
 
 def view_facts(view: RunView) -> Facts:
@@ -208,7 +211,7 @@ def view_facts(view: RunView) -> Facts:
     else:
         facts.append(("progress", "it has no plan yet; it is at work, or it died"))
     if view.claim is not None:
-        facts.append(("by", f"{view.claim.claimed_by}, {_when(view.claim.claimed_at)}"))
+        facts.append(("by", f"{view.claim.claimed_by}, {when_text(view.claim.claimed_at)}"))
     return facts
 
 
@@ -221,8 +224,8 @@ def _calls(order: Order) -> str:
 def preview_facts(shown: Preview) -> Facts:
     """What a run would read, split, score and write."""
     plan, order, done = shown.plan, shown.plan.order, shown.view.splits_done
-    files = f"{len(plan.inputs):,} files, {_size(plan.bytes_in)}"
-    each = _size(plan.bytes_in / max(1, len(plan.splits)))
+    files = f"{len(plan.inputs):,} files, {size_text(plan.bytes_in)}"
+    each = size_text(plan.bytes_in / max(1, len(plan.splits)))
     facts: Facts = [
         ("run", plan.run_id),
         ("input", f"{files}: {_first_and_last([file.path for file in plan.inputs])}"),
@@ -236,7 +239,7 @@ def preview_facts(shown: Preview) -> Facts:
         facts.insert(1, ("trial", "into an output of its own"))
     if shown.view.record is not None:
         facts.insert(1, ("state", shown.view.state))
-    facts.append(("memory", f"{_size(plan.projected_task_bytes)} for a worker at its peak, as projected"))
+    facts.append(("memory", f"{size_text(plan.projected_task_bytes)} for a worker at its peak, as projected"))
     budgets = shown.config.budgets
     limits = (f"{stage} {_budget(getattr(budgets, stage))}" for stage in type(budgets).model_fields)
     return [
@@ -265,8 +268,8 @@ def history_sheet(lines: Sequence[RunLine]) -> Sheet:
             line.state,
             f"{line.started_at:%Y-%m-%d %H:%M}",
             _duration(line.seconds),
-            _count(line.rows),
-            _count(line.quarantined),
+            count_text(line.rows),
+            count_text(line.quarantined),
             "-" if line.seconds_per_million is None else f"{line.seconds_per_million:,.1f}",
             line.model,
         )
@@ -401,8 +404,8 @@ def _worker_facts(record: RunRecord) -> Facts:
     elif record.resumed:
         facts.append(("resumed", f"{record.splits_scored_now:,} of {record.splits:,} splits were left to score"))
     if record.peak_task_bytes:
-        projected = f", {_size(record.projected_task_bytes)} projected" if record.projected_task_bytes else ""
-        facts.append(("memory", f"{_size(record.peak_task_bytes)} at most in a worker{projected}"))
+        projected = f", {size_text(record.projected_task_bytes)} projected" if record.projected_task_bytes else ""
+        facts.append(("memory", f"{size_text(record.peak_task_bytes)} at most in a worker{projected}"))
     return facts
 
 
@@ -427,11 +430,13 @@ def _first_and_last(paths: Sequence[str]) -> str:
     return f"{paths[0]} … {paths[-1][len(shared) + 1 :]}"
 
 
-def _when(moment: datetime) -> str:
+def when_text(moment: datetime) -> str:
+    """A moment to the minute."""
     return f"{moment:%Y-%m-%d %H:%M} UTC"
 
 
-def _count(number: int | None) -> str:
+def count_text(number: int | None) -> str:
+    """A number with its thousands, or that there is none."""
     return "-" if number is None else f"{number:,}"
 
 
@@ -445,7 +450,8 @@ def _duration(seconds: float | None) -> str:
     return f"{minutes} m {rest:02} s" if minutes else f"{seconds:.1f} s"
 
 
-def _size(size: float) -> str:
+def size_text(size: float) -> str:
+    """Bytes in the largest unit that they fill."""
     for limit, unit in ((1e12, "TB"), (1e9, "GB"), (1e6, "MB"), (1e3, "kB")):
         if size >= limit:
             return f"{size / limit:.1f} {unit}"

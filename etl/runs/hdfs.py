@@ -302,11 +302,21 @@ class HdfsStorage:
 
     def sweep(self, folder: str) -> None:
         """See `Storage.sweep`."""
-        for status in self._below(self._inside(folder)):
-            if posixpath.basename(status.path).startswith(".") and status.path.endswith(_PENDING):
-                self.delete(self._outside(status.path))
+        for path in self.leftovers(folder):
+            self.delete(path)
+
+    def leftovers(self, folder: str) -> list[str]:
+        """See `Storage.leftovers`."""
+        below = [status.path for status in self._below(self._inside(folder))]
+        pending = [path for path in below if posixpath.basename(path).startswith(".") and path.endswith(_PENDING)]
+        return [self._outside(path) for path in pending]
 
     def delete(self, path: str) -> None:
         """See `Storage.delete`."""
         with _explained(path, "delete"), contextlib.suppress(FileNotFoundError):
             self._asked.delete(self._inside(path))
+
+    def remove(self, folder: str) -> None:
+        """See `Storage.remove`."""
+        with _explained(folder, "delete"), contextlib.suppress(FileNotFoundError):
+            self._asked.delete(self._inside(folder), recursive=True)

@@ -13,6 +13,7 @@ __all__ = [
     "manifest_folder",
     "manifest_path",
     "model_folder",
+    "models_folder",
     "runs_folder",
     "scratch_folder",
     "scratch_root",
@@ -51,6 +52,11 @@ class Layout:
     def claim(self) -> str:
         """Who asked for what under this id."""
         return f"{self.state}/claim.json"
+
+    @property
+    def last_try(self) -> str:
+        """Who works on the run, or did last."""
+        return f"{self.state}/last_try.json"
 
     @property
     def plan(self) -> str:
@@ -128,9 +134,14 @@ def manifest_path(root: str, seq: int) -> str:
     return f"{manifest_folder(root)}/{seq:012d}.json"
 
 
+def models_folder(root: str) -> str:
+    """Folder that has one of each model that scored."""
+    return f"{root}/{_STATE}/models"
+
+
 def model_folder(root: str, sha256: str) -> str:
     """The bytes of a model that scored."""
-    return f"{root}/{_STATE}/models/{sha256}"
+    return f"{models_folder(root)}/{sha256}"
 
 
 def runs_folder(root: str) -> str:

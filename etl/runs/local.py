@@ -8,6 +8,7 @@ import fnmatch
 import glob
 import hashlib
 import os
+import shutil
 import stat
 import uuid
 from pathlib import Path
@@ -349,10 +350,20 @@ class LocalStorage:
     def sweep(self, folder: str) -> None:
         """See `Storage.sweep`."""
         with _explained(folder, "delete"):
-            for path in Path(folder).rglob(f".*{_PENDING}"):
-                path.unlink(missing_ok=True)
+            for path in self.leftovers(folder):
+                Path(path).unlink(missing_ok=True)
+
+    def leftovers(self, folder: str) -> list[str]:
+        """See `Storage.leftovers`."""
+        with _explained(folder, "list"):
+            return [str(path) for path in Path(folder).rglob(f".*{_PENDING}")]
 
     def delete(self, path: str) -> None:
         """See `Storage.delete`."""
         with _explained(path, "delete"):
             Path(path).unlink(missing_ok=True)
+
+    def remove(self, folder: str) -> None:
+        """See `Storage.remove`."""
+        with _explained(folder, "delete"), contextlib.suppress(FileNotFoundError):
+            shutil.rmtree(folder)

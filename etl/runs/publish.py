@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from etl.runs.receipt import Receipt, Written
     from etl.runs.storage import Storage
 
-__all__ = ["Admit", "Step", "bar", "publish", "withdraw"]
+__all__ = ["Admit", "Step", "bar", "has_begun_to_commit", "publish", "withdraw"]
 
 Admit = Callable[["Manifest | None"], None]
 """Raises where a run may not follow a version; asked of each that it is about to follow."""
@@ -115,6 +115,11 @@ def bar(storage: Storage, layout: Layout) -> None:
     if not storage.create_if_absent(layout.files, _BARRED) and storage.read_bytes(layout.files) != _BARRED:
         message = f"{layout.files}: a publication of this run has begun. Run the same id again to end it."
         raise PublishError(message)
+
+
+def has_begun_to_commit(storage: Storage, layout: Layout) -> bool:
+    """Whether a publisher of the run came so far that it may be published; see `bar`."""
+    return storage.read_bytes(layout.files) not in {None, _BARRED}
 
 
 def withdraw(storage: Storage, layout: Layout, receipts: list[Receipt]) -> None:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from etl.runs.splits import InputFile
     from etl.runs.storage import Storage
 
-__all__ = ["Unneeded", "keep", "rollback", "unneeded_files"]
+__all__ = ["Holdings", "Unneeded", "holdings", "keep", "rollback", "unneeded_files"]
 
 _THREADS = 16
 
@@ -120,20 +120,39 @@ def keep(storage: Storage, root: str, *, versions: int, who: str) -> Manifest | 
     return found
 
 
-def unneeded_files(storage: Storage, root: str, *, versions: int | None = None) -> list[Unneeded]:
-    """What of the published runs no kept version holds, with `versions` as if only so many were kept."""
+class Holdings(NamedTuple):
+    """Which published runs kept versions hold."""
+
+    published: dict[str, RunEntry]
+    """All that were ever published."""
+    needed: dict[str, list[RunEntry]]
+    """Those that kept versions hold, in which forms."""
+
+    @property
+    def gone(self) -> frozenset[str]:
+        """Runs of which no kept version holds anything."""
+        return frozenset(self.published.keys() - self.needed.keys())
+
+
+def holdings(storage: Storage, root: str, *, versions: int | None = None) -> Holdings:
+    """What the kept versions hold, with `versions` as if only so many were kept."""
     manifests = all_manifests(storage, root)
     if not manifests:
-        return []
+        return Holdings({}, {})
     latest = manifests[-1]
     first = latest.kept_from if versions is None else kept_from(storage, root, latest, keep=versions)
     needed = _needed(entry for manifest in manifests if manifest.seq >= first for entry in manifest.runs)
-    published = {entry.run_id: entry for manifest in manifests for entry in manifest.runs}
+    return Holdings({entry.run_id: entry for manifest in manifests for entry in manifest.runs}, needed)
+
+
+def unneeded_files(storage: Storage, root: str, found: Holdings) -> list[Unneeded]:
+    """What of the published runs no kept version holds."""
+    published, needed = found
     # A version that holds a run whole needs all of it, so nothing has to be listed.
     asked = [entry for run_id, entry in published.items() if run_id not in needed or needed[run_id][0].replaced]
     with ThreadPoolExecutor(_THREADS) as threads:
-        found = threads.map(lambda entry: _unneeded(storage, root, entry, needed.get(entry.run_id, [])), asked)
-        return [one for one in found if one.files]
+        listed = threads.map(lambda entry: _unneeded(storage, root, entry, needed=needed.get(entry.run_id, [])), asked)
+        return [one for one in listed if one.files]
 
 
 def _needed(entries: Iterable[RunEntry]) -> dict[str, list[RunEntry]]:
@@ -144,7 +163,7 @@ def _needed(entries: Iterable[RunEntry]) -> dict[str, list[RunEntry]]:
     return {run_id: [forms[()]] if () in forms else list(forms.values()) for run_id, forms in found.items()}
 
 
-def _unneeded(storage: Storage, root: str, entry: RunEntry, needed: list[RunEntry]) -> Unneeded:
+def _unneeded(storage: Storage, root: str, entry: RunEntry, *, needed: list[RunEntry]) -> Unneeded:
     named = {path for form in needed for path in published_files(storage, form).column("path").to_pylist()}
     folder = f"{root}/{entry.folder}"
     files = tuple(file for file in storage.list_files(folder) if file.path not in named)

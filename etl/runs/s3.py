@@ -215,15 +215,31 @@ class S3Storage:
 
     def sweep(self, folder: str) -> None:
         """See `Storage.sweep`."""
+        bucket = S3Path.of(folder).bucket
+        for key, upload in self._uploads(folder):
+            self._client.abort(S3Path(bucket, key), upload)
+
+    def leftovers(self, folder: str) -> list[str]:
+        """See `Storage.leftovers`."""
+        return [f"{key} {upload}" for key, upload in self._uploads(folder)]
+
+    def _uploads(self, folder: str) -> list[tuple[str, str]]:
         place = S3Path.of(f"{folder}/")
-        for page in self._client.pages("list_multipart_uploads", place, Bucket=place.bucket, Prefix=place.key):
-            for found in page.get("Uploads", ()):
-                self._client.abort(S3Path(place.bucket, found["Key"]), found["UploadId"])
+        pages = self._client.pages("list_multipart_uploads", place, Bucket=place.bucket, Prefix=place.key)
+        return [(found["Key"], found["UploadId"]) for page in pages for found in page.get("Uploads", ())]
 
     def delete(self, path: str) -> None:
         """See `Storage.delete`."""
         place = S3Path.of(path)
         self._client.call("delete_object", place, Bucket=place.bucket, Key=place.key)
+
+    def remove(self, folder: str) -> None:
+        """See `Storage.remove`."""
+        place = S3Path.of(f"{folder}/")
+        self.sweep(folder)
+        pages = self._client.pages("list_objects_v2", place, Bucket=place.bucket, Prefix=place.key)
+        for key in [found["Key"] for page in pages for found in page.get("Contents", ())]:
+            self.delete(f"s3://{place.bucket}/{key}")
 
 
 def _lost(pending: Pending) -> PendingLost:

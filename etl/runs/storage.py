@@ -120,11 +120,17 @@ class Storage(Protocol):
     def abort(self, pending: Pending) -> None:
         """Throw a pending file away; again is harmless."""
 
+    def leftovers(self, folder: str) -> list[str]:
+        """Handles of all pending files below a folder."""
+
     def sweep(self, folder: str) -> None:
         """Throw away every pending file below a folder: what was begun by who died, or whose answer was lost."""
 
     def delete(self, path: str) -> None:
         """Remove a file; a missing one is fine."""
+
+    def remove(self, folder: str) -> None:
+        """Remove everything below a folder, pending and hidden files too; a missing one is fine."""
 
 
 def storage_for(uri: str) -> tuple[Storage, str]:

@@ -72,6 +72,11 @@ def combine(
         _NO_ROWS if result is None else np.intersect1d(result.rows, scored, assume_unique=True)
         for result in rows.results
     )
+    return Combined(scored, rejections, np.flatnonzero(left_out), by_model, _unscored(rows, models, gone))
+
+
+def _unscored(rows: Rows, models: Sequence[ModelOrder], gone: npt.NDArray[np.bool_]) -> dict[str, int]:
+    """Published rows without a score of a model that is not required, by `model/CODE`."""
     unscored: dict[str, int] = {}
     for model, result in zip(models, rows.results, strict=True):
         if result is not None and not model.required:
@@ -82,7 +87,7 @@ def combine(
             missed += [(found.code, found.rows.size) for found in _fresh(result.rejections, seen, model.name)]
             for code, size in missed:
                 unscored[f"{model.name}/{code}"] = unscored.get(f"{model.name}/{code}", 0) + size
-    return Combined(scored, rejections, np.flatnonzero(left_out), by_model, unscored)
+    return unscored
 
 
 def _taken(

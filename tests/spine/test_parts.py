@@ -191,7 +191,7 @@ def test_other_engines_find_the_rows_in_the_folders(
     told = ", ".join(f"'{field.name}': {hive[str(field.type)]}" for field in partitions)
     query = f"select * from read_parquet('{folder}/**/*.parquet', hive_partitioning=true, hive_types={{{told}}})"  # noqa: S608  ours
     with duckdb.connect() as connection:
-        by_duckdb: Any = connection.execute(query)
+        by_duckdb: Any = connection.sql(query)
         by_engine["duckdb"] = by_duckdb.to_arrow_table().to_pylist()
     schema = pl.Schema(pl.DataFrame(pa.schema([("run_id", pa.string()), *partitions]).empty_table()).schema)
     by_polars = pl.read_parquet(f"{folder}/**/*.parquet", hive_partitioning=True, hive_schema=schema)

@@ -19,7 +19,7 @@ from etl.runs.layout import Layout
 from etl.runs.manifest import Manifest, all_manifests, latest_manifest, published_files, version_of
 from etl.runs.publish import publish
 from etl.runs.receipt import Written
-from etl.runs.retention import keep, rollback, unneeded_files
+from etl.runs.retention import Unneeded, holdings, keep, rollback, unneeded_files
 from tests.spine.builders import STORE, receipt_of
 from tests.stores.test_contract import race
 
@@ -206,6 +206,11 @@ def test_a_rollback_that_somebody_was_quicker_than_is_refused(tmp_path: Path) ->
         rollback(STORE, str(tmp_path), to=1, who="me", reason="x")
 
 
+def unneeded(root: str, versions: int | None = None) -> list[Unneeded]:
+    """What no kept version needs."""
+    return unneeded_files(STORE, root, holdings(STORE, root, versions=versions))
+
+
 class Root(RuleBasedStateMachine):
     """An output root under all that changes it, beside a model of it in plain dicts."""
 
@@ -259,18 +264,18 @@ class Root(RuleBasedStateMachine):
     def collect(self, versions: int) -> None:
         """Keep so many versions, and remove what no other needs."""
         before = len(self.versions)
-        foreseen = {file.path for one in unneeded_files(STORE, self.root, versions=versions) for file in one.files}
+        foreseen = {file.path for one in unneeded(self.root, versions) for file in one.files}
         found = keep(STORE, self.root, versions=versions, who="me")
         assert found is not None
         if found.seq > before:
             self.versions.append(self.versions[-1])
         self.kept_from = max(self.kept_from, self.data[-versions] if len(self.data) >= versions else 1)
         assert found.kept_from == self.kept_from
-        unneeded = unneeded_files(STORE, self.root)
-        assert {file.path for one in unneeded for file in one.files} == foreseen
-        for one in unneeded:
+        found_now = unneeded(self.root)
+        assert {file.path for one in found_now for file in one.files} == foreseen
+        for one in found_now:
             one.remove(STORE)
-        assert unneeded_files(STORE, self.root) == []
+        assert unneeded(self.root) == []
 
     @invariant()
     def every_kept_version_is_whole(self) -> None:

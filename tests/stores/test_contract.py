@@ -367,3 +367,16 @@ def test_what_nobody_finishes_is_swept_away(site: Site) -> None:
     assert [site.storage.names(site.path(name)) for name in ("run", "run/sub")] == [["done", "sub"], ["kept"]]
     site.storage.complete(other)
     assert site.storage.read_bytes(other.path) == b"bytes"
+
+
+def test_a_folder_is_removed_with_all_that_is_in_it(site: Site) -> None:
+    """Files below a removed folder are gone, hidden and pending ones too, and one whose name begins the same is not."""
+    for name in ("run/a", "run/sub/_b", "run/sub/deep/c", "run-2/d", "running"):
+        site.storage.create_if_absent(site.path(name), b"bytes")
+    pending = site.write_pending("run/sub/part", b"bytes")
+    site.storage.remove(site.path("run"))
+    site.storage.remove(site.path("run"))
+    assert site.storage.names(site.root) == ["run-2", "running"]
+    assert [file.path for file in site.storage.list_files(site.root)] == [site.path("run-2/d"), site.path("running")]
+    with pytest.raises(PendingLost):
+        site.storage.complete(pending)
