@@ -17,7 +17,7 @@ from etl.runs.storage import storage_for
 from jobs.config import Model
 from jobs.errors import Refused, refusing
 from jobs.model import bare_signature
-from jobs.plan import list_inputs
+from jobs.planning import list_inputs
 from jobs.specs import read_spec_file
 from scoring.bundles.bundle import BUNDLE_FILE
 from scoring.bundles.create import BundleParts, create_bundle

@@ -138,6 +138,9 @@ _Sample = Annotated[
     float | None,
     typer.Option(callback=_share, metavar="P", help="A trial: score a share of the rows, chosen by hash, 0 < P ≤ 1."),
 ]
+_MissingKeys = Annotated[
+    str | None, typer.Option(metavar="KEY", help="Score only rows whose value of this column is not published yet.")
+]
 _Json = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 
 
@@ -165,10 +168,12 @@ def run(
     run_id: _RunId = None,
     limit: _Limit = None,
     sample: _Sample = None,
+    missing_keys: _MissingKeys = None,
 ) -> None:
     """Score a job's input and publish the predictions."""
     job = read_config(config, tuple(sets or ()))
-    request = RunRequest(config=job, run_id=run_id or new_run_id(job.name), limit=limit, sample=sample)
+    name = run_id or new_run_id(job.name)
+    request = RunRequest(config=job, run_id=name, limit=limit, sample=sample, missing_keys=missing_keys)
     again = _line_again(config, sets, request)
     # Other commands read the file without the overrides, so they are told the place itself.
     where = job.output.uri if sets else config
@@ -187,6 +192,7 @@ def plan(
     run_id: _RunId = None,
     limit: _Limit = None,
     sample: _Sample = None,
+    missing_keys: _MissingKeys = None,
     as_json: _Json = False,
 ) -> None:
     """Say what a run would do; starts nothing, writes nothing.
@@ -195,7 +201,8 @@ def plan(
     tried before, also how much of it is done.
     """
     job = read_config(config, tuple(sets or ()))
-    shown = preview(RunRequest(config=job, run_id=run_id or new_run_id(job.name), limit=limit, sample=sample))
+    name = run_id or new_run_id(job.name)
+    shown = preview(RunRequest(config=job, run_id=name, limit=limit, sample=sample, missing_keys=missing_keys))
     if as_json:
         typer.echo(shown.plan.model_dump_json(indent=1, by_alias=True))
         return
@@ -452,6 +459,7 @@ def _line_again(config: str, sets: list[str] | None, request: RunRequest) -> str
     options = [word for override in sets or () for word in ("--set", override)]
     options += ["--limit", str(request.limit)] if request.limit is not None else []
     options += ["--sample", str(request.sample)] if request.sample is not None else []
+    options += ["--missing-keys", request.missing_keys] if request.missing_keys is not None else []
     return shlex.join(["batchscore", "run", config, *options, "--run-id", request.run_id])
 
 

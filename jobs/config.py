@@ -54,8 +54,28 @@ class Input(Strict):
         default=None, description="A query for Spark; its result is frozen as Parquet before scoring."
     )
 
+    incremental: bool = Field(
+        default=False,
+        description="Score only those of `files` that no run of the newest version scored, of this job and its models; "
+        "a file is known by its path and etag.",
+    )
+    on_changed: Literal["fail", "ignore", "score"] = Field(
+        default="fail",
+        description="Incrementally, a file that was scored and is another now: refuse the run, leave it, or score it "
+        "again, beside what it had given.",
+    )
+    on_deleted: Literal["ignore", "fail"] = Field(
+        default="ignore", description="Incrementally, a file that was scored and is gone."
+    )
+
     @model_validator(mode="after")
     def _one_source(self) -> Input:
+        if self.incremental and self.files is None:
+            message = "`incremental` goes with `files`: of a table nobody can tell which rows are new"
+            raise ValueError(message)
+        if not self.incremental and not self.model_fields_set.isdisjoint({"on_changed", "on_deleted"}):
+            message = "`on_changed` and `on_deleted` go with `incremental: true`"
+            raise ValueError(message)
         if sum(source is not None for source in (self.files, self.table, self.sql)) != 1:
             message = "give exactly one of `files`, `table` and `sql`"
             raise ValueError(message)
@@ -316,6 +336,9 @@ class JobConfig(Strict):
         if self.model is not None and self.combine != Combination():
             wrong.append("goes with `models`, and there is one `model`")
         problems = [_fault("; ".join(wrong), ("combine",), self.combine)] if wrong else []
+        if self.input.incremental and self.output.mode != "append":
+            told = f"goes with `output.mode: append`; {self.output.mode} would lose what was scored before"
+            problems.append(_fault(told, ("input", "incremental"), self.input.incremental))
         for at, name in enumerate(names):
             if name in names[:at]:
                 problems.append(_fault("another model has this name", ("models", at, "name"), name))

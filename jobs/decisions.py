@@ -18,6 +18,7 @@ from etl.runs.manifest import version_of
 from etl.runs.publish import bar, publish, withdraw
 from jobs.errors import Refused
 from jobs.identity import whoami
+from jobs.increment import admit_of
 from jobs.plan import Plan, load_plan
 from jobs.receipts import account_of, published_schema, receipts_of
 from jobs.record import RunRecord, RunState, collect_record, load_record
@@ -82,6 +83,7 @@ def publish_run(target: Target, *, accept_errors: int, reason: str, on_step: OnS
         schema=published_schema(target.storage, plan),
         terms=plan.terms,
         on_step=on_step,
+        admit=admit_of(target, plan),
     )
     after_commit(target.storage, target.layout.root, keep_versions=plan.terms.keep_versions)
     on_step("record")

@@ -8,12 +8,13 @@ import pyarrow as pa
 
 from etl.format.problems import nearest
 from etl.runs.commit import Terms, check_terms
-from etl.runs.manifest import latest_manifest, schema_entries
+from etl.runs.manifest import schema_entries
 from etl.runs.partitions import is_partition_type
 from jobs.errors import Refused
 
 if TYPE_CHECKING:
     from etl.runs.layout import Layout
+    from etl.runs.manifest import Manifest
     from etl.runs.storage import Storage
     from jobs.output import Output
 
@@ -30,8 +31,8 @@ class Target(NamedTuple):
     layout: Layout
 
 
-def terms_at(target: Target, output: Output, published: pa.Schema) -> Terms:
-    """How a run with these columns goes into the next version, whose base is what is there now.
+def terms_at(target: Target, output: Output, published: pa.Schema, *, latest: Manifest | None) -> Terms:
+    """How a run with these columns goes into the version after `latest`.
 
     Raises:
         Refused, Superseded: publication would refuse it.
@@ -39,7 +40,6 @@ def terms_at(target: Target, output: Output, published: pa.Schema) -> Terms:
     _check_names(published.names)
     _check_folder_name(published.names[: len(published.names) - len(output.stamps)])
     _check_shape(output, published)
-    latest = latest_manifest(target.storage, target.layout.root)
     if output.mode == "error" and (latest is None or not latest.runs):
         _check_empty(target)
     terms = Terms(

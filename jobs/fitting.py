@@ -21,7 +21,7 @@ from etl.runs.read import open_parquet, read_row_group
 from etl.runs.storage import storage_for
 from etl.training import Provenance
 from jobs.errors import Refused, refusing
-from jobs.plan import list_inputs
+from jobs.planning import list_inputs
 from scoring.bundles.golden import arrow_table
 
 if TYPE_CHECKING:

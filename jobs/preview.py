@@ -22,7 +22,8 @@ from jobs.history import RunView, look_at
 from jobs.identity import new_run_id
 from jobs.model import bare_signature
 from jobs.models import Known, audited_models
-from jobs.plan import Plan, check_asked, list_inputs, make_plan, target_of
+from jobs.plan import Plan, check_asked, target_of
+from jobs.planning import list_inputs, make_plan
 from jobs.preparation import TableWork, bundle_of, work_on_table
 from jobs.run import RunRequest
 from scoring.bundles.golden import replay
@@ -84,7 +85,7 @@ def preview(request: RunRequest) -> Preview:
     view = look_at(target)
     with refusing():
         if view.plan is not None:
-            check_asked(view.plan, config, limit=request.limit, sample=request.sample)
+            check_asked(view.plan, config, request.part)
             check_not_discarded(target)
             plan = view.plan
         else:
@@ -92,7 +93,7 @@ def preview(request: RunRequest) -> Preview:
             audited = bundle_of(config)
             _need_no_spark(config, audited)
             known = Known(audited)
-            plan = make_plan(target, config, inputs, limit=request.limit, sample=request.sample, known=known).plan
+            plan = make_plan(target, config, inputs, part=request.part, known=known).plan
     there = set(target.storage.names(target.layout.receipts))
     left = tuple(split for split in plan.splits if f"{split.name}.json" not in there)
     cores = _cores(config.spark)

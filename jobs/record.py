@@ -16,6 +16,7 @@ from etl.documents import Document, Strict
 from etl.errors import BatchscoreError
 from etl.runs.receipt import SplitAccount
 from etl.runs.storage import storage_for
+from jobs.increment import Increment
 from jobs.models import ModelFacts
 from jobs.preparation import RowCounts
 
@@ -105,6 +106,7 @@ class RunRecord(Document):
     output: str = Field(description="Folder of the predictions.")
     manifest: int | None = Field(default=None, description="Version of the output root that first held the run.")
     snapshot: Snapshot | None = None
+    increment: Increment | None = Field(default=None, description="Of an incremental run: what it left out, and why.")
     model: ModelFacts | None = Field(default=None, description="What scored; the first of several models.")
     models: tuple[ModelFacts, ...] = Field(default=(), description="All of them, where there are several.")
     splits: int = Field(default=0, ge=0)

@@ -27,18 +27,10 @@ from jobs.decisions import check_not_discarded
 from jobs.destination import Target, terms_now
 from jobs.errors import Cancelled, InputUnfit, Refused, SplitsFailed, refusing
 from jobs.identity import check_run_id, whoami
+from jobs.increment import admit_of
 from jobs.models import Known
-from jobs.plan import (
-    Plan,
-    check_asked,
-    check_input,
-    claim_run,
-    list_inputs,
-    load_plan,
-    make_plan,
-    store_plan,
-    target_of,
-)
+from jobs.plan import Part, Plan, check_asked, claim_run, load_plan, target_of
+from jobs.planning import check_input, list_inputs, make_plan, store_plan
 from jobs.preparation import PreparedInput, TableWork, bundle_of, prepare_input, work_on_table
 from jobs.receipts import account_of, live_receipts, published_schema, receipts_of, splits_of, totals_of
 from jobs.record import ErrorFacts, RunRecord, RunState, Snapshot, collect_record, load_record, machine, versions
@@ -81,6 +73,8 @@ class RunRequest:
     """Score the first so many rows only, into a scratch output."""
     sample: float | None = None
     """Score this share of the rows only, chosen by hash, into a scratch output."""
+    missing_keys: str | None = None
+    """Score only rows whose value of this column is not in what is published."""
 
     def __post_init__(self) -> None:
         """Refuse what no plan may hold.
@@ -91,6 +85,8 @@ class RunRequest:
         check_run_id(self.run_id)
         if self.limit is not None and self.sample is not None:
             raise Refused("limit and sample are two kinds of trial; give one.")
+        if self.missing_keys is not None and self.is_scratch:
+            raise Refused("missing_keys asks what is published, and a trial has a place of its own; give one of them.")
         if self.limit is not None and self.limit < 1:
             raise Refused(f"limit {self.limit} would score nothing; give 1 or more.")
         if self.sample is not None and not 0 < self.sample <= 1:
@@ -99,7 +95,12 @@ class RunRequest:
     @property
     def is_scratch(self) -> bool:
         """Whether the run publishes into a root of its own."""
-        return self.limit is not None or self.sample is not None
+        return self.part.is_trial
+
+    @property
+    def part(self) -> Part:
+        """The part of the input that is asked for."""
+        return Part(self.limit, self.sample, self.missing_keys)
 
 
 def run(request: RunRequest, on_phase: OnPhase = lambda _: None) -> RunRecord:
@@ -164,7 +165,7 @@ class _Run:
             plan = load_plan(self.target)
             if plan is None:
                 return None
-            check_asked(plan, request.config, limit=request.limit, sample=request.sample)
+            check_asked(plan, request.config, request.part)
             check_not_discarded(self.target)
             record = load_record(storage, layout.record)
             version = self._committed()
@@ -202,6 +203,7 @@ class _Run:
             model=plan.model,
             models=plan.models if len(plan.models) > 1 else (),
             splits=len(plan.splits),
+            increment=plan.increment,
             projected_task_bytes=plan.projected_task_bytes,
             relational=plan.prepared.counts if plan.prepared else None,
         )
@@ -209,7 +211,6 @@ class _Run:
 
     def _make_plan(self) -> Plan:
         request, config = self.request, self.request.config
-        limit, sample = request.limit, request.sample
         inputs: tuple[InputFile, ...] = ()
         if config.input.patterns:
             with self.phase("list"):
@@ -225,10 +226,8 @@ class _Run:
             inputs = self._freeze()
         with self.phase("plan"):
             known = Known(audited, prepared)
-            plan = store_plan(
-                self.target, make_plan(self.target, config, inputs, limit=limit, sample=sample, known=known)
-            )
-        check_asked(plan, config, limit=limit, sample=sample)
+            plan = store_plan(self.target, make_plan(self.target, config, inputs, part=request.part, known=known))
+        check_asked(plan, config, request.part)
         return plan
 
     def _prepare(self, work: TableWork, source: tuple[InputFile, ...]) -> PreparedInput:
@@ -304,7 +303,7 @@ class _Run:
             with self.phase("count"):
                 repeats = count_run(self.target, plan, receipts)
         self._note(**totals_of(receipts, plan, repeats))
-        may_filter = plan.filters or plan.order.row_limits or plan.order.sample is not None
+        may_filter = plan.filters or plan.order.leaves_out
         if account.filtered.rows and not may_filter:
             raise AccountError(f"{account.filtered.rows} rows were filtered, but the run asked for no filter.")
         return receipts, account
@@ -328,6 +327,7 @@ class _Run:
                     schema=published_schema(self.target.storage, plan),
                     terms=terms_now(plan.terms, self.request.config.output),
                     on_step=self._on_phase,
+                    admit=admit_of(self.target, plan),
                 )
             except ReceiptsVoid as error:
                 self._call_void(plan, receipts, error)
@@ -438,10 +438,12 @@ def _begun(request: RunRequest, target: Target) -> RunRecord:
 
 
 def _refuse_other_input(plan: Plan, config: JobConfig) -> None:
-    planned = {file.path: file.etag for file in (plan.prepared.source if plan.prepared else plan.inputs)}
+    planned = {file.path: file.etag for file in plan.sources}
     now = {file.path: file.etag for file in list_inputs(config.input.patterns)}
-    added = [f"{path} is new" for path in sorted(now.keys() - planned.keys())]
-    gone = [f"{path} is gone" for path in sorted(planned.keys() - now.keys())]
+    # Of an incremental run neither says that it was another input.
+    is_whole = plan.increment is None
+    added = [f"{path} is new" for path in sorted(now.keys() - planned.keys()) if is_whole]
+    gone = [f"{path} is gone" for path in sorted(planned.keys() - now.keys()) if is_whole]
     changed = [f"{path} was changed" for path in sorted(planned.keys() & now.keys()) if planned[path] != now[path]]
     differences = [*added, *gone, *changed]
     if differences:

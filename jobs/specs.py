@@ -17,7 +17,7 @@ from etl.relational import prepare
 from etl.runs.read import open_parquet
 from etl.runs.storage import storage_for
 from jobs.errors import Refused, refusing
-from jobs.plan import list_inputs
+from jobs.planning import list_inputs
 from scoring.bundles.bundle import BUNDLE_FILE, Bundle
 from scoring.bundles.golden import arrow_table
 

@@ -19,7 +19,7 @@ from jobs.config import JobConfig, Model
 from jobs.errors import Refused, refusing
 from jobs.identity import new_run_id
 from jobs.model import resolve_model
-from jobs.plan import list_inputs
+from jobs.planning import list_inputs
 from jobs.preview import preview
 from jobs.recipes import skeleton, spec_text
 from jobs.run import RunRequest

@@ -14,7 +14,7 @@ from etl.runs.splits import InputFile
 from scoring.combination import Combination
 from scoring.runtimes.base import RuntimeOptions
 
-__all__ = ["ModelOrder", "Order", "Routed", "Stamp"]
+__all__ = ["MissingKeys", "ModelOrder", "Order", "Routed", "Stamp"]
 
 Stamp = Literal["run_id", "model_version", "scored_at"]
 """A column that says where a row's scores come from."""
@@ -41,6 +41,13 @@ class Routed(Strict):
 
     columns: tuple[str, ...] = Field(description="The columns of the input that any of them reads.")
     shown: tuple[InputField, ...] = Field(description="The fields by which a row that was set aside is shown.")
+
+
+class MissingKeys(Strict):
+    """That only rows are scored whose key is not published yet."""
+
+    column: str
+    sha256: str = Field(description="Of the table of published keys, as the run pinned it.")
 
 
 class Order(Strict):
@@ -76,6 +83,7 @@ class Order(Strict):
     )
     table_rows: int = Field(default=16_384, ge=1, description="Rows that contract and steps take at once, about.")
     sample: float | None = Field(default=None, gt=0, le=1, description="Share of rows scored, chosen by row hash.")
+    missing_keys: MissingKeys | None = Field(default=None, description="Leave out rows whose key is published.")
     row_limits: dict[int, int] = Field(
         default_factory=dict, description="Rows scored of a split, where not all, by index."
     )
@@ -84,6 +92,11 @@ class Order(Strict):
     def layout(self) -> Layout:
         """Where everything of the run lies."""
         return Layout(self.root, self.run_id, is_hidden=self.shape.is_hidden)
+
+    @property
+    def leaves_out(self) -> bool:
+        """Whether rows are left out before any model sees them."""
+        return self.sample is not None or bool(self.row_limits) or self.missing_keys is not None
 
     @property
     def rows_at_once(self) -> int:

@@ -119,6 +119,10 @@ class Layout:
         """An attempt's digests of a split's keys under a `unique` expectation, until the run has counted them."""
         return f"{self.state}/keys/{expectation}-{split}-{attempt}.arrow"
 
+    def published_keys(self, sha256: str) -> str:
+        """Keys that were published when the run was planned, so that it leaves their rows out."""
+        return f"{self.state}/published_keys-{sha256}.arrow"
+
     def reference(self, name: str, sha256: str) -> str:
         """A reference table as the run pinned it; a try that died before its plan may have pinned another."""
         return f"{self.state}/references/{name}-{sha256}.arrow"

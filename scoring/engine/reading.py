@@ -10,6 +10,7 @@ import pyarrow as pa
 from etl.arrivals import ORIGIN, check_entry
 from etl.runs.read import RangeReader
 from scoring.engine.items import End, Rows
+from scoring.engine.known_keys import is_published
 from scoring.engine.rebatching import rebatch
 from scoring.memory import TABLE_BYTES
 
@@ -56,7 +57,7 @@ class Reading:
         for attempt in attempts:
             at_once = self._order.rows_at_once
             batches = self._rows(attempt, rebatch(self._batches(attempt), at_once, most_bytes=_MOST_BYTES))
-            if self._order.sample is not None or self._order.row_limits:
+            if self._order.leaves_out:
                 batches = rebatch(batches, at_once, most_bytes=_MOST_BYTES)
             while True:
                 batch = None
@@ -100,6 +101,9 @@ class Reading:
                 hashes = attempt.hashes(batch)
                 attempt.count("read", "rows_in", hashes)
                 keep = _kept(hashes, remaining, order.sample)
+                if order.missing_keys is not None:
+                    is_new = ~is_published(order, batch)
+                    keep = is_new if keep is None else keep & is_new
                 if remaining is not None:
                     remaining = max(0, remaining - batch.num_rows)
                 if keep is not None:

@@ -18,7 +18,8 @@ from jobs.config import read_config
 from jobs.errors import Cancelled, ExitCode, Refused, SplitsFailed
 from jobs.history import find_run
 from jobs.identity import whoami
-from jobs.plan import list_inputs, make_plan, store_plan, target_of
+from jobs.plan import target_of
+from jobs.planning import list_inputs, make_plan, store_plan
 from jobs.record import RunRecord, RunState, load_record
 from jobs.results import open_results
 from jobs.run import RunRequest
@@ -157,7 +158,7 @@ def test_a_reference_that_changed_before_the_plan_binds_nothing(job: Path) -> No
     config = read_config(str(job))
     for at in itertools.count():
         target = target_of(config, f"r{at}", scratch=False)
-        resolved = make_plan(target, config, list_inputs(config.input.patterns), limit=None, sample=None)
+        resolved = make_plan(target, config, list_inputs(config.input.patterns))
         dying = FaultyStore(target.storage, Died, at=at)
         with contextlib.suppress(Died):
             store_plan(target._replace(storage=dying), resolved._replace(references={"airports": b"old"}))

@@ -26,13 +26,14 @@ GAP_SECONDS = 1.0
 SUBMITTED_FROM_MAIN = """
 import sys, time
 from jobs.config import Spark, read_config
-from jobs.plan import list_inputs, make_plan, store_plan, target_of
+from jobs.plan import target_of
+from jobs.planning import list_inputs, make_plan, store_plan
 from jobs.session import start_session
 from scoring.worker import score_split
 
 config = read_config(sys.argv[1])
 target = target_of(config, "main", scratch=False)
-plan = store_plan(target, make_plan(target, config, list_inputs(config.input.patterns), limit=None, sample=None))
+plan = store_plan(target, make_plan(target, config, list_inputs(config.input.patterns)))
 order, splits = plan.order, plan.splits
 
 def score(batches):

@@ -9,7 +9,8 @@ import pytest
 
 from jobs.config import read_config
 from jobs.errors import Refused
-from jobs.plan import list_inputs, make_plan, target_of
+from jobs.plan import target_of
+from jobs.planning import list_inputs, make_plan
 from scoring.bundles.create import create_bundle
 from scoring.errors import BundleError
 from scoring.outputs.columns import OutputColumn
@@ -37,7 +38,7 @@ def planned(job: Path) -> list[str]:
     """The names of the published table."""
     config = read_config(str(job))
     target = target_of(config, "r", scratch=False)
-    plan = make_plan(target, config, list_inputs(config.input.patterns), limit=None, sample=None).plan
+    plan = make_plan(target, config, list_inputs(config.input.patterns)).plan
     return [column.name for column in plan.columns]
 
 

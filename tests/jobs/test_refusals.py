@@ -16,7 +16,8 @@ from typer.testing import CliRunner
 from jobs.cli import app
 from jobs.config import read_config
 from jobs.errors import ExitCode, Refused
-from jobs.plan import list_inputs, make_plan, target_of
+from jobs.plan import target_of
+from jobs.planning import list_inputs, make_plan
 from jobs.run import RunRequest
 from tests.jobs.outputs import write_input, write_job
 
@@ -41,7 +42,7 @@ def refused(job: Path) -> str:
     config = read_config(str(job))
     try:
         target = target_of(config, "r", scratch=False)
-        make_plan(target, config, list_inputs(config.input.patterns), limit=None, sample=None)
+        make_plan(target, config, list_inputs(config.input.patterns))
     except Refused as error:
         return str(error)
     return ""
