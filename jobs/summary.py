@@ -196,7 +196,7 @@ def record_facts(record: RunRecord, decision: Decision | None = None) -> Facts:
         facts.append(
             ("input", f"{record.snapshot.files:,} files, {size_text(record.snapshot.bytes)}, {record.splits:,} splits")
         )
-    facts.append(("seconds", _phases(record)))
+    facts += [*_increment_facts(record), ("seconds", _phases(record))]
     return [*facts, *_worker_facts(record), ("by", f"{record.who}, {when_text(record.started_at)}, code {record.code}")]
 
 
@@ -373,6 +373,21 @@ def _account(record: RunRecord) -> str:
     account = record.account
     parts = {"scored": account.scored, "quarantined": account.quarantined, "filtered": account.filtered}
     return f"{account.rows_in.rows:,} in = {' + '.join(f'{tally.rows:,} {name}' for name, tally in parts.items())}"
+
+
+def _increment_facts(record: RunRecord) -> Facts:
+    """How many files were left out, and why; how many splits were scored again."""
+    facts = [("again", f"{record.void_receipts:,} splits, whose files were gone before they were published")]
+    facts = facts if record.void_receipts else []
+    increment = record.increment
+    if increment is None:
+        return facts
+    parts = [f"{increment.listed:,} files are there", f"{increment.scored_before:,} were scored before"]
+    for what, paths in (("changed since", increment.changed), ("are gone", increment.deleted)):
+        if paths:
+            more = f" and {len(paths) - 1:,} more" if len(paths) > 1 else ""
+            parts.append(f"{len(paths):,} {what} ({paths[0]}{more})")
+    return [("new", ", ".join(parts)), *facts]
 
 
 def _phases(record: RunRecord) -> str:
