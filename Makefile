@@ -11,7 +11,7 @@ export PYSPARK_PYTHON := $(CURDIR)/$(PY)
 export PYSPARK_DRIVER_PYTHON := $(CURDIR)/$(PY)
 export TZ := UTC
 
-.PHONY: help env check test test-servers test-stores test-torch test-spark35 demo docs train zoo bench bench-etl bench-gpu format format-check lint types imports docstrings shell lock lock-check java clean
+.PHONY: help env check test test-servers test-stores test-torch test-spark35 demo docs train zoo bench bench-etl bench-stores bench-gpu format format-check lint types imports docstrings shell lock lock-check java clean
 
 ##@ Start here
 help: ## Say what each target does
@@ -90,12 +90,15 @@ bench: java ## Measure us and our peers side by side; ARGS="--only tree,wide --r
 	@requirements/make-env.sh bench && \
 	  PYSPARK_PYTHON=$(CURDIR)/.venv-bench/bin/python PYSPARK_DRIVER_PYTHON=$(CURDIR)/.venv-bench/bin/python \
 	  .venv-bench/bin/python -m tests.bench.run $(ARGS)
-	@$(if $(ARGS),,$(MAKE) bench-etl ARGS=--page)
+	@$(if $(ARGS),,$(MAKE) bench-etl ARGS=--page && $(MAKE) bench-stores ARGS=--page)
 
 bench-etl: java ## The part of bench about ETL specs; ARGS=--page writes docs/BENCHMARKS-ETL.md
 	@requirements/make-env.sh bench && \
 	  PYSPARK_PYTHON=$(CURDIR)/.venv-bench/bin/python PYSPARK_DRIVER_PYTHON=$(CURDIR)/.venv-bench/bin/python \
 	  .venv-bench/bin/python -m tests.bench.etl.run $(ARGS)
+
+bench-stores: env java ## The part of bench about S3; ARGS="--share 0.01" is a small one, ARGS=--page writes its page
+	@tests/stores/install.sh && $(PY) -m tests.bench.stores $(ARGS)
 
 bench-gpu: ## Measure our worker on a GPU, without Spark; PYTHON=… is an interpreter that has onnxruntime-gpu
 	@$(or $(PYTHON),python3) -m tests.bench.gpu $(ARGS)

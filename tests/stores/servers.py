@@ -73,14 +73,14 @@ def moto() -> Generator[str]:
 
 
 @contextlib.contextmanager
-def versitygw(folder: Path) -> Generator[str]:
+def versitygw(folder: Path, *options: str) -> Generator[str]:
     """S3 over a folder of this disk, with signatures that are checked; its URL."""
     port = free_port()
     given = (CREDENTIALS["AWS_ACCESS_KEY_ID"], CREDENTIALS["AWS_SECRET_ACCESS_KEY"])
     keys = dict(zip(("ROOT_ACCESS_KEY", "ROOT_SECRET_KEY"), given, strict=True))
     for name in ("data", "meta"):
         (folder / name).mkdir(parents=True)
-    command = [str(INSTALLED / "versitygw"), "--port", f"127.0.0.1:{port}", "posix"]
+    command = [str(INSTALLED / "versitygw"), "--port", f"127.0.0.1:{port}", *options, "posix"]
     command += ["--sidecar", str(folder / "meta"), str(folder / "data")]
     with _serving(command, port, **keys) as url:
         yield url
