@@ -15,13 +15,17 @@ __all__ = ["Document", "Strict", "canonical_json", "sha256_hex", "strictly"]
 ModelT = TypeVar("ModelT", bound=BaseModel)
 
 
+STRICT = ConfigDict(frozen=True, extra="forbid", populate_by_name=True, ser_json_inf_nan="strings")
+"""How every value that is read from outside is read."""
+
+
 class Strict(BaseModel):
     """Base of every value that is read from outside: frozen, and an unknown key is an error.
 
     What is read from outside is read by `strictly`.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True, ser_json_inf_nan="strings")
+    model_config = STRICT
 
 
 class Document(Strict):

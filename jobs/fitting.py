@@ -5,6 +5,7 @@ from __future__ import annotations
 import fnmatch
 import glob
 from collections.abc import Callable
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -149,7 +150,7 @@ def fit_files(
 
 def _with_source(recipe: Spec, data: tuple[str, ...], files: tuple[InputFile, ...]) -> Spec:
     """The recipe with where its state is learned from; who and when are for people to say, so that a fit repeats."""
-    listing = canonical_json([file.model_dump() for file in files])
+    listing = canonical_json([asdict(file) for file in files])
     facts = {
         "source": ", ".join(data),
         "source_digest": sha256_hex(listing),

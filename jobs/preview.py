@@ -25,6 +25,7 @@ from jobs.models import Known, audited_models
 from jobs.plan import Plan, check_asked, target_of
 from jobs.planning import list_inputs, make_plan
 from jobs.preparation import TableWork, bundle_of, work_on_table
+from jobs.receipts import live_receipts, splits_of
 from jobs.run import RunRequest
 from scoring.bundles.golden import replay
 from scoring.engine.chaining import chained_columns
@@ -94,8 +95,8 @@ def preview(request: RunRequest) -> Preview:
             _need_no_spark(config, audited)
             known = Known(audited)
             plan = make_plan(target, config, inputs, part=request.part, known=known).plan
-    there = set(target.storage.names(target.layout.receipts))
-    left = tuple(split for split in plan.splits if f"{split.name}.json" not in there)
+    there = live_receipts(target)
+    left = tuple(split for split in splits_of(target, plan) if f"{split.name}.json" not in there)
     cores = _cores(config.spark)
     tasks = group_splits(left, task_bytes=int(config.splits.task_bytes), parallelism=cores or 1) if left else ()
     return Preview(config, plan, view, cores, len(tasks))

@@ -7,7 +7,7 @@ import secrets
 import time
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -196,7 +196,7 @@ class _Run:
             resumed = plan is not None
             plan = plan or self._make_plan()
         self._plan = plan
-        listing = canonical_json([file.model_dump() for file in plan.inputs])
+        listing = canonical_json([asdict(file) for file in plan.inputs])
         self._note(
             resumed=resumed,
             snapshot=Snapshot(files=len(plan.inputs), bytes=plan.bytes_in, digest=sha256_hex(listing)),

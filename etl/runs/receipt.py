@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from dataclasses import dataclass
+from typing import Annotated, ClassVar, Literal
 
-from pydantic import AwareDatetime, Field, StringConstraints
+from pydantic import AwareDatetime, ConfigDict, Field, StringConstraints
 
-from etl.documents import Document, Strict
+from etl.documents import STRICT, Document, Strict
 from etl.runs.digest import digest_of
 from etl.runs.storage import Pending
 
@@ -15,13 +16,14 @@ __all__ = ["EMPTY", "BatchFacts", "Receipt", "RowTally", "SplitAccount", "Tally"
 _MASK = (1 << 64) - 1
 
 
-class RowTally(Strict):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RowTally:
     """A set of rows, by count and by digest of their identities."""
 
-    rows: int = Field(ge=0)
-    digest: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{16}$")] = Field(
-        description="Sum of row hashes modulo 2^64, hexadecimal; see etl.runs.digest."
-    )
+    __pydantic_config__: ClassVar[ConfigDict] = STRICT
+    rows: Annotated[int, Field(ge=0)]
+    digest: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{16}$")]
+    """Sum of row hashes modulo 2^64, hexadecimal; see `etl.runs.digest`."""
 
     @classmethod
     def of(cls, rows: int, digest: int) -> RowTally:

@@ -7,6 +7,7 @@ own name, and the split goes on under another one: the number of its marks is it
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
 
 from pydantic import AwareDatetime, Field
@@ -41,7 +42,7 @@ def latest_generations(storage: Storage, layout: Layout, splits: Iterable[Split]
     marks = Counter(int(name.partition(".")[0]) for name in storage.names(layout.voids))
     if not marks:
         return tuple(splits)
-    return tuple(split.model_copy(update={"generation": marks[split.index]}) for split in splits)
+    return tuple(replace(split, generation=marks[split.index]) for split in splits)
 
 
 def call_void(

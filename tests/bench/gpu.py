@@ -27,7 +27,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from etl.runs.receipt import Receipt
-from etl.runs.splits import Split
+from etl.runs.splits import SPLIT, Split
 from scoring.order import Order
 from scoring.runtimes.base import Placement
 from scoring.worker import Unscored, score_splits
@@ -143,7 +143,7 @@ def _run(work: GpuWork, folder: Path, files: list[Path], *, plan: _Plan, tasks: 
     processes = []
     with Sampler() as sampler:
         for number in range(tasks):
-            own = [split.model_dump_json() for split in splits[number::tasks]]
+            own = [SPLIT.dump_json(split).decode() for split in splits[number::tasks]]
             process = spawn.Process(target=_task, args=(text, own, placement, barrier, answers))
             process.start()
             processes.append(process)
@@ -164,7 +164,7 @@ def _task(order: str, splits: list[str], placement: Placement, barrier: Barrier,
     try:
         pa.set_cpu_count(1)
         told = Order.model_validate_json(order)
-        own = [Split.model_validate_json(split) for split in splits]
+        own = [SPLIT.validate_json(split) for split in splits]
         _score(told.model_copy(update={"run_id": f"warm-up-{own[0].index}"}), own[:1], placement)
         barrier.wait(_START_SECONDS)
         start = time.time()

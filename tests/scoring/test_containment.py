@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from etl.runs.account import settle
 from etl.runs.receipt import Receipt
+from etl.runs.splits import SPLIT
 from scoring.bundles.create import BundleParts, create_bundle
 from scoring.engine.breadcrumbs import Breadcrumb, RowRange, Suspects
 from scoring.engine.contained import Contained
@@ -71,15 +72,15 @@ def try_apart(work: Work, *, may_end: bool = False, **changes: Any) -> int:
     order = work.make_order(**changes)
     lines = [
         "import sys",
-        "from etl.runs.splits import Split",
+        "from etl.runs.splits import SPLIT",
         "from scoring.engine.guarding import Situation",
         "from scoring.order import Order",
         "from scoring.worker import score_splits",
         "order = Order.model_validate_json(sys.argv[1])",
-        "splits = [Split.model_validate_json(text) for text in sys.argv[2:]]",
+        "splits = [SPLIT.validate_json(text) for text in sys.argv[2:]]",
         f"list(score_splits(order, splits, situation=Situation(0, {may_end})))",
     ]
-    told = [order.model_dump_json(by_alias=True), *(split.model_dump_json() for split in work.splits)]
+    told = [order.model_dump_json(by_alias=True), *(SPLIT.dump_json(split).decode() for split in work.splits)]
     done = subprocess.run([sys.executable, "-c", "\n".join(lines), *told], check=False, capture_output=True, timeout=60)
     return done.returncode
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from dataclasses import replace
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
@@ -186,9 +187,7 @@ def test_a_file_that_cannot_be_read_is_the_one_that_is_named(tmp_path: Path, kin
     if kind == "damaged":
         data = work.paths[3].read_bytes()
         work.paths[3].write_bytes(data[: len(data) // 2])
-        work.splits = (
-            work.splits[0].model_copy(update={"ranges": (*work.splits[0].ranges[:3], _pinned(work.paths[3]))}),
-        )
+        work.splits = (replace(work.splits[0], ranges=(*work.splits[0].ranges[:3], _pinned(work.paths[3]))),)
     if kind == "replaced":
         pq.write_table(numbers(21), work.paths[3])
     error = {"damaged": ReadError, "replaced": InputChanged, "lacking": ContractError}[kind]

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic import TypeAdapter
 
 from etl.contract import InputField
 from etl.documents import Document, canonical_json, sha256_hex
@@ -257,4 +258,4 @@ def test_an_account_adds_up_if_its_parts_are_what_came_in(a: RowTally, b: RowTal
 def test_a_digest_is_sixteen_digits(digest: str) -> None:
     """A digest is sixteen lower-case hexadecimal digits and nothing else."""
     with pytest.raises(ValueError, match="pattern"):
-        RowTally(rows=0, digest=digest)
+        TypeAdapter(RowTally).validate_python({"rows": 0, "digest": digest})

@@ -9,6 +9,7 @@ import re
 import subprocess
 import sys
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
@@ -20,7 +21,7 @@ from hypothesis import strategies as st
 
 from etl.errors import InputChanged, ReadError
 from etl.runs.read import ROW, RangeReader
-from etl.runs.splits import cut_splits
+from etl.runs.splits import SPLIT, cut_splits
 from tests.spine.builders import STORE, pin, whole, write_groups
 
 if TYPE_CHECKING:
@@ -173,7 +174,7 @@ def test_a_row_group_outside_of_the_file_is_told(tmp_path: Path) -> None:
     """A row group that would begin outside of the pinned bytes, and so in no split, is a ReadError."""
     path = tmp_path / "part.parquet"
     write_groups(path, [10, 10])
-    file = pin(path).model_copy(update={"bytes": 20})
+    file = replace(pin(path), bytes=20)
     with pytest.raises(ReadError, match=rf"{path}: a damaged footer says that row group 1 begins at byte \d+ of 20"):
         [RangeReader(STORE, split.ranges[0]) for split in cut_splits((file,), 10)]
 
@@ -201,9 +202,9 @@ def test_a_process_out_of_files_is_no_damaged_file(tmp_path: Path) -> None:
     split = whole(path)
     program = f"""
 import resource
-from etl.runs.splits import Split
+from etl.runs.splits import SPLIT
 from tests.spine.test_read import *
-split = Split.model_validate_json({split.model_dump_json()!r})
+split = SPLIT.validate_json({SPLIT.dump_json(split)!r})
 RangeReader(STORE, split.ranges[0])
 resource.setrlimit(resource.RLIMIT_NOFILE, (3, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
 try:
