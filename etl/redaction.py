@@ -13,8 +13,12 @@ from typing import Annotated
 from urllib.parse import quote, unquote
 
 from pydantic import AfterValidator
+from pydantic_core import PydanticCustomError
 
-__all__ = ["Uri", "has_secret", "is_secret_name", "redacted", "uri_problem"]
+__all__ = ["HIDDEN", "Uri", "has_secret", "is_secret_name", "redacted", "secret_fault", "uri_problem"]
+
+HIDDEN = "hidden"
+"""Kind of a fault whose value is not shown."""
 
 _MASK = "***"
 _LEAST = 8
@@ -28,7 +32,8 @@ _NAME = re.compile(
 _REFERENCE = re.compile(r"\.secretKeyRef\.|^spark\.kubernetes\.\w+\.secrets\.", re.IGNORECASE)
 """Keys of Spark that say where in Kubernetes a secret is."""
 _AUTHORITY = re.compile(
-    r"""(?<![\w+.-])(?!abfss?://)([a-z][a-z0-9+.-]*://)(?:[^/\s"'<>]*|[^/\s"'<>:@]*:[^\s"'<>]*)@""", re.IGNORECASE
+    r"""(?<![\w+.-])(?!abfss?://)([a-z][a-z0-9+.-]*://)(?:[^/\s"'<>]*|[^/\s"'<>:@]*:(?!\d+/)[^\s"'<>]*)@""",
+    re.IGNORECASE,
 )
 """In a text, a URI with a user and a password, which may have a slash or an `@` in it; `abfs://container@account` has
 none."""
@@ -74,10 +79,15 @@ def uri_problem(uri: str) -> str | None:
     return None
 
 
+def secret_fault(message: str) -> PydanticCustomError:
+    """What a validator raises of a value that holds a secret."""
+    return PydanticCustomError(HIDDEN, "{message}", {"message": message})
+
+
 def _checked(uri: str) -> str:
     problem = uri_problem(uri)
     if problem is not None:
-        raise ValueError(problem)
+        raise secret_fault(problem)
     return uri
 
 
@@ -95,7 +105,7 @@ def _of_environment() -> list[str]:
     """Values of variables that have a secret's name, and passwords in others' URIs, in each form; the longest first."""
     found = {value for name, value in os.environ.items() if is_secret_name(name)}
     for value in os.environ.values():
-        if "://" in value and "@" in value:
+        if _USERINFO.match(value):
             user, _, password = value.partition("://")[2].rpartition("@")[0].partition(":")
             found |= {password or user, unquote(password or user)}
     forms = {form for secret in found if len(secret) >= _LEAST for form in _forms(secret)}

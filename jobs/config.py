@@ -24,7 +24,7 @@ from etl.documents import Strict
 from etl.format.positions import escape
 from etl.format.problems import Problem, Source, parse, problem_lines
 from etl.outputs import RaggedRows
-from etl.redaction import Uri, has_secret, is_secret_name, redacted, uri_problem
+from etl.redaction import Uri, has_secret, is_secret_name, redacted, secret_fault, uri_problem
 from etl.runs.store_settings import StoreSettings
 from jobs.errors import ConfigError
 from jobs.output import Output
@@ -55,8 +55,7 @@ _FREE_KEYS = ("spark.conf.", "model.inputs.", "references.")
 
 def _without_secret(text: str) -> str:
     if has_secret(text):
-        message = "has a password or key in it, which Spark shows; name a table of a catalogue that knows it"
-        raise ValueError(message)
+        raise secret_fault("has a password or key in it, which Spark shows; name a table of a catalogue that knows it")
     return text
 
 
@@ -316,8 +315,8 @@ class Spark(Strict):
 
     @model_validator(mode="after")
     def _no_secrets(self) -> Spark:
-        wrong = [
-            _fault(_ON_COMMAND_LINE, ("conf", key), key)
+        wrong: list[InitErrorDetails] = [
+            {"type": secret_fault(_ON_COMMAND_LINE), "loc": ("conf", key), "input": key}
             for key, value in self.conf.items()
             if is_secret_name(key) or uri_problem(value) or has_secret(f"{key}={value}")
         ]

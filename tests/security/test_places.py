@@ -116,7 +116,7 @@ def test_a_vocabulary_lies_beside_its_recipe(tmp_path: Path, name: str) -> None:
     (tmp_path / "x").write_text("[UNK]\nsecret\n")
     if name == "x":
         (folder / "x").symlink_to(tmp_path / "x")
-    step = {"op": "wordpiece", "id": "w", "in": ["t"], "out": ["ids"]}
+    step: dict[str, Any] = {"op": "wordpiece", "id": "w", "in": ["t"], "out": ["ids"]}
     step["params"] = {"vocabulary_file": name, "max_length": 4}
     spec = {
         "format": "scorespec/1",
