@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from pydantic import AwareDatetime, Field
 
-from etl.documents import Document, Strict
+from etl.documents import Document, Strict, sha256_hex
 from etl.expectations import AnyExpectation
 from etl.runs.commit import Terms
 from etl.runs.layout import Layout, scratch_root

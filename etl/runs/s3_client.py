@@ -52,7 +52,7 @@ _LONGEST_PAUSE = 5.0
 """Seconds."""
 _AMAZON = ".amazonaws.com"
 _ADVICE = {
-    "AccessDenied": "Give the job's identity that right on the bucket (docs/STORAGE.md says what is asked of a store).",
+    "AccessDenied": "Give the job's identity that right on the bucket (docs/SECURITY.md has the least that it needs).",
     "403": "Give the job's identity that right on the bucket; without s3:ListBucket a missing object is told so, too.",
     "NoSuchBucket": "Make the bucket, or mend its name.",
     "InvalidAccessKeyId": "The access key is not known to this store: look at the credentials and the endpoint.",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import glob
 import io
 import os
 import pickle
@@ -15,14 +16,17 @@ import pytest
 import yaml
 from markdown_it import MarkdownIt
 from rich.console import Console
+from typer.testing import CliRunner
 
 import etl
 from etl.format.problems import Source
 from etl.inspection.page import page_of
 from etl.runs.read import open_parquet
 from etl.runs.storage import storage_for
+from jobs import cli
 from jobs.summary import Screen, rows_sheet
 from scoring.bundles.golden import arrow_table
+from tests.numbers_job import write_numbers
 from tests.spine.builders import pin
 
 if TYPE_CHECKING:
@@ -200,3 +204,20 @@ def test_what_is_shown_of_others_is_text(text: str, width: int | None) -> None:
 def test_no_value_forges_a_line_of_a_log(text: str) -> None:
     """Whatever a value has in it, none of its lines begins as a fact does that a program may look for."""
     assert not [line for line in shown_by(None, text).splitlines() if line.startswith("state:")]
+
+
+@pytest.mark.parametrize("name", ["[/]", "[bold red]x", "a\nb"])
+def test_a_file_of_any_name_can_be_read(tmp_path: Path, name: str) -> None:
+    """A folder of training rows whose name reads as markup of a terminal is a name, and no fault of the display."""
+    write_numbers(tmp_path / name, files=1, rows=20, row_group=20)
+    recipe = {
+        "format": "scorespec/1",
+        "spec_id": "s",
+        "input": {"fields": [{"name": "f0", "type": "float32"}]},
+        "steps": [{"op": "standardize", "id": "z", "in": ["f0"], "out": ["z0"]}],
+        "outputs": {"tensors": [{"tensor": "X", "from": ["z0"]}]},
+    }
+    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(recipe))
+    words = ["fit", str(tmp_path / "recipe.yaml"), "--data", str(tmp_path / glob.escape(name))]
+    done = CliRunner().invoke(cli.app, [*words, "--out", str(tmp_path / "etl.json")])
+    assert done.exit_code == 0, done.output

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
@@ -15,10 +16,13 @@ from etl.redaction import has_secret, is_secret_name, redacted
 from etl.runs.storage import storage_for
 from jobs import cli
 from jobs.config import read_config
+from jobs.errors import SplitsFailed
 from jobs.plan import target_of
 from jobs.record import load_record
 from tests.numbers_job import logistic_scores, published_scores, write_numbers
 from tests.security.planting import SECRETS, Planted, found_in
+from tests.stores.places import S3Place, scores_of
+from tests.stores.servers import CREDENTIALS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -215,8 +219,8 @@ def _stored(job: Path) -> tuple[Any, str]:
 
 
 def test_a_query_that_spark_refuses_keeps_no_secret(planted: Planted, job_file: Callable[..., Path]) -> None:
-    """Spark shows the part of a query that it does not understand, a variable's value too: it is taken out."""
-    job = job_file(input={"sql": "select '${DB_PASSWORD}' from no_such_table where ${DB_PASSWORD}"})
+    """Spark tells which column of a query is not there, and a variable's value stands in its place: it is taken out."""
+    job = job_file(input={"sql": "select `${DB_PASSWORD}` from range(1)"})
     done = planted.start("run", str(job), "--run-id", "r", "--set", "spark.master=local[1]")
     assert done.returncode == 2, done.stderr
     assert "cannot be opened by Spark" in done.stderr
@@ -253,11 +257,65 @@ def test_a_store_that_is_not_reached_is_told_without_secrets(
     assert planted.leaks(done.stdout, done.stderr) == set()
 
 
-def test_a_command_to_go_on_with_has_no_secret(planted: Planted, job_file: Callable[..., Path]) -> None:
+def test_a_command_to_go_on_with_has_no_secret(
+    planted: Planted, job_file: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The command line that an error tells to type has none of the keys that spark-submit.sh was given."""
-    (planted.folder / "in").mkdir()
-    (planted.folder / "in" / "part.parquet").write_bytes(b"PAR1 no such file PAR1")
+
+    def fail(_: object, on_phase: Callable[[str], None]) -> None:
+        on_phase("claim")
+        message = "the model failed"
+        raise SplitsFailed(message)
+
+    monkeypatch.setattr(cli, "run_job", fail)
     told = f"./spark-submit.sh job.yaml --conf spark.hadoop.fs.s3a.secret.key={LITERAL} --conf a.password='{LITERAL}' "
-    done = planted.start("run", str(job_file()), "--run-id", "r", BATCHSCORE_COMMAND=told)
-    assert done.returncode in {1, 2}
+    monkeypatch.setenv("BATCHSCORE_COMMAND", told)
+    done = CliRunner().invoke(cli.app, ["run", str(job_file()), "--run-id", "r"])
+    assert done.exit_code == 1
+    assert "Go on with: ./spark-submit.sh job.yaml --conf spark.hadoop.fs.s3a.secret.key=***" in done.output
+    assert planted.leaks(done.output) == set()
+
+
+@pytest.mark.stores
+def test_a_run_on_s3_keeps_no_secret(planted: Planted, job_file: Callable[..., Path], bucket: str) -> None:
+    """With keys and a session token in the environment, no object that a published run leaves in a bucket has them."""
+    place = S3Place(bucket, None)
+    table = write_numbers(planted.folder / "in", files=2, rows=50, row_group=50)
+    for path in (planted.folder / "in").iterdir():
+        place.put(f"all/in/{path.name}", path.read_bytes())
+    job = job_file(
+        input={"files": f"{place.uri}/all/in"},
+        output={"uri": f"{place.uri}/all/out", "passthrough": ["id"]},
+        metrics={"uri": f"{place.uri}/all/metrics"},
+    )
+    endpoint = os.environ["AWS_ENDPOINT_URL"]
+    done = planted.start("--debug", "run", str(job), "--run-id", "r", AWS_ENDPOINT_URL=endpoint, HTTP_PROXY="")
+    assert done.returncode == 0, done.stderr
+    objects = place.files("all")
+    published = {name: data for name, data in objects.items() if name.startswith("out/run_id=r/")}
+    assert scores_of(published) == pytest.approx(logistic_scores(table), abs=1e-6)
+    assert "metrics/numbers/r.json" in objects
+    kept = "\n".join(f"{name}: {data.decode('latin-1')}" for name, data in objects.items())
+    assert planted.leaks(done.stdout, done.stderr, kept) == set()
+
+
+@pytest.mark.stores
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"AWS_SESSION_TOKEN": ""}, "InvalidAccessKeyId"),
+        ({"AWS_SESSION_TOKEN": "", "AWS_ACCESS_KEY_ID": CREDENTIALS["AWS_ACCESS_KEY_ID"]}, "SignatureDoesNotMatch"),
+        ({}, "The provided token is malformed"),
+    ],
+    ids=["unknown", "not that key's", "a token"],
+)
+def test_a_store_that_refuses_a_key_is_told_without_it(
+    planted: Planted, job_file: Callable[..., Path], versitygw_url: str, given: dict[str, str], said: str
+) -> None:
+    """What a server says of a key that it does not know, or of a secret that is not that key's, has no secret in it."""
+    job = job_file(input={"files": "s3://on-disk/in"}, output={"uri": "s3://on-disk/out"})
+    given = {"AWS_ENDPOINT_URL": versitygw_url, "HTTP_PROXY": "", **given}
+    done = planted.start("--debug", "run", str(job), "--run-id", "r", **given)
+    assert done.returncode == 2
+    assert said in done.stderr
     assert planted.leaks(done.stdout, done.stderr) == set()
