@@ -8,11 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnxruntime as ort
+import pyarrow as pa
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from onnx import TensorProto, helper
 
 from etl import load_spec
 from etl.errors import DocumentError, SpecError, StorageError
+from etl.runs.partitions import Partitioning, partition_values
 from etl.runs.storage import storage_for
 from jobs.config import read_config
 from jobs.errors import ConfigError, Refused
@@ -305,3 +309,18 @@ def test_a_stored_document_is_read_strictly() -> None:
     for wrong in ({**good}, {**good, "claimed_by": 1}, {**good, "claimed_by": "me", "more": 1}):
         with pytest.raises(DocumentError):
             Claim.from_bytes(json.dumps(wrong).encode(), where="claim.json")
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    st.text(min_size=1, max_size=30) | st.sampled_from(["..", "../..", "/etc", "%2e%2e", "a/../../b", "\x00", "a\nb"])
+)
+def test_a_value_names_one_folder(value: str) -> None:
+    """A value of a row that becomes a folder is one name below the run's folder, which gives the value back."""
+    schema = pa.schema([("day", pa.string()), ("p", pa.float32())])
+    batch = pa.record_batch([[value], [0.5]], schema=schema)
+    [(folder, _)] = Partitioning(schema, ("day",)).divide(batch)
+    assert "/" not in folder
+    assert folder.startswith("day=")
+    assert not any(ord(sign) < ord(" ") for sign in folder)
+    assert partition_values(folder, schema)["day"].as_py() == value
