@@ -303,7 +303,7 @@ def test_a_run_on_s3_keeps_no_secret(planted: Planted, job_file: Callable[..., P
 @pytest.mark.parametrize(
     ("given", "said"),
     [
-        ({"AWS_SESSION_TOKEN": ""}, "InvalidAccessKeyId"),
+        ({"AWS_SESSION_TOKEN": ""}, "No user exists with the provided access key"),
         ({"AWS_SESSION_TOKEN": "", "AWS_ACCESS_KEY_ID": CREDENTIALS["AWS_ACCESS_KEY_ID"]}, "SignatureDoesNotMatch"),
         ({}, "The provided token is malformed"),
     ],
