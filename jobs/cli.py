@@ -20,6 +20,7 @@ from etl.errors import BatchscoreError
 from etl.format.files import save_spec
 from etl.format.json_schema import spec_schema
 from etl.printable import printable
+from etl.redaction import redacted
 from etl.runs.layout import scratch_folder
 from jobs import decisions, summary
 from jobs import history as runs
@@ -244,7 +245,7 @@ def fit(
             spec,
             tuple(data),
             references,
-            on_piece=lambda path: status.update(f"reading {path}"),
+            on_piece=lambda path: status.update(Text(f"reading {printable(path)}")),
             workers=workers,
         )
     written = save_spec(fitted, out)
@@ -470,16 +471,20 @@ def _screen() -> summary.Screen:
 def _say_error(message: str, error: BaseException, *, debug: bool) -> None:
     """One message on standard error, the traceback only when it was asked for."""
     if debug:
-        traceback.print_exception(error)
+        sys.stderr.write(_shown("".join(traceback.format_exception(error))))
     console = Console(stderr=True, highlight=False)
-    console.print(Text.assemble(("error: ", "bold red"), printable(message, lines=True)), soft_wrap=True)
+    console.print(Text.assemble(("error: ", "bold red"), _shown(message)), soft_wrap=True)
     for note in getattr(error, "__notes__", ()):
-        console.print(Text(printable(note, lines=True)), soft_wrap=True)
+        console.print(Text(_shown(note)), soft_wrap=True)
+
+
+def _shown(text: str) -> str:
+    return printable(redacted(text), lines=True)
 
 
 def _say_warning(message: Warning | str, *_: object, **__: object) -> None:
     # Not by a console of its own: it would write into the line of the spinner, which minds sys.stderr.
-    sys.stderr.write(f"warning: {printable(str(message), lines=True)}\n")
+    sys.stderr.write(f"warning: {_shown(str(message))}\n")
 
 
 def main() -> None:

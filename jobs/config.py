@@ -8,13 +8,23 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
-from pydantic import BeforeValidator, ByteSize, Field, FiniteFloat, StringConstraints, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    ByteSize,
+    Field,
+    FiniteFloat,
+    StringConstraints,
+    ValidationError,
+    model_validator,
+)
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from etl.documents import Strict
 from etl.format.positions import escape
 from etl.format.problems import Problem, Source, parse, problem_lines
 from etl.outputs import RaggedRows
+from etl.redaction import Uri, has_secret, is_secret_name, redacted, secret_fault, uri_problem
 from etl.runs.store_settings import StoreSettings
 from jobs.errors import ConfigError
 from jobs.output import Output
@@ -43,14 +53,20 @@ _FREE_KEYS = ("spark.conf.", "model.inputs.", "references.")
 """Mappings whose keys are names, which may have dots: what follows in `--set` is one key."""
 
 
+def _without_secret(text: str) -> str:
+    if has_secret(text):
+        raise secret_fault("has a password or key in it, which Spark shows; name a table of a catalogue that knows it")
+    return text
+
+
 class Input(Strict):
     """Where the rows are. Exactly one of `files`, `table` and `sql`."""
 
-    files: tuple[str, ...] | str | None = Field(
+    files: tuple[Uri, ...] | Uri | None = Field(
         default=None, description="Folders, files or globs of Parquet; `**` is any number of folders."
     )
     table: str | None = Field(default=None, description="A table that Spark knows; frozen as Parquet before scoring.")
-    sql: str | None = Field(
+    sql: Annotated[str, AfterValidator(_without_secret)] | None = Field(
         default=None, description="A query for Spark; its result is frozen as Parquet before scoring."
     )
 
@@ -90,11 +106,11 @@ class Input(Strict):
 class Model(Strict):
     """What scores. Exactly one of `bundle` and `onnx`; the other keys go with `onnx`."""
 
-    bundle: str | None = Field(
+    bundle: Uri | None = Field(
         default=None,
         description="A bundle: its folder, or a URI of MLflow, models:/name@alias, models:/name/3 or runs:/id/path.",
     )
-    onnx: str | None = Field(
+    onnx: Uri | None = Field(
         default=None, description="A bare .onnx file without ETL, or a URI of MLflow of a model of flavour onnx."
     )
     inputs: dict[str, tuple[str, ...] | str] | None = Field(
@@ -269,7 +285,7 @@ class Gc(Strict):
 class Metrics(Strict):
     """Where run records of all jobs are collected."""
 
-    uri: str = Field(min_length=1)
+    uri: Uri = Field(min_length=1)
 
 
 def _conf_text(value: Any) -> Any:
@@ -283,11 +299,30 @@ ConfText = Annotated[str, BeforeValidator(_conf_text, json_schema_input_type=str
 """A value of Spark's configuration."""
 
 
+_ON_COMMAND_LINE = (
+    "has a secret, and every user of the host can see it on the command line of Spark's JVM: give S3 the environment's "
+    "credentials or a role, others spark-defaults.conf or hadoop.security.credential.provider.path"
+)
+
+
 class Spark(Strict):
     """The Spark session, where batchscore starts one itself. Under spark-submit its options decide."""
 
     master: str = Field(default="local[*,4]", description="`local[*]` never retries a task; `local[*,4]` does.")
-    conf: dict[str, ConfText] = Field(default_factory=dict)
+    conf: dict[str, ConfText] = Field(
+        default_factory=dict, description="No secrets: Spark puts all of it on the command line of its JVM."
+    )
+
+    @model_validator(mode="after")
+    def _no_secrets(self) -> Spark:
+        wrong: list[InitErrorDetails] = [
+            {"type": secret_fault(_ON_COMMAND_LINE), "loc": ("conf", key), "input": key}
+            for key, value in self.conf.items()
+            if is_secret_name(key) or uri_problem(value) or has_secret(f"{key}={value}")
+        ]
+        if wrong:
+            raise ValidationError.from_exception_data(type(self).__name__, wrong)
+        return self
 
 
 def _fault(message: str, place: tuple[int | str, ...], given: Any) -> InitErrorDetails:
@@ -302,7 +337,7 @@ class JobConfig(Strict):
     name: Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_-]{0,49}$")]
     doc: str | None = None
     input: Input
-    references: dict[str, str] = Field(
+    references: dict[str, Uri] = Field(
         default_factory=dict, description="Files of the spec's reference tables, by name."
     )
     model: Model | None = Field(default=None, description="The model; give this or `models`.")
@@ -313,7 +348,7 @@ class JobConfig(Strict):
     )
     combine: Combination = Field(default=Combination(), description="With `models`: what becomes of their scores.")
     output: Output
-    scratch: str | None = Field(
+    scratch: Uri | None = Field(
         default=None, description="Where tables are frozen. Default: the output root + `.scratch`."
     )
     scoring: Scoring = Scoring()
@@ -379,7 +414,7 @@ def read_config(path: str, overrides: tuple[str, ...] = ()) -> JobConfig:
         config, problems = _validated(source, frozenset(problem.pointer for problem in problems))
     lines = [*wrong, *problem_lines(problems, source)]
     if config is None or lines:
-        raise ConfigError("\n".join(lines))
+        raise ConfigError(redacted("\n".join(lines)))
     return config
 
 

@@ -7,6 +7,7 @@ from typing import Literal
 from pydantic import ByteSize, Field, model_validator
 
 from etl.documents import Strict
+from etl.redaction import Uri
 from etl.runs.manifest import Mode
 from etl.runs.shape import Shape
 from scoring.order import Stamp
@@ -17,7 +18,7 @@ __all__ = ["Output"]
 class Output(Strict):
     """Where predictions go."""
 
-    uri: str = Field(min_length=1, description="Output root.")
+    uri: Uri = Field(min_length=1, description="Output root.")
     mode: Mode = Field(
         default="append",
         description="`append`: beside earlier runs. `error`: only into an empty root. `overwrite`: in the place of all "

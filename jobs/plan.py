@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from pydantic import AwareDatetime, Field
 
-from etl.documents import Document, Strict
+from etl.documents import Document, Strict, sha256_hex
 from etl.expectations import AnyExpectation
 from etl.runs.commit import Terms
 from etl.runs.layout import Layout, scratch_root
@@ -90,7 +90,7 @@ class Plan(Document):
     run_id: str
     job: str
     planned_at: AwareDatetime
-    asked: dict[str, str] = Field(description="JSON of each part of the config that changes scores.")
+    asked: dict[str, str] = Field(description="SHA-256 of each part of the config that changes scores.")
     inputs: tuple[InputFile, ...]
     splits: tuple[Split, ...]
     increment: Increment | None = Field(default=None, description="Of an incremental run: what it left out, and why.")
@@ -186,8 +186,11 @@ def check_asked(plan: Plan, config: JobConfig, part: Part) -> None:
 
 
 def asked(config: JobConfig, part: Part) -> dict[str, str]:
-    """The parts of a config that change scores; budgets and resources do not, so that they may change for a resume."""
-    return {
+    """The parts of a config that change scores; budgets and resources do not, so that they may change for a resume.
+
+    Digests, since a query may hold what a variable of the environment has put there.
+    """
+    found = {
         "job": config.model_dump_json(include={"name"}),
         "input": config.input.model_dump_json(),
         "references": config.model_dump_json(include={"references"}),
@@ -202,6 +205,7 @@ def asked(config: JobConfig, part: Part) -> dict[str, str]:
         "--sample": str(part.sample),
         "--missing-keys": str(part.missing_keys),
     }
+    return {name: sha256_hex(text.encode()) for name, text in found.items()}
 
 
 def load_plan(target: Target) -> Plan | None:

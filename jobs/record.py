@@ -7,13 +7,14 @@ import platform
 import warnings
 from enum import StrEnum
 from importlib.metadata import PackageNotFoundError, version
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
-from pydantic import AwareDatetime, Field
+from pydantic import AfterValidator, AwareDatetime, Field
 
 from etl.checks import Checked
 from etl.documents import Document, Strict
 from etl.errors import BatchscoreError
+from etl.redaction import redacted
 from etl.runs.receipt import SplitAccount
 from etl.runs.storage import storage_for
 from jobs.increment import Increment
@@ -52,7 +53,7 @@ class ErrorFacts(Strict):
     """Why a run failed."""
 
     kind: str
-    message: str
+    message: Annotated[str, AfterValidator(redacted)]
 
 
 class Snapshot(Strict):

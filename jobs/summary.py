@@ -113,18 +113,20 @@ class Screen:
         """Labels and values: in two columns on a terminal, `label: value` in a log."""
         if not self.is_terminal:
             for label, value in facts:
-                self.line(f"{label}: {value}")
+                self.line(f"{label}: {value}".replace("\n", "\n  "))
             return
         grid = Table.grid(padding=(0, 2, 0, 0))
         grid.add_column(style="dim", no_wrap=True)
         grid.add_column(overflow="fold")
         for label, value in facts:
-            grid.add_row(label, Text(printable(value, lines=True), _STYLES.get(value, "")))
+            grid.add_row(Text(printable(label)), Text(printable(value, lines=True), _STYLES.get(value, "")))
         self._console.print(grid)
 
     def sheet(self, sheet: Sheet) -> None:
         """A table; what does not fit loses its columns of the highest rank."""
-        fitted = self._fitted(sheet._replace(rows=[tuple(map(distinct, row)) for row in sheet.rows]))
+        columns = tuple(column._replace(name=distinct(column.name)) for column in sheet.columns)
+        sheet = Sheet(columns, [tuple(map(distinct, row)) for row in sheet.rows])
+        fitted = self._fitted(sheet)
         if self.is_terminal:
             self._print_table(fitted)
         else:
@@ -138,7 +140,7 @@ class Screen:
     def _print_table(self, fitted: Sheet) -> None:
         table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
         for column in fitted.columns:
-            table.add_column(column.name, justify="right" if column.align == "right" else "left", overflow="fold")
+            table.add_column(Text(column.name), justify="right" if column.align == "right" else "left", overflow="fold")
         for row in fitted.rows:
             table.add_row(*(Text(_SHORT_STATES.get(cell, cell), _STYLES.get(cell, "")) for cell in row))
         self._console.print(table)
@@ -147,7 +149,7 @@ class Screen:
         """Commands to try, each with what it is good for."""
         if not self.is_terminal:
             for what, command in steps:
-                self.line(f"next: {command}  # {what}")
+                self.line(printable(f"next: {command}  # {what}"))
             return
         self.line()
         for what, command in steps:

@@ -18,6 +18,7 @@ from pydantic import BaseModel, ValidationError
 from etl.documents import strictly
 from etl.format.positions import escape, read_text
 from etl.format.wording import WRONG_KINDS, choices, kind_of, worded
+from etl.redaction import HIDDEN
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -300,6 +301,8 @@ def _at(parts: Sequence[int | str], raw: Any) -> Any:
 
 
 def _found(kind: str, found: Any, pointer: str) -> str:
+    if kind == HIDDEN:
+        return "."
     if kind in {"too_short", "too_long"} and isinstance(found, list | dict):
         return f", found {len(found)}." if found else "."
     if isinstance(found, list | dict) and kind not in {*WRONG_KINDS, "literal_error"}:

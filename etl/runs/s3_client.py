@@ -26,6 +26,7 @@ from botocore.exceptions import (
 from pyarrow import fs
 
 from etl.errors import StorageError
+from etl.redaction import redacted, uri_problem
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator, Sequence
@@ -51,7 +52,7 @@ _LONGEST_PAUSE = 5.0
 """Seconds."""
 _AMAZON = ".amazonaws.com"
 _ADVICE = {
-    "AccessDenied": "Give the job's identity that right on the bucket (docs/STORAGE.md says what is asked of a store).",
+    "AccessDenied": "Give the job's identity that right on the bucket (docs/SECURITY.md has the least that it needs).",
     "403": "Give the job's identity that right on the bucket; without s3:ListBucket a missing object is told so, too.",
     "NoSuchBucket": "Make the bucket, or mend its name.",
     "InvalidAccessKeyId": "The access key is not known to this store: look at the credentials and the endpoint.",
@@ -97,12 +98,12 @@ def explained(place: S3Path, verb: str) -> Generator[None]:
         message = f"{place}: cannot {verb}: no credentials. Set AWS_PROFILE or the keys, or give the host a role."
         raise StorageError(message) from error
     except ClientError as error:
-        code, status, told = _code(error), _status(error), f"{place}: cannot {verb}: {error}"
+        code, status, told = _code(error), _status(error), f"{place}: cannot {verb}: {redacted(str(error))}"
         if status >= _TRANSIENT or status == 429 or code in {"SlowDown", "RequestTimeout"}:  # noqa: PLR2004  too many requests
             raise ConnectionError(f"{told}. The store was asked several times.") from error
         raise StorageError(f"{told}. {_ADVICE.get(code, 'Nothing was changed.')}") from error
     except BotoCoreError as error:
-        raise ConnectionError(f"{place}: cannot {verb}: {error}") from error
+        raise ConnectionError(f"{place}: cannot {verb}: {redacted(str(error))}") from error
     except OSError as error:  # Arrow's, which has a text for all but an object that is not there
         if isinstance(error, FileNotFoundError):
             raise
@@ -139,7 +140,12 @@ def _client_of(settings: StoreSettings, process: int) -> Any:
         max_pool_connections=64,
         user_agent_extra="batchscore",
     )
-    return _session_of(settings, process).client("s3", endpoint_url=settings.endpoint, config=config)
+    client = _session_of(settings, process).client("s3", endpoint_url=settings.endpoint, config=config)
+    problem = uri_problem(client.meta.endpoint_url)
+    if problem is not None:
+        message = f"the endpoint of S3 that the environment or a profile gives {problem}."
+        raise StorageError(message)
+    return client
 
 
 class S3Client:

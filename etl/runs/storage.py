@@ -14,6 +14,7 @@ from pydantic import Field
 
 from etl.documents import Strict
 from etl.errors import StorageError
+from etl.redaction import redacted, uri_problem
 from etl.runs.store_settings import settings_for
 
 if TYPE_CHECKING:
@@ -137,8 +138,12 @@ def storage_for(uri: str) -> tuple[Storage, str]:
     """The store that a URI names, and the URI's path in that store's naming. Hadoop writes `file:/x` for `file:///x`.
 
     Raises:
-        StorageError: the scheme is not supported, or a `file:` URI names a host or no absolute path.
+        StorageError: the scheme is not supported, a `file:` URI names a host or no absolute path, or a secret is in it.
     """
+    problem = uri_problem(uri)
+    if problem is not None:
+        message = f"{redacted(uri)}: {problem}."
+        raise StorageError(message)
     from etl.runs.local import LocalStorage  # noqa: PLC0415  a store is imported when a URI asks for it
 
     scheme, colon, rest = uri.partition(":")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import Field
 
 from etl.documents import Strict
+from etl.redaction import Uri
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -18,10 +19,10 @@ __all__ = ["StoreSettings", "bound", "configure", "configured", "settings_for"]
 class StoreSettings(Strict):
     """For all URIs that begin with one."""
 
-    uri: str = Field(
+    uri: Uri = Field(
         pattern="^s3a?://", description="A scheme, a bucket, or a folder: `s3://`, `s3://bucket`, `s3://bucket/folder`."
     )
-    endpoint: str | None = Field(default=None, description="URL of a server that speaks S3; None for AWS's own.")
+    endpoint: Uri | None = Field(default=None, description="URL of a server that speaks S3; None for AWS's own.")
     region: str | None = Field(default=None, description="None: what the environment or the profile says.")
     profile: str | None = Field(default=None, description="Of the shared configuration files of AWS.")
     role: str | None = Field(default=None, description="ARN of a role to assume.")

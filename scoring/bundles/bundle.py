@@ -158,7 +158,7 @@ def audit(storage: Storage, folder: str) -> AuditedBundle:
         BundleError: with every violation.
         SpecError: all that is wrong is that its spec is malformed or not fitted.
     """
-    if _is_irregular(storage, f"{folder}/{BUNDLE_FILE}"):
+    if _leaves(storage, folder, BUNDLE_FILE) or _is_irregular(storage, f"{folder}/{BUNDLE_FILE}"):
         message = f"{folder}: {BUNDLE_FILE} is no regular file; put the file itself there."
         raise BundleError(message)
     text = storage.read_bytes(f"{folder}/{BUNDLE_FILE}")
@@ -219,18 +219,22 @@ def _read_files(storage: Storage, folder: str, bundle: Bundle) -> tuple[dict[str
 
 def _unlike(storage: Storage, folder: str, name: str, *, expected: FileDigest) -> str | None:
     """What is wrong with a file before it is read: another one may be of any size, and from any place."""
-    place, above = storage.local_path(f"{folder}/{name}"), storage.local_path(folder)
-    # What a mounted folder links to within itself, as Kubernetes does, is in the bundle.
-    if place is not None and above is not None and not Path(place).resolve().is_relative_to(Path(above).resolve()):
+    if _leaves(storage, folder, name):
         return f"file {name} is a link that leaves the bundle; put the file itself there"
     if _is_irregular(storage, f"{folder}/{name}"):
         return f"file {name} is no regular file; put the file itself there"
     found = storage.stat(f"{folder}/{name}")
-    if found is None and place is None:
+    if found is None and storage.local_path(f"{folder}/{name}") is None:
         raise FileNotFoundError(name)
     if found is not None and found.bytes != expected.bytes:
         return f"file {name} was changed: it has {found.bytes:,} bytes, and {expected.bytes:,} by {BUNDLE_FILE}"
     return None
+
+
+def _leaves(storage: Storage, folder: str, name: str) -> bool:
+    """Whether a link leads out of the bundle; those of a mounted folder, as Kubernetes makes them, stay within it."""
+    place, above = storage.local_path(f"{folder}/{name}"), storage.local_path(folder)
+    return place is not None and above is not None and not Path(place).resolve().is_relative_to(Path(above).resolve())
 
 
 def _is_irregular(storage: Storage, path: str) -> bool:

@@ -15,7 +15,6 @@ import errno
 import fcntl
 import hashlib
 import os
-import stat
 import tempfile
 import time
 from pathlib import Path
@@ -24,6 +23,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from etl.documents import sha256_hex
 from etl.errors import StorageError
 from scoring.bundles.files import MAP_ABOVE, WINDOW, FileDigest, MappedFile, read_file, sha256_of
+from scoring.private import private_folder
 
 if TYPE_CHECKING:
     import mmap
@@ -35,6 +35,8 @@ __all__ = ["HostCache", "content_of", "host_cache"]
 
 FOLDER, BUDGET = "BATCHSCORE_CACHE", "BATCHSCORE_CACHE_BYTES"
 """Variables of the worker's environment."""
+INSTEAD = f"So models are not kept here: remove it, or set {FOLDER} to another folder."
+"""What is said of a folder that others may write in."""
 DEFAULT_BUDGET = 20 << 30
 """Bytes that the cache may take of the disk."""
 
@@ -60,7 +62,7 @@ class HostCache(NamedTuple):
         with self._explained():
             self._prepare()
             for _ in range(2):
-                with self._locked(self._lock_of(expected)):
+                with self._locked(self._lock_of(expected.sha256)):
                     descriptor = self._opened(expected)
                     if descriptor is None:
                         if not self._fetch(storage, path, expected):
@@ -76,20 +78,13 @@ class HostCache(NamedTuple):
     def _place(self, expected: FileDigest) -> Path:
         return self.folder / "files" / expected.sha256
 
-    def _lock_of(self, expected: FileDigest) -> str:
+    def _lock_of(self, name: str) -> str:
         """One of 256 locks: there are no more of them however many files come and go."""
-        return sha256_hex(expected.sha256.encode())[:2]
+        return sha256_hex(name.encode())[:2]
 
     def _prepare(self) -> None:
-        """Make the folder, the user's own: who may write in it could exchange a file between its check and its use."""
-        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        facts = self.folder.lstat()
-        if not stat.S_ISDIR(facts.st_mode) or facts.st_uid != os.geteuid() or facts.st_mode & 0o022:
-            message = (
-                f"{self.folder}: belongs to another user, is a link, or may be written to by others, so models are not "
-                f"kept here. Remove it, or set {FOLDER} to another folder."
-            )
-            raise StorageError(message)
+        """Make the folder, the user's own."""
+        private_folder(self.folder, instead=INSTEAD)
         for name in ("files", "partial", "locks"):
             (self.folder / name).mkdir(mode=0o700, exist_ok=True)
 
@@ -194,7 +189,7 @@ class HostCache(NamedTuple):
     def _sweep(self) -> None:
         """Remove what killed processes left half done: nobody holds its lock."""
         for partial in (self.folder / "partial").iterdir():
-            lock = self.folder / "locks" / self._lock_of(FileDigest(bytes=0, sha256=partial.name))
+            lock = self.folder / "locks" / self._lock_of(partial.name)
             with contextlib.suppress(FileNotFoundError), lock.open("rb") as file, contextlib.suppress(BlockingIOError):
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 partial.unlink(missing_ok=True)

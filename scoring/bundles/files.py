@@ -41,7 +41,7 @@ class FileDigest(Strict):
     """A file of a bundle."""
 
     bytes: int = Field(ge=0)
-    sha256: str
+    sha256: str = Field(pattern=r"^[0-9a-f]{64}$", description="The cache of a host names files by it.")
 
 
 class MappedFile(mmap.mmap):

@@ -23,6 +23,7 @@ from mlflow.exceptions import MlflowException
 
 from etl.documents import sha256_hex
 from etl.ops.relations import joins, on_table
+from etl.redaction import redacted
 from etl.runs.local import LocalStorage
 from scoring.bundles.bundle import copy_bundle
 from scoring.bundles.golden import arrow_bytes
@@ -155,7 +156,7 @@ def _check_server() -> None:
 
 
 def _first_line(error: Exception) -> str:
-    return next(iter(str(error).strip().splitlines()), type(error).__name__).rstrip(".")
+    return redacted(next(iter(str(error).strip().splitlines()), type(error).__name__).rstrip("."))
 
 
 def log_bundle(

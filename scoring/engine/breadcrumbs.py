@@ -16,6 +16,9 @@ import os
 import time
 from typing import TYPE_CHECKING, NamedTuple
 
+from etl.errors import StorageError
+from scoring.private import private_folder
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from pathlib import Path
@@ -119,9 +122,10 @@ class Breadcrumb:
 def _opened(path: Path) -> int | None:
     """The file, locked; None where that cannot be. Files that nobody came back for are removed."""
     try:
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    except OSError:
+        for folder in (path.parent.parent, path.parent):  # that of the cache, too, which may not be there yet
+            private_folder(folder, instead="")
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    except (OSError, StorageError):
         return None
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -34,6 +34,8 @@ class Asked(NamedTuple):
     """With its query."""
     number: int
     """How often the same was asked before."""
+    condition: str = ""
+    """If-None-Match."""
 
 
 class _Proxy(ThreadingHTTPServer):
@@ -48,12 +50,12 @@ class _Proxy(ThreadingHTTPServer):
         self._seen = Counter[tuple[str, str]]()
         self._lock = threading.Lock()
 
-    def judge(self, method: str, path: str) -> Fault | None:
+    def judge(self, method: str, path: str, condition: str = "") -> Fault | None:
         """What becomes of a request."""
         with self._lock:
             number = self._seen[method, path]
             self._seen[method, path] += 1
-            return self._fault(Asked(method, path, number))
+            return self._fault(Asked(method, path, number, condition))
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -62,7 +64,7 @@ class _Handler(BaseHTTPRequestHandler):
     def handle_request(self) -> None:
         proxy = cast("_Proxy", self.server)
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-        made = proxy.judge(self.command, self.path)
+        made = proxy.judge(self.command, self.path, self.headers.get("If-None-Match", ""))
         if made in _SAID:
             status, data = _SAID[made]
             self.answer(status, {}, data)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import onnxruntime as ort
 
 from scoring.errors import DeviceError
+from scoring.private import private_folder
 from scoring.runtimes.gpu import Gpu, gpu_facts
 
 if TYPE_CHECKING:
@@ -154,8 +155,9 @@ def _engine_folder(options: RuntimeOptions, gpu: Gpu | None, model: Iterable[mem
     made_by.append(gpu.name.replace(" ", "-").replace("/", "-") if gpu else "gpu")
     made_by.append("fp16" if options.tensorrt_fp16 else "fp32")
     base = Path(options.engine_cache) if options.engine_cache else _cache_home() / "batchscore" / "engines"
-    folder = base / digest.hexdigest() / "_".join(made_by)
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    mine = base.absolute() / f"batchscore-{os.geteuid()}"
+    for folder in (mine, mine / digest.hexdigest(), mine / digest.hexdigest() / "_".join(made_by)):
+        private_folder(folder, instead="So no engine is kept here: set scoring.engine_cache to another folder.")
     return folder
 
 

@@ -266,7 +266,7 @@ def _session_options(options: RuntimeOptions, device: Device, *, threads: int) -
     for key, value in entries.items():
         made.add_session_config_entry(key, value)
     if options.profile is not None:
-        Path(options.profile).mkdir(parents=True, exist_ok=True)
+        Path(options.profile).mkdir(mode=0o700, parents=True, exist_ok=True)
         made.enable_profiling = True
         made.profile_file_prefix = f"{options.profile}/onnxruntime-{os.getpid()}"
     return made
