@@ -9,6 +9,7 @@ import pytest
 
 from etl.runs.storage import storage_for
 from etl.runs.store_settings import StoreSettings, configure
+from tests.stores.servers import S3A
 from tests.stores.site import Site, read_by_duckdb, read_by_pandas, read_by_polars, read_by_pyarrow
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ def spark(bucket: str) -> Iterator[SparkSession]:
     from jobs.config import Spark
     from jobs.session import start_session
 
-    session = start_session("batchscore tests", Spark(conf={"spark.sql.shuffle.partitions": "2"}))
+    session = start_session("batchscore tests", Spark(conf={"spark.sql.shuffle.partitions": "2", **S3A}))
     yield session
     session.stop()
 

@@ -25,6 +25,8 @@ CREDENTIALS = {
 _START_SECONDS = 60
 INSTALLED = Path(__file__).parents[2] / ".cache" / "servers"
 """Where tests/stores/install.sh puts them."""
+S3A = {"spark.driver.extraClassPath": f"{INSTALLED}/s3a/jars/*"}
+"""Gives a session of Spark on this machine its client of S3."""
 
 
 def free_port() -> int:
