@@ -53,6 +53,12 @@ def versitygw_site(request: pytest.FixtureRequest) -> Site:
     return Site(storage=storage, root=root, uri=root, readers=())
 
 
+def google_site(request: pytest.FixtureRequest) -> Site:
+    """A folder in a bucket of an emulator of Google's store."""
+    storage, root = storage_for(f"gs://{request.getfixturevalue('google_bucket')}/{uuid.uuid4().hex}")
+    return Site(storage=storage, root=root, uri=root, readers=())
+
+
 def hdfs_site(request: pytest.FixtureRequest) -> Site:
     """A folder in HDFS."""
     storage, root = storage_for(f"{request.getfixturevalue('hdfs_url')}/{uuid.uuid4().hex}")
@@ -63,6 +69,7 @@ STORES = (
     pytest.param(local_site, id="local"),
     pytest.param(s3_site, id="moto", marks=pytest.mark.stores),
     pytest.param(versitygw_site, id="versitygw", marks=pytest.mark.stores),
+    pytest.param(google_site, id="google", marks=pytest.mark.stores),
     pytest.param(hdfs_site, id="hdfs", marks=pytest.mark.stores),
 )
 

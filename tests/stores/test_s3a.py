@@ -117,7 +117,7 @@ def test_each_bucket_is_told_its_own() -> None:
     ],
 )
 def test_a_spark_without_s3a_is_told_what_to_add(error: str, wanted: str | None) -> None:
-    """Each way in which S3A is missing, or is another Hadoop's, has a package for its advice; other errors have none."""
+    """Where S3A is missing, or is another Hadoop's, the advice has the package; other errors have no advice."""
     found = hadoop_advice(error, spark="3.5.8", hadoop=None)
     assert (found is None) if wanted is None else (found is not None and wanted in found)
     if wanted == "aws:3.3.4 ":
