@@ -280,12 +280,12 @@ class BlobStorage:
         found = self.stat(pending.upload)
         if found is None:
             if self.stat(pending.path) is None:
-                message = f"{pending.path}: its pending object is gone, so its receipt is void. Use a new run id."
+                message = f"{pending.path}: its pending object is gone, so its receipt is void. Run the same id again."
                 raise PendingLost(message)
         elif found.bytes != pending.bytes:
             message = (
                 f"{pending.upload}: has {found.bytes} bytes, its receipt says {pending.bytes}, so the receipt is void. "
-                "Score under a new run id."
+                "Run the same id again."
             )
             raise PendingLost(message)
 
@@ -325,15 +325,23 @@ class BlobStorage:
 
     def sweep(self, folder: str) -> None:
         """See `Storage.sweep`. What was begun and not finished nobody sees, and the store forgets it in a week."""
-        for file in self._below(folder):
-            name = posixpath.basename(file.path)
-            if name.startswith(".") and name.endswith(_PENDING):
-                self.delete(file.path)
+        for path in self.leftovers(folder):
+            self.delete(path)
+
+    def leftovers(self, folder: str) -> list[str]:
+        """See `Storage.leftovers`."""
+        names = [(file.path, posixpath.basename(file.path)) for file in self._below(folder)]
+        return [path for path, name in names if name.startswith(".") and name.endswith(_PENDING)]
 
     def delete(self, path: str) -> None:
         """See `Storage.delete`."""
         with _explained(path, "delete"), contextlib.suppress(FileNotFoundError):
             self._asked.rm_file(self._inside(path))
+
+    def remove(self, folder: str) -> None:
+        """See `Storage.remove`."""
+        for file in self._below(folder):
+            self.delete(file.path)
 
 
 def _copy_by_google(client: Any, source: str, target: str) -> None:
