@@ -290,13 +290,18 @@ class BlobStorage:
             raise PendingLost(message)
 
     def complete(self, pending: Pending) -> None:
-        """See `Storage.complete`. The pending object is deleted when the final one was seen to have its bytes."""
+        """See `Storage.complete`. Whoever is late, or goes on for one who died, compares what has the name."""
         if self.stat(pending.path) is None:
             self.check(pending)
-            with _explained(pending.path, "publish"), contextlib.suppress(FileExistsError, FileNotFoundError):
-                # Where another publisher was quicker, or nobody has the bytes, that is looked at below.
-                self._copy(pending)
-            self.check(pending)
+            try:
+                with _explained(pending.path, "publish"):
+                    self._copy(pending)
+            except (FileExistsError, FileNotFoundError):
+                # Another publisher was quicker, or nobody has the bytes; both are looked at below.
+                self.check(pending)
+            else:
+                self.delete(pending.upload)
+                return
         if self._sha256(pending.path) != pending.sha256:
             message = f"{pending.path}: other bytes have this name. Nothing was overwritten; use another run id."
             raise PendingTaken(message)
@@ -308,9 +313,8 @@ class BlobStorage:
         if self._scheme == "gs":
             _copy_by_google(self._asked, source, target)
             return
-        with self._asked.open(source, "rb") as read, self._asked.open(target, "xb") as written:
-            while data := read.read(_CHUNK):
-                written.write(data)
+        # In one piece: a file of fsspec that is left in the middle of writing is closed, and what there is of it published.
+        self._asked.pipe_file(target, self._asked.cat_file(source), mode="create")
 
     def _sha256(self, path: str) -> str:
         digest = hashlib.sha256()

@@ -97,6 +97,24 @@ def test_a_name_that_is_taken_meanwhile_is_not_overwritten(
     assert storage.stat(pending.upload) is not None
 
 
+def test_a_copy_that_breaks_off_publishes_nothing(
+    storage: BlobStorage, root: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the store breaks off while a pending file is read, nothing has the final name, and a next try publishes."""
+    pending = finished(storage, f"{root}/part")
+
+    def broken(*_: Any, **__: Any) -> bytes:
+        raise OSError("connection reset")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(MemoryFileSystem, "cat_file", broken)
+        with pytest.raises(ConnectionError, match="cannot publish: connection reset"):
+            storage.complete(pending)
+    assert storage.stat(pending.path) is None
+    storage.complete(pending)
+    assert storage.read_bytes(pending.path) == DATA
+
+
 def test_what_was_thrown_away_or_cut_short_is_lost(storage: BlobStorage, root: str) -> None:
     """A pending file that is gone, swept away or shorter than its receipt says is PendingLost."""
     gone, swept, short = (finished(storage, f"{root}/{name}") for name in ("gone", "in/swept", "short"))
