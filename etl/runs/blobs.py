@@ -313,7 +313,7 @@ class BlobStorage:
         if self._scheme == "gs":
             _copy_by_google(self._asked, source, target)
             return
-        # In one piece: a file of fsspec that is left in the middle of writing is closed, and what there is of it published.
+        # In one piece: a file of fsspec that is left while it is written is closed, and what there is of it published.
         self._asked.pipe_file(target, self._asked.cat_file(source), mode="create")
 
     def _sha256(self, path: str) -> str:
