@@ -11,7 +11,7 @@ export PYSPARK_PYTHON := $(CURDIR)/$(PY)
 export PYSPARK_DRIVER_PYTHON := $(CURDIR)/$(PY)
 export TZ := UTC
 
-.PHONY: help env check test test-servers test-stores test-torch test-spark35 demo docs train zoo bench bench-etl bench-stores bench-gpu format format-check lint types imports docstrings shell lock lock-check java clean
+.PHONY: help env check test test-servers test-stores test-torch test-spark35 demo docs train zoo bench bench-etl bench-stores bench-s3 bench-gpu format format-check lint types imports docstrings shell lock lock-check java clean
 
 ##@ Start here
 help: ## Say what each target does
@@ -102,6 +102,9 @@ bench-stores: env java ## The part of bench about S3; ARGS="--share 0.01" is a s
 
 bench-gpu: ## Measure our worker on a GPU, without Spark; PYTHON=… is an interpreter that has onnxruntime-gpu
 	@$(or $(PYTHON),python3) -m tests.bench.gpu $(ARGS)
+
+bench-s3: ## Measure clients of S3 side by side on versitygw: the table of docs/STORAGE.md
+	@requirements/make-env.sh bench && tests/stores/install.sh && .venv-bench/bin/python -m tests.bench.s3_clients $(ARGS)
 
 clean: ## Remove what was made here, the environments included
 	@rm -rf .venv .venv-* .tools .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache \

@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from etl.runs.partitions import partition_columns, partition_values
+from etl.runs.s3a import s3a_options, s3a_uri
 from jobs.column_types import arrow_of, spark_of
 
 if TYPE_CHECKING:
@@ -88,7 +89,7 @@ def frame_of(session: SparkSession, manifest: Manifest, files: Sequence[Publishe
     ddl = ", ".join(f"{name} {type_}" for name, type_ in zip(names, types, strict=True))
     if not files:
         return session.createDataFrame([], ddl)
-    reader = session.read.schema(ddl)
+    reader = session.read.options(**s3a_options(files[0].run)).schema(ddl)
     if not manifest.partition_by:
         return reader.parquet(*(_spark_path(file.path) for file in files))
     # Spark takes columns from the names of all folders below a base, and that of a run is none of the predictions'.
@@ -101,5 +102,5 @@ def frame_of(session: SparkSession, manifest: Manifest, files: Sequence[Publishe
 
 def _spark_path(path: str) -> str:
     """The path as Spark takes it: with its scheme, and what Hadoop would take for a glob escaped."""
-    uri = f"file://{path}" if path.startswith("/") else re.sub(r"^s3://", "s3a://", path)
+    uri = f"file://{path}" if path.startswith("/") else s3a_uri(path)
     return _GLOB.sub(r"\\\1", uri)

@@ -23,6 +23,7 @@ from etl.format.problems import nearest
 from etl.runs.layout import Layout
 from etl.runs.manifest import FILES_SCHEMA, Manifest, RunEntry, latest_manifest, published_files, read_manifest
 from etl.runs.read import open_parquet
+from etl.spark.freeze import opening
 from jobs.destination import Target
 from jobs.errors import Refused
 from jobs.history import find_run, look_at, output_root, quarantined_rows
@@ -175,7 +176,8 @@ class Results:
 
     def spark(self, session: SparkSession) -> DataFrame:
         """The predictions as a Spark DataFrame; nothing is read before an action."""
-        return frame_of(session, self.manifest, self._published)
+        with opening(session, self.root):
+            return frame_of(session, self.manifest, self._published)
 
     def record(self, run_id: str | None = None) -> RunRecord:
         """What happened in a run: by default in the newest."""

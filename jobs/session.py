@@ -8,6 +8,7 @@ import sys
 import threading
 from typing import TYPE_CHECKING
 
+from etl.runs.s3a import s3a_options
 from jobs.errors import SparkNotStarted
 
 if TYPE_CHECKING:
@@ -25,12 +26,18 @@ _DEFAULTS = {
     "spark.sql.session.timeZone": "UTC",
     "spark.sql.execution.arrow.pyspark.enabled": "true",
 }
+_S3 = {
+    # Distributions of AWS know `s3://` by another file system; Spark itself knows only `s3a://`.
+    "spark.hadoop.fs.s3.impl": "org.apache.hadoop.fs.s3a.S3AFileSystem",
+    "spark.hadoop.fs.AbstractFileSystem.s3.impl": "org.apache.hadoop.fs.s3a.S3A",
+}
 _STOP_SECONDS = 15.0
 
 
 def start_session(app: str, config: Spark) -> SparkSession:
     """A session: spark-submit's or the caller's where there is one, else a new one as the config says.
 
+    A new one reaches S3 as `storage` says, by all that Spark does; another one where tables are read and frozen.
     Workers must run the driver's interpreter: without PYSPARK_PYTHON they start whatever `python3` is.
     """
     os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
@@ -45,7 +52,8 @@ def start_session(app: str, config: Spark) -> SparkSession:
         _tell_what_is_not_used(session, config)
         return session
     builder = builder.master(config.master)
-    for key, value in {**_DEFAULTS, **config.conf}.items():
+    stores = {f"spark.hadoop.{key}": value for key, value in s3a_options().items()}
+    for key, value in {**_DEFAULTS, **_S3, **stores, **config.conf}.items():
         builder = builder.config(key, value)
     try:
         return builder.getOrCreate()

@@ -33,6 +33,7 @@ SOURCES = {
         "--extra=spark",
         "--extra=s3",
         "--extra=hdfs",
+        "--extra=gs",
         "--extra=mlflow",
         "--extra=notebooks",
         "--extra=sklearn",

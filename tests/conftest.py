@@ -78,6 +78,22 @@ def versitygw_url(bucket: str, tmp_path_factory: pytest.TempPathFactory) -> Iter
 
 
 @pytest.fixture(scope="session")
+def google_bucket() -> Iterator[str]:
+    """A bucket of an emulator of Google's store."""
+    import urllib.request
+
+    from tests.stores.servers import google
+
+    with google() as url, pytest.MonkeyPatch.context() as patch:
+        patch.setenv("STORAGE_EMULATOR_HOST", url)
+        # Its client would ask for the kind of a bucket by gRPC, which the emulator does not speak.
+        patch.setenv("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")
+        asked = urllib.request.Request(f"{url}/storage/v1/b", data=b'{"name": "tests"}')  # noqa: S310  it is ours
+        with urllib.request.urlopen(asked):  # noqa: S310  as above
+            yield "tests"
+
+
+@pytest.fixture(scope="session")
 def hdfs_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """HDFS."""
     from tests.stores.servers import hdfs

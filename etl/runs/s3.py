@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import uuid
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 from etl.errors import PendingLost, PendingTaken, StorageError
@@ -15,6 +16,7 @@ from etl.runs.globs import has_magic, matcher, stem_of
 from etl.runs.s3_client import S3Client, S3Path, explained
 from etl.runs.s3_upload import MARK, PART_BYTES, S3PendingWriter
 from etl.runs.splits import InputFile
+from etl.runs.store_settings import settings_for
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -26,7 +28,9 @@ if TYPE_CHECKING:
     from etl.runs.storage import Pending
     from etl.runs.store_settings import StoreSettings
 
-__all__ = ["S3Storage"]
+__all__ = ["S3Storage", "check_encryption"]
+
+_THREADS = 16
 
 
 class S3Storage:
@@ -240,6 +244,32 @@ class S3Storage:
         pages = self._client.pages("list_objects_v2", place, Bucket=place.bucket, Prefix=place.key)
         for key in [found["Key"] for page in pages for found in page.get("Contents", ())]:
             self.delete(f"s3://{place.bucket}/{key}")
+
+
+def check_encryption(folder: str) -> None:
+    """See that all files that another client wrote below a folder are encrypted as is said for it.
+
+    Raises:
+        StorageError: one is not.
+    """
+    settings = settings_for(folder)
+    if settings.encryption is None:
+        return
+    client = S3Client(settings)
+    paths = [file.path for file in S3Storage.of(settings).list_files(folder)]
+    with ThreadPoolExecutor(_THREADS) as threads:
+        heads = list(threads.map(lambda path: client.head(S3Path.of(path)) or {}, paths))
+    for path, head in zip(paths, heads, strict=True):
+        key = settings.kms_key if settings.kms_key and not settings.kms_key.startswith("alias/") else ""
+        is_key = head.get("SSEKMSKeyId", "").endswith(key)
+        if head.get("ServerSideEncryption") != settings.encryption or not is_key:
+            found = f"{head.get('ServerSideEncryption', 'nothing')} {head.get('SSEKMSKeyId', '')}".rstrip()
+            message = (
+                f"{path}: Spark encrypted it with {found}, and `storage` says {settings.encryption} {key}".rstrip()
+                + ". A session that has used the bucket before keeps its old settings: start a new one, or set "
+                "spark.hadoop.fs.s3a.encryption.algorithm and .key when it starts. Remove the folder."
+            )
+            raise StorageError(message)
 
 
 def _lost(pending: Pending) -> PendingLost:

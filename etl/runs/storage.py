@@ -153,10 +153,12 @@ def storage_for(uri: str) -> tuple[Storage, str]:
         return _s3(uri)
     if scheme == "hdfs":
         return _hdfs(uri)
+    if scheme in {"gs", "abfs", "abfss"}:
+        return _blobs(uri)
     if scheme != "file":
         message = (
             f"{uri}: storage scheme {scheme!r} is not supported by this release. Use a local path, file:///path, "
-            "s3://bucket/path or hdfs://name-service/path."
+            "s3://bucket/path, hdfs://name-service/path, gs://bucket/path or abfs://container@account/path."
         )
         raise StorageError(message)
     path = rest.removeprefix("//")
@@ -184,3 +186,15 @@ def _hdfs(uri: str) -> tuple[Storage, str]:
         raise StorageError(message) from error
     authority, path = HdfsStorage.normalise(uri)
     return HdfsStorage.of(authority), path
+
+
+def _blobs(uri: str) -> tuple[Storage, str]:
+    extra = "gs" if uri.startswith("gs:") else "abfs"
+    try:
+        from etl.runs.blobs import BlobStorage  # noqa: PLC0415  as above
+
+        scheme, authority, path = BlobStorage.normalise(uri)
+        return BlobStorage.of(scheme, authority), path
+    except ModuleNotFoundError as error:
+        message = f"{uri}: {error.name} is not installed. Install batchscore[{extra}]."
+        raise StorageError(message) from error

@@ -11,13 +11,14 @@ import re
 from typing import TYPE_CHECKING
 
 from etl.errors import InputMissing, ReadError
+from etl.runs.s3a import hadoop_advice, s3a_options, s3a_uri
 
 if TYPE_CHECKING:
     from collections.abc import Generator
 
     from pyspark.sql import SparkSession
 
-__all__ = ["cause_of", "freeze", "storing"]
+__all__ = ["cause_of", "freeze", "opening", "storing"]
 
 _SETTINGS = {
     # INT96, the default of older releases, cannot hold the year 9999 once it is read as nanoseconds.
@@ -26,6 +27,8 @@ _SETTINGS = {
     "spark.sql.session.timeZone": "UTC",
     # Dates before 1900 are what they are; Spark 3.5 would refuse to write them.
     "spark.sql.parquet.datetimeRebaseModeInWrite": "CORRECTED",
+    # Why files that a query names cannot be opened is said nowhere else.
+    "spark.sql.pyspark.jvmStacktrace.enabled": "true",
 }
 
 _PYTHON = re.compile(
@@ -33,6 +36,9 @@ _PYTHON = re.compile(
 )
 """The last line of a traceback. Our own errors are named for what is the case, so they are known by where they are."""
 
+_TRACE = "\n\nJVM stacktrace:"
+_OF_FILES = "[FAILED_TO_CREATE_PLAN_FOR_DIRECT_QUERY]"
+"""What Spark 4 says of whatever is wrong with files that a query names."""
 _BY_PY4J = "An error occurred while calling "
 
 
@@ -62,17 +68,55 @@ def storing(spark: SparkSession, what: str, folder: str) -> Generator[str]:
     from pyspark.errors import AnalysisException, ParseException, PySparkException  # noqa: PLC0415  as above
 
     # Without a scheme Spark would write to the file system that the cluster has for its default.
-    uri = f"file://{folder}" if "://" not in folder else re.sub("^s3://", "s3a://", folder)
-    with _set(spark, _SETTINGS), _unlogged():
+    uri = f"file://{folder}" if "://" not in folder else s3a_uri(folder)
+    # Hadoop gets what is set for a session under its own names; with `spark.hadoop.` before them only at the start.
+    with _set(spark, {**_SETTINGS, **s3a_options(folder)}), _unlogged():
         try:
             yield uri
         except (AnalysisException, ParseException) as error:
             # Spark Connect resolves a query when it is executed, so this may come from any line.
-            message = f"{what} cannot be opened by Spark: {cause_of(str(error))}."
+            message = f"{what} cannot be opened by Spark: {_told(spark, error)}."
             raise InputMissing(message) from error
         except (PySparkException, Py4JError) as error:
-            message = f"{what} cannot be frozen as Parquet in {uri}: {cause_of(str(error))}."
+            message = f"{what} cannot be frozen as Parquet in {uri}: {_told(spark, error)}."
             raise ReadError(message) from error
+    if uri.startswith("s3a://"):
+        from etl.runs.s3 import check_encryption  # noqa: PLC0415  a store is imported when a URI asks for it
+
+        check_encryption(folder)
+
+
+@contextlib.contextmanager
+def opening(spark: SparkSession, what: str) -> Generator[None]:
+    """Files that the caller's session is to read: say what to do where it has no client of S3.
+
+    Raises:
+        ReadError: it has none. Spark's other errors pass as they are.
+    """
+    try:
+        yield
+    except Exception as error:
+        if hadoop_advice(str(error), spark=spark.version, hadoop=None) is None:
+            raise
+        message = f"{what} cannot be opened by Spark: {_told(spark, error)}."
+        raise ReadError(message) from error
+
+
+def _told(spark: SparkSession, error: Exception) -> str:
+    """Spark's cause, and what to do where it is that Spark has no client of S3."""
+    cause, text = cause_of(str(error)), str(error)
+    if hadoop_advice(text, spark=spark.version, hadoop=None) is None:
+        return cause
+    return f"{cause}. {hadoop_advice(text, spark=spark.version, hadoop=_hadoop(spark))}"
+
+
+def _hadoop(spark: SparkSession) -> str | None:
+    """The version of Hadoop, where Spark lets a query ask for it."""
+    try:
+        [[found]] = spark.sql("SELECT reflect('org.apache.hadoop.util.VersionInfo', 'getVersion')").collect()
+    except Exception:  # noqa: BLE001  what is being told is another error
+        return None
+    return str(found)
 
 
 def cause_of(text: str) -> str:
@@ -80,6 +124,10 @@ def cause_of(text: str) -> str:
 
     The last line of a Python traceback, else Java's last cause where py4j has wrapped it, else the first line.
     """
+    text, _, trace = text.partition(_TRACE)
+    causes = re.findall(r"^Caused by: (.+)$", trace, re.MULTILINE)
+    if text.startswith(_OF_FILES) and causes:
+        return str(causes[-1]).strip().rstrip(".")
     head, _, _ = text.partition("\n\tat ")
     python = [found[0] for found in _PYTHON.finditer(head)]
     java = re.findall(r"^(?:: |Caused by: )(.+)$", text, re.MULTILINE) if text.startswith(_BY_PY4J) else []

@@ -11,6 +11,7 @@ import sys
 ANYWHERE = {"numpy", "pyarrow", "pydantic", "pydantic_core", "yaml"}
 # The others: the modules, or the packages with all that is in them, that may import them.
 PLACES = {
+    "fsspec": {"etl.runs.blobs"},
     "hdfs_native": {"etl.runs.hdfs"},
     "boto3": {"etl.runs.s3_client"},
     "botocore": {"etl.runs.s3_client"},

@@ -11,11 +11,12 @@ import numpy as np
 import onnxruntime as ort
 import pyarrow as pa
 import pyarrow.dataset as ds
+import pyspark
 import pytest
 from typer.testing import CliRunner
 
 from etl.errors import InputMissing, ReadError
-from etl.spark.freeze import freeze
+from etl.spark.freeze import freeze, opening
 from jobs import cli
 from jobs.config import read_config
 from jobs.record import RunState
@@ -286,6 +287,18 @@ def test_what_cannot_be_resolved_is_told_from_what_cannot_be_executed(spark: Spa
         freeze(spark, table=None, sql="select 1 / 0", folder=str(tmp_path / "b"))
     with pytest.raises(ReadError, match=r"in file:///proc/nowhere: java\.io\.IOException: Mkdirs failed to create"):
         freeze(spark, table=None, sql="select 1", folder="/proc/nowhere")
+
+
+def test_a_spark_that_has_no_s3a_is_told_which_package_it_needs(spark: SparkSession, tmp_path: Path) -> None:
+    """Reading from S3, or freezing there, without hadoop-aws names the package of the very Hadoop that Spark has."""
+    hadoop = next(Path(pyspark.__file__).parent.glob("jars/hadoop-client-api-*.jar")).stem.rpartition("-")[2]
+    advice = rf"S3AFileSystem not found\. Spark has no S3A.* org\.apache\.hadoop:hadoop-aws:{hadoop} \("
+    with pytest.raises(ReadError, match=advice):
+        freeze(spark, table=None, sql="select * from parquet.`s3a://bucket/in`", folder=str(tmp_path / "a"))
+    with pytest.raises(ReadError, match=advice):
+        freeze(spark, table=None, sql="select 1 as x", folder="s3://bucket/out")
+    with pytest.raises(ReadError, match=advice), opening(spark, "the version"):
+        spark.read.parquet("s3a://bucket/out")
 
 
 def test_hours_are_utc_wherever_the_session_stands(spark: SparkSession, tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from etl.runs.storage import storage_for
 from etl.runs.store_settings import StoreSettings, configure
+from tests.stores.servers import S3A
 from tests.stores.site import Site, read_by_duckdb, read_by_pandas, read_by_polars, read_by_pyarrow
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ def spark(bucket: str) -> Iterator[SparkSession]:
     from jobs.config import Spark
     from jobs.session import start_session
 
-    session = start_session("batchscore tests", Spark(conf={"spark.sql.shuffle.partitions": "2"}))
+    session = start_session("batchscore tests", Spark(conf={"spark.sql.shuffle.partitions": "2", **S3A}))
     yield session
     session.stop()
 
@@ -52,6 +53,12 @@ def versitygw_site(request: pytest.FixtureRequest) -> Site:
     return Site(storage=storage, root=root, uri=root, readers=())
 
 
+def google_site(request: pytest.FixtureRequest) -> Site:
+    """A folder in a bucket of an emulator of Google's store."""
+    storage, root = storage_for(f"gs://{request.getfixturevalue('google_bucket')}/{uuid.uuid4().hex}")
+    return Site(storage=storage, root=root, uri=root, readers=())
+
+
 def hdfs_site(request: pytest.FixtureRequest) -> Site:
     """A folder in HDFS."""
     storage, root = storage_for(f"{request.getfixturevalue('hdfs_url')}/{uuid.uuid4().hex}")
@@ -62,6 +69,7 @@ STORES = (
     pytest.param(local_site, id="local"),
     pytest.param(s3_site, id="moto", marks=pytest.mark.stores),
     pytest.param(versitygw_site, id="versitygw", marks=pytest.mark.stores),
+    pytest.param(google_site, id="google", marks=pytest.mark.stores),
     pytest.param(hdfs_site, id="hdfs", marks=pytest.mark.stores),
 )
 

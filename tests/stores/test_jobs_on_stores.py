@@ -124,7 +124,7 @@ def test_other_input_under_the_same_id_is_refused(
     assert place.files("out") == before
 
 
-@pytest.mark.parametrize("store", ["local", "hdfs"])
+@pytest.mark.parametrize("store", list(PLACES))
 def test_a_query_is_frozen_in_the_store(
     spark: SparkSession, request: pytest.FixtureRequest, tmp_path: Path, job_file: Callable[..., Path], store: str
 ) -> None:
