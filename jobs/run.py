@@ -118,11 +118,14 @@ def run(request: RunRequest, on_phase: OnPhase = lambda _: None) -> RunRecord:
         return done
     with job.recording():
         plan = job.read()
-        is_done = False
-        while not is_done:
+        while True:
             job.transform_and_score(plan)
-            receipts, account = job.settle(plan)
-            is_done = job.publish(plan, receipts, account)
+            try:
+                receipts, account = job.settle(plan)
+                job.publish(plan, receipts, account)
+                break
+            except ReceiptsVoid as error:
+                job.call_void(plan, error)
     return job.record
 
 
@@ -308,30 +311,23 @@ class _Run:
             raise AccountError(f"{account.filtered.rows} rows were filtered, but the run asked for no filter.")
         return receipts, account
 
-    def publish(self, plan: Plan, receipts: list[Receipt], account: SplitAccount) -> bool:
-        """Publish, unless a budget or an expectation holds the run back.
-
-        False where files are gone that receipts name: their splits have to be scored again.
-        """
+    def publish(self, plan: Plan, receipts: list[Receipt], account: SplitAccount) -> None:
+        """Publish, unless a budget or an expectation holds the run back."""
         broken = [str(found) for found in self.record.expectations if found.severity == "fail" and not found.holds]
         reasons = [*over_budget(self.request.config, self.record.reasons, account), *broken]
         if reasons and self._committed() is None:
             self._note(state=RunState.HELD_BACK, error=ErrorFacts(kind="HeldBack", message="; ".join(reasons)))
-            return True
+            return
         with self.phase("publish"):
-            try:
-                manifest = publish(
-                    self.target.storage,
-                    self.target.layout,
-                    receipts,
-                    schema=published_schema(self.target.storage, plan),
-                    terms=terms_now(plan.terms, self.request.config.output),
-                    on_step=self._on_phase,
-                    admit=admit_of(self.target, plan),
-                )
-            except ReceiptsVoid as error:
-                self._call_void(plan, receipts, error)
-                return False
+            manifest = publish(
+                self.target.storage,
+                self.target.layout,
+                receipts,
+                schema=published_schema(self.target.storage, plan),
+                terms=terms_now(plan.terms, self.request.config.output),
+                on_step=self._on_phase,
+                admit=admit_of(self.target, plan),
+            )
         self._note_published(manifest)
         output = self.request.config.output
         after_commit(
@@ -340,15 +336,14 @@ class _Run:
             symlinks=output.symlink_manifest,
             keep_versions=output.keep_versions,
         )
-        return True
 
-    def _call_void(self, plan: Plan, receipts: list[Receipt], error: ReceiptsVoid) -> None:
+    def call_void(self, plan: Plan, error: ReceiptsVoid) -> None:
         """Files that were written in full are gone: a rule of the bucket, or a person, removed them.
 
         Raises:
             ReceiptsVoid: that happened again and again.
         """
-        lost = [receipt for receipt in receipts if receipt.split in error.splits]
+        lost = [receipt for receipt in receipts_of(self.target, plan) if receipt.split in error.splits]
         splits = {split.index: split for split in splits_of(self.target, plan)}
         if max(splits[receipt.split].generation for receipt in lost) >= _GENERATIONS:
             raise error

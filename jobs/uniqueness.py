@@ -8,13 +8,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Literal
 
 from etl.documents import Document
-from etl.errors import AccountError, EtlError
+from etl.errors import AccountError, EtlError, PendingLost, ReceiptsVoid
 from etl.expectations import unique_columns
 from etl.runs.keys import count_repeats
 from etl.runs.receipt import Tally
 
 if TYPE_CHECKING:
-    from etl.runs.receipt import Receipt
+    from etl.runs.receipt import Receipt, Written
     from jobs.destination import Target
     from jobs.plan import Plan
 
@@ -42,7 +42,8 @@ def count_run(target: Target, plan: Plan, receipts: list[Receipt]) -> dict[str, 
     """The tally of each `unique` expectation over all splits of a run, whose receipts are all there.
 
     Raises:
-        PendingLost, AccountError: digests are gone, or are not those of the rows that were scored.
+        ReceiptsVoid: digests are gone, so their splits have to be scored again.
+        AccountError: they are not those of the rows that were scored.
     """
     tallies = load_repeats(target)
     if tallies is None:
@@ -64,13 +65,29 @@ def _counted(target: Target, plan: Plan, receipts: list[Receipt]) -> dict[str, T
             files = [receipt.keys[name] for receipt in receipts if name in receipt.keys]
             rows = sum(written.rows for written in files)
             tallies[name] = Tally(hits=count_repeats(target.storage, files), rows=rows)
-    except EtlError:
+    except EtlError as error:
         # Another driver of this run may have counted, and removed what we read.
         stored = load_repeats(target)
         if stored is None:
+            _raise_void(target, receipts, error)
             raise
         return stored
     return tallies
+
+
+def _raise_void(target: Target, receipts: list[Receipt], error: EtlError) -> None:
+    """Where digests are gone, the splits that they are of have to be scored again."""
+    lost = {receipt.split for receipt in receipts for keys in receipt.keys.values() if _is_lost(target, keys)}
+    if lost:
+        raise ReceiptsVoid.of(lost, str(error)) from error
+
+
+def _is_lost(target: Target, keys: Written) -> bool:
+    try:
+        target.storage.check(keys.pending)
+    except PendingLost:
+        return True
+    return False
 
 
 def _check(name: str, receipt: Receipt) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import onnx
 import pytest
 import yaml
+from hypothesis import HealthCheck, settings
 from onnx import TensorProto, helper, numpy_helper
 
 from tests.numbers_job import FEATURES, WEIGHTS
@@ -16,6 +17,10 @@ from tests.numbers_job import FEATURES, WEIGHTS
 os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
 # No JVM of the tests lives long enough for Java's second compiler to pay: it takes half of their processor time.
 os.environ.setdefault("SPARK_SUBMIT_OPTS", "-XX:TieredStopAtLevel=1")
+
+# How long it takes to draw an example depends on what else the machine does.
+settings.register_profile("batchscore", suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("batchscore")
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -50,7 +50,8 @@ def call_void(
 ) -> None:
     """Mark receipts void, and throw away what is left of their files, so that nobody can publish those any more."""
     for split, receipt in found:
-        for written in receipt.predictions:
+        aside = [receipt.quarantine] if receipt.quarantine is not None else []
+        for written in (*receipt.predictions, *aside, *receipt.keys.values()):
             storage.abort(written.pending)
             storage.delete(written.pending.path)
         void = Void(run_id=layout.run_id, split=split.index, attempt=receipt.attempt, reason=reason, found_at=at)

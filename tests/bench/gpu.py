@@ -214,8 +214,7 @@ def _deviation(work: GpuWork, expected: list[Wanted], receipts: list[Receipt]) -
     """The largest difference of a published score from the CPU's, of the first rows of each file."""
     by_split, off = {receipt.split: receipt for receipt in receipts}, 0.0
     for number, (ids, scores) in enumerate(expected):
-        written = by_split[number].predictions
-        assert written is not None
+        [written] = by_split[number].predictions
         places = [Path(written.pending.upload), Path(written.pending.path)]
         table = pq.read_table(pa.OSFile(str(next(place for place in places if place.exists()))))
         published = table.column("score").combine_chunks().flatten() if work.shape == "image" else table.column("score")

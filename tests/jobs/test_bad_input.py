@@ -301,8 +301,8 @@ CASES = (
         "append with another schema",
         lambda folder, job: published_before(folder, job, passthrough=["id", "f0"]),
         2,
-        "{dir}/out: holds columns (id int64, p float); this run would append (id int64, f0 float, p float). "
-        "Use another output.uri.",
+        "{dir}/out: run earlier has columns (id int64, p float); this one has (id int64, f0 float, p float). "
+        "Use another output.uri, or output.on_schema_change new_version.",
     ),
     Case(
         "no permission to write",

@@ -25,6 +25,8 @@ MINIMAL: dict[str, Any] = {
     "output": {"uri": "out"},
 }
 
+MODES = "should be 'append', 'error', 'overwrite' or 'overwrite_partitions'"
+
 
 def job_with(folder: Path, place: str, value: Any) -> str:
     """A config file that has a value at a place, written as `model.inputs.X`."""
@@ -118,10 +120,10 @@ def test_a_message_shows_the_variable_and_not_its_value(tmp_path: Path, monkeypa
     """What is wrong is told by the text as it was written: file names, keys and defaults stay as they are."""
     monkeypatch.setenv("B", "job")
     assert refused(job_with(tmp_path, "output.mode", "${B}")) == [
-        "job.yaml:9:3: /output/mode: should be 'append' or 'error', found '${B}'."
+        "job.yaml:9:3: /output/mode: should be 'append', 'error', 'overwrite' or 'overwrite_partitions', found '${B}'."
     ]
     assert refused(job_with(tmp_path, "output.mode", "${NOT_SET:-job}")) == [
-        "job.yaml:9:3: /output/mode: should be 'append' or 'error', found '${NOT_SET:-job}'."
+        f"job.yaml:9:3: /output/mode: {MODES}, found '${{NOT_SET:-job}}'."
     ]
 
 
@@ -160,7 +162,10 @@ def test_no_message_depends_on_a_secret(secret: str, place: str, form: Any) -> N
         ("scoring.threds=2", '/scoring/threds: unknown key "threds". Did you mean "threads"?'),
         ("scoring.threads=true", "/scoring/threads: should be a whole number, found True."),
         ("scoring={threads: x}", "/scoring/threads: should be a whole number, found 'x'."),
-        ("output={uri: a, mode: b}", "/output/mode: should be 'append' or 'error', found 'b'."),
+        (
+            "output={uri: a, mode: b}",
+            f"/output/mode: {MODES}, found 'b'.",
+        ),
         ("input.table=t", "/input: give exactly one of `files`, `table` and `sql`."),
         ("nonsense", "give key.path=value."),
         ("=1", "give key.path=value."),
