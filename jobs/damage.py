@@ -26,6 +26,7 @@ __all__ = ["Left", "check_policy", "damage_facts", "find_damaged", "over_file_bu
 _SHOWN = 10
 _UNFIT = {"ContractError", "InputChanged", "FileDamaged"}
 """Kinds of failures that the same input will have again."""
+_UNCONFIRMED = "But the driver can read it: look at the worker's host, and run the same id again."
 
 
 class Left(NamedTuple):
@@ -110,17 +111,18 @@ def _advice(config: JobConfig, plan: Plan) -> str:
 
 def _failed(plan: Plan, failures: Sequence[Failure], *, found: Sequence[DamagedFile], advice: str) -> SplitsFailed:
     """Tells of every distinct cause, and of every damaged file that was found."""
-    damaged = [f"{FileDamaged.__name__}: {one}" for one in found]
     known = tuple(f"{one.file.path}: " for one in found)
-    causes = [
-        f"{failure.kind}: {failure.message}"
-        for failure in failures
-        if failure.kind != FileDamaged.__name__ or not failure.message.startswith(known)
-    ]
+    causes = [f"{FileDamaged.__name__}: {one}" for one in found]
+    is_unfit = {failure.kind for failure in failures} <= _UNFIT
+    for failure in failures:
+        if failure.kind != FileDamaged.__name__:
+            causes.append(f"{failure.kind}: {failure.message}")
+        elif not failure.message.startswith(known):
+            is_unfit = False
+            causes.append(f"{failure.message} {_UNCONFIRMED}")
     failed = len({failure.split for failure in failures})
     head = f"{failed} of {len(plan.splits)} splits cannot be scored; nothing was published."
-    lines = [head, _listed(list(dict.fromkeys([*damaged, *causes]))), *([advice] if found and advice else [])]
-    is_unfit = {failure.kind for failure in failures} <= _UNFIT
+    lines = [head, _listed(list(dict.fromkeys(causes))), *([advice] if found and advice else [])]
     return (InputUnfit if is_unfit else SplitsFailed)("\n".join(lines))
 
 

@@ -279,8 +279,10 @@ class _Run:
             check_policy(config, self._aside)
         while missing := self._unscored(plan):
             failures = self._score(plan, missing)
-            done = len(missing) - len(self._unscored(plan))
-            self._note(splits_scored_now=self.record.splits_scored_now + done)
+            left = {split.index for split in self._unscored(plan)}
+            self._note(splits_scored_now=self.record.splits_scored_now + len(missing) - len(left))
+            # What failed here, and has a receipt, another try could read.
+            failures = [failure for failure in failures if failure.split in left]
             if not failures:
                 break
             found = find_damaged(self.target, plan, failures)

@@ -11,12 +11,13 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from etl.documents import Document, Strict, sha256_hex
 from etl.errors import FileDamaged
+from etl.redaction import redacted
 from etl.runs.account import rows_by_footers
 from etl.runs.read import RangeReader
 from etl.runs.receipt import EMPTY, RowTally, SplitAccount
@@ -53,7 +54,9 @@ class DamagedFile(Strict):
     rows: RowTally | None = Field(
         description="Rows of it that the run was to score, by its footer; None where nobody can tell."
     )
-    reason: str = Field(description="What is wrong with it, and in which row group where that is known.")
+    reason: Annotated[str, AfterValidator(redacted)] = Field(
+        description="What is wrong with it, and in which row group where that is known."
+    )
 
     def __str__(self) -> str:
         """For a message."""

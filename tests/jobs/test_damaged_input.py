@@ -17,12 +17,13 @@ from jobs import cli
 from jobs.config import read_config
 from jobs.damage import what_is_left
 from jobs.decisions import publish_run
-from jobs.errors import ConfigError, ExitCode, InputUnfit, Refused, exit_code
+from jobs.errors import ConfigError, ExitCode, InputUnfit, Refused, SplitsFailed, exit_code
 from jobs.history import find_run
 from jobs.plan import load_plan
 from jobs.record import RunState, load_record
 from jobs.results import open_results
 from jobs.run import RunRequest, run
+from scoring.spark.tasks import Failure, run_tasks
 from tests.numbers_job import FEATURES, logistic_scores, published_scores
 
 if TYPE_CHECKING:
@@ -348,6 +349,40 @@ def test_a_file_that_is_gone_is_no_damaged_one(
     plan = load_plan(target)
     assert plan is not None
     assert what_is_left(target, plan).damaged == ()
+
+
+def test_what_the_driver_can_read_is_not_damaged(
+    spark: SparkSession, tmp_path: Path, job_file: JobWriter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A worker whose host spoils what it reads has no file set aside; what another try has scored is no failure."""
+    tables = write_input(tmp_path / "in", files=2)
+    job = job_file(input=policy(tmp_path, "quarantine"))
+    spoilt = Failure(0, "FileDamaged", f"{tmp_path}/in/part-0000.parquet: row group 0 cannot be decoded: spoilt.")
+
+    monkeypatch.setattr("jobs.run.run_tasks", lambda *_: [spoilt])
+    with pytest.raises(
+        SplitsFailed, match=r"part-0000.* But the driver can read it: look at the worker's host"
+    ) as told:
+        start(job)
+    assert not isinstance(told.value, InputUnfit)
+    monkeypatch.setattr("jobs.run.run_tasks", lambda *given: [*run_tasks(*given), spoilt])
+    record = start(job)
+    assert (record.state, record.damaged) == (RunState.SUCCEEDED, ())
+    assert published_scores(tmp_path / "out" / "run_id=r") == scores_without(tables)
+
+
+def test_a_mended_file_is_new_to_an_incremental_run(spark: SparkSession, tmp_path: Path, job_file: JobWriter) -> None:
+    """A file that was set aside counts as not scored: mended, the next incremental run scores it, and nothing else."""
+    tables = write_input(tmp_path / "in")
+    whole = bad_file(tmp_path).read_bytes()
+    lose_the_footer(bad_file(tmp_path))
+    job = job_file(input={**policy(tmp_path, "quarantine"), "incremental": True})
+    assert start(job).state is RunState.PARTIALLY_SUCCEEDED
+    bad_file(tmp_path).write_bytes(whole)
+    assert start(job, "s").state is RunState.SUCCEEDED
+    wanted = pytest.approx(logistic_scores(tables[BAD]), abs=1e-6)
+    assert published_scores(tmp_path / "out" / "run_id=s") == wanted
+    assert open_results(str(tmp_path / "out")).rows == FILES * ROWS
 
 
 def test_quarantine_of_files_needs_files(job_file: JobWriter) -> None:
