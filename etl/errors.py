@@ -8,7 +8,8 @@ BatchscoreError
     │   └── Misfit           parts of a document do not fit each other
     ├── ReadError            an input cannot be read as planned
     │   ├── InputMissing     nothing is there
-    │   └── InputChanged     the pinned file is no longer the one that was planned
+    │   ├── InputChanged     the pinned file is no longer the one that was planned
+    │   └── FileDamaged      its bytes are no Parquet, or not what was written
     ├── RowError             a row is at fault
     │   ├── ContractError    a file's schema, or a value the contract says must not occur, breaks the input contract
     │   └── TransformError   a step of the spec cannot be applied to a value
@@ -40,6 +41,7 @@ __all__ = [
     "ContractError",
     "DocumentError",
     "EtlError",
+    "FileDamaged",
     "InputChanged",
     "InputMissing",
     "Misfit",
@@ -98,6 +100,10 @@ class InputMissing(ReadError):
 
 class InputChanged(ReadError):
     """A pinned input file was replaced or removed after the plan was made."""
+
+
+class FileDamaged(ReadError):
+    """The bytes of a file are at fault, and not the way to them: it is no Parquet, or not as it was written."""
 
 
 class RowError(EtlError):

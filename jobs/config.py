@@ -36,6 +36,7 @@ __all__ = [
     "RUN_ID_PATTERN",
     "Budget",
     "Budgets",
+    "FileBudget",
     "Gc",
     "Input",
     "JobConfig",
@@ -69,6 +70,11 @@ class Input(Strict):
     sql: Annotated[str, AfterValidator(_without_secret)] | None = Field(
         default=None, description="A query for Spark; its result is frozen as Parquet before scoring."
     )
+    on_damaged: Literal["fail", "quarantine"] = Field(
+        default="fail",
+        description="What becomes of a run with `files` that cannot be read: it fails, or they are set aside, each as "
+        "a whole, and the others are published, if `budgets.read` allows it.",
+    )
 
     incremental: bool = Field(
         default=False,
@@ -94,6 +100,9 @@ class Input(Strict):
             raise ValueError(message)
         if sum(source is not None for source in (self.files, self.table, self.sql)) != 1:
             message = "give exactly one of `files`, `table` and `sql`"
+            raise ValueError(message)
+        if self.on_damaged == "quarantine" and self.files is None:
+            message = "`on_damaged: quarantine` goes with `files`"
             raise ValueError(message)
         return self
 
@@ -263,9 +272,26 @@ class Budget(Strict):
         return fits_rows and (self.max_ratio is None or rows <= self.max_ratio * rows_in)
 
 
-class Budgets(Strict):
-    """A budget for each stage that can set rows aside. The default is strict: none."""
+class FileBudget(Strict):
+    """How many damaged files a run may have and still be published, with `input.on_damaged: quarantine`.
 
+    Without limits, any number but all: the policy has said already that a run may be without some. Rows are not
+    counted, for of a file whose end is missing nobody knows them.
+    """
+
+    max_files: int | None = Field(default=None, ge=0)
+    max_ratio: FiniteFloat | None = Field(default=None, ge=0, le=1, description="Of the bytes of all input files.")
+
+    def allows(self, files: int, size: int, total: int) -> bool:
+        """Whether the budget covers so many files, of `size` of the `total` bytes."""
+        fits_files = self.max_files is None or files <= self.max_files
+        return fits_files and (self.max_ratio is None or size <= self.max_ratio * total)
+
+
+class Budgets(Strict):
+    """A budget for each stage that can set rows aside. The default is strict: none; but see `FileBudget`."""
+
+    read: FileBudget = FileBudget()
     contract: Budget = Budget()
     transform: Budget = Budget()
     inference: Budget = Budget()

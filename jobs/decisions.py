@@ -16,6 +16,7 @@ from etl.documents import Document
 from etl.errors import AccountError
 from etl.runs.manifest import version_of
 from etl.runs.publish import bar, publish, withdraw
+from jobs.damage import what_is_left
 from jobs.errors import Refused
 from jobs.identity import whoami
 from jobs.increment import admit_of
@@ -91,7 +92,7 @@ def publish_run(target: Target, *, accept_errors: int, reason: str, on_step: OnS
         target,
         record,
         plan,
-        state=RunState.PARTIALLY_SUCCEEDED if quarantined else RunState.SUCCEEDED,
+        state=RunState.PARTIALLY_SUCCEEDED if quarantined or record.damaged else RunState.SUCCEEDED,
         error=None,
         manifest=manifest.seq,
         accepted=decision.reason,
@@ -101,7 +102,7 @@ def publish_run(target: Target, *, accept_errors: int, reason: str, on_step: OnS
 def _settled_receipts(target: Target, plan: Plan, record: RunRecord) -> list[Receipt]:
     """The receipts that the run was settled with before it was held back; its input may be gone by now."""
     receipts = receipts_of(target, plan)
-    if account_of(receipts) != record.account:
+    if account_of(receipts, record.damaged) != record.account:
         message = f"{target.layout.receipts}: the receipts are not those that the run was settled with. Restore them."
         raise AccountError(message)
     return receipts
@@ -200,7 +201,7 @@ def _plan_of(target: Target) -> Plan:
     plan = load_plan(target)
     if plan is None:
         raise Refused(f"run {target.layout.run_id} has no plan, so there is nothing to decide.")
-    return plan
+    return what_is_left(target, plan).plan
 
 
 def _check_not_published(target: Target) -> None:

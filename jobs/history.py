@@ -15,6 +15,7 @@ from etl.runs.layout import Layout, runs_folder, scratch_folder, scratch_root
 from etl.runs.storage import storage_for
 from etl.runs.store_settings import configure
 from jobs.config import RUN_ID_PATTERN, JobConfig, read_config
+from jobs.damage import what_is_left
 from jobs.decisions import Decision, load_decision
 from jobs.destination import Target
 from jobs.errors import Refused, refusing
@@ -198,7 +199,8 @@ def quarantined_rows(target: Target) -> pa.Table:
     plan = load_plan(target)
     if plan is None:
         raise Refused(f"{target.layout.root}: run {target.layout.run_id} has set no rows aside: it has no plan yet.")
-    paths = [receipt.quarantine.pending.path for receipt in receipts_of(target, plan) if receipt.quarantine is not None]
+    receipts = receipts_of(target, what_is_left(target, plan).plan)
+    paths = [receipt.quarantine.pending.path for receipt in receipts if receipt.quarantine is not None]
     with ThreadPoolExecutor(_THREADS) as threads:
         tables = list(threads.map(partial(_ipc_table, target.storage), paths))
     return pa.concat_tables(tables) if tables else _PLACE_AND_REASON.empty_table()

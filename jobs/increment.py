@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 
 from etl.errors import Superseded
 from etl.format.problems import nearest
+from etl.runs.damage import load_damaged
 from etl.runs.layout import Layout
 from etl.runs.manifest import all_manifests, published_files
 from jobs.column_types import arrow_of
@@ -52,9 +53,12 @@ ScoredBy = Callable[["Target"], Scored | None]
 
 
 def scored_by(target: Target) -> Scored | None:
-    """What a run was planned to score; None where it has no plan."""
+    """What a run scored: all that it was planned to, but the files that it set aside; None where it has no plan."""
     plan = load_plan(target)
-    return Scored(plan.job, plan.bundles, plan.sources) if plan is not None else None
+    if plan is None:
+        return None
+    aside = {one.file for one in load_damaged(*target)}
+    return Scored(plan.job, plan.bundles, tuple(file for file in plan.sources if file not in aside))
 
 
 def scored_files(

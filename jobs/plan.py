@@ -192,7 +192,7 @@ def asked(config: JobConfig, part: Part) -> dict[str, str]:
     """
     found = {
         "job": config.model_dump_json(include={"name"}),
-        "input": config.input.model_dump_json(),
+        "input": config.input.model_dump_json(exclude={"on_damaged"}),
         "references": config.model_dump_json(include={"references"}),
         "model": config.model_dump_json(include={"model"}),
         "models": config.model_dump_json(include={"models", "combine"}),

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import pyarrow as pa
 
 from etl.documents import sha256_hex
-from etl.errors import InputMissing
+from etl.errors import FileDamaged, InputMissing
+from etl.runs.damage import first_readable
 from etl.runs.layout import model_folder
 from etl.runs.manifest import latest_manifest, schema_entries
 from etl.runs.read import RangeReader, open_parquet
@@ -26,9 +27,12 @@ from scoring.order import MissingKeys, Order
 from scoring.predictions import Predictions
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     import pyarrow.parquet as pq
 
     from etl.runs.manifest import Manifest
+    from etl.runs.splits import FileRange
     from jobs.config import JobConfig
 
 __all__ = ["Resolved", "check_input", "list_inputs", "make_plan", "store_plan"]
@@ -93,12 +97,12 @@ def make_plan(
         BatchscoreError: anything that can be known to fail before work starts.
     """
     check_input(config, inputs)
-    models = resolve_models(config, _schema_of(inputs[0]), where=inputs[0].path, known=known)
+    models = _models(config, _first(config, inputs), known)
     # Before anything is asked of it: what is committed from here on, the run has not seen.
     latest = latest_manifest(target.storage, target.layout.root)
     wanted, increment = _increment(target, config, inputs, models=models, latest=latest)
-    splits, row_limits = _limited(cut_splits(wanted, config.splits.target_bytes, config.splits.max_files), part.limit)
-    footer = _largest_footer(wanted or inputs[:1])
+    splits, row_limits = _cut(config, wanted, part.limit)
+    footer = _largest_footer(config, wanted or inputs)
     keys = _published_keys(target, config, part, latest=latest)
     told = {"row_limits": row_limits, "sample": part.sample, "missing_keys": _pinned(part, keys)}
     at_once = table_rows(footer, models.carried, models.bundles, is_one_each=bool(models.chosen_by))
@@ -120,6 +124,10 @@ def make_plan(
         prepared=known.prepared.preparation if known.prepared else None,
     )
     return Resolved(plan, models.bundles, {name: pinned.data for name, pinned in models.references.items()}, keys)
+
+
+def _models(config: JobConfig, first: InputFile, known: Known) -> Models:
+    return resolve_models(config, _schema_of(first), where=first.path, known=known)
 
 
 def _told_by(models: Models) -> dict[str, Any]:
@@ -167,9 +175,14 @@ def _metrics_uri(config: JobConfig, part: Part) -> str | None:
     return config.metrics.uri if config.metrics is not None and not part.is_trial else None
 
 
-def _largest_footer(files: tuple[InputFile, ...]) -> pq.FileMetaData:
+def _first(config: JobConfig, files: Iterable[InputFile]) -> InputFile:
+    """The first file, or where damaged ones may be set aside the first that can be read."""
+    return first_readable(files) if config.input.on_damaged == "quarantine" else next(iter(files))
+
+
+def _largest_footer(config: JobConfig, files: tuple[InputFile, ...]) -> pq.FileMetaData:
     """That of the largest file, for what a worker will need."""
-    largest = max(files, key=lambda file: file.bytes)
+    largest = _first(config, sorted(files, key=lambda file: -file.bytes))
     return open_parquet(storage_for(largest.path)[0], largest).metadata
 
 
@@ -201,19 +214,32 @@ def _order(target: Target, config: JobConfig, found: dict[str, Any], *, table_ro
     )
 
 
-def _limited(splits: tuple[Split, ...], limit: int | None) -> tuple[tuple[Split, ...], dict[int, int]]:
-    """The first splits that hold `limit` rows, and how many rows of the last one are scored."""
+def _cut(
+    config: JobConfig, files: tuple[InputFile, ...], limit: int | None
+) -> tuple[tuple[Split, ...], dict[int, int]]:
+    """All splits; with `limit` the first that hold so many rows, and how many rows of the last one are scored."""
+    splits = cut_splits(files, config.splits.target_bytes, config.splits.max_files)
     if limit is None:
         return splits, {}
     kept: list[Split] = []
     remaining = limit
     for split in splits:
-        rows = sum(RangeReader(storage_for(part.file.path)[0], part).rows for part in split.ranges)
+        rows = sum(_rows(config, part) for part in split.ranges)
         kept.append(split)
         if rows >= remaining:
             return tuple(kept), {split.index: remaining}
         remaining -= rows
     return splits, {}
+
+
+def _rows(config: JobConfig, part: FileRange) -> int:
+    """Rows of a range by its footer; of a damaged file that is to be set aside, none."""
+    try:
+        return RangeReader(storage_for(part.file.path)[0], part).rows
+    except FileDamaged:
+        if config.input.on_damaged == "fail":
+            raise
+        return 0
 
 
 def check_input(config: JobConfig, inputs: tuple[InputFile, ...]) -> None:
@@ -227,8 +253,8 @@ def check_input(config: JobConfig, inputs: tuple[InputFile, ...]) -> None:
             raise Refused(f"output.uri {root} lies where input.files {pattern} would read it. Use another output.uri.")
     if not inputs:
         return
-    path = inputs[0].path
-    names = _schema_of(inputs[0]).names
+    first = _first(config, inputs)
+    path, names = first.path, _schema_of(first).names
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise Refused(f"{path}: has columns of equal names: {', '.join(twice)}. Write it with a name for each column.")

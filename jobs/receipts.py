@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from etl.checks import checked
 from etl.expectations import unique_columns
+from etl.runs.damage import account_of_damaged
 from etl.runs.layout import model_folder
 from etl.runs.receipt import SplitAccount, Tally
 from etl.runs.voids import latest_generations
@@ -23,14 +24,17 @@ if TYPE_CHECKING:
 
     import pyarrow as pa
 
+    from etl.runs.damage import DamagedFile
     from etl.runs.receipt import Receipt
     from etl.runs.splits import Split
     from etl.runs.storage import Storage
     from jobs.destination import Target
     from jobs.plan import Plan
 
-__all__ = ["account_of", "live_receipts", "published_schema", "receipts_of", "splits_of", "totals_of"]
+__all__ = ["DAMAGED", "account_of", "live_receipts", "published_schema", "receipts_of", "splits_of", "totals_of"]
 
+DAMAGED = "read/DAMAGED_FILE"
+"""The reason of rows whose file was set aside."""
 _THREADS = 16
 
 
@@ -52,21 +56,25 @@ def receipts_of(target: Target, plan: Plan) -> list[Receipt]:
         return [receipt for receipt in found if receipt is not None]
 
 
-def account_of(receipts: Iterable[Receipt]) -> SplitAccount:
-    """Where the rows of all these splits went, as their workers said."""
-    total = SplitAccount()
+def account_of(receipts: Iterable[Receipt], damaged: Iterable[DamagedFile] = ()) -> SplitAccount:
+    """Where the rows of all these splits went, as their workers said, and those of files that were set aside."""
+    total = account_of_damaged(damaged)
     for receipt in receipts:
         total += receipt.account
     return total
 
 
-def totals_of(receipts: list[Receipt], plan: Plan, repeats: Mapping[str, Tally]) -> dict[str, Any]:
-    """The fields of a run record that sum up the receipts of a plan.
+def totals_of(
+    receipts: list[Receipt], plan: Plan, repeats: Mapping[str, Tally], *, damaged: Iterable[DamagedFile] = ()
+) -> dict[str, Any]:
+    """The fields of a run record that sum up the receipts of a plan, and the files that were set aside.
 
     `repeats` are the tallies of `unique` expectations (`jobs.uniqueness`); one that is not there is not told.
     """
     seconds: Counter[str] = Counter()
     reasons: Counter[str] = Counter()
+    if lost := account_of_damaged(damaged).quarantined.rows:
+        reasons[DAMAGED] = lost
     loads: dict[tuple[str, int], int] = {}
     tallies: defaultdict[str, Tally] = defaultdict(Tally, repeats)
     uncounted = unique_columns(plan.expectations).keys() - repeats.keys()
@@ -78,7 +86,7 @@ def totals_of(receipts: list[Receipt], plan: Plan, repeats: Mapping[str, Tally])
         worker = (receipt.worker.host, receipt.worker.pid)
         loads[worker] = max(loads.get(worker, 0), receipt.worker.loads)
     return {
-        "account": account_of(receipts),
+        "account": account_of(receipts, damaged),
         "reasons": dict(reasons),
         "expectations": checked([one for one in plan.expectations if one.id not in uncounted], tallies),
         "worker_seconds": {phase: round(total, 3) for phase, total in seconds.items()},

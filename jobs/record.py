@@ -15,6 +15,7 @@ from etl.checks import Checked
 from etl.documents import Document, Strict
 from etl.errors import BatchscoreError
 from etl.redaction import redacted
+from etl.runs.damage import DamagedFile
 from etl.runs.receipt import SplitAccount
 from etl.runs.storage import storage_for
 from jobs.increment import Increment
@@ -117,6 +118,11 @@ class RunRecord(Document):
     )
     account: SplitAccount = SplitAccount()
     reasons: dict[str, int] = Field(default_factory=dict, description="Quarantined rows by `stage/CODE`.")
+    damaged: tuple[DamagedFile, ...] = Field(
+        default=(),
+        description="Input files that cannot be read. Where the run was published, none of their rows was; those that "
+        "footers tell are in `account`, as quarantined.",
+    )
     expectations: tuple[Checked, ...] = Field(default=(), description="What became of the spec's expectations.")
     wall_seconds: dict[str, float] = Field(
         default_factory=dict, description="Of the driver, by phase; they add up to the run."

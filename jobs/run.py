@@ -15,6 +15,7 @@ from etl.documents import canonical_json, sha256_hex
 from etl.errors import AccountError, BatchscoreError, ReceiptsVoid, StorageError
 from etl.expectations import unique_columns
 from etl.runs.account import counting_rows, settle
+from etl.runs.damage import account_of_damaged
 from etl.runs.manifest import is_kept, version_of
 from etl.runs.publish import publish
 from etl.runs.splits import group_splits
@@ -23,16 +24,17 @@ from etl.runs.store_settings import configure
 from etl.runs.voids import call_void
 from etl.spark.freeze import freeze
 from jobs.config import Budget
+from jobs.damage import Left, check_policy, find_damaged, over_file_budget, set_aside, what_is_left
 from jobs.decisions import check_not_discarded
 from jobs.destination import Target, terms_now
-from jobs.errors import Cancelled, InputUnfit, Refused, SplitsFailed, refusing
+from jobs.errors import Cancelled, Refused, refusing
 from jobs.identity import check_run_id, whoami
 from jobs.increment import admit_of
 from jobs.models import Known
 from jobs.plan import Part, Plan, check_asked, claim_run, load_plan, target_of
 from jobs.planning import check_input, list_inputs, make_plan, store_plan
 from jobs.preparation import PreparedInput, TableWork, bundle_of, prepare_input, work_on_table
-from jobs.receipts import account_of, live_receipts, published_schema, receipts_of, splits_of, totals_of
+from jobs.receipts import DAMAGED, account_of, live_receipts, published_schema, receipts_of, splits_of, totals_of
 from jobs.record import ErrorFacts, RunRecord, RunState, Snapshot, collect_record, load_record, machine, versions
 from jobs.session import parallelism, start_session
 from jobs.uniqueness import count_run, load_repeats
@@ -45,10 +47,12 @@ if TYPE_CHECKING:
 
     from pyspark.sql import SparkSession
 
+    from etl.runs.damage import DamagedFile
     from etl.runs.manifest import Manifest
     from etl.runs.receipt import Receipt, RowTally, SplitAccount, Tally
     from etl.runs.splits import InputFile, Split
     from jobs.config import JobConfig
+    from scoring.spark.tasks import Failure
 
 __all__ = ["OnPhase", "RunRequest", "run"]
 
@@ -58,8 +62,6 @@ OnPhase = Callable[[str], None]
 _SHOWN = 10
 _GENERATIONS = 3
 """How often the files of a split may be lost before somebody has to look at who removes them."""
-_UNFIT = {"ContractError", "InputChanged", "ReadError"}
-"""Kinds of failures that the same input will have again."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,13 +121,13 @@ def run(request: RunRequest, on_phase: OnPhase = lambda _: None) -> RunRecord:
     with job.recording():
         plan = job.read()
         while True:
-            job.transform_and_score(plan)
+            left = job.transform_and_score(plan)
             try:
-                receipts, account = job.settle(plan)
-                job.publish(plan, receipts, account)
+                receipts, account = job.settle(left)
+                job.publish(left, receipts, account)
                 break
             except ReceiptsVoid as error:
-                job.call_void(plan, error)
+                job.call_void(left, error)
     return job.record
 
 
@@ -141,6 +143,8 @@ class _Run:
         self._wall: dict[str, float] = {}
         self._claimed = False
         self._plan: Plan | None = None
+        self._aside: tuple[DamagedFile, ...] = ()
+        """Input files that were set aside."""
         self._counted: dict[int, RowTally] = {}
         """Rows of splits by the footers of the input, where they were counted while tasks ran."""
         self.record = _begun(request, self.target)
@@ -236,6 +240,8 @@ class _Run:
     def _prepare(self, work: TableWork, source: tuple[InputFile, ...]) -> PreparedInput:
         """Run the relational steps that need the whole table, and freeze what they give."""
         config = self.request.config
+        if config.input.on_damaged == "quarantine":
+            raise Refused(f"input.on_damaged is `quarantine`, which goes with rows that workers read: {work.reason}.")
         check_input(config, source)
         folder, spark = self._scratch_folder(), self._spark()
         with self.phase("prepare"):
@@ -262,28 +268,43 @@ class _Run:
                 self._session = start_session(f"batchscore {self.request.run_id}", self.request.config.spark)
         return self._session
 
-    def transform_and_score(self, plan: Plan) -> None:
+    def transform_and_score(self, plan: Plan) -> Plan:
         """Score every split that has no receipt; contract and transform happen in the same worker pass.
+
+        Gives the plan of what is left where damaged files were set aside.
 
         Raises:
             SplitsFailed: with every distinct cause.
         """
-        missing = self._unscored(plan)
-        if not missing:
-            return
+        config = self.request.config
+        plan = self._leave_out(what_is_left(self.target, plan))
+        if self._aside and self._committed() is None:
+            check_policy(config, self._aside)
+        while missing := self._unscored(plan):
+            failures = self._score(plan, missing)
+            left = {split.index for split in self._unscored(plan)}
+            self._note(splits_scored_now=self.record.splits_scored_now + len(missing) - len(left))
+            # What failed here, and has a receipt, another try could read.
+            failures = [failure for failure in failures if failure.split in left]
+            if not failures:
+                break
+            found = find_damaged(self.target, plan, failures)
+            self._note(damaged=(*self._aside, *found))
+            plan = self._leave_out(set_aside(self.target, config, plan, found=found, failures=failures))
+        return plan
+
+    def _leave_out(self, left: Left) -> Plan:
+        """Go on with what is left of the plan; footers that were counted may be of more."""
+        self._plan, self._aside, self._counted = left.plan, left.damaged, {}
+        self._note(damaged=left.damaged)
+        return left.plan
+
+    def _score(self, plan: Plan, missing: tuple[Split, ...]) -> list[Failure]:
         spark = self._spark()
-        with self.phase("score"), counting_rows(self.target.storage, plan.splits) as self._counted:
+        with self.phase("score"), counting_rows(plan.splits) as self._counted:
             task_bytes = int(self.request.config.splits.task_bytes)
             tasks = group_splits(missing, task_bytes=task_bytes, parallelism=parallelism(spark))
-            failures = run_tasks(spark, plan.order, tasks)
-        self._note(splits_scored_now=len(missing) - len(self._unscored(plan)))
-        if failures:
-            causes = list(dict.fromkeys(f"{failure.kind}: {failure.message}" for failure in failures))
-            more = [f"… and {len(causes) - _SHOWN} more"] if len(causes) > _SHOWN else []
-            failed = len({failure.split for failure in failures})
-            head = f"{failed} of {len(plan.splits)} splits cannot be scored; nothing was published."
-            is_unfit = {failure.kind for failure in failures} <= _UNFIT
-            raise (InputUnfit if is_unfit else SplitsFailed)("\n".join([head, *causes[:_SHOWN], *more]))
+            return run_tasks(spark, plan.order, tasks)
 
     def _unscored(self, plan: Plan) -> tuple[Split, ...]:
         there = live_receipts(self.target)
@@ -298,14 +319,15 @@ class _Run:
             receipts = receipts_of(self.target, plan)
             is_committed = self._committed() is not None
             if is_committed:
-                account = account_of(receipts)
+                account = account_of(receipts, self._aside)
             else:
-                account = settle(self.target.storage, plan.splits, receipts, counted=self._counted)
+                account = settle(plan.splits, receipts, counted=self._counted)
+                account += account_of_damaged(self._aside)
         repeats: dict[str, Tally] = {}
         if unique_columns(plan.expectations):
             with self.phase("count"):
                 repeats = count_run(self.target, plan, receipts)
-        self._note(**totals_of(receipts, plan, repeats))
+        self._note(**totals_of(receipts, plan, repeats, damaged=self._aside))
         may_filter = plan.filters or plan.order.leaves_out
         if account.filtered.rows and not may_filter:
             raise AccountError(f"{account.filtered.rows} rows were filtered, but the run asked for no filter.")
@@ -314,7 +336,9 @@ class _Run:
     def publish(self, plan: Plan, receipts: list[Receipt], account: SplitAccount) -> None:
         """Publish, unless a budget or an expectation holds the run back."""
         broken = [str(found) for found in self.record.expectations if found.severity == "fail" and not found.holds]
-        reasons = [*over_budget(self.request.config, self.record.reasons, account), *broken]
+        budgets, total = self.request.config.budgets, plan.bytes_in
+        damaged = over_file_budget(budgets.read, self._aside, total)
+        reasons = [*damaged, *over_budget(self.request.config, self.record.reasons, account), *broken]
         if reasons and self._committed() is None:
             self._note(state=RunState.HELD_BACK, error=ErrorFacts(kind="HeldBack", message="; ".join(reasons)))
             return
@@ -383,7 +407,7 @@ class _Run:
         try:
             if self._plan is not None:
                 receipts, repeats = receipts_of(self.target, self._plan), load_repeats(self.target)
-                self._note(**totals_of(receipts, self._plan, repeats or {}))
+                self._note(**totals_of(receipts, self._plan, repeats or {}, damaged=self._aside))
             manifest = self._committed()
             if manifest is not None:
                 # What came between the commit and its marks changes nothing of what readers see.
@@ -398,8 +422,8 @@ class _Run:
         return version_of(self.target.storage, self.target.layout)
 
     def _note_published(self, manifest: Manifest) -> None:
-        quarantined = self.record.account.quarantined.rows > 0
-        state = RunState.PARTIALLY_SUCCEEDED if quarantined else RunState.SUCCEEDED
+        is_partial = self.record.account.quarantined.rows > 0 or self._aside
+        state = RunState.PARTIALLY_SUCCEEDED if is_partial else RunState.SUCCEEDED
         self._note(state=state, manifest=manifest.seq)
 
     def _note(self, **facts: object) -> None:
@@ -454,7 +478,8 @@ def over_budget(config: JobConfig, reasons: dict[str, int], account: SplitAccoun
     """A sentence for each stage that set more rows aside than its budget allows."""
     by_stage: Counter[str] = Counter()
     for reason, rows in reasons.items():
-        by_stage[reason.partition("/")[0]] += rows
+        if reason != DAMAGED:
+            by_stage[reason.partition("/")[0]] += rows
     sentences = []
     for stage, rows in sorted(by_stage.items()):
         budget = getattr(config.budgets, stage)

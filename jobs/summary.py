@@ -14,6 +14,7 @@ from rich.text import Text
 from etl.learning.fitting import passes
 from etl.printable import distinct, printable
 from etl.training import Provenance
+from jobs.damage import damage_facts
 from jobs.engine_summary import engine_facts
 from jobs.history import UNFINISHED, RunLine, RunView
 from jobs.progress import PHASES
@@ -188,7 +189,7 @@ def record_facts(record: RunRecord, decision: Decision | None = None) -> Facts:
         facts.append(("rows", _account(record)))
     if record.reasons:
         facts.append(("quarantined", ", ".join(f"{n:,} {reason}" for reason, n in _most_first(record.reasons))))
-    facts += _expectation_facts(record)
+    facts += [*damage_facts(record), *_expectation_facts(record)]
     if record.model is not None:
         model = record.model
         facts.append(
@@ -243,7 +244,9 @@ def preview_facts(shown: Preview) -> Facts:
         facts.insert(1, ("state", shown.view.state))
     facts.append(("memory", f"{size_text(plan.projected_task_bytes)} for a worker at its peak, as projected"))
     budgets = shown.config.budgets
-    limits = (f"{stage} {_budget(getattr(budgets, stage))}" for stage in type(budgets).model_fields)
+    limits = [f"{stage} {_budget(getattr(budgets, stage))}" for stage in type(budgets).model_fields if stage != "read"]
+    if shown.config.input.on_damaged == "quarantine":
+        limits.append(f"of damaged files {budgets.read.model_dump_json(exclude_none=True)}")
     return [
         *facts,
         ("columns", ", ".join(f"{column.name} {column.type}" for column in plan.columns)),

@@ -12,33 +12,33 @@ from etl.errors import AccountError
 from etl.runs.digest import digest_of_ranges, file_seed
 from etl.runs.read import RangeReader, check_pinned
 from etl.runs.receipt import RowTally, SplitAccount
+from etl.runs.storage import storage_for
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterable, Mapping
     from concurrent.futures import Future
 
     from etl.runs.receipt import Receipt
-    from etl.runs.splits import Split
-    from etl.runs.storage import Storage
+    from etl.runs.splits import FileRange, Split
 
-__all__ = ["counting_rows", "settle"]
+__all__ = ["counting_rows", "rows_by_footers", "settle"]
 
 _THREADS = 16
 _SHOWN = 5
 
 
 @contextlib.contextmanager
-def counting_rows(storage: Storage, splits: tuple[Split, ...]) -> Generator[dict[int, RowTally]]:
+def counting_rows(splits: tuple[Split, ...]) -> Generator[dict[int, RowTally]]:
     """Count the rows of splits by their footers while something else goes on; those that were counted by its end.
 
     Nothing is waited for, and no error comes out: `settle` counts what is not there, and says why it cannot.
     """
     found: dict[int, RowTally] = {}
-    threads = _threads(storage, splits)
+    threads = _threads(splits)
     counted: dict[int, Future[RowTally]] = {}
     try:
         for split in splits:
-            counted[split.index] = threads.submit(_rows_in, storage, split)
+            counted[split.index] = threads.submit(rows_by_footers, split.ranges)
         yield found
     finally:
         # Not `wait=True`: a signal may have come before a thread was started, and such a one cannot be joined.
@@ -49,7 +49,6 @@ def counting_rows(storage: Storage, splits: tuple[Split, ...]) -> Generator[dict
 
 
 def settle(
-    storage: Storage,
     splits: tuple[Split, ...],
     receipts: Iterable[Receipt],
     *,
@@ -61,12 +60,12 @@ def settle(
 
     Raises:
         AccountError: a split has no receipt or several, or its rows do not add up; names the splits.
-        InputChanged, ReadError: see `etl.runs.read.open_parquet`.
+        InputChanged, FileDamaged: see `etl.runs.read.open_parquet`.
     """
     receipts = list(receipts)
     by_split = {receipt.split: receipt for receipt in receipts}
-    with _threads(storage, splits) as threads:
-        expected = list(threads.map(lambda split: _checked(storage, split, counted.get(split.index)), splits))
+    with _threads(splits) as threads:
+        expected = list(threads.map(lambda split: _checked(split, counted.get(split.index)), splits))
     problems = _strays(splits, receipts)
     total = SplitAccount()
     for split, rows_in in zip(splits, expected, strict=True):
@@ -83,9 +82,10 @@ def settle(
     return total
 
 
-def _threads(storage: Storage, splits: tuple[Split, ...]) -> ThreadPoolExecutor:
+def _threads(splits: tuple[Split, ...]) -> ThreadPoolExecutor:
     """What is on a local disk is there at once: 16 threads wait for each other, and take twice as long as one."""
-    is_near = bool(splits) and storage.local_path(splits[0].ranges[0].file.path) is not None
+    paths = [split.ranges[0].file.path for split in splits[:1]]
+    is_near = all(storage_for(path)[0].local_path(path) is not None for path in paths)
     return ThreadPoolExecutor(1 if is_near else _THREADS, "batchscore-account")
 
 
@@ -98,19 +98,24 @@ def _strays(splits: tuple[Split, ...], receipts: list[Receipt]) -> list[str]:
     return found
 
 
-def _checked(storage: Storage, split: Split, counted: RowTally | None) -> RowTally:
+def _checked(split: Split, counted: RowTally | None) -> RowTally:
     if counted is None:
-        return _rows_in(storage, split)
+        return rows_by_footers(split.ranges)
     for part in split.ranges:
-        check_pinned(storage, part.file)
+        check_pinned(storage_for(part.file.path)[0], part.file)
     return counted
 
 
-def _rows_in(storage: Storage, split: Split) -> RowTally:
+def rows_by_footers(ranges: Iterable[FileRange]) -> RowTally:
+    """The rows of ranges of pinned files, by their footers.
+
+    Raises:
+        InputChanged, FileDamaged: see `etl.runs.read.open_parquet`.
+    """
     runs = [
         (file_seed(part.file.path), group.first_row, group.rows)
-        for part in split.ranges
-        for group in RangeReader(storage, part).row_groups
+        for part in ranges
+        for group in RangeReader(storage_for(part.file.path)[0], part).row_groups
     ]
     return RowTally.of(sum(rows for _, _, rows in runs), digest_of_ranges(runs))
 

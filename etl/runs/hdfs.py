@@ -60,6 +60,22 @@ def _client(authority: str, _process: int) -> Client:
     return Client(f"hdfs://{authority}" if authority else None)
 
 
+class _Input:
+    """A file to read from. Data nodes that do not answer, or whose block is damaged, are no fault of the file's."""
+
+    def __init__(self, path: str, file: Any) -> None:
+        self._path = path
+        self._file = file
+
+    def read(self, size: int = -1) -> bytes:
+        with _explained(self._path, "read"):
+            data: bytes = self._file.read(size)
+            return data
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._file, name)
+
+
 class HdfsPendingWriter:
     """A hidden file beside its final name. The digest is taken as bytes pass, so nothing is read twice."""
 
@@ -199,7 +215,7 @@ class HdfsStorage:
     def open_input(self, path: str) -> pa.NativeFile:
         """See `Storage.open_input`."""
         with _explained(path, "read"):
-            return pa.PythonFile(self._asked.read(self._inside(path)), mode="r")
+            return pa.PythonFile(_Input(path, self._asked.read(self._inside(path))), mode="r")
 
     def read_bytes(self, path: str) -> bytes | None:
         """See `Storage.read_bytes`."""

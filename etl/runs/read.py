@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-from typing import TYPE_CHECKING, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from etl.errors import InputChanged, ReadError
+from etl.errors import FileDamaged, InputChanged
 from etl.types import workable
 
 if TYPE_CHECKING:
@@ -51,7 +51,6 @@ _LONG_BYTES = 256
 """What is longer is no decimal and no UUID, but an image, say."""
 _WHOLE_BYTES = 1 << 19
 """A small file is no larger than this."""
-
 
 _OF_S3 = "AWS Error"
 """In what Arrow says when S3 does not answer as it should."""
@@ -117,7 +116,7 @@ class RangeReader:
 
         Raises:
             InputChanged: the file is not the one that was pinned.
-            ReadError: it is no Parquet file, or a damaged one.
+            FileDamaged: it is no Parquet file, or a damaged one.
         """
         self.path = part.file.path
         self.first_place = number << _ROW_BITS
@@ -158,7 +157,7 @@ class RangeReader:
         """Batches of at most `batch_rows` rows of one row group, with each row's place as column `ROW`.
 
         Raises:
-            ReadError: a page is damaged; names the file and the row group.
+            FileDamaged: a page is damaged; names the file and the row group.
         """
         for group in self.row_groups:
             yield from self._batches_of(group, columns, batch_rows)
@@ -176,7 +175,7 @@ class RangeReader:
         if row != group.first_row + group.rows:
             gave = row - group.first_row
             message = f"{self.path}: row group {group.number} gave {gave} rows, its footer says {group.rows}."
-            raise ReadError(message)
+            raise FileDamaged(message)
 
     def has_texts(self, columns: list[str]) -> bool:
         """Whether values of one of these columns are as long as they like."""
@@ -200,7 +199,12 @@ def check_pinned(storage: Storage, file: InputFile) -> None:
     now = storage.stat(file.path)
     if now is None or now.etag != file.etag:
         what = "was removed" if now is None else f"was replaced ({file.bytes} bytes then, {now.bytes} now)"
-        message = f"{file.path}: {what} after the run was planned. Put it back, or score under a new run id."
+        is_in_s3 = file.path.startswith("s3://")
+        same = "so that its etag is the same" if is_in_s3 else "with its time of modification (cp -p)"
+        message = (
+            f"{file.path}: {what} after the run was planned. Put the planned one back, {same}, and run the same id "
+            "again; or score what is there now under a new run id."
+        )
         raise InputChanged(message)
 
 
@@ -209,8 +213,8 @@ def open_parquet(storage: Storage, file: InputFile, *, at_once: bool = False) ->
 
     Raises:
         InputChanged: it is not the one that was pinned.
-        ReadError: it is no Parquet file, or a damaged one. What the system refuses for other reasons stays an OSError,
-            which Spark tries again.
+        FileDamaged: it is no Parquet file, or a damaged one. What the system refuses for other reasons stays an
+            OSError, which Spark tries again.
     """
     check_pinned(storage, file)
     try:
@@ -218,16 +222,25 @@ def open_parquet(storage: Storage, file: InputFile, *, at_once: bool = False) ->
         # pages instead of whole row groups.
         source = storage.open_input(file.path)
         if at_once:
-            return pq.ParquetFile(pa.BufferReader(source.read_buffer()), pre_buffer=False)
+            return _checked(pa.BufferReader(source.read_buffer()), pre_buffer=False)
         if storage.local_path(file.path) is None:
             # Another machine answers each request late: the chunks of a row group are asked for at once.
-            return pq.ParquetFile(source, pre_buffer=True)
-        return pq.ParquetFile(source, pre_buffer=False, buffer_size=_STREAM_BYTES)
+            return _checked(source, pre_buffer=True)
+        return _checked(source, pre_buffer=False, buffer_size=_STREAM_BYTES)
     except _DAMAGE as error:
         if not _is_damage(error):
             raise
         message = f"{file.path}: not a Parquet file, or a damaged one: {_said(error)}. Replace or remove it."
-        raise ReadError(message) from error
+        raise FileDamaged(message) from error
+
+
+def _checked(source: pa.NativeFile, **how: Any) -> pq.ParquetFile:
+    """A file whose pages are compared with their checksums, where they have some.
+
+    Without that a flipped bit of a number is another number. 112 MB of 28 float32 columns took 0.04 s longer to decode,
+    of 0.11 s without compression and 0.24 s with zstd.
+    """
+    return pq.ParquetFile(source, page_checksum_verification=True, **how)
 
 
 def read_row_group(storage: Storage, file: InputFile, number: int, *, columns: Sequence[str]) -> list[pa.RecordBatch]:
@@ -235,7 +248,7 @@ def read_row_group(storage: Storage, file: InputFile, number: int, *, columns: S
 
     Raises:
         InputChanged: the file is not the one that was pinned.
-        ReadError: it is damaged; names the file and the row group.
+        FileDamaged: it is damaged; names the file and the row group.
     """
     parquet = open_parquet(storage, file)
     with _decoding(file.path, number):
@@ -254,7 +267,7 @@ def _decoding(path: str, group: int) -> Generator[None]:
         if not _is_damage(error):
             raise
         message = f"{path}: row group {group} cannot be decoded: {_said(error)}. Replace the file."
-        raise ReadError(message) from error
+        raise FileDamaged(message) from error
 
 
 def read_whole(storage: Storage, file: InputFile) -> pa.Table:
@@ -266,7 +279,7 @@ def read_whole(storage: Storage, file: InputFile) -> pa.Table:
         if not _is_damage(error):
             raise
         message = f"{file.path}: a damaged Parquet file: {_said(error)}. Replace or remove it."
-        raise ReadError(message) from error
+        raise FileDamaged(message) from error
 
 
 def _is_damage(error: Exception) -> bool:
@@ -291,14 +304,14 @@ def _row_groups(metadata: pq.FileMetaData, part: FileRange) -> Iterator[RowGroup
             # It would belong to no split, and nobody would miss its rows.
             where = f"row group {index} begins at byte {first_byte} of {part.file.bytes}"
             message = f"{part.file.path}: a damaged footer says that {where}. Replace the file."
-            raise ReadError(message)
+            raise FileDamaged(message)
         if part.start <= first_byte < part.end:
             yield RowGroup(index, first_row, facts.num_rows)
         first_row += facts.num_rows
     if first_row != metadata.num_rows:
         found = f"{metadata.num_rows} rows, in row groups {first_row}"
         message = f"{part.file.path}: a damaged footer says that the file has {found}. Replace the file."
-        raise ReadError(message)
+        raise FileDamaged(message)
 
 
 def _first_byte(facts: pq.RowGroupMetaData) -> int:

@@ -60,7 +60,7 @@ _ADVICE = {
     "ExpiredToken": "The credentials have ended: renew them.",
     "ExpiredTokenException": "The credentials have ended: renew them.",
     "PermanentRedirect": "The bucket is in another region: say which under `storage:`.",
-    "RequestTimeTooSkewed": "The machine's clock is wrong.",
+    "RequestTimeTooSkewed": "The machine's clock is wrong: S3 refuses one that is 15 minutes off. Set it.",
     "NotImplemented": "This store lacks what publication needs.",
 }
 

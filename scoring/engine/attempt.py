@@ -15,8 +15,9 @@ from etl.errors import PendingLost, StorageError
 from etl.runs.digest import file_seed, row_hashes
 from etl.runs.keys import KeyWriter
 from etl.runs.parts import PartsWriter
-from etl.runs.read import ROW, RowGroups, numbers_of, rows_of
+from etl.runs.read import ROW, RowGroups, check_pinned, numbers_of, rows_of
 from etl.runs.receipt import EMPTY, Receipt, RowTally, SplitAccount
+from etl.runs.storage import storage_for
 from etl.runs.write import ArrowWriter
 from scoring.engine.owner import Owner
 from scoring.quarantine import places_read, quarantine_batch, quarantine_schema
@@ -146,9 +147,14 @@ class Attempt(Owner):
         return total
 
     def finish(self, worker: WorkerFacts, batches: dict[str, BatchFacts]) -> Receipt:
-        """Make the files durable and commit; the receipt is another attempt's where that was first."""
+        """Make the files durable and commit; the receipt is another attempt's where that was first.
+
+        Raises:
+            InputChanged: an input file was replaced while it was read. Put back, it would be taken for what was scored.
+        """
         assert self._predictions is not None  # noqa: S101  as above
         assert self._quarantine is not None  # noqa: S101  as above
+        self._check_input()
         with self.clock("write"):
             predictions, quarantine = self._predictions.finish(), self._quarantine.finish()
             finished = {name: writer.finish() for name, writer in self.keys.items()}
@@ -181,6 +187,10 @@ class Attempt(Owner):
         # From here on a receipt may name the files: `abort` is not to touch them.
         self._predictions, self._quarantine, self.keys = None, None, {}
         return self._commit(receipt)
+
+    def _check_input(self) -> None:
+        for part in self.split.ranges:
+            check_pinned(storage_for(part.file.path)[0], part.file)
 
     def abort(self) -> None:
         """Throw the files away, unless a receipt may name them."""

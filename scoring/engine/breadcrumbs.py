@@ -115,7 +115,9 @@ class Breadcrumb:
                 self._path.unlink()
         else:
             self.returned()
-        os.close(self._descriptor)
+        # Where the disk is full, to say so has closed it.
+        if self._descriptor is not None:
+            os.close(self._descriptor)
         self._descriptor = None
 
 

@@ -9,6 +9,7 @@ import pyarrow as pa
 
 from etl.arrivals import ORIGIN, check_entry
 from etl.runs.read import RangeReader
+from etl.runs.storage import storage_for
 from scoring.engine.items import End, Rows
 from scoring.engine.known_keys import is_published
 from scoring.engine.rebatching import rebatch
@@ -70,7 +71,7 @@ class Reading:
 
     def _open(self, attempt: Attempt, part: FileRange, number: int) -> RangeReader:
         """A range's reader, once its columns are what the models read."""
-        reader = RangeReader(attempt.storage, part, number, at_once=True)
+        reader = RangeReader(storage_for(part.file.path)[0], part, number, at_once=True)
         if reader.form != self._checked:
             for model in self._models:
                 schema, pipeline = reader.schema, model.scorer.pipeline

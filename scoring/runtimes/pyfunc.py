@@ -115,8 +115,11 @@ def _copy(files: Mapping[str, Any], prefix: str, folder: Path) -> None:
     for name, data in files.items():
         if name.startswith(f"{prefix}/"):
             path = folder / name.removeprefix(f"{prefix}/")
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(data)
+            try:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_bytes(data)
+            except OSError as error:  # a full disk does not say which
+                raise OSError(error.errno, error.strerror, str(path)) from error
 
 
 def _remove(folder: str, owner: int) -> None:

@@ -223,8 +223,10 @@ CASES = (
         truncate,
         1,
         "1 of 3 splits cannot be scored; nothing was published.\n"
-        "ReadError: {dir}/in/part-1.parquet: not a Parquet file, or a damaged one: Parquet magic bytes not found in "
-        "footer. Either the file is corrupted or this is not a parquet file. Replace or remove it.",
+        "FileDamaged: {dir}/in/part-1.parquet (41,082 bytes, rows unknown): not a Parquet file, or a damaged one: "
+        "Parquet magic bytes not found in footer. Either the file is corrupted or this is not a parquet file. Replace "
+        "or remove it.\n"
+        "With `input.on_damaged: quarantine` the same id goes on without the damaged files.",
     ),
     Case(
         "file lacks a column",

@@ -101,7 +101,7 @@ def check_scored(work: Work, receipts: list[Receipt], bad: list[int], reason: st
     assert aside["code"].to_pylist() == ["MODEL_FAILED"] * len(bad)
     assert aside["stage"].to_pylist() == ["inference"] * len(bad)
     assert all(reason in message for message in aside["message"].to_pylist()), aside["message"].to_pylist()
-    assert settle(STORE, work.splits, receipts).quarantined.rows == len(bad)
+    assert settle(work.splits, receipts).quarantined.rows == len(bad)
 
 
 @pytest.mark.servers

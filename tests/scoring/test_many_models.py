@@ -121,7 +121,7 @@ def test_two_models_side_by_side_give_what_each_gives_alone(tmp_path: Path, piec
     check(found["champion_p"], logistic_scores(work.table))
     check(found["challenger_p"], other_scores(work.table))
     assert set(found["model_version"].to_pylist()) == {"numbers:1.2,numbers:1.2"}
-    account = settle(STORE, work.splits, receipts)
+    account = settle(work.splits, receipts)
     assert account.scored.rows == ROWS
     for name in ("champion", "challenger"):
         assert sum((receipt.by_model.get(name, EMPTY) for receipt in receipts), EMPTY) == account.scored
@@ -142,7 +142,7 @@ def test_a_row_that_the_challenger_cannot_take(tmp_path: Path, *, required: bool
     high = np.flatnonzero(work.table["f2"].to_numpy() > 0.5)
     assert 0 < high.size < ROWS
     found, bad = predictions(receipts), quarantined(receipts)
-    assert settle(STORE, work.splits, receipts).rows_in.rows == ROWS
+    assert settle(work.splits, receipts).rows_in.rows == ROWS
     kept = np.setdiff1d(np.arange(ROWS), high)
     if required:
         assert bad["row"].to_pylist() == high.tolist()
@@ -171,7 +171,7 @@ def test_a_row_out_for_each_model(tmp_path: Path) -> None:
     assert found["variant"].to_pylist() == ["champion", "challenger"] * len(kept)
     check(found.filter(pc.field("variant") == "champion")["p"], logistic_scores(work.table)[kept])
     check(found.filter(pc.field("variant") == "challenger")["p"], other_scores(work.table)[kept])
-    account = settle(STORE, work.splits, receipts)
+    account = settle(work.splits, receipts)
     assert (account.scored.rows, account.quarantined.rows) == (ROWS - 1, 1)
 
 
@@ -196,7 +196,7 @@ def test_a_row_without_any_score_is_set_aside_though_its_model_is_optional(
     lost = {3} if combination.layout == "variant" and not combination.chooses else {3} | high
     assert bad["row"].to_pylist() == sorted(lost)
     assert set(found["id"].to_pylist()) == set(range(ROWS)) - lost
-    account = settle(STORE, work.splits, receipts)
+    account = settle(work.splits, receipts)
     assert (account.scored.rows, account.quarantined.rows) == (ROWS - len(lost), len(lost))
 
 
@@ -215,7 +215,7 @@ def test_what_an_optional_model_filters_is_counted(tmp_path: Path) -> None:
     high = int((work.table["f2"].to_numpy() > 0.5).sum())
     assert predictions(receipts)["other_p"].null_count == high
     assert receipts[0].unscored == {"other/FILTERED": high}
-    assert settle(STORE, work.splits, receipts).scored.rows == ROWS
+    assert settle(work.splits, receipts).scored.rows == ROWS
 
 
 @pytest.mark.parametrize("required", [True, False])
@@ -231,7 +231,7 @@ def test_one_model_under_a_name_is_one_model(tmp_path: Path, *, required: bool) 
     told = Combination(route_by="id", routes={"4": "champion"})
     receipts = routed.score(models=orders(routed, {}), combination=told, chosen_by=by)
     assert predictions(receipts)["id"].to_pylist() == [4]
-    assert settle(STORE, routed.splits, receipts).quarantined.rows == 9
+    assert settle(routed.splits, receipts).quarantined.rows == 9
 
 
 ID = InputField(name="id", type=ColumnType("int64"), role="id")
@@ -256,7 +256,7 @@ def test_shares_of_the_keys_are_as_asked_and_stay(tmp_path: Path) -> None:
     assert abs(is_other.sum() - 2_000) < 4 * 42.5
     wanted = np.where(is_other, other_scores(work.table), logistic_scores(work.table))
     check(found["p"], wanted)
-    account = settle(STORE, work.splits, receipts)
+    account = settle(work.splits, receipts)
     parts = [sum((r.by_model.get(name, EMPTY) for r in receipts), EMPTY) for name in shares]
     assert parts[0] + parts[1] == account.scored
     assert parts[1].rows == is_other.sum()
@@ -442,7 +442,7 @@ def test_models_of_many_segments_are_loaded_as_their_rows_come(
     matrix = np.stack([table.column(name).to_numpy() for name in FEATURES], axis=1).astype(np.float32)
     wanted = [1 / (1 + np.exp(-(matrix[row] @ weights[segments[row % 5]])[0])) for row in range(ROWS)]
     check(found["p"], np.array(wanted))
-    assert settle(STORE, work.splits, receipts).scored.rows == ROWS
+    assert settle(work.splits, receipts).scored.rows == ROWS
     assert {name: tally.rows for name, tally in receipts[0].by_model.items()} == dict.fromkeys(segments, 50)
     resident = scoring.scorer._resident
     # The first one stays, for the form of the output; each of four batches of the reader has rows of the other four.

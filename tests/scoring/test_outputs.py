@@ -303,7 +303,7 @@ def test_a_row_whose_output_has_no_place_is_set_aside(tmp_path: Path, batch_rows
     told = found.select(["stage", "code", "column", "message"]).to_pylist()
     assert [tuple(row.values()) for row in told] == [reasons[row] for row in sorted(bad)]
     assert receipts[0].reasons == {"inference/NON_FINITE": 3, "inference/NOT_CASTABLE": 2}
-    assert settle(STORE, work.splits, receipts).adds_up
+    assert settle(work.splits, receipts).adds_up
 
 
 def test_only_narrowing_to_float32_may_round() -> None:

@@ -122,7 +122,7 @@ class SmallFiles(Work):
             assert found["id"] == row["preview"]["id"]
             assert [found] == file.read_row_group(row["row_group"]).slice(row["row_in_group"], 1).to_pylist()
             assert row["etag"] == pin(Path(row["file"])).etag
-        account = settle(STORE, self.splits, receipts)
+        account = settle(self.splits, receipts)
         scored = quarantine = EMPTY
         for path in self.paths:
             rows = pq.read_table(path).column("id").to_pylist()
@@ -173,7 +173,7 @@ def test_files_of_a_split_may_have_columns_of_other_types(tmp_path: Path) -> Non
     assert found.column("id").to_pylist() == list(range(60))
     assert found.column("name").to_pylist() == table.column("name").to_pylist()
     np.testing.assert_allclose(found.column("p").to_numpy(), logistic_scores(table), rtol=1e-6, atol=1e-7)
-    assert settle(STORE, work.splits, receipts).scored.rows == 60
+    assert settle(work.splits, receipts).scored.rows == 60
 
 
 @pytest.mark.parametrize("kind", ["damaged", "replaced", "lacking"])
@@ -210,7 +210,7 @@ def test_a_limit_ends_among_the_files(tmp_path: Path, limit: int) -> None:
     work.fill([table.slice(start, 20) for start in (0, 20, 40)], 7)
     receipts = work.score(row_limits={0: limit}, table_rows=16)
     assert predictions(receipts).column("id").to_pylist() == list(range(limit))
-    account = settle(STORE, work.splits, receipts)
+    account = settle(work.splits, receipts)
     assert (account.rows_in.rows, account.scored.rows, account.filtered.rows) == (60, limit, 60 - limit)
 
 
@@ -226,7 +226,7 @@ def test_a_row_lost_in_a_shared_split_is_found(tmp_path: Path) -> None:
     forged = moved.of(account.scored.rows, int(moved.digest, 16) - int(one.digest, 16))
     receipt = receipts[0].model_copy(update={"account": account.model_copy(update={"scored": forged})})
     with pytest.raises(AccountError, match="not the same rows by their digests"):
-        settle(STORE, work.splits, [receipt])
+        settle(work.splits, [receipt])
 
 
 def test_categories_with_short_codes_are_joined(tmp_path: Path) -> None:

@@ -65,7 +65,7 @@ def test_scores_are_those_of_plain_onnxruntime(tmp_path: Path, batch_rows: int, 
     assert found.schema.equals(pa.schema([("id", pa.int64()), ("p", pa.float32())]))
     assert found.column("id").to_pylist() == list(range(ROWS))
     np.testing.assert_allclose(found.column("p").to_numpy(), logistic_scores(work.table), rtol=1e-6, atol=1e-7)
-    assert settle(STORE, work.splits, receipts).scored.rows == ROWS
+    assert settle(work.splits, receipts).scored.rows == ROWS
 
 
 def test_a_split_without_rows_has_a_receipt_and_no_file(tmp_path: Path) -> None:
@@ -74,7 +74,7 @@ def test_a_split_without_rows_has_a_receipt_and_no_file(tmp_path: Path) -> None:
     receipts = work.score()
     assert [not receipt.predictions for receipt in receipts] == [False, True, True, True]
     assert [receipt.account.rows_in.rows for receipt in receipts] == [50, 0, 0, 0]
-    assert settle(STORE, work.splits, receipts).adds_up
+    assert settle(work.splits, receipts).adds_up
 
 
 def test_columns_that_were_asked_for_are_published(tmp_path: Path) -> None:
@@ -124,7 +124,7 @@ def test_a_row_that_breaks_the_contract_is_set_aside(tmp_path: Path, batch_rows:
         assert row["preview"].keys() == there.keys()
         shown = {key: value for key, value in row["preview"].items() if key not in {"name", "f1"}}
         assert shown.items() <= there.items()
-    account = settle(STORE, work.splits, receipts)
+    account = settle(work.splits, receipts)
     assert account.quarantined == tally(str(work.input), BAD)
     assert account.scored == tally(str(work.input), [row for row in range(ROWS) if row not in BAD])
     assert sum(receipt.reasons.get("contract/MISSING", 0) for receipt in receipts) == len(BAD)
@@ -167,7 +167,7 @@ def test_a_preview_can_be_read_whatever_the_row_has(tmp_path: Path) -> None:
     ]
     assert found.to_pandas().shape[0] == 3
     assert predictions(receipts).column("id").to_pylist() == [4, 5, 6]
-    assert settle(STORE, work.splits, receipts).adds_up
+    assert settle(work.splits, receipts).adds_up
 
 
 def test_a_row_that_breaks_several_rules_counts_once(tmp_path: Path) -> None:
@@ -209,7 +209,7 @@ def test_rows_that_the_model_fails_on_are_found(
     receipts = work.score(batch_rows=batch_rows)
     found, good = quarantined(receipts), predictions(receipts)
     good_rows = [row for row in range(80) if row not in bad]
-    assert settle(STORE, work.splits, receipts).scored.rows == len(good_rows)
+    assert settle(work.splits, receipts).scored.rows == len(good_rows)
     if good_rows:
         assert good.to_pydict() == {"id": good_rows, "p": [VALUES[row % len(VALUES)] for row in good_rows]}
     if bad:
@@ -443,7 +443,7 @@ def test_a_limit_takes_the_first_rows(tmp_path: Path, limit: int, batch_rows: in
     work = Work(tmp_path, numbers(ROWS), order={"row_limits": {0: limit}, "batch_rows": batch_rows})
     receipts = work.score()
     assert predictions(receipts).column("id").to_pylist() == list(range(limit))
-    account = settle(STORE, work.splits, receipts)
+    account = settle(work.splits, receipts)
     assert account.filtered == tally(str(work.input), range(limit, ROWS))
 
 
@@ -464,7 +464,7 @@ def test_a_sample_is_chosen_by_hash(tmp_path: Path, share: float) -> None:
         receipts = work.score(sample=share, batch_rows=batch_rows, run_id=f"run-{number}")
         found = predictions(receipts)
         assert (found.column("id").to_pylist() if expected else []) == expected
-        account = settle(STORE, work.splits, receipts)
+        account = settle(work.splits, receipts)
         assert account.scored == tally(str(work.input), expected)
         assert account.filtered.rows == ROWS - len(expected)
 
@@ -474,7 +474,7 @@ def test_a_sample_of_a_limit_is_of_the_first_rows(tmp_path: Path) -> None:
     work = Work(tmp_path, numbers(ROWS))
     receipts = work.score(sample=0.5, row_limits={0: 80})
     assert predictions(receipts).column("id").to_pylist() == [row for row in rows_in_sample(work, 0.5) if row < 80]
-    assert settle(STORE, work.splits, receipts).adds_up
+    assert settle(work.splits, receipts).adds_up
 
 
 def test_a_receipt_says_who_and_how(tmp_path: Path) -> None:

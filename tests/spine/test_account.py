@@ -5,12 +5,13 @@ from __future__ import annotations
 import re
 import threading
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING
 
 import pytest
 
 from etl.errors import AccountError, InputChanged
 from etl.runs.account import counting_rows, settle
+from etl.runs.local import LocalStorage
 from etl.runs.read import RangeReader
 from etl.runs.splits import Split, cut_splits
 from tests.spine.builders import STORE, pin, receipt_of, tally, write_groups
@@ -18,7 +19,6 @@ from tests.spine.builders import STORE, pin, receipt_of, tally, write_groups
 if TYPE_CHECKING:
     from etl.runs.receipt import Receipt
     from etl.runs.splits import InputFile
-    from etl.runs.storage import Storage
 
 ROWS = 25
 
@@ -56,14 +56,14 @@ def full(splits: tuple[Split, ...]) -> Split:
 def refused(splits: tuple[Split, ...], receipts: dict[int, Receipt]) -> str:
     """What `settle` says of receipts that it refuses."""
     with pytest.raises(AccountError, match=r"^The row account does not add up, nothing was published: ") as caught:
-        settle(STORE, splits, receipts.values())
+        settle(splits, receipts.values())
     return str(caught.value)
 
 
 def test_a_whole_account_is_settled(splits: tuple[Split, ...]) -> None:
     """Receipts that account for every row give the account of the run, in whatever order they come."""
     receipts = list(good_receipts(splits).values())
-    total = settle(STORE, splits, receipts[::-1])
+    total = settle(splits, receipts[::-1])
     assert total.adds_up
     assert total.rows_in.rows == 2 * 3 * ROWS
     groups = [len(rows_of(split)) for split in splits if rows_of(split)]
@@ -73,7 +73,7 @@ def test_a_whole_account_is_settled(splits: tuple[Split, ...]) -> None:
 
 def test_no_splits_have_an_empty_account() -> None:
     """A run without splits settles with no rows."""
-    assert settle(STORE, (), []).rows_in.rows == 0
+    assert settle((), []).rows_in.rows == 0
 
 
 def test_a_missing_receipt_is_found(splits: tuple[Split, ...]) -> None:
@@ -150,9 +150,9 @@ def test_a_receipt_too_many_is_found(splits: tuple[Split, ...]) -> None:
     receipts = list(good_receipts(splits).values())
     stray = receipts[0].model_copy(update={"split": 999})
     with pytest.raises(AccountError, match="split 000999 has a receipt, but is not in the plan"):
-        settle(STORE, splits, [*receipts, stray])
+        settle(splits, [*receipts, stray])
     with pytest.raises(AccountError, match=f"split {full(splits).name} has 2 receipts"):
-        settle(STORE, splits, [*receipts, receipts[full(splits).index]])
+        settle(splits, [*receipts, receipts[full(splits).index]])
 
 
 @pytest.mark.parametrize("what", ["predictions", "quarantine"])
@@ -183,58 +183,57 @@ def test_an_input_that_changed_after_scoring_is_told(splits: tuple[Split, ...]) 
     receipts = good_receipts(splits)
     write_groups(Path(splits[0].where), [1])
     with pytest.raises(InputChanged, match=splits[0].where):
-        settle(STORE, splits, receipts.values())
+        settle(splits, receipts.values())
 
 
 def test_rows_that_were_counted_while_tasks_ran_settle_alike(splits: tuple[Split, ...]) -> None:
     """Rows counted beforehand are what the receipts are compared with, and the pins are looked at again."""
     receipts = good_receipts(splits)
     counted = {split.index: tally(split.where, rows_of(split)) for split in splits}
-    assert settle(STORE, splits, receipts.values(), counted=counted) == settle(STORE, splits, receipts.values())
+    assert settle(splits, receipts.values(), counted=counted) == settle(splits, receipts.values())
     wrong = counted | {full(splits).index: tally(full(splits).where, [1])}
     with pytest.raises(AccountError, match=f"split {full(splits).name} read {ROWS} rows"):
-        settle(STORE, splits, receipts.values(), counted=wrong)
+        settle(splits, receipts.values(), counted=wrong)
     write_groups(Path(splits[0].where), [1])
     with pytest.raises(InputChanged, match=splits[0].where):
-        settle(STORE, splits, receipts.values(), counted=counted)
+        settle(splits, receipts.values(), counted=counted)
 
 
 def test_what_cannot_be_counted_is_told_when_it_is_settled(splits: tuple[Split, ...]) -> None:
     """A file that is gone while rows are counted hinders nobody who scores; settling names it."""
     receipts = good_receipts(splits)
     Path(splits[0].where).unlink()
-    with counting_rows(STORE, splits) as counted:
+    with counting_rows(splits) as counted:
         pass
     assert counted.keys() <= {split.index for split in splits if split.where != splits[0].where}
     with pytest.raises(InputChanged, match=f"{splits[0].where}: was removed"):
-        settle(STORE, splits, receipts.values(), counted=counted)
+        settle(splits, receipts.values(), counted=counted)
 
 
-def test_nothing_is_waited_for_when_counting_ends(splits: tuple[Split, ...]) -> None:
+def test_nothing_is_waited_for_when_counting_ends(splits: tuple[Split, ...], monkeypatch: pytest.MonkeyPatch) -> None:
     """What is not counted when the block ends is left to `settle`, but for the footer that is being read."""
     looked: list[str] = []
     go_on = threading.Event()
 
-    class Slow:
-        def __getattr__(self, name: str) -> Any:
-            return getattr(STORE, name)
+    at_once = LocalStorage.stat
 
-        def stat(self, path: str) -> InputFile | None:
-            looked.append(path)
-            go_on.wait(60)
-            return STORE.stat(path)
+    def slowly(store: LocalStorage, path: str) -> InputFile | None:
+        looked.append(path)
+        go_on.wait(60)
+        return at_once(store, path)
 
-    with counting_rows(cast("Storage", Slow()), splits) as counted:
+    monkeypatch.setattr(LocalStorage, "stat", slowly)
+    with counting_rows(splits) as counted:
         threading.Timer(0.5, go_on.set).start()
     assert len(looked) <= 1
     assert len(counted) <= 1
     receipts = good_receipts(splits)
-    assert settle(STORE, splits, receipts.values(), counted=counted) == settle(STORE, splits, receipts.values())
+    assert settle(splits, receipts.values(), counted=counted) == settle(splits, receipts.values())
 
 
 def test_counting_ends_with_what_fails_beside_it(splits: tuple[Split, ...]) -> None:
     """An error beside the counting comes out as it is."""
-    with pytest.raises(ZeroDivisionError), counting_rows(STORE, splits):
+    with pytest.raises(ZeroDivisionError), counting_rows(splits):
         raise ZeroDivisionError
 
 

@@ -123,7 +123,8 @@ def test_a_removed_file_is_told(tmp_path: Path) -> None:
     write_groups(path, [10])
     split = whole(path)
     path.unlink()
-    with pytest.raises(InputChanged, match=re.escape(f"{path}: was removed after the run was planned. Put it back")):
+    told = f"{path}: was removed after the run was planned. Put the planned one back, with its time of modification"
+    with pytest.raises(InputChanged, match=re.escape(told)):
         RangeReader(STORE, split.ranges[0])
 
 
