@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
@@ -27,7 +26,7 @@ from etl.outputs import RaggedRows
 from etl.redaction import Uri, has_secret, is_secret_name, redacted, secret_fault, uri_problem
 from etl.runs.store_settings import StoreSettings
 from jobs.errors import ConfigError
-from jobs.output import Output
+from jobs.output import Gc, Output
 from scoring.combination import Combination
 from scoring.outputs.columns import OutputColumn
 from scoring.runtimes.base import DeviceChoice, RuntimeOptions, Trusted
@@ -295,17 +294,6 @@ class Budgets(Strict):
     contract: Budget = Budget()
     transform: Budget = Budget()
     inference: Budget = Budget()
-
-
-class Gc(Strict):
-    """What `batchscore gc` leaves alone."""
-
-    min_age: timedelta = Field(
-        default=timedelta(days=7),
-        ge=timedelta(0),
-        description="A run that never ended, and a trial, stay for so long after somebody worked on them last: `P7D`, "
-        "or `7 days`.",
-    )
 
 
 class Metrics(Strict):

@@ -1,7 +1,8 @@
-"""The part of a job config that says where predictions go, and as what."""
+"""The parts of a job config that say where predictions go, as what, and for how long."""
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Literal
 
 from pydantic import ByteSize, Field, model_validator
@@ -12,7 +13,7 @@ from etl.runs.manifest import Mode
 from etl.runs.shape import Shape
 from scoring.order import Stamp
 
-__all__ = ["Output"]
+__all__ = ["Gc", "Output"]
 
 
 class Output(Strict):
@@ -91,3 +92,14 @@ class Output(Strict):
             open_files=self.max_open_files,
             is_hidden=self.is_hidden,
         )
+
+
+class Gc(Strict):
+    """What `batchscore gc` leaves alone."""
+
+    min_age: timedelta = Field(
+        default=timedelta(days=7),
+        ge=timedelta(0),
+        description="A run that never ended, and a trial, stay for so long after somebody worked on them last: `P7D`, "
+        "or `7 days`.",
+    )

@@ -12,11 +12,11 @@ from rich.console import Console
 from etl.runs.manifest import all_manifests
 from etl.runs.retention import rollback
 from etl.runs.storage import storage_for
-from jobs.config import Gc
 from jobs.errors import Refused, refusing
 from jobs.garbage import Keeping, Root, collect, find_garbage
 from jobs.history import config_of, output_root
 from jobs.identity import whoami
+from jobs.output import Gc
 from jobs.summary import Screen
 from jobs.upkeep import after_commit
 from jobs.version_summary import garbage_sheet, versions_sheet

@@ -10,6 +10,7 @@ its path and etag: put right, it is another file, which is no part of this run.
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -140,7 +141,7 @@ def without_files(splits: tuple[Split, ...], damaged: Iterable[DamagedFile]) -> 
     if not gone:
         return splits
     left = [(split, tuple(part for part in split.ranges if part.file.path not in gone)) for split in splits]
-    return tuple(split.model_copy(update={"ranges": ranges}) for split, ranges in left if ranges)
+    return tuple(replace(split, ranges=ranges) for split, ranges in left if ranges)
 
 
 def account_of_damaged(damaged: Iterable[DamagedFile]) -> SplitAccount:
