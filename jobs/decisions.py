@@ -26,6 +26,8 @@ from jobs.record import RunRecord, RunState, collect_record, load_record
 from jobs.upkeep import after_commit
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from etl.runs.receipt import Receipt
     from jobs.destination import Target
 
@@ -99,7 +101,7 @@ def publish_run(target: Target, *, accept_errors: int, reason: str, on_step: OnS
     )
 
 
-def _settled_receipts(target: Target, plan: Plan, record: RunRecord) -> list[Receipt]:
+def _settled_receipts(target: Target, plan: Plan, record: RunRecord) -> Collection[Receipt]:
     """The receipts that the run was settled with before it was held back; its input may be gone by now."""
     receipts = receipts_of(target, plan)
     if account_of(receipts, record.damaged) != record.account:

@@ -34,16 +34,17 @@ from jobs.models import Known
 from jobs.plan import Part, Plan, check_asked, claim_run, load_plan, target_of
 from jobs.planning import check_input, list_inputs, make_plan, store_plan
 from jobs.preparation import PreparedInput, TableWork, bundle_of, prepare_input, work_on_table
-from jobs.receipts import DAMAGED, account_of, live_receipts, published_schema, receipts_of, splits_of, totals_of
+from jobs.receipts import account_of, live_receipts, published_schema, receipts_of, splits_of
 from jobs.record import ErrorFacts, RunRecord, RunState, Snapshot, collect_record, load_record, machine, versions
 from jobs.session import parallelism, start_session
+from jobs.totals import DAMAGED, totals_of
 from jobs.uniqueness import count_run, load_repeats
 from jobs.upkeep import after_commit
 from scoring.code import code_digest
 from scoring.spark.tasks import run_tasks
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Collection, Generator
 
     from pyspark.sql import SparkSession
 
@@ -310,7 +311,7 @@ class _Run:
         there = live_receipts(self.target)
         return tuple(split for split in splits_of(self.target, plan) if f"{split.name}.json" not in there)
 
-    def settle(self, plan: Plan) -> tuple[list[Receipt], SplitAccount]:
+    def settle(self, plan: Plan) -> tuple[Collection[Receipt], SplitAccount]:
         """Prove that every row of the input went to exactly one place.
 
         A run that was committed was settled before; by now its input may be gone.
@@ -333,7 +334,7 @@ class _Run:
             raise AccountError(f"{account.filtered.rows} rows were filtered, but the run asked for no filter.")
         return receipts, account
 
-    def publish(self, plan: Plan, receipts: list[Receipt], account: SplitAccount) -> None:
+    def publish(self, plan: Plan, receipts: Collection[Receipt], account: SplitAccount) -> None:
         """Publish, unless a budget or an expectation holds the run back."""
         broken = [str(found) for found in self.record.expectations if found.severity == "fail" and not found.holds]
         budgets, total = self.request.config.budgets, plan.bytes_in

@@ -14,6 +14,8 @@ from etl.runs.keys import count_repeats
 from etl.runs.receipt import Tally
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from etl.runs.receipt import Receipt, Written
     from jobs.destination import Target
     from jobs.plan import Plan
@@ -38,7 +40,7 @@ def load_repeats(target: Target) -> dict[str, Tally] | None:
     return Repeats.from_bytes(data, where=target.layout.repeats).tallies if data is not None else None
 
 
-def count_run(target: Target, plan: Plan, receipts: list[Receipt]) -> dict[str, Tally]:
+def count_run(target: Target, plan: Plan, receipts: Collection[Receipt]) -> dict[str, Tally]:
     """The tally of each `unique` expectation over all splits of a run, whose receipts are all there.
 
     Raises:
@@ -56,7 +58,7 @@ def count_run(target: Target, plan: Plan, receipts: list[Receipt]) -> dict[str, 
     return tallies
 
 
-def _counted(target: Target, plan: Plan, receipts: list[Receipt]) -> dict[str, Tally]:
+def _counted(target: Target, plan: Plan, receipts: Collection[Receipt]) -> dict[str, Tally]:
     tallies: dict[str, Tally] = {}
     try:
         for name in unique_columns(plan.expectations):
@@ -75,7 +77,7 @@ def _counted(target: Target, plan: Plan, receipts: list[Receipt]) -> dict[str, T
     return tallies
 
 
-def _raise_void(target: Target, receipts: list[Receipt], error: EtlError) -> None:
+def _raise_void(target: Target, receipts: Collection[Receipt], error: EtlError) -> None:
     """Where digests are gone, the splits that they are of have to be scored again."""
     lost = {receipt.split for receipt in receipts for keys in receipt.keys.values() if _is_lost(target, keys)}
     if lost:

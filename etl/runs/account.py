@@ -62,19 +62,18 @@ def settle(
         AccountError: a split has no receipt or several, or its rows do not add up; names the splits.
         InputChanged, FileDamaged: see `etl.runs.read.open_parquet`.
     """
-    receipts = list(receipts)
-    by_split = {receipt.split: receipt for receipt in receipts}
     with _threads(splits) as threads:
-        expected = list(threads.map(lambda split: _checked(split, counted.get(split.index)), splits))
-    problems = _strays(splits, receipts)
+        counts = threads.map(lambda split: _checked(split, counted.get(split.index)), splits)
+        expected = {split.index: (split, rows_in) for split, rows_in in zip(splits, counts, strict=True)}
+    problems: list[str] = []
+    seen: Counter[int] = Counter()
     total = SplitAccount()
-    for split, rows_in in zip(splits, expected, strict=True):
-        receipt = by_split.get(split.index)
-        if receipt is None:
-            problems.append(f"split {split.name} of {split.where} has no receipt")
-            continue
-        problems.extend(_problems(split, rows_in, receipt))
-        total += receipt.account
+    for receipt in receipts:
+        seen[receipt.split] += 1
+        if receipt.split in expected:
+            problems.extend(_problems(*expected[receipt.split], receipt))
+            total += receipt.account
+    problems = [*_strays(splits, seen), *problems]
     if problems:
         more = f" and {len(problems) - _SHOWN} more" if len(problems) > _SHOWN else ""
         message = f"The row account does not add up, nothing was published: {'; '.join(problems[:_SHOWN])}{more}."
@@ -89,12 +88,12 @@ def _threads(splits: tuple[Split, ...]) -> ThreadPoolExecutor:
     return ThreadPoolExecutor(1 if is_near else _THREADS, "batchscore-account")
 
 
-def _strays(splits: tuple[Split, ...], receipts: list[Receipt]) -> list[str]:
-    """Receipts whose rows would be published beside the ones that are accounted for."""
+def _strays(splits: tuple[Split, ...], seen: Counter[int]) -> list[str]:
+    """Receipts whose rows would be published beside the ones that are accounted for, and splits that have none."""
     known = {split.index for split in splits}
-    counts = Counter(receipt.split for receipt in receipts)
-    found = [f"split {index:06d} has a receipt, but is not in the plan" for index in sorted(counts.keys() - known)]
-    found.extend(f"split {index:06d} has {count} receipts" for index, count in sorted(counts.items()) if count > 1)
+    found = [f"split {index:06d} has a receipt, but is not in the plan" for index in sorted(seen.keys() - known)]
+    found.extend(f"split {index:06d} has {count} receipts" for index, count in sorted(seen.items()) if count > 1)
+    found.extend(f"split {split.name} of {split.where} has no receipt" for split in splits if not seen[split.index])
     return found
 
 

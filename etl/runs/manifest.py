@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 import re
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Literal, get_args
@@ -57,6 +58,7 @@ FILES_SCHEMA = pa.schema(
     ]
 )
 """Columns of a run's table of files."""
+_IN_ORDER = ("split", "path", "rows", "bytes", "sha256", "digest", "partition")
 
 
 class ColumnEntry(Strict):
@@ -186,21 +188,25 @@ def is_kept(storage: Storage, root: str, version: Manifest) -> bool:
 def files_table(receipts: Iterable[Receipt]) -> bytes:
     """A run's table of files as Arrow IPC; a function of the receipts alone, so that two publishers write the same."""
     rows = [
-        {
-            "path": written.pending.path,
-            "rows": written.rows,
-            "bytes": written.pending.bytes,
-            "sha256": written.pending.sha256,
-            "split": receipt.split,
-            "digest": receipt.account.scored.digest,
-            "partition": written.partition,
-        }
-        for receipt in sorted(receipts, key=lambda receipt: receipt.split)
+        (
+            receipt.split,
+            written.pending.path,
+            written.rows,
+            written.pending.bytes,
+            written.pending.sha256,
+            receipt.account.scored.digest,
+            written.partition,
+        )
+        for receipt in receipts
         for written in receipt.predictions
     ]
+    # Stable, so that the files of a split stay in their order.
+    rows.sort(key=operator.itemgetter(0))
+    columns = dict(zip(_IN_ORDER, zip(*rows, strict=True), strict=True)) if rows else {}
+    arrays = [pa.array(columns.get(field.name, ()), field.type) for field in FILES_SCHEMA]
     sink = pa.BufferOutputStream()
     with pa.ipc.new_file(sink, FILES_SCHEMA) as writer:
-        writer.write_table(pa.Table.from_pylist(rows, FILES_SCHEMA))
+        writer.write_table(pa.Table.from_arrays(arrays, schema=FILES_SCHEMA))
     data: bytes = sink.getvalue().to_pybytes()
     return data
 

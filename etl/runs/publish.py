@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from etl.documents import sha256_hex
@@ -35,6 +37,8 @@ Step = Callable[[str], None]
 """Told the name of each step before it begins."""
 
 _THREADS = 16
+_AT_ONCE = 1_024
+"""Files that are handed to the threads together, so that those of all splits need not be held."""
 _PART = re.compile(r"part-[0-9.]+-[0-9a-f]+(-[0-9]+)?\.parquet")
 _BARRED = b"barred"
 """In the place of the table of files of a run that is to be thrown away."""
@@ -43,7 +47,7 @@ _BARRED = b"barred"
 def publish(
     storage: Storage,
     layout: Layout,
-    receipts: list[Receipt],
+    receipts: Collection[Receipt],
     *,
     schema: pa.Schema,
     terms: Terms,
@@ -86,13 +90,14 @@ def publish(
     return found
 
 
-def _complete_all(storage: Storage, receipts: list[Receipt], schema: pa.Schema) -> None:
-    files = [(receipt.split, written) for receipt in receipts for written in receipt.predictions]
+def _complete_all(storage: Storage, receipts: Collection[Receipt], schema: pa.Schema) -> None:
     with ThreadPoolExecutor(_THREADS) as threads:
         # All are looked at before the first is shown: a run that lacks one shall show none.
         for step in (lambda item: storage.check(item.pending), lambda item: _complete(storage, item, schema)):
-            found = threads.map(partial(_lost, step), files)
-            lost = [item for item in found if item is not None]
+            lost: list[tuple[int, PendingLost]] = []
+            files = ((receipt.split, written) for receipt in receipts for written in receipt.predictions)
+            while some := list(itertools.islice(files, _AT_ONCE)):
+                lost.extend(found for found in threads.map(partial(_lost, step), some) if found is not None)
             if lost:
                 raise ReceiptsVoid.of({split for split, _ in lost}, f"{len(lost)} files are lost. {lost[0][1]}")
 
@@ -122,7 +127,7 @@ def has_begun_to_commit(storage: Storage, layout: Layout) -> bool:
     return storage.read_bytes(layout.files) not in {None, _BARRED}
 
 
-def withdraw(storage: Storage, layout: Layout, receipts: list[Receipt]) -> None:
+def withdraw(storage: Storage, layout: Layout, receipts: Collection[Receipt]) -> None:
     """Throw away the predictions of a run that was barred, also those that a dead publisher had completed."""
     for written in _predictions(receipts):
         storage.abort(written.pending)
@@ -137,8 +142,8 @@ def _sweep(storage: Storage, layout: Layout) -> None:
             storage.sweep(folder)
 
 
-def _predictions(receipts: list[Receipt]) -> list[Written]:
-    return [written for receipt in receipts for written in receipt.predictions]
+def _predictions(receipts: Collection[Receipt]) -> Iterator[Written]:
+    return (written for receipt in receipts for written in receipt.predictions)
 
 
 def _complete(storage: Storage, written: Written, schema: pa.Schema) -> None:
@@ -158,7 +163,7 @@ def _complete(storage: Storage, written: Written, schema: pa.Schema) -> None:
         raise AccountError(message)
 
 
-def _write_files_table(storage: Storage, layout: Layout, receipts: list[Receipt]) -> RunEntry:
+def _write_files_table(storage: Storage, layout: Layout, receipts: Collection[Receipt]) -> RunEntry:
     data = files_table(receipts)
     if not storage.create_if_absent(layout.files, data):
         # An earlier try may have written the same table with another release of Arrow, in other bytes.
@@ -170,14 +175,14 @@ def _write_files_table(storage: Storage, layout: Layout, receipts: list[Receipt]
             message = f"{layout.files}: another publisher of this run found other receipts. Nothing was committed."
             raise PublishError(message)
         data = found
-    written = _predictions(receipts)
+    table = pa.ipc.open_file(pa.BufferReader(data)).read_all()
     return RunEntry(
         run_id=layout.run_id,
         files=layout.files,
         files_sha256=sha256_hex(data),
         folder=layout.folder,
-        rows=sum(item.rows for item in written),
-        bytes=sum(item.pending.bytes for item in written),
+        rows=pc.sum(table.column("rows")).as_py() or 0,
+        bytes=pc.sum(table.column("bytes")).as_py() or 0,
     )
 
 

@@ -16,7 +16,7 @@ import onnxruntime as ort
 import pytest
 
 from jobs.config import Scoring
-from jobs.receipts import totals_of
+from jobs.totals import totals_of
 from scoring.errors import DeviceError
 from scoring.runtimes.base import HERE, Placement, RuntimeOptions
 from scoring.runtimes.gpu import Gpu, gpu_facts
