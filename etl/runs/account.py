@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from etl.errors import AccountError
 from etl.runs.digest import digest_of_ranges, file_seed
-from etl.runs.read import RangeReader, check_pinned
+from etl.runs.read import RangeReader, check_all_pinned
 from etl.runs.receipt import RowTally, SplitAccount
 from etl.runs.storage import storage_for
 
@@ -62,8 +62,9 @@ def settle(
         AccountError: a split has no receipt or several, or its rows do not add up; names the splits.
         InputChanged, FileDamaged: see `etl.runs.read.open_parquet`.
     """
+    check_all_pinned(part.file for split in splits if split.index in counted for part in split.ranges)
     with _threads(splits) as threads:
-        counts = threads.map(lambda split: _checked(split, counted.get(split.index)), splits)
+        counts = threads.map(lambda split: counted.get(split.index) or rows_by_footers(split.ranges), splits)
         expected = {split.index: (split, rows_in) for split, rows_in in zip(splits, counts, strict=True)}
     problems: list[str] = []
     seen: Counter[int] = Counter()
@@ -97,14 +98,6 @@ def _strays(splits: tuple[Split, ...], seen: Counter[int]) -> list[str]:
     return found
 
 
-def _checked(split: Split, counted: RowTally | None) -> RowTally:
-    if counted is None:
-        return rows_by_footers(split.ranges)
-    for part in split.ranges:
-        check_pinned(storage_for(part.file.path)[0], part.file)
-    return counted
-
-
 def rows_by_footers(ranges: Iterable[FileRange]) -> RowTally:
     """The rows of ranges of pinned files, by their footers.
 
@@ -114,7 +107,7 @@ def rows_by_footers(ranges: Iterable[FileRange]) -> RowTally:
     runs = [
         (file_seed(part.file.path), group.first_row, group.rows)
         for part in ranges
-        for group in RangeReader(storage_for(part.file.path)[0], part).row_groups
+        for group in RangeReader(storage_for(part.file.path)[0], part, at_once=True).row_groups
     ]
     return RowTally.of(sum(rows for _, _, rows in runs), digest_of_ranges(runs))
 

@@ -16,10 +16,10 @@ from hdfs_native import Client, WriteOptions
 from etl.errors import PendingLost, PendingTaken, StorageError
 from etl.runs.globs import has_magic, matcher, stem_of
 from etl.runs.splits import InputFile
-from etl.runs.storage import Pending
+from etl.runs.storage import Pending, bytes_of_pinned, stats_of
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterable, Iterator
+    from collections.abc import Generator, Iterable, Iterator, Sequence
 
     from pyarrow.fs import FileSystem
     from typing_extensions import Buffer
@@ -202,6 +202,14 @@ class HdfsStorage:
         """See `Storage.stat`."""
         info = self._info(self._inside(path))
         return None if info is None or info.isdir else self._described(info)
+
+    def stats(self, paths: Sequence[str]) -> dict[str, InputFile]:
+        """See `Storage.stats`."""
+        return stats_of(self, paths, 16)
+
+    def read_pinned(self, file: InputFile) -> pa.Buffer | None:
+        """See `Storage.read_pinned`."""
+        return bytes_of_pinned(self, file)
 
     def names(self, folder: str) -> list[str]:
         """See `Storage.names`. Temporary names of this store are left out."""

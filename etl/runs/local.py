@@ -19,10 +19,10 @@ import pyarrow as pa
 from etl.errors import PendingLost, PendingTaken, StorageError
 from etl.runs.globs import is_hidden
 from etl.runs.splits import InputFile
-from etl.runs.storage import Pending
+from etl.runs.storage import Pending, bytes_of_pinned, stats_of
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterable, Iterator
+    from collections.abc import Generator, Iterable, Iterator, Sequence
 
     from typing_extensions import Buffer
 
@@ -226,6 +226,14 @@ class LocalStorage:
             except (FileNotFoundError, NotADirectoryError):
                 return None
             return _describe(path, facts) if stat.S_ISREG(facts.st_mode) else None
+
+    def stats(self, paths: Sequence[str]) -> dict[str, InputFile]:
+        """See `Storage.stats`."""
+        return stats_of(self, paths, 1)
+
+    def read_pinned(self, file: InputFile) -> pa.Buffer | None:
+        """See `Storage.read_pinned`."""
+        return bytes_of_pinned(self, file)
 
     def names(self, folder: str) -> list[str]:
         """See `Storage.names`. Temporary names of this store are left out."""

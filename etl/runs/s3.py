@@ -7,9 +7,12 @@ through Arrow's own client, which asks for several ranges at once and holds no l
 from __future__ import annotations
 
 import functools
+import itertools
 import uuid
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
 
 from etl.errors import PendingLost, PendingTaken, StorageError
 from etl.runs.globs import has_magic, matcher, stem_of
@@ -19,9 +22,8 @@ from etl.runs.splits import InputFile
 from etl.runs.store_settings import settings_for
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
 
-    import pyarrow as pa
     from pyarrow.fs import FileSystem
     from typing_extensions import Buffer
 
@@ -31,6 +33,8 @@ if TYPE_CHECKING:
 __all__ = ["S3Storage", "check_encryption"]
 
 _THREADS = 16
+_FEW = 8
+"""Objects of one folder that are asked for one by one."""
 
 
 class S3Storage:
@@ -97,9 +101,10 @@ class S3Storage:
         found = self._client.call("list_objects_v2", place, Bucket=place.bucket, Prefix=f"{place.key}/", MaxKeys=1)
         return bool(found.get("Contents"))
 
-    def _objects(self, bucket: str, prefix: str) -> Iterator[dict[str, Any]]:
+    def _objects(self, bucket: str, prefix: str, *, after: str = "") -> Iterator[dict[str, Any]]:
         """All objects whose keys begin so; a key that ends in a slash marks a folder and is none."""
-        for page in self._client.pages("list_objects_v2", S3Path(bucket, prefix), Bucket=bucket, Prefix=prefix):
+        asked = {"Bucket": bucket, "Prefix": prefix, **({"StartAfter": after} if after else {})}
+        for page in self._client.pages("list_objects_v2", S3Path(bucket, prefix), **asked):
             yield from (item for item in page.get("Contents", ()) if not item["Key"].endswith("/"))
 
     def stat(self, path: str) -> InputFile | None:
@@ -108,6 +113,36 @@ class S3Storage:
         if head is None:
             return None
         return InputFile(path=path, bytes=head["ContentLength"], etag=head["ETag"].strip('"'))
+
+    def stats(self, paths: Sequence[str]) -> dict[str, InputFile]:
+        """See `Storage.stats`: a listing tells of a thousand objects at once."""
+        found: dict[str, InputFile] = {}
+        for _, some in itertools.groupby(sorted(paths), key=lambda path: path.rpartition("/")[0]):
+            names = list(some)
+            if len(names) < _FEW:
+                found.update({name: file for name in names if (file := self.stat(name)) is not None})
+            else:
+                found.update(self._listed(names))
+        return found
+
+    def _listed(self, paths: list[str]) -> dict[str, InputFile]:
+        """Those of one folder, in order; the listing ends behind the last one."""
+        first, last = S3Path.of(paths[0]), S3Path.of(paths[-1])
+        wanted = set(paths)
+        prefix = f"{first.key.rpartition('/')[0]}/" if "/" in first.key else ""
+        found: dict[str, InputFile] = {}
+        for item in self._objects(first.bucket, prefix, after=first.key[:-1]):
+            path = f"s3://{first.bucket}/{item['Key']}"
+            if path in wanted:
+                found[path] = InputFile(path=path, bytes=item["Size"], etag=item["ETag"].strip('"'))
+            if item["Key"] >= last.key:
+                break
+        return found
+
+    def read_pinned(self, file: InputFile) -> pa.Buffer | None:
+        """See `Storage.read_pinned`: `If-Match` is the condition."""
+        data = self._client.get(S3Path.of(file.path), etag=file.etag)
+        return pa.py_buffer(data) if data is not None and len(data) == file.bytes else None
 
     def names(self, folder: str) -> list[str]:
         """See `Storage.names`."""

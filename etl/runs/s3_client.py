@@ -195,16 +195,17 @@ class S3Client:
                     return None
                 raise
 
-    def get(self, place: S3Path) -> bytes | None:
-        """All bytes of an object, or None where there is none."""
+    def get(self, place: S3Path, *, etag: str | None = None) -> bytes | None:
+        """All bytes of an object, or None where there is none, or none of this etag."""
+        asked = {"Bucket": place.bucket, "Key": place.key, **({"IfMatch": f'"{etag}"'} if etag is not None else {})}
         with explained(place, "read"):
             attempt = 0
             while True:
                 attempt += 1
                 try:
-                    data: bytes = self._raw("get_object", Bucket=place.bucket, Key=place.key)["Body"].read()
+                    data: bytes = self._raw("get_object", **asked)["Body"].read()
                 except ClientError as error:
-                    if _code(error) in _ABSENT:
+                    if _code(error) in _ABSENT or (etag is not None and _code(error) in _TAKEN):
                         return None
                     raise
                 except _BROKEN_OFF as error:

@@ -8,6 +8,7 @@ A *pending* file is written in full but not visible under its name until it is c
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Protocol
 
 from pydantic import Field
@@ -18,7 +19,7 @@ from etl.redaction import redacted, uri_problem
 from etl.runs.store_settings import settings_for
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
 
     import pyarrow as pa
     from pyarrow.fs import FileSystem
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 
     from etl.runs.splits import InputFile
 
-__all__ = ["Pending", "PendingWriter", "Storage", "storage_for"]
+__all__ = ["Pending", "PendingWriter", "Storage", "bytes_of_pinned", "stats_of", "storage_for"]
 
 
 class Pending(Strict):
@@ -75,6 +76,12 @@ class Storage(Protocol):
 
     def stat(self, path: str) -> InputFile | None:
         """The file as it is now, or None."""
+
+    def stats(self, paths: Sequence[str]) -> dict[str, InputFile]:
+        """Those of many files that are there, as they are now, by path; asked for together where that takes less."""
+
+    def read_pinned(self, file: InputFile) -> pa.Buffer | None:
+        """All bytes of a file, for one that is small; None where it is not as it was pinned, before or meanwhile."""
 
     def names(self, folder: str) -> list[str]:
         """Names directly in a folder, sorted; empty where there is none."""
@@ -132,6 +139,21 @@ class Storage(Protocol):
 
     def remove(self, folder: str) -> None:
         """Remove everything below a folder, pending and hidden files too; a missing one is fine."""
+
+
+def stats_of(storage: Storage, paths: Sequence[str], threads: int) -> dict[str, InputFile]:
+    """`Storage.stats` of a store that can be asked for one file at a time."""
+    with ThreadPoolExecutor(threads, "batchscore-stat") as pool:
+        return {file.path: file for file in pool.map(storage.stat, paths) if file is not None}
+
+
+def bytes_of_pinned(storage: Storage, file: InputFile) -> pa.Buffer | None:
+    """`Storage.read_pinned` of a store that has no conditional reads: it is looked at before and after."""
+    if storage.stat(file.path) != file:
+        return None
+    with storage.open_input(file.path) as source:
+        data = source.read_buffer()
+    return data if storage.stat(file.path) == file else None
 
 
 def storage_for(uri: str) -> tuple[Storage, str]:

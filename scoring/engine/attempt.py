@@ -59,6 +59,8 @@ class Attempt(Owner):
         self.bytes_read = 0
         self.row_groups = RowGroups()
         """Those that were opened so far."""
+        self.read_at_once: set[str] = set()
+        """Files that nobody can have replaced while they were read."""
         self.keys: dict[str, KeyWriter] = {}
         self._seeds = np.array([file_seed(part.file.path) for part in split.ranges], dtype=np.uint64)
         self._started_at = datetime.now(UTC)
@@ -190,7 +192,8 @@ class Attempt(Owner):
 
     def _check_input(self) -> None:
         for part in self.split.ranges:
-            check_pinned(storage_for(part.file.path)[0], part.file)
+            if part.file.path not in self.read_at_once:
+                check_pinned(storage_for(part.file.path)[0], part.file)
 
     def abort(self) -> None:
         """Throw the files away, unless a receipt may name them."""

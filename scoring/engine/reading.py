@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -30,6 +32,8 @@ __all__ = ["Reading", "shown_fields"]
 
 _MOST_BYTES = 4 * TABLE_BYTES
 """Of a batch, where rows are wider than was planned for."""
+_OPENING = 8
+"""Small files of a split that are read at a time."""
 _TEXT_ROWS = 1 << 10
 """Rows with texts that are decoded at once. A plan reckons the width of a row by the file's footer, which does not tell
 how long texts are that lie there once for many rows: 65,536 of 50 kB would be 3 GB. What is short is joined again."""
@@ -69,9 +73,8 @@ class Reading:
                 yield Rows(attempt, batch)
             yield End(attempt)
 
-    def _open(self, attempt: Attempt, part: FileRange, number: int) -> RangeReader:
-        """A range's reader, once its columns are what the models read."""
-        reader = RangeReader(storage_for(part.file.path)[0], part, number, at_once=True)
+    def _enter(self, attempt: Attempt, reader: RangeReader) -> RangeReader:
+        """The reader, once its columns are what the models read."""
         if reader.form != self._checked:
             for model in self._models:
                 schema, pipeline = reader.schema, model.scorer.pipeline
@@ -82,13 +85,15 @@ class Reading:
             self._decoded = min(at_once, _TEXT_ROWS) if reader.has_texts(self._columns) else at_once
             self._checked = reader.form
         attempt.row_groups.meet(reader)
+        if reader.is_at_once:
+            attempt.read_at_once.add(reader.path)
         attempt.bytes_read += reader.bytes_of(self._columns)
         return reader
 
     def _batches(self, attempt: Attempt) -> Iterator[pa.RecordBatch]:
         """All rows of the split."""
-        for number, part in enumerate(attempt.split.ranges):
-            yield from self._open(attempt, part, number).batches(self._columns, self._decoded)
+        for reader in _opened(attempt.split.ranges):
+            yield from self._enter(attempt, reader).batches(self._columns, self._decoded)
 
     def _rows(self, attempt: Attempt, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         """The split's rows that are to be scored; every row is counted as in, the others as filtered."""
@@ -111,6 +116,20 @@ class Reading:
                     attempt.count("read", "filtered", hashes[~keep])
                     batch = batch.filter(pa.array(keep))
             yield batch
+
+
+def _opened(ranges: Sequence[FileRange]) -> Iterator[RangeReader]:
+    """Readers of a split's ranges; those of another machine, which answers late, are opened side by side."""
+    path = ranges[0].file.path
+    if len(ranges) == 1 or storage_for(path)[0].local_path(path) is not None:
+        yield from map(_reader, itertools.count(), ranges)
+        return
+    with ThreadPoolExecutor(_OPENING, "batchscore-open") as threads:
+        yield from threads.map(_reader, range(len(ranges)), ranges)
+
+
+def _reader(number: int, part: FileRange) -> RangeReader:
+    return RangeReader(storage_for(part.file.path)[0], part, number, at_once=True)
 
 
 def shown_fields(contracts: Sequence[Contract], made: Collection[str] = ()) -> tuple[InputField, ...]:

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import time
+import uuid
 from concurrent.futures import ThreadPoolExecutor
 from itertools import product
 from pathlib import Path
@@ -380,3 +381,34 @@ def test_a_folder_is_removed_with_all_that_is_in_it(site: Site) -> None:
     assert [file.path for file in site.storage.list_files(site.root)] == [site.path("run-2/d"), site.path("running")]
     with pytest.raises(PendingLost):
         site.storage.complete(pending)
+
+
+@settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(asked=st.sets(st.integers(0, 30)), gone=st.sets(st.integers(0, 30)))
+def test_many_files_are_looked_at_together(site: Site, asked: set[int], gone: set[int]) -> None:
+    """Of any files that are asked for together those that are there are told as each alone is, and no other."""
+    folder = site.path(uuid.uuid4().hex)
+    names = [f"{folder}/{name}" for number in range(31) for name in (f"{number}", f"deep/{number}.parquet")]
+    for name in names[::3]:
+        site.storage.create_if_absent(name, name.encode())
+    for number in gone:
+        site.storage.delete(f"{folder}/{number}")
+    paths = [name for number in asked for name in (f"{folder}/{number}", f"{folder}/deep/{number}.parquet")]
+    alone = {path: site.storage.stat(path) for path in paths}
+    assert site.storage.stats(paths) == {path: file for path, file in alone.items() if file is not None}
+
+
+def test_a_file_is_read_as_it_was_pinned(site: Site) -> None:
+    """A file is read at once while it is the pinned one; replaced by one of the same size, or removed, it is not."""
+    path = site.path("part")
+    site.storage.create_if_absent(path, b"first")
+    pinned = site.storage.stat(path)
+    assert pinned is not None
+    found = site.storage.read_pinned(pinned)
+    assert found is not None
+    assert found.to_pybytes() == b"first"
+    time.sleep(0.02)  # HDFS counts milliseconds
+    site.storage.replace(path, b"other")
+    assert site.storage.read_pinned(pinned) is None
+    site.storage.delete(path)
+    assert site.storage.read_pinned(pinned) is None
