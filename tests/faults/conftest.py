@@ -21,13 +21,15 @@ from tests.stores.proxy import proxied
 from tests.stores.servers import CREDENTIALS, free_port, toxiproxy
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Generator, Iterator
     from contextlib import AbstractContextManager
 
     from pyspark.sql import SparkSession
 
     from tests.faults.drivers import Driver, Nursery
     from tests.stores.proxy import Asked, Fault
+
+_STOPWATCH = pytest.StashKey[Stopwatch]()
 
 
 @pytest.fixture(scope="session")
@@ -83,8 +85,17 @@ def long_case(place: Place, tmp_path: Path, logistic_onnx: Path) -> Case:
 
 @pytest.fixture
 def stopwatch(request: pytest.FixtureRequest) -> Stopwatch:
-    """Seconds to recover, of this test."""
-    return Stopwatch(request.node.nodeid)
+    """Seconds to recover, of this test; kept where it passes."""
+    return request.node.stash.setdefault(_STOPWATCH, Stopwatch(request.node.nodeid))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: object) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Keep the seconds of a test that has passed."""
+    report: pytest.TestReport = yield
+    if report.when == "call" and report.passed and _STOPWATCH in item.stash:
+        item.stash[_STOPWATCH].keep()
+    return report
 
 
 @pytest.fixture(scope="session")

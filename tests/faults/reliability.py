@@ -28,7 +28,7 @@ PAGE = _ROOT / "docs" / "RELIABILITY.md"
 _TEMPLATE = Path(__file__).with_name("reliability.md")
 _MARK = "mark.matrix("
 _HEAD = "| fault | outcome | disk | moto | versitygw | HDFS | test |\n| --- | --- | ---: | ---: | ---: | ---: | --- |\n"
-_SECONDS = re.compile(r" (?:[0-9.]+ s|done) (?=\|)")
+_SECONDS = re.compile(r" (?:[0-9.]+ s|tried) (?=\|)")
 
 
 class Case(NamedTuple):
@@ -53,7 +53,8 @@ class _Collected:
             params: dict[str, Any] = item.callspec.params if hasattr(item, "callspec") else {}
             for mark in item.iter_markers("matrix"):
                 fault, outcome = (text.format_map(params) for text in mark.args)
-                self.cases.append(Case(fault, outcome, params.get("place", "local"), item.nodeid))
+                store = mark.kwargs.get("store", params.get("place", "local")).format_map(params)
+                self.cases.append(Case(fault, outcome, store, item.nodeid))
 
 
 def cases() -> list[Case]:
@@ -81,7 +82,7 @@ def _matrix(found: Iterable[Case], seconds: dict[str, float]) -> str:
     for case in found:
         file, _, rest = case.test.partition("::")
         test = f"{file.rpartition('/')[2]}::{rest.partition('[')[0]}"
-        told = f"{seconds[case.test]:.1f} s" if case.test in seconds else "done"
+        told = f"{seconds[case.test]:.1f} s" if case.test in seconds else "tried"
         rows.setdefault((case.fault, case.outcome, test), {})[case.store] = told
     lines = []
     for (fault, outcome, test), by_store in rows.items():
@@ -92,7 +93,7 @@ def _matrix(found: Iterable[Case], seconds: dict[str, float]) -> str:
 
 def without_seconds(text: str) -> str:
     """The page, but for what differs from run to run."""
-    return _SECONDS.sub(" done ", text)
+    return _SECONDS.sub(" tried ", text)
 
 
 def main() -> None:

@@ -18,6 +18,7 @@ class Stopwatch:
     def __init__(self, test: str) -> None:
         self._test = test
         self._start = time.monotonic()
+        self._seconds: float | None = None
 
     def start(self) -> None:
         """The fault has come, or the command is given again."""
@@ -25,7 +26,13 @@ class Stopwatch:
 
     def stop(self) -> None:
         """It is published."""
+        self._seconds = round(time.monotonic() - self._start, 1)
+
+    def keep(self) -> None:
+        """The test has passed."""
+        if self._seconds is None:
+            return
         found = json.loads(SECONDS.read_text(encoding="utf-8")) if SECONDS.exists() else {}
-        found[self._test] = round(time.monotonic() - self._start, 1)
+        found[self._test] = self._seconds
         SECONDS.parent.mkdir(exist_ok=True)
         SECONDS.write_text(json.dumps(found, indent=1, sort_keys=True), encoding="utf-8")
