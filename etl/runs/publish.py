@@ -139,7 +139,7 @@ def withdraw(storage: Storage, layout: Layout, receipts: Collection[Receipt]) ->
 
 
 @contextlib.contextmanager
-def _withdrawing(storage: Storage, layout: Layout, receipts: list[Receipt]) -> Generator[None]:
+def _withdrawing(storage: Storage, layout: Layout, receipts: Collection[Receipt]) -> Generator[None]:
     """Throw away what a run has completed when it is superseded: a listing of the root would show it until `gc`."""
     try:
         yield
