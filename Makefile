@@ -11,7 +11,7 @@ export PYSPARK_PYTHON := $(CURDIR)/$(PY)
 export PYSPARK_DRIVER_PYTHON := $(CURDIR)/$(PY)
 export TZ := UTC
 
-.PHONY: help env check test test-servers test-stores test-torch test-spark35 demo docs train zoo bench bench-etl bench-stores bench-s3 bench-gpu format format-check lint types imports docstrings shell lock lock-check java clean
+.PHONY: help env check test test-servers test-stores test-faults reliability test-torch test-spark35 demo docs train zoo bench bench-etl bench-stores bench-s3 bench-gpu format format-check lint types imports docstrings shell lock lock-check java clean
 
 ##@ Start here
 help: ## Say what each target does
@@ -35,6 +35,12 @@ test-servers: env java ## Run the tests that start servers and clusters, or let 
 
 test-stores: env java ## Run the tests that ask servers of stores, which it starts: S3 and HDFS
 	@tests/stores/install.sh && $(PY) -m pytest -m stores $(ARGS)
+
+test-faults: env java ## Run the tests that disturb stores, drivers and workers; takes the servers of test-stores
+	@tests/stores/install.sh && $(PY) -m pytest -m faults $(ARGS)
+
+reliability: ## Write docs/RELIABILITY.md anew after the tests that it is about; ARGS=--page writes it as they last ran
+	@$(if $(filter --page,$(ARGS)),$(MAKE) env,$(MAKE) test-faults) && $(PY) -m tests.faults.reliability
 
 test-torch: ## Run the tests of the torch runtime and of its exports, where torch is
 	@requirements/make-env.sh zoo && \

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
     from pyspark.sql import SparkSession
 
+    from tests.stores.servers import Hdfs
+
 
 @pytest.fixture(scope="session")
 def spark() -> Iterator[SparkSession]:
@@ -99,12 +101,18 @@ def google_bucket() -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
-def hdfs_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """HDFS."""
-    from tests.stores.servers import hdfs
+def hdfs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hdfs]:
+    """HDFS, whose data node can be stopped."""
+    from tests.stores import servers
 
-    with hdfs(tmp_path_factory.mktemp("hdfs")) as url:
-        yield url
+    with servers.hdfs(tmp_path_factory.mktemp("hdfs")) as found:
+        yield found
+
+
+@pytest.fixture(scope="session")
+def hdfs_url(hdfs: Hdfs) -> str:
+    """HDFS."""
+    return hdfs.url
 
 
 @pytest.fixture

@@ -16,12 +16,14 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from etl.documents import sha256_hex
-from etl.errors import AccountError, PendingLost, PublishError, ReceiptsVoid, StorageError
+from etl.errors import AccountError, PendingLost, PublishError, ReceiptsVoid, StorageError, Superseded
 from etl.runs.commit import check_terms, commit, hint, next_version
 from etl.runs.manifest import RunEntry, files_table, latest_manifest, published_files, schema_entries, version_of
 from etl.runs.partitions import Partitioning
 
 if TYPE_CHECKING:
+    from collections.abc import Generator
+
     from etl.runs.commit import Terms
     from etl.runs.layout import Layout
     from etl.runs.manifest import Manifest
@@ -69,20 +71,21 @@ def publish(
         admit(latest)
         check_terms(layout, latest, columns=columns, terms=terms)
         on_step("complete")
-        _complete_all(storage, receipts, Partitioning(schema, terms.partition_by).file_schema)
-        on_step("commit")
-        entry = _write_files_table(storage, layout, receipts)
-        partitions = frozenset(written.partition for receipt in receipts for written in receipt.predictions)
+        with _withdrawing(storage, layout, receipts):
+            _complete_all(storage, receipts, Partitioning(schema, terms.partition_by).file_schema)
+            on_step("commit")
+            entry = _write_files_table(storage, layout, receipts)
+            partitions = frozenset(written.partition for receipt in receipts for written in receipt.predictions)
 
-        def next_to(latest: Manifest | None) -> Manifest:
-            if latest is not None and latest.published == layout.run_id:
-                return latest
-            admit(latest)
-            return next_version(
-                storage, layout, latest, entry=entry, partitions=partitions, columns=columns, terms=terms
-            )
+            def next_to(latest: Manifest | None) -> Manifest:
+                if latest is not None and latest.published == layout.run_id:
+                    return latest
+                admit(latest)
+                return next_version(
+                    storage, layout, latest, entry=entry, partitions=partitions, columns=columns, terms=terms
+                )
 
-        found = commit(storage, layout.root, next_to, latest=latest)
+            found = commit(storage, layout.root, next_to, latest=latest)
     on_step("mark")
     hint(storage, layout.root, found if latest is None or found.seq > latest.seq else latest)
     _mark(storage, layout, found)
@@ -133,6 +136,17 @@ def withdraw(storage: Storage, layout: Layout, receipts: Collection[Receipt]) ->
         storage.abort(written.pending)
         storage.delete(written.pending.path)
     _sweep(storage, layout)
+
+
+@contextlib.contextmanager
+def _withdrawing(storage: Storage, layout: Layout, receipts: Collection[Receipt]) -> Generator[None]:
+    """Throw away what a run has completed when it is superseded: a listing of the root would show it until `gc`."""
+    try:
+        yield
+    except Superseded:
+        with contextlib.suppress(OSError, StorageError):
+            withdraw(storage, layout, receipts)
+        raise
 
 
 def _sweep(storage: Storage, layout: Layout) -> None:

@@ -2,16 +2,9 @@
 
 from __future__ import annotations
 
-import json
-import os
 import random
-import select
 import shutil
-import signal
-import subprocess
-import sys
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pyarrow.dataset as ds
@@ -25,14 +18,16 @@ from tests.lookup_job import lookup_scores, write_config, write_lookup_job
 from tests.numbers_job import published_scores
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable
+    from pathlib import Path
 
     from pyspark.sql import SparkSession
 
     from jobs.record import RunRecord
+    from tests.faults.drivers import Driver
 
-REPOSITORY = Path(__file__).parents[2]
 RUN_ID = "nightly"
+PUBLISHED = "the same command publishes"
 BEFORE_SCORING = ("claim", "list", "plan", "start_spark")
 AFTER_SCORING = ("settle", "count", "publish", "complete", "commit", "mark", "record")
 FILES = 3
@@ -123,47 +118,6 @@ def scored_job(scored: Path) -> Path:
     return scored
 
 
-@pytest.fixture(scope="module")
-def nursery() -> Iterator[subprocess.Popen[bytes]]:
-    """The process from which drivers are forked."""
-    with subprocess.Popen(
-        [sys.executable, "-m", "tests.faults.die_at"],
-        cwd=REPOSITORY,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        bufsize=0,  # select must see every answer that was not read
-        env={**os.environ, "PYSPARK_PYTHON": sys.executable},
-    ) as process:
-        yield process
-        assert process.stdin is not None
-        process.stdin.close()
-
-
-class Driver:
-    """A job in a process of its own that dies at a phase, or some seconds later; without one, it lives."""
-
-    def __init__(self, nursery: subprocess.Popen[bytes], job: Path, *death: object) -> None:
-        assert nursery.stdin is not None
-        assert nursery.stdout is not None
-        self._answers = nursery.stdout
-        nursery.stdin.write(json.dumps([str(job), RUN_ID, *death]).encode() + b"\n")
-        self._pid = int(self._answers.readline())
-
-    def is_alive(self) -> bool:
-        """Whether it has not ended yet."""
-        return not select.select([self._answers], [], [], 0)[0]
-
-    def killed(self) -> bool:
-        """Wait for its end; whether SIGKILL was the end."""
-        assert select.select([self._answers], [], [], 60)[0], "the driver lives"
-        return int(self._answers.readline()) == -signal.SIGKILL
-
-    def kill(self) -> None:
-        """Send it SIGKILL."""
-        os.kill(self._pid, signal.SIGKILL)
-
-
 def receipts(job: Path) -> dict[str, bytes]:
     """Bytes of every receipt by name."""
     folder = job.with_suffix("") / "_batchscore" / "runs" / RUN_ID / "receipts"
@@ -183,21 +137,23 @@ def check_quarantine(job: Path, undisturbed: Undisturbed) -> None:
     assert quarantined(job) == undisturbed.quarantined
 
 
+@pytest.mark.matrix("SIGKILL of the driver at each border before scoring, one after the other", PUBLISHED)
 def test_death_before_scoring_is_made_good_by_the_same_command(
-    nursery: subprocess.Popen[bytes], undisturbed: Undisturbed, job: Path
+    drive: Callable[..., Driver], undisturbed: Undisturbed, job: Path
 ) -> None:
     """Drivers killed at each border before scoring, each after the one before, leave nothing that the same command does
     not complete.
     """  # noqa: D205  one sentence
     for phase in BEFORE_SCORING:
-        assert Driver(nursery, job, phase).killed(), phase
+        assert drive(job, RUN_ID, dies_at=phase).killed(), phase
     assert again(job).splits_scored_now == SPLITS
     check_as_if_nothing_happened(job, undisturbed)
     check_quarantine(job, undisturbed)
 
 
+@pytest.mark.matrix("SIGKILL of the driver around the freezing of a query", PUBLISHED)
 def test_death_around_the_freezing_of_a_query_is_made_good(
-    nursery: subprocess.Popen[bytes], undisturbed: Undisturbed, tmp_path: Path
+    drive: Callable[..., Driver], undisturbed: Undisturbed, tmp_path: Path
 ) -> None:
     """Of a query, a driver that stops before it is frozen and one killed when scoring begins lose and double no row."""
     query = f"select * from parquet.`{undisturbed.folder}/in`"  # noqa: S608  ours
@@ -205,45 +161,50 @@ def test_death_around_the_freezing_of_a_query_is_made_good(
     frozen = tmp_path / "out.scratch" / f"run_id={RUN_ID}"
     stop_before("freeze", job)
     assert not frozen.exists()
-    assert Driver(nursery, job, "score").killed()
+    assert drive(job, RUN_ID, dies_at="score").killed()
     (folder,) = frozen.iterdir()
     assert again(job).state is RunState.PARTIALLY_SUCCEEDED
     assert list(frozen.iterdir()) == [folder]
     check_as_if_nothing_happened(job, undisturbed)
 
 
+@pytest.mark.matrix("SIGKILL of the driver at the border of {phase}", f"{PUBLISHED}, without scoring again")
 @pytest.mark.parametrize("phase", AFTER_SCORING)
 def test_death_after_scoring_is_made_good_without_scoring_again(
-    nursery: subprocess.Popen[bytes], undisturbed: Undisturbed, scored_job: Path, phase: str
+    drive: Callable[..., Driver], undisturbed: Undisturbed, scored_job: Path, phase: str
 ) -> None:
     """A driver killed at a border after scoring is completed by the same command from the receipts that are there."""
     before = receipts(scored_job)
-    assert Driver(nursery, scored_job, phase).killed()
+    assert drive(scored_job, RUN_ID, dies_at=phase).killed()
     assert again(scored_job).splits_scored_now == 0
     assert receipts(scored_job) == before
     check_as_if_nothing_happened(scored_job, undisturbed)
     check_quarantine(scored_job, undisturbed)
 
 
+@pytest.mark.matrix("SIGKILL of the driver at a random moment before scoring", PUBLISHED)
 def test_death_at_a_random_moment_before_scoring_is_made_good(
-    nursery: subprocess.Popen[bytes], undisturbed: Undisturbed, job: Path
+    drive: Callable[..., Driver], undisturbed: Undisturbed, job: Path
 ) -> None:
     """Drivers killed at any moment between their claim and the start of Spark are completed by the same command."""
     generator = random.Random(0)  # noqa: S311  the moments are the same in every run of the tests
     for _ in range(4):
-        assert Driver(nursery, job, "claim", generator.uniform(0.01, 1.0)).killed()
+        assert drive(job, RUN_ID, dies_at="claim", after=generator.uniform(0.01, 1.0)).killed()
     assert again(job).splits_scored_now == SPLITS
     check_as_if_nothing_happened(job, undisturbed)
 
 
+@pytest.mark.matrix(
+    "SIGKILL of the driver at two random moments of scoring", f"{PUBLISHED}; what has a receipt is not scored again"
+)
 def test_death_at_random_moments_of_scoring_is_made_good(
-    nursery: subprocess.Popen[bytes], undisturbed: Undisturbed, job: Path
+    drive: Callable[..., Driver], undisturbed: Undisturbed, job: Path
 ) -> None:
     """A driver killed while it scores, and its successor too, leave receipts whose splits are not scored again."""
     generator = random.Random(0)  # noqa: S311  as above
     before: dict[str, bytes] = {}
     for moment in sorted(generator.sample(range(1, SPLITS), 2)):
-        driver = Driver(nursery, job)
+        driver = drive(job, RUN_ID)
         # Workers outlive their driver for a moment, and may have committed more than it knew.
         wanted = min(SPLITS, max(moment, len(before) + 1))
         while len(receipts(job)) < wanted and driver.is_alive():
@@ -263,14 +224,15 @@ def test_death_at_random_moments_of_scoring_is_made_good(
     check_quarantine(job, undisturbed)
 
 
+@pytest.mark.matrix("SIGKILL of the driver at a random moment of publishing", f"{PUBLISHED}, without scoring again")
 @pytest.mark.parametrize("moment", range(3))
 def test_death_at_a_random_moment_of_publishing_is_made_good(
-    nursery: subprocess.Popen[bytes], undisturbed: Undisturbed, scored_job: Path, moment: int
+    drive: Callable[..., Driver], undisturbed: Undisturbed, scored_job: Path, moment: int
 ) -> None:
     """A driver killed at any moment between the last score and the record is completed by the same command."""
     generator = random.Random(moment)  # noqa: S311  as above
     moment_of_death = undisturbed.publishing * generator.uniform(0.05, 0.8)
-    assert Driver(nursery, scored_job, "settle", moment_of_death).killed()
+    assert drive(scored_job, RUN_ID, dies_at="settle", after=moment_of_death).killed()
     assert again(scored_job).splits_scored_now == 0
     check_as_if_nothing_happened(scored_job, undisturbed)
     check_quarantine(scored_job, undisturbed)

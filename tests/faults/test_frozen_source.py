@@ -54,6 +54,9 @@ def change(folder: Path) -> pa.Table:
     return write_numbers(folder, files=3, rows=250, row_group=100, seed=99)
 
 
+@pytest.mark.matrix(
+    "The table changes once it is frozen, and the run dies", "the same command publishes what was frozen"
+)
 @pytest.mark.parametrize("source", ["table", "sql"])
 def test_what_was_frozen_is_scored_though_the_table_has_changed(
     spark: SparkSession, tmp_path: Path, job_file: JobWriter, source: str
@@ -74,6 +77,7 @@ def test_what_was_frozen_is_scored_though_the_table_has_changed(
     assert published_scores(tmp_path / "out" / "run_id=s") == pytest.approx(logistic_scores(after), abs=1e-6)
 
 
+@pytest.mark.matrix("The table changes before there is a plan, and the run dies", "the same command freezes it anew")
 def test_what_was_frozen_before_there_was_a_plan_is_frozen_anew(
     spark: SparkSession, tmp_path: Path, job_file: JobWriter
 ) -> None:
@@ -103,6 +107,9 @@ def half_written(folder: Path) -> list[Path]:
     return [path for path in folder.rglob("part-*.parquet") if path.stat().st_size]
 
 
+@pytest.mark.matrix(
+    "The run dies while the table is frozen", "the half is never read; the same command freezes it anew"
+)
 def test_a_half_that_was_frozen_is_never_read(spark: SparkSession, tmp_path: Path, job_file: JobWriter) -> None:
     """SIGKILL while Spark writes leaves some files of the rows; the next try freezes all rows into another folder."""
     live = tmp_path / "live"

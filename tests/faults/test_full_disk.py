@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from tests.numbers_job import JobWriter
 
 
+@pytest.mark.matrix(
+    "The disk of the workers' temporary folder is full", "the run is published: what needs it is done without"
+)
 def test_a_worker_without_room_for_breadcrumbs_scores_all_rows(tmp_path: Path, job_file: JobWriter) -> None:
     """Where only notes for a next try find no room the run is published, with every key and score."""
     table = write_numbers(tmp_path / "in", files=2, rows=300, row_group=100)

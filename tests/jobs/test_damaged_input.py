@@ -117,6 +117,7 @@ def policy(folder: Path, on_damaged: str) -> dict[str, Any]:
     return {"files": str(folder / "in"), "on_damaged": on_damaged}
 
 
+@pytest.mark.matrix("A damaged input file: {damage}; policy quarantine", "the others are published, and it is named")
 @pytest.mark.parametrize("damage", DAMAGE)
 @pytest.mark.parametrize("target_bytes", ["1MB", "20KB"])
 def test_a_damaged_file_is_set_aside_as_a_whole(
@@ -143,6 +144,7 @@ def test_a_damaged_file_is_set_aside_as_a_whole(
     assert start(job) == record
 
 
+@pytest.mark.matrix("A damaged input file: {damage}; policy fail", "exits 1 and names it")
 @pytest.mark.parametrize("damage", DAMAGE)
 def test_a_damaged_file_fails_the_run_and_is_named(
     spark: SparkSession, tmp_path: Path, job_file: JobWriter, damage: str

@@ -82,6 +82,9 @@ def expected(folder: Path) -> dict[int, float]:
     return {key: score for table in tables for key, score in logistic_scores(table).items()}
 
 
+@pytest.mark.matrix(
+    "An input file is replaced before it is read", "exits 1 and names it; put back, the same command publishes"
+)
 def test_a_file_that_is_replaced_before_it_is_read_is_named(
     spark: SparkSession, tmp_path: Path, job_file: JobWriter, exchange: Exchange
 ) -> None:
@@ -103,6 +106,9 @@ def test_a_file_that_is_replaced_before_it_is_read_is_named(
     assert published_scores(tmp_path / "out" / "run_id=r") == pytest.approx(whole, abs=1e-6)
 
 
+@pytest.mark.matrix(
+    "An input file is replaced after it was read", "exits 1 and names it; put back, the same command publishes"
+)
 @pytest.mark.parametrize("on_damaged", ["fail", "quarantine"])
 def test_a_file_that_is_replaced_after_it_was_read_is_named(
     spark: SparkSession, tmp_path: Path, job_file: JobWriter, exchange: Exchange, on_damaged: str

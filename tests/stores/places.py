@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import posixpath
 import uuid
@@ -33,6 +34,16 @@ class Place(Protocol):
     def files(self, folder: str) -> dict[str, bytes]:
         """All files below a folder, hidden ones too, by their names below it."""
 
+    def sizes(self, folder: str) -> dict[str, int]:
+        """Bytes of all files below a folder, none where there is none."""
+
+    def get(self, name: str) -> bytes:
+        """A file.
+
+        Raises:
+            FileNotFoundError: there is none.
+        """
+
     def uploads(self) -> list[str]:
         """Files that were begun, and neither completed nor aborted."""
 
@@ -57,11 +68,21 @@ class S3Place:
 
     def files(self, folder: str) -> dict[str, bytes]:
         """See `Place.files`."""
+        return {name: self.get(f"{folder}/{name}") for name in self.sizes(folder)}
+
+    def sizes(self, folder: str) -> dict[str, int]:
+        """See `Place.sizes`."""
         prefix = f"{self._folder}/{folder}/"
         pages = self._s3.get_paginator("list_objects_v2").paginate(Bucket=self._bucket, Prefix=prefix)
-        keys = [item["Key"] for page in pages for item in page.get("Contents", ())]
-        bodies = {key: self._s3.get_object(Bucket=self._bucket, Key=key)["Body"].read() for key in keys}
-        return {key.removeprefix(prefix): data for key, data in bodies.items()}
+        return {item["Key"].removeprefix(prefix): item["Size"] for page in pages for item in page.get("Contents", ())}
+
+    def get(self, name: str) -> bytes:
+        """See `Place.get`."""
+        try:
+            data: bytes = self._s3.get_object(Bucket=self._bucket, Key=f"{self._folder}/{name}")["Body"].read()
+        except self._s3.exceptions.NoSuchKey as error:
+            raise FileNotFoundError(name) from error
+        return data
 
     def uploads(self) -> list[str]:
         """See `Place.uploads`."""
@@ -90,12 +111,22 @@ class HdfsPlace:
 
     def files(self, folder: str) -> dict[str, bytes]:
         """See `Place.files`."""
-        found = {}
-        for status in self._client.list_status(f"{self._folder}/{folder}", recursive=True):
-            if not status.isdir:
-                with self._client.read(status.path) as file:
-                    found[posixpath.relpath(status.path, f"{self._folder}/{folder}")] = file.read()
-        return found
+        return {name: self.get(f"{folder}/{name}") for name in self.sizes(folder)}
+
+    def sizes(self, folder: str) -> dict[str, int]:
+        """See `Place.sizes`."""
+        root = f"{self._folder}/{folder}"
+        try:
+            found = list(self._client.list_status(root, recursive=True))
+        except FileNotFoundError:
+            return {}
+        return {posixpath.relpath(one.path, root): one.length for one in found if not one.isdir}
+
+    def get(self, name: str) -> bytes:
+        """See `Place.get`."""
+        with self._client.read(f"{self._folder}/{name}") as file:
+            data: bytes = file.read()
+        return data
 
     def uploads(self) -> list[str]:
         """See `Place.uploads`."""
@@ -119,8 +150,20 @@ class LocalPlace:
 
     def files(self, folder: str) -> dict[str, bytes]:
         """See `Place.files`."""
-        root = self._folder / folder
-        return {str(path.relative_to(root)): path.read_bytes() for path in root.rglob("*") if path.is_file()}
+        return {name: self.get(f"{folder}/{name}") for name in self.sizes(folder)}
+
+    def sizes(self, folder: str) -> dict[str, int]:
+        """See `Place.sizes`."""
+        found, root = {}, self._folder / folder
+        for path in root.rglob("*"):
+            with contextlib.suppress(FileNotFoundError):  # it was listed and is gone
+                if path.is_file():
+                    found[str(path.relative_to(root))] = path.stat().st_size
+        return found
+
+    def get(self, name: str) -> bytes:
+        """See `Place.get`."""
+        return (self._folder / name).read_bytes()
 
     def uploads(self) -> list[str]:
         """See `Place.uploads`."""

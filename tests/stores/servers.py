@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import socket
 import subprocess
@@ -11,7 +12,7 @@ import time
 import urllib.error
 import urllib.request
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -88,6 +89,29 @@ def versitygw(folder: Path, *options: str) -> Generator[str]:
         yield url
 
 
+class Hdfs(NamedTuple):
+    """HDFS with one data node."""
+
+    url: str
+    process: subprocess.Popen[str]
+
+    @contextlib.contextmanager
+    def without_data_node(self) -> Generator[None]:
+        """The name node alone, which knows where all is and has nothing of it."""
+        self._tell("stop")
+        try:
+            yield
+        finally:
+            self._tell("start")
+
+    def _tell(self, order: str) -> None:
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        self.process.stdin.write(f"{order}\n")
+        self.process.stdin.flush()
+        assert self.process.stdout.readline() == "DONE\n"
+
+
 @contextlib.contextmanager
 def google() -> Generator[str]:
     """Google's object store in memory, which minds the condition of an upload, and not that of a copy; its URL."""
@@ -101,8 +125,8 @@ def google() -> Generator[str]:
 
 
 @contextlib.contextmanager
-def hdfs(folder: Path) -> Generator[str]:
-    """HDFS with one data node; its URL. It ends when its standard input does."""
+def hdfs(folder: Path) -> Generator[Hdfs]:
+    """HDFS; it ends when its standard input does."""
     hadoop = INSTALLED / "hadoop"
     command = ["java", "-Xmx512m", "-cp", f"{hadoop}/classes:{hadoop}/jars/*", "MiniDfs", str(folder), str(free_port())]
     with subprocess.Popen(
@@ -113,5 +137,55 @@ def hdfs(folder: Path) -> Generator[str]:
         if not ready:
             message = f"HDFS did not come up; its process ended with {process.wait()}"
             raise RuntimeError(message)
-        yield ready.split()[1]
+        yield Hdfs(ready.split()[1], process)
         process.kill()
+
+
+class Link(NamedTuple):
+    """A port before a server, by toxiproxy."""
+
+    address: str
+    """Host and port."""
+    api: str
+    """Where toxiproxy is told what becomes of it."""
+
+    def down(self) -> None:
+        """Connections are closed, and refused from now on."""
+        _ask("POST", self.api, {"enabled": False})
+
+    def up(self) -> None:
+        """As before."""
+        _ask("POST", self.api, {"enabled": True})
+
+    def poison(self, kind: str, attributes: dict[str, int], *, toxicity: float = 1.0) -> None:
+        """Add a toxic to this share of the connections; toxiproxy's page says which there are."""
+        told = {"type": kind, "stream": "downstream", "toxicity": toxicity, "attributes": attributes}
+        _ask("POST", f"{self.api}/toxics", told)
+
+
+@contextlib.contextmanager
+def toxiproxy() -> Generator[str]:
+    """A server that puts ports before others; the URL by which it is told to."""
+    port = free_port()
+    command = [str(INSTALLED / "toxiproxy"), "-host", "127.0.0.1", "-port", str(port), "-seed", "7"]
+    with _serving(command, port) as url:
+        yield url
+
+
+@contextlib.contextmanager
+def linked(toxiproxy_url: str, upstream: str) -> Generator[Link]:
+    """A port before a server, which is host and port, too."""
+    address = f"127.0.0.1:{free_port()}"
+    name = address.replace(":", "-").replace(".", "-")
+    _ask("POST", f"{toxiproxy_url}/proxies", {"name": name, "listen": address, "upstream": upstream, "enabled": True})
+    link = Link(address, f"{toxiproxy_url}/proxies/{name}")
+    try:
+        yield link
+    finally:
+        _ask("DELETE", f"{toxiproxy_url}/proxies/{name}", None)
+
+
+def _ask(method: str, url: str, told: dict[str, Any] | None) -> None:
+    body = None if told is None else json.dumps(told).encode()
+    with urllib.request.urlopen(urllib.request.Request(url, body, method=method)):  # noqa: S310  it is ours
+        pass

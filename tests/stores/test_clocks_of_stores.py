@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.stores
 
 
+@pytest.mark.matrix(
+    "A clock {minutes} minutes off that of S3", "published, or refused from 15 minutes on", store="versitygw"
+)
 @pytest.mark.parametrize(("minutes", "is_served"), [(10, True), (-10, True), (20, False), (-20, False)])
 def test_a_clock_that_is_a_quarter_of_an_hour_off_is_told(
     request: pytest.FixtureRequest, tmp_path: Path, job_file: JobWriter, minutes: int, *, is_served: bool

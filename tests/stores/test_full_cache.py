@@ -24,6 +24,11 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.stores
 
 
+@pytest.mark.matrix(
+    "The disk of the workers' cache is full",
+    "exits 1 and names the folder; with room the same command publishes",
+    store="moto",
+)
 def test_a_worker_without_room_for_the_model_says_so(
     spark: SparkSession, bucket: str, tmp_path: Path, job_file: JobWriter
 ) -> None:

@@ -104,6 +104,11 @@ def flipped(data: bytes) -> bytes:
 DAMAGE: dict[str, Callable[[bytes], bytes]] = {"cut": lambda data: data[: len(data) // 3], "flipped": flipped}
 
 
+@pytest.mark.matrix(
+    "A damaged input file in a store: {damage}; policy quarantine",
+    "the others are published, and it is named",
+    store="{there}",
+)
 @pytest.mark.parametrize("damage", DAMAGE)
 def test_a_damaged_file_of_a_store_is_set_aside(
     spark: SparkSession, there: Input, write_job: Callable[..., Path], damage: str
@@ -120,6 +125,9 @@ def test_a_damaged_file_of_a_store_is_set_aside(
     assert record.account.quarantined.rows == (ROWS if damage == "flipped" else 0)
 
 
+@pytest.mark.matrix(
+    "An input file in a store is replaced before the border of {phase}", "exits 1 and names it", store="{there}"
+)
 @pytest.mark.parametrize("phase", ["score", "settle"])
 def test_a_file_of_a_store_that_is_replaced_is_named(
     spark: SparkSession, there: Input, write_job: Callable[..., Path], phase: str
@@ -146,6 +154,11 @@ def test_a_file_of_a_store_that_is_replaced_is_named(
             start(job)
 
 
+@pytest.mark.matrix(
+    "A store does not give an input file: {fault}",
+    "exits 1 and sets nothing aside; the same command publishes",
+    store="moto",
+)
 @pytest.mark.parametrize("fault", ["error", "busy", "cut", "reset"])
 def test_a_store_that_does_not_answer_damages_no_file(
     spark: SparkSession, bucket: str, tmp_path: Path, write_job: Callable[..., Path], fault: Fault
