@@ -22,6 +22,7 @@ from etl.format.json_schema import spec_schema
 from etl.printable import printable
 from etl.redaction import redacted
 from etl.runs.layout import scratch_folder
+from etl.runs.manifest import latest_manifest
 from jobs import decisions, summary
 from jobs import history as runs
 from jobs.bundle_cli import bundles
@@ -418,9 +419,20 @@ def _print_record(record: RunRecord, where: str, decision: decisions.Decision | 
     screen.facts(summary.record_facts(record, decision))
     if record.state.is_published:
         screen.line()
-        found = open_results(where, record.run_id)
-        screen.sheet(summary.rows_sheet(found.head(_SAMPLE_ROWS), found.scores))
+        _print_sample(screen, where, record.run_id)
     screen.next_steps(_next_steps(record, where))
+
+
+def _print_sample(screen: summary.Screen, where: str, run_id: str) -> None:
+    """Some rows of a published run, or that the newest version holds it no more."""
+    target = runs.find_run(where, run_id)
+    newest = latest_manifest(target.storage, target.layout.root)
+    if newest is not None and run_id not in newest.run_ids:
+        made = f"{newest.operation} by {newest.committed_by}, {summary.when_text(newest.committed_at)}"
+        screen.line(f"The newest version, {newest.seq} ({made}), does not hold this run.", "yellow")
+        return
+    found = open_results(where, run_id)
+    screen.sheet(summary.rows_sheet(found.head(_SAMPLE_ROWS), found.scores))
 
 
 def _print_quarantine(screen: summary.Screen, where: str, run_id: str | None) -> None:

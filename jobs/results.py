@@ -21,7 +21,15 @@ from pyarrow import csv
 from etl.errors import ReadError
 from etl.format.problems import nearest
 from etl.runs.layout import Layout
-from etl.runs.manifest import FILES_SCHEMA, Manifest, RunEntry, latest_manifest, published_files, read_manifest
+from etl.runs.manifest import (
+    FILES_SCHEMA,
+    Manifest,
+    RunEntry,
+    latest_manifest,
+    published_files,
+    read_manifest,
+    version_of,
+)
 from etl.runs.read import open_parquet
 from etl.spark.freeze import opening
 from jobs.destination import Target
@@ -307,9 +315,12 @@ def _root_of_unlisted(target: Target, seq: int | None) -> str:
     """
     run_id, root = target.layout.run_id, target.layout.root
     if run_id not in _run_ids(target.storage, root, seq):
-        state = look_at(target).state
+        state, version = look_at(target).state, version_of(*target)
         which = "no version holds it" if seq is None else f"version {seq} does not hold it"
-        raise Refused(f"{root}: run {run_id} is {state}, and {which}. `batchscore show` says more.")
+        hint = "`batchscore show` says more."
+        if seq is None and version is not None:
+            which, hint = "the newest version holds it no more", f"It came with version {version.seq}; see --version."
+        raise Refused(f"{root}: run {run_id} is {state}, and {which}. {hint}")
     return root
 
 

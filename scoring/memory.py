@@ -13,6 +13,7 @@ import pyarrow as pa
 
 from etl.expectations import unique_columns
 from etl.runs.keys import KEY_BYTES, KEYS_HELD
+from etl.runs.storage import PART_BYTES
 from etl.runs.write import ROW_GROUP_BYTES
 
 if TYPE_CHECKING:
@@ -126,7 +127,10 @@ def projected_task_bytes(
     outputs += sum(_width(field.type) for field in fields if field.name in order.passthrough)
     unique = sum(len(unique_columns(audited.spec.expectations)) for audited in bundles)
     batch_out = rows * outputs
-    written = min(footer.num_rows * files * outputs, ROW_GROUP_BYTES + batch_out)
+    total, shape = footer.num_rows * files * outputs, order.shape
+    written = min(total, (shape.file_bytes if shape.sort_by else ROW_GROUP_BYTES) + batch_out)
+    # What goes into several folders of a store is that many uploads, each with a part that is not full.
+    parts = min(total, shape.open_files * PART_BYTES) if shape.partition_by and "://" in order.root else 0
     return int(
         _PROCESS
         + sum(loaded_bytes(audited.model_bytes, 0) for audited in bundles)
@@ -136,7 +140,8 @@ def projected_task_bytes(
         + rows * sum(_step_width(audited) for audited in bundles) * 8
         + _KEY_COPIES * KEY_BYTES * min(footer.num_rows * files, KEYS_HELD) * unique
         + batch_out
-        + _OUTPUT_COPIES * written
+        + (_OUTPUT_COPIES + bool(shape.sort_by)) * written
+        + parts
     )
 
 

@@ -17,8 +17,9 @@ import pyarrow as pa
 from etl.errors import PendingLost, PendingTaken, StorageError
 from etl.runs.globs import has_magic, matcher, stem_of
 from etl.runs.s3_client import S3Client, S3Path, explained
-from etl.runs.s3_upload import MARK, PART_BYTES, S3PendingWriter
+from etl.runs.s3_upload import MARK, S3PendingWriter
 from etl.runs.splits import InputFile
+from etl.runs.storage import PART_BYTES
 from etl.runs.store_settings import settings_for
 
 if TYPE_CHECKING:

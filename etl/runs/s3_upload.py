@@ -8,7 +8,7 @@ from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
-from etl.runs.storage import Pending
+from etl.runs.storage import PART_BYTES, Pending
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
@@ -17,10 +17,8 @@ if TYPE_CHECKING:
 
     from etl.runs.s3_client import S3Client, S3Path
 
-__all__ = ["MARK", "PART_BYTES", "S3PendingWriter"]
+__all__ = ["MARK", "S3PendingWriter"]
 
-PART_BYTES = 8 << 20
-"""S3 takes parts from 5 MiB on, and 10,000 of them: 80 GB at this size, more since parts grow."""
 _GROW_AFTER = 2_000
 """Parts of one size, before they are twice as large."""
 MARK = "batchscore-mark"

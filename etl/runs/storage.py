@@ -27,7 +27,10 @@ if TYPE_CHECKING:
 
     from etl.runs.splits import InputFile
 
-__all__ = ["Pending", "PendingWriter", "Storage", "bytes_of_pinned", "stats_of", "storage_for"]
+__all__ = ["PART_BYTES", "Pending", "PendingWriter", "Storage", "bytes_of_pinned", "stats_of", "storage_for"]
+
+PART_BYTES = 8 << 20
+"""S3 takes parts from 5 MiB on, and 10,000 of them: 80 GB at this size, more since parts grow."""
 
 
 class Pending(Strict):

@@ -158,8 +158,15 @@ def test_the_way_back(spark: SparkSession, tmp_path: Path, job_file: JobWriter) 
     told = CliRunner().invoke(app, ["rollback", str(job), "--to", "1", "--reason", "wrong model"])
     assert (told.exit_code, told.stdout.strip()) == (0, f"version 3 holds what version 1 held: {ROWS} rows of 1 runs")
     assert published(root) == pytest.approx(first, abs=1e-6)
-    again = start(job, "second")
-    assert (again.state, again.manifest) == (RunState.SUCCEEDED, 2)
+    again = CliRunner().invoke(app, ["run", str(job), "--run-id", "second"])
+    assert again.exit_code == 0, again.output
+    assert "The newest version, 3 (rollback by " in again.output
+    assert "), does not hold this run." in again.output
+    asked = CliRunner().invoke(app, ["results", str(job), "second"])
+    assert asked.exit_code == 2
+    assert "the newest version holds it no more. It came with version 2; see --version." in asked.output
+    shown = CliRunner().invoke(app, ["results", str(job), "second", "--version", "2", "-n", "1"])
+    assert (shown.exit_code, f"of {ROWS} rows of version 2" in shown.output) == (0, True)
     assert published(root) == pytest.approx(first, abs=1e-6)
     told = CliRunner().invoke(app, ["versions", str(root), "--json"])
     lines = [json.loads(line) for line in told.stdout.splitlines()]

@@ -18,7 +18,7 @@ from etl.errors import BatchscoreError, StorageError
 from etl.runs.read import read_whole
 from etl.runs.s3 import S3Storage
 from etl.runs.s3_client import S3Path
-from etl.runs.s3_upload import PART_BYTES
+from etl.runs.storage import PART_BYTES
 from etl.runs.store_settings import StoreSettings, configure, settings_for
 from tests.stores.proxy import Asked, Fault, proxied
 from tests.stores.servers import CREDENTIALS, free_port

@@ -79,6 +79,9 @@ def version_scores(place: Place, seq: int | None = None) -> dict[int, float]:
     return scores_of(renamed)
 
 
+@pytest.mark.matrix(
+    "Days are replaced, rolled back and collected by `gc`", "each version that is kept has just its own rows"
+)
 def test_the_life_of_an_output(
     spark: SparkSession, place: Place, tmp_path: Path, write_job: Callable[..., Path]
 ) -> None:
@@ -106,6 +109,10 @@ def test_the_life_of_an_output(
     assert left == {"run_id=first"}
 
 
+@pytest.mark.matrix(
+    "Pending files of a run that died are removed, by `gc`, a rule of the bucket or a person",
+    "the same command scores their splits again",
+)
 def test_uploads_that_a_rule_aborted_are_scored_again(
     spark: SparkSession, place: Place, tmp_path: Path, write_job: Callable[..., Path]
 ) -> None:
@@ -143,6 +150,7 @@ def test_uploads_that_a_rule_aborted_are_scored_again(
     assert place.uploads() == []
 
 
+@pytest.mark.matrix("Input files come, and change, between incremental runs", "what came is scored, once")
 def test_files_are_new_by_their_etag(
     spark: SparkSession, place: Place, tmp_path: Path, write_job: Callable[..., Path]
 ) -> None:
