@@ -120,6 +120,7 @@ def test_runs_of_other_partitions_do_not_meet(tmp_path: Path) -> None:
     assert ids_of(latest) == {"day=1": [1], "day=2": [2]}
 
 
+@pytest.mark.matrix("Sixteen runs that were planned at once commit: {mode}", "one is published; fifteen are superseded")
 @pytest.mark.parametrize("mode", ["overwrite", "overwrite_partitions"])
 def test_of_racing_runs_one_replaces_what_was_there(tmp_path: Path, mode: Mode) -> None:
     """Of 16 runs that were planned at once and replace the same, one lands, and the others are superseded."""
