@@ -419,20 +419,23 @@ def _print_record(record: RunRecord, where: str, decision: decisions.Decision | 
     screen.facts(summary.record_facts(record, decision))
     if record.state.is_published:
         screen.line()
-        _print_sample(screen, where, record.run_id)
+        if not _print_sample(screen, where, record.run_id):
+            screen.next_steps([("see what followed", _line("versions", where))])
+            return
     screen.next_steps(_next_steps(record, where))
 
 
-def _print_sample(screen: summary.Screen, where: str, run_id: str) -> None:
-    """Some rows of a published run, or that the newest version holds it no more."""
+def _print_sample(screen: summary.Screen, where: str, run_id: str) -> bool:
+    """Some rows of a published run; False where the newest version holds it no more, which is told."""
     target = runs.find_run(where, run_id)
     newest = latest_manifest(target.storage, target.layout.root)
     if newest is not None and run_id not in newest.run_ids:
         made = f"{newest.operation} by {newest.committed_by}, {summary.when_text(newest.committed_at)}"
         screen.line(f"The newest version, {newest.seq} ({made}), does not hold this run.", "yellow")
-        return
+        return False
     found = open_results(where, run_id)
     screen.sheet(summary.rows_sheet(found.head(_SAMPLE_ROWS), found.scores))
+    return True
 
 
 def _print_quarantine(screen: summary.Screen, where: str, run_id: str | None) -> None:

@@ -69,7 +69,8 @@ def roll_back(
     after_commit(storage, root)
     screen = Screen(Console(highlight=False))
     rows = sum(run.rows for run in made.runs)
-    screen.line(f"version {made.seq} holds what version {to} held: {rows:,} rows of {len(made.runs):,} runs")
+    runs = "1 run" if len(made.runs) == 1 else f"{len(made.runs):,} runs"
+    screen.line(f"version {made.seq} holds what version {to} held: {rows:,} rows of {runs}")
     if any(not run.folder.startswith("_") for run in made.runs):
         screen.line(
             "Who lists the folder instead of asking for a version still finds the runs that were rolled back.", "yellow"

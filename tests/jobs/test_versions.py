@@ -156,7 +156,7 @@ def test_the_way_back(spark: SparkSession, tmp_path: Path, job_file: JobWriter) 
     start(job, "second")
     assert published(root) == pytest.approx(second, abs=1e-6)
     told = CliRunner().invoke(app, ["rollback", str(job), "--to", "1", "--reason", "wrong model"])
-    assert (told.exit_code, told.stdout.strip()) == (0, f"version 3 holds what version 1 held: {ROWS} rows of 1 runs")
+    assert (told.exit_code, told.stdout.strip()) == (0, f"version 3 holds what version 1 held: {ROWS} rows of 1 run")
     assert published(root) == pytest.approx(first, abs=1e-6)
     again = CliRunner().invoke(app, ["run", str(job), "--run-id", "second"])
     assert again.exit_code == 0, again.output
