@@ -35,6 +35,7 @@ def drive(job: Path, *drives: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, check=False, capture_output=True, text=True, cwd=REPOSITORY, env=environment)
 
 
+@pytest.mark.servers
 @pytest.mark.matrix("Clocks of drivers and workers that are years off", "the run is published: no step compares clocks")
 def test_clocks_that_are_years_off_decide_nothing(spark: SparkSession, tmp_path: Path, job_file: JobWriter) -> None:
     """A run of a driver ten years ahead is version 1, ten years before, too; one of a driver ten years behind that

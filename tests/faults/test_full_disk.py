@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from tests.numbers_job import JobWriter
 
 
+@pytest.mark.servers
 @pytest.mark.matrix(
     "The disk of the workers' temporary folder is full", "the run is published: what needs it is done without"
 )

@@ -184,6 +184,7 @@ def run_of(planted: Planted, job: Path, *more: str) -> tuple[int, set[str]]:
     return done.returncode, planted.leaks(done.stdout, done.stderr)
 
 
+@pytest.mark.servers
 def test_a_run_that_is_published_keeps_no_secret(planted: Planted, job_file: Callable[..., Path]) -> None:
     """Of a user with secrets in variables and in files, output, records, metrics, caches, temporary files, Spark's log
     and what is printed hold none; the plan has digests of what was asked.
@@ -198,6 +199,7 @@ def test_a_run_that_is_published_keeps_no_secret(planted: Planted, job_file: Cal
     assert (planted.folder / "metrics" / "numbers" / "r.json").exists()
 
 
+@pytest.mark.servers
 def test_a_run_that_fails_in_a_worker_keeps_no_secret(planted: Planted, job_file: Callable[..., Path]) -> None:
     """A file that a worker cannot read fails the run: the error, the record and Spark's own log name no secret."""
     write_numbers(planted.folder / "in", files=2, rows=5000, row_group=5000)
@@ -218,6 +220,7 @@ def _stored(job: Path) -> tuple[Any, str]:
     return target.storage, target.layout.record
 
 
+@pytest.mark.servers
 def test_a_query_that_spark_refuses_keeps_no_secret(planted: Planted, job_file: Callable[..., Path]) -> None:
     """Spark tells which column of a query is not there, and a variable's value stands in its place: it is taken out."""
     job = job_file(input={"sql": "select `${DB_PASSWORD}` from range(1)"})
@@ -227,6 +230,7 @@ def test_a_query_that_spark_refuses_keeps_no_secret(planted: Planted, job_file: 
     assert planted.leaks(done.stdout, done.stderr) == set()
 
 
+@pytest.mark.servers
 def test_a_registry_that_does_not_answer_is_told_without_its_password(
     planted: Planted, job_file: Callable[..., Path]
 ) -> None:
