@@ -139,14 +139,14 @@ class PendingLost(StorageError):
 class ReceiptsVoid(PendingLost):
     """Files of some splits are gone, so those are to be scored again."""
 
-    splits: frozenset[int] = frozenset()
-    """Numbers of these splits; empty on another process."""
+    attempts: frozenset[str] = frozenset()
+    """Names of the attempts whose receipts these are; empty on another process."""
 
     @classmethod
-    def of(cls, splits: Iterable[int], message: str) -> Self:
-        """An error of some splits."""
+    def of(cls, attempts: Iterable[str], message: str) -> Self:
+        """An error of the receipts of some attempts."""
         error = cls(message)
-        error.splits = frozenset(splits)
+        error.attempts = frozenset(attempts)
         return error
 
 

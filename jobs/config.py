@@ -391,6 +391,10 @@ class JobConfig(Strict):
         for at, name in enumerate(names):
             if name in names[:at]:
                 problems.append(_fault("another model has this name", ("models", at, "name"), name))
+        uris = [one.uri.rstrip("/") for one in self.storage]
+        for at, uri in enumerate(uris):
+            if uri in uris[:at]:
+                problems.append(_fault("another entry is for this URI", ("storage", at, "uri"), uri))
         if problems:
             raise ValidationError.from_exception_data(type(self).__name__, problems)
         return self

@@ -13,21 +13,23 @@ from typing import TYPE_CHECKING, Literal
 from pydantic import AwareDatetime, Field
 
 from etl.documents import Document
-from etl.errors import AccountError
+from etl.errors import AccountError, PublishError, ReceiptsVoid, Superseded
 from etl.runs.manifest import version_of
-from etl.runs.publish import bar, publish, withdraw
+from etl.runs.publish import bar, is_barred, publish, withdraw
 from jobs.damage import what_is_left
 from jobs.errors import Refused
 from jobs.identity import whoami
 from jobs.increment import admit_of
 from jobs.plan import Plan, load_plan
 from jobs.receipts import account_of, published_schema, receipts_of
-from jobs.record import RunRecord, RunState, collect_record, load_record
+from jobs.record import ErrorFacts, RunRecord, RunState, collect_record, load_record
 from jobs.upkeep import after_commit
+from jobs.voiding import void_lost
 
 if TYPE_CHECKING:
     from collections.abc import Collection
 
+    from etl.runs.manifest import Manifest
     from etl.runs.receipt import Receipt
     from jobs.destination import Target
 
@@ -79,15 +81,7 @@ def publish_run(target: Target, *, accept_errors: int, reason: str, on_step: OnS
     plan = _plan_of(target)
     receipts = _settled_receipts(target, plan, record)
     decision = decided or _decide(target, record, verdict="publish", accept_errors=accept_errors, reason=reason)
-    manifest = publish(
-        target.storage,
-        target.layout,
-        receipts,
-        schema=published_schema(target.storage, plan),
-        terms=plan.terms,
-        on_step=on_step,
-        admit=admit_of(target, plan),
-    )
+    manifest = _published(target, plan, record, receipts=receipts, on_step=on_step)
     after_commit(target.storage, target.layout.root, keep_versions=plan.terms.keep_versions)
     on_step("record")
     return _store(
@@ -99,6 +93,32 @@ def publish_run(target: Target, *, accept_errors: int, reason: str, on_step: OnS
         manifest=manifest.seq,
         accepted=decision.reason,
     )
+
+
+def _published(
+    target: Target, plan: Plan, record: RunRecord, *, receipts: Collection[Receipt], on_step: OnStep
+) -> Manifest:
+    """The version that the run is published by; where it cannot be any more, that is recorded."""
+    try:
+        return publish(
+            target.storage,
+            target.layout,
+            receipts,
+            schema=published_schema(target.storage, plan),
+            terms=plan.terms,
+            on_step=on_step,
+            admit=admit_of(target, plan),
+        )
+    except ReceiptsVoid as error:
+        lost = void_lost(target, plan, error)
+        message = (
+            f"{lost} splits have lost their files: {error} Run the same id again, which scores them, then publish."
+        )
+        raise PublishError(message) from error
+    except Superseded as error:
+        told = ErrorFacts(kind=type(error).__name__, message=str(error))
+        _store(target, record, plan, state=RunState.FAILED, error=told)
+        raise
 
 
 def _settled_receipts(target: Target, plan: Plan, record: RunRecord) -> Collection[Receipt]:
@@ -146,6 +166,10 @@ def check_not_discarded(target: Target) -> None:
     decision = load_decision(target)
     if decision is not None and decision.verdict == "discard":
         raise Refused(f"run id {decision.run_id} {_told(decision)}. Use another --run-id.")
+    if is_barred(target.storage, target.layout):
+        raise Refused(
+            f"run id {target.layout.run_id} was given up by `gc`, which removed its files. Use another --run-id."
+        )
 
 
 def _undecided(target: Target, verdict: str, reason: str) -> tuple[RunRecord, Decision | None]:

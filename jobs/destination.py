@@ -54,13 +54,8 @@ def terms_at(target: Target, output: Output, published: pa.Schema, *, latest: Ma
 
 
 def terms_now(planned: Terms, output: Output) -> Terms:
-    """What a resume may say otherwise than the plan does: none of it changes scores or files."""
-    now = {
-        "mode": output.mode,
-        "on_schema_change": output.on_schema_change,
-        "keep_versions": output.keep_versions,
-    }
-    return planned.model_copy(update=now)
+    """What a resume may say otherwise than the plan does: not how it is published, or two drivers could disagree."""
+    return planned.model_copy(update={"keep_versions": output.keep_versions})
 
 
 def _check_names(names: list[str]) -> None:

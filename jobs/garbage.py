@@ -10,7 +10,7 @@ Records, plans, receipts and quarantined rows stay: they are what the history is
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
@@ -90,7 +90,8 @@ def collect(target: Root, keeping: Keeping, now: datetime) -> Iterator[Garbage]:
     """
     if keeping.versions is not None:
         keep(*target, versions=keeping.versions, who=whoami())
-    for found in find_garbage(target, keeping, now):
+    # What was just committed decides, and not what is the newest version by now.
+    for found in find_garbage(target, replace(keeping, versions=None), now):
         found.remove()
         yield found
 
@@ -104,10 +105,12 @@ def find_garbage(target: Root, keeping: Keeping, now: datetime) -> Iterator[Garb
     dead = [run for run in runs if _is_dead(run, before)]
     for run in dead:
         yield from _unfinished(target.storage, run)
-    yield from _trials(target, before)
+    yield from _trials(target, keeping, before)
     ended = held.gone | {run.run_id for run in runs if run.state is RunState.DISCARDED}
-    yield from _tables(target.storage, keeping, ended)
-    yield from _models(target, [run for run in runs if run.run_id not in ended], before)
+    for run in runs:
+        if run.run_id in ended:
+            yield from _table(run.target, keeping)
+    yield from _models(target, ended, before)
 
 
 def _replaced(storage: Storage, one: Unneeded) -> Garbage:
@@ -169,35 +172,43 @@ def _withdraw(storage: Storage, layout: Layout) -> None:
     _abort(storage, layout)
 
 
-def _trials(root: Root, before: datetime) -> Iterator[Garbage]:
+def _trials(root: Root, keeping: Keeping, before: datetime) -> Iterator[Garbage]:
     storage = root.storage
     for run_id in storage.names(scratch_folder(root.path)):
         folder = scratch_root(root.path, run_id)
         target = run_at(storage, folder, run_id)
         last = load_last_try(target) if target is not None else None
-        if last is not None and last.claimed_at < before:
+        if target is not None and last is not None and last.claimed_at < before:
             told = f"a trial of {last.claimed_at:%Y-%m-%d}"
+            yield from _table(target, keeping)
             yield Garbage("trial", folder, told, None, None, partial(storage.remove, folder))
 
 
-def _tables(storage: Storage, keeping: Keeping, ended: frozenset[str]) -> Iterator[Garbage]:
-    for name in storage.names(keeping.scratch):
-        run_id = name.removeprefix("run_id=")
-        if run_id in ended and run_id != name:
-            folder = f"{keeping.scratch}/{name}"
-            files = tuple(storage.list_files(folder))
+def _table(target: Target, keeping: Keeping) -> Iterator[Garbage]:
+    """The copy of a table or query that a run's plan names: other jobs may have runs of the same id beside it."""
+    plan, storage = load_plan(target), target.storage
+    if plan is None or not plan.inputs:
+        return
+    folder = plan.inputs[0].path.rpartition("/")[0]
+    if folder.startswith(f"{keeping.scratch}/run_id={target.layout.run_id}/"):
+        files = tuple(storage.list_files(folder))
+        told = "the table was copied for a run that is kept no more"
+        if files:
             size = sum(file.bytes for file in files)
-            told = "the table was copied for a run that is kept no more"
             yield Garbage("table", folder, told, len(files), size, partial(storage.remove, folder))
 
 
-def _models(root: Root, runs: list[_Run], before: datetime) -> Iterator[Garbage]:
+def _models(root: Root, ended: frozenset[str], before: datetime) -> Iterator[Garbage]:
+    there = root.storage.names(models_folder(root.path))
+    # Looked at anew, and behind the models: a run that was planned since names one of them. Where one slips through
+    # all the same, it puts its model back when it is started again.
+    runs = [run for run in _runs(root, holdings(*root)) if run.run_id not in ended]
     plans = [(run, load_plan(run.target)) for run in runs]
     if any(plan is None and run.last_sign is not None and run.last_sign >= before for run, plan in plans):
         # A run without a plan may be about to name a model in one.
         return
     named = {model.bundle_sha256 for _, plan in plans if plan is not None for model in plan.order.models}
-    for sha256 in root.storage.names(models_folder(root.path)):
+    for sha256 in there:
         if sha256 not in named:
             folder = model_folder(root.path, sha256)
             told = "no run that is kept, or may go on, was scored with it"

@@ -166,10 +166,10 @@ def admitting(
                 "keys were read, so rows could be published twice. Nothing was published; score under a new run id."
             )
             raise Superseded(message)
-        if not others:
-            return
-        before = scored_files(target, latest, scored, job=mine.job, models=mine.models)
-        twice = [file.path for file in mine.inputs if file.etag in before.get(file.path, ())]
+        published = {version.published for version in others}
+        came = latest.model_copy(update={"runs": _entries(others, published)})
+        before = scored_files(target, came, scored, job=mine.job, models=mine.models)
+        twice = [file.path for file in mine.inputs if file.path in before]
         if twice:
             message = (
                 f"{target.layout.root}: {len(twice)} files were scored and published by another run meanwhile, "
@@ -178,6 +178,12 @@ def admitting(
             raise Superseded(message)
 
     return admit
+
+
+def _entries(versions: Sequence[Manifest], published: set[str | None]) -> tuple[RunEntry, ...]:
+    """Runs that some versions published, also those that later ones hold no more: what was overtaken stays so."""
+    found = {run.run_id: run for version in versions for run in version.runs if run.run_id in published}
+    return tuple(found.values())
 
 
 def admit_of(target: Target, plan: Plan) -> Admit:

@@ -100,6 +100,7 @@ class Gc(Strict):
     min_age: timedelta = Field(
         default=timedelta(days=7),
         ge=timedelta(0),
+        le=timedelta(days=36_500),
         description="A run that never ended, and a trial, stay for so long after somebody worked on them last: `P7D`, "
         "or `7 days`.",
     )

@@ -19,9 +19,9 @@ from etl.runs.storage import storage_for
 from jobs.destination import Target, terms_at
 from jobs.errors import Refused
 from jobs.increment import increment_of, published_keys, scored_by, scored_files
-from jobs.models import Known, Models, resolve_models
+from jobs.models import Known, Models, audited_models, resolve_models
 from jobs.plan import Increment, Part, Plan, asked, load_plan
-from scoring.bundles.bundle import AuditedBundle, copy_bundle
+from scoring.bundles.bundle import BUNDLE_FILE, AuditedBundle, copy_bundle
 from scoring.memory import projected_task_bytes, table_rows
 from scoring.order import MissingKeys, Order
 from scoring.predictions import Predictions
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from etl.runs.splits import FileRange
     from jobs.config import JobConfig
 
-__all__ = ["Resolved", "check_input", "list_inputs", "make_plan", "store_plan"]
+__all__ = ["Resolved", "check_input", "list_inputs", "make_plan", "restore_models", "store_plan"]
 
 
 class Resolved(NamedTuple):
@@ -64,6 +64,28 @@ def store_plan(target: Target, resolved: Resolved) -> Plan:
         target.storage.create_if_absent(path, resolved.published_keys)
     target.storage.create_if_absent(target.layout.plan, resolved.plan.to_bytes())
     return load_plan(target) or resolved.plan
+
+
+def restore_models(target: Target, config: JobConfig, plan: Plan) -> None:
+    """Put back the run's copies of its models where they are gone: `gc` may have met the run when it was planned.
+
+    Raises:
+        Refused: the config's model is another by now.
+    """
+    storage, root = target.storage, target.layout.root
+    shas = [model.bundle_sha256 for model in plan.order.models]
+    gone = {sha for sha in shas if storage.stat(f"{model_folder(root, sha)}/{BUNDLE_FILE}") is None}
+    if not gone or not plan.inputs:
+        return
+    for audited in audited_models(config, _schema_of(plan.inputs[0])):
+        if audited.sha256 in gone:
+            copy_bundle(audited, storage, model_folder(root, audited.sha256))
+            gone.remove(audited.sha256)
+    if gone:
+        folder = model_folder(root, min(gone))
+        raise Refused(
+            f"{folder}: the run's copy of its model is gone, and the job's model is another. Use a new run id."
+        )
 
 
 def list_inputs(patterns: tuple[str, ...]) -> tuple[InputFile, ...]:

@@ -21,7 +21,6 @@ from etl.runs.publish import publish
 from etl.runs.splits import group_splits
 from etl.runs.storage import storage_for
 from etl.runs.store_settings import configure
-from etl.runs.voids import call_void
 from etl.spark.freeze import freeze
 from jobs.config import Budget
 from jobs.damage import Left, check_policy, find_damaged, over_file_budget, set_aside, what_is_left
@@ -32,7 +31,7 @@ from jobs.identity import check_run_id, whoami
 from jobs.increment import admit_of
 from jobs.models import Known
 from jobs.plan import Part, Plan, check_asked, claim_run, load_plan, target_of
-from jobs.planning import check_input, list_inputs, make_plan, store_plan
+from jobs.planning import check_input, list_inputs, make_plan, restore_models, store_plan
 from jobs.preparation import PreparedInput, TableWork, bundle_of, prepare_input, work_on_table
 from jobs.receipts import account_of, live_receipts, published_schema, receipts_of, splits_of
 from jobs.record import ErrorFacts, RunRecord, RunState, Snapshot, collect_record, load_record, machine, versions
@@ -40,6 +39,7 @@ from jobs.session import parallelism, start_session
 from jobs.totals import DAMAGED, totals_of
 from jobs.uniqueness import count_run, load_repeats
 from jobs.upkeep import after_commit
+from jobs.voiding import void_lost
 from scoring.code import code_digest
 from scoring.spark.tasks import run_tasks
 
@@ -61,8 +61,6 @@ OnPhase = Callable[[str], None]
 """Told the name of each phase before it begins."""
 
 _SHOWN = 10
-_GENERATIONS = 3
-"""How often the files of a split may be lost before somebody has to look at who removes them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -203,6 +201,8 @@ class _Run:
                     storage.prove(root)
             resumed = plan is not None
             plan = plan or self._make_plan()
+            if self._committed() is None:
+                restore_models(self.target, self.request.config, plan)
         self._plan = plan
         listing = canonical_json([asdict(file) for file in plan.inputs])
         self._note(
@@ -363,18 +363,13 @@ class _Run:
         )
 
     def call_void(self, plan: Plan, error: ReceiptsVoid) -> None:
-        """Files that were written in full are gone: a rule of the bucket, or a person, removed them.
+        """Give up receipts whose files are gone, so that their splits are scored again.
 
         Raises:
             ReceiptsVoid: that happened again and again.
         """
-        lost = [receipt for receipt in receipts_of(self.target, plan) if receipt.split in error.splits]
-        splits = {split.index: split for split in splits_of(self.target, plan)}
-        if max(splits[receipt.split].generation for receipt in lost) >= _GENERATIONS:
-            raise error
-        found = [(splits[receipt.split], receipt) for receipt in lost]
-        call_void(self.target.storage, self.target.layout, found, reason=str(error), at=datetime.now(UTC))
-        self._note(void_receipts=self.record.void_receipts + len(lost))
+        lost = void_lost(self.target, plan, error)
+        self._note(void_receipts=self.record.void_receipts + lost)
 
     @contextlib.contextmanager
     def recording(self) -> Generator[None]:

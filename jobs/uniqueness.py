@@ -79,7 +79,7 @@ def _counted(target: Target, plan: Plan, receipts: Collection[Receipt]) -> dict[
 
 def _raise_void(target: Target, receipts: Collection[Receipt], error: EtlError) -> None:
     """Where digests are gone, the splits that they are of have to be scored again."""
-    lost = {receipt.split for receipt in receipts for keys in receipt.keys.values() if _is_lost(target, keys)}
+    lost = {receipt.attempt for receipt in receipts for keys in receipt.keys.values() if _is_lost(target, keys)}
     if lost:
         raise ReceiptsVoid.of(lost, str(error)) from error
 

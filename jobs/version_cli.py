@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
-from etl.runs.manifest import all_manifests
+from etl.runs.layout import runs_folder
+from etl.runs.manifest import all_manifests, latest_manifest
 from etl.runs.retention import rollback
 from etl.runs.storage import storage_for
 from jobs.errors import Refused, refusing
@@ -85,7 +86,9 @@ def gc(
     ] = None,
     min_age: Annotated[
         float | None,
-        typer.Option(min=0, metavar="DAYS", help="Leave unfinished runs and trials younger than this. Default: 7."),
+        typer.Option(
+            min=0, max=36_500, metavar="DAYS", help="Leave unfinished runs and trials younger than this. Default: 7."
+        ),
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be removed, and remove nothing.")] = False,
 ) -> None:
@@ -96,6 +99,8 @@ def gc(
     config = config_of(where)
     storage, root = output_root(where)
     keeping = _keeping(config, root, keep=keep, min_age=min_age)
+    if not storage.names(runs_folder(root)) and latest_manifest(storage, root) is None:
+        raise Refused(f"{root}: there is no run here.")
     place = Root(storage, root)
     found = (find_garbage if dry_run else collect)(place, keeping, datetime.now(UTC))
     garbage = list(found)

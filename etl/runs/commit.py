@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from etl.runs.manifest import ColumnEntry
     from etl.runs.storage import Storage
 
-__all__ = ["Terms", "check_terms", "commit", "hint", "kept_from", "next_version"]
+__all__ = ["Terms", "check_place", "check_terms", "commit", "hint", "kept_from", "next_version"]
 
 _THREADS = 16
 
@@ -135,6 +135,41 @@ def _columns(columns: tuple[ColumnEntry, ...], partition_by: tuple[str, ...]) ->
     return f"({listed}) in folders by {', '.join(partition_by)}" if partition_by else f"({listed})"
 
 
+def check_place(
+    storage: Storage,
+    layout: Layout,
+    latest: Manifest | None,
+    *,
+    partitions: Collection[str],
+    columns: tuple[ColumnEntry, ...],
+    terms: Terms,
+) -> None:
+    """Refuse a run that may not follow a version; `partitions` are the folders that it has files in.
+
+    It is asked before the run shows a file, and of each version that the run is about to follow. What was in its way
+    once stays so, whatever came after: two drivers of one run are told the same, so either may throw its files away.
+
+    Raises:
+        Superseded: naming what is in the way.
+    """
+    check_terms(layout, latest, columns=columns, terms=terms)
+    if latest is None or latest.seq <= terms.base:
+        return
+    since = all_manifests(storage, layout.root, first=terms.base + 1, last=latest.seq)
+    for version in since:
+        check_terms(layout, version, columns=columns, terms=terms)
+    if terms.mode == "overwrite_partitions" or _replaces_all(latest, columns=columns, terms=terms):
+        for version in since:
+            if version.operation != "gc":
+                _check_since(storage, layout, version, partitions=partitions, terms=terms)
+
+
+def _replaces_all(latest: Manifest, *, columns: tuple[ColumnEntry, ...], terms: Terms) -> bool:
+    """Whether the version behind this one would hold none of its runs."""
+    is_other = bool(latest.runs) and (latest.columns != columns or latest.partition_by != terms.partition_by)
+    return terms.mode == "overwrite" or is_other
+
+
 def next_version(
     storage: Storage,
     layout: Layout,
@@ -145,19 +180,15 @@ def next_version(
     columns: tuple[ColumnEntry, ...],
     terms: Terms,
 ) -> Manifest:
-    """The version with a run in it; `partitions` are the folders that it has files in.
+    """The version with a run in it.
 
     Raises:
-        Superseded: its place was taken since it was planned.
+        Superseded: see `check_place`.
     """
-    check_terms(layout, latest, columns=columns, terms=terms)
+    check_place(storage, layout, latest, partitions=partitions, columns=columns, terms=terms)
     runs = latest.runs if latest is not None else ()
-    if latest is not None:
-        for version in _since(storage, layout.root, terms=terms, latest=latest):
-            _check_since(storage, layout, version, partitions=partitions, terms=terms)
-        is_other = latest.columns != columns or latest.partition_by != terms.partition_by
-        if terms.mode == "overwrite" or is_other:
-            runs = ()
+    if latest is not None and _replaces_all(latest, columns=columns, terms=terms):
+        runs = ()
     if terms.mode == "overwrite_partitions":
         runs = _without(storage, runs, partitions)
     seq = latest.seq + 1 if latest else 1
@@ -171,14 +202,6 @@ def next_version(
         runs=(*runs, entry),
         kept_from=kept_from(storage, layout.root, latest, keep=terms.keep_versions, is_more=True),
     )
-
-
-def _since(storage: Storage, root: str, *, terms: Terms, latest: Manifest) -> list[Manifest]:
-    """What was committed since a run that replaces something was planned, and so is no part of what it knew."""
-    if terms.mode not in {"overwrite", "overwrite_partitions"} or latest.seq <= terms.base:
-        return []
-    found = all_manifests(storage, root, first=terms.base + 1, last=latest.seq)
-    return [version for version in found if version.operation != "gc"]
 
 
 def _check_since(

@@ -42,15 +42,16 @@ def matcher(pattern: str, *, is_literal: bool = False) -> Callable[[str], bool]:
         text = re.escape("/".join(parts))
     else:
         text = "".join(_part(part, is_last=at == len(parts) - 1) for at, part in enumerate(parts))
-    below = f"(?:/{_VISIBLE}[^/]+)*" if parts else f"{_VISIBLE}[^/]+(?:/{_VISIBLE}[^/]+)*"
+    # A key may have names without a sign in them, `a//b`, which S3 takes as they are.
+    below = f"(?:/+{_VISIBLE}[^/]+)*" if parts else f"{_VISIBLE}[^/]+(?:/+{_VISIBLE}[^/]+)*"
     found = re.compile(text + below, re.DOTALL)
     return lambda key: found.fullmatch(key) is not None
 
 
 def _part(part: str, *, is_last: bool) -> str:
     if part == _ANY_FOLDERS:
-        return f"{_VISIBLE}[^/]+" if is_last else f"(?:{_VISIBLE}[^/]+/)*"
-    slash = "" if is_last else "/"
+        return f"{_VISIBLE}[^/]+" if is_last else f"(?:{_VISIBLE}[^/]+/+)*"
+    slash = "" if is_last else "/+"
     if not has_magic(part):
         return re.escape(part) + slash
     return f"{'' if is_hidden(part) else _VISIBLE}{_translated(part)}{slash}"

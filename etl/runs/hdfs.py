@@ -8,7 +8,9 @@ import hashlib
 import os
 import posixpath
 import uuid
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from xml.etree import ElementTree as ET
 
 import pyarrow as pa
 from hdfs_native import Client, WriteOptions
@@ -119,6 +121,19 @@ class HdfsPendingWriter:
         self._storage.delete(self._upload)
 
 
+def _default_authority() -> str:
+    """That of `fs.defaultFS`, so that `hdfs:///a` and `hdfs://service/a` are one file; empty where none is told."""
+    folder = os.environ.get("HADOOP_CONF_DIR")
+    path = Path(folder) / "core-site.xml" if folder else None
+    if path is None or not path.exists():
+        return ""
+    for found in ET.parse(path).getroot().iter("property"):  # noqa: S314  Hadoop's own, of this host
+        if (found.findtext("name") or "").strip() in {"fs.defaultFS", "fs.default.name"}:
+            scheme, _, rest = (found.findtext("value") or "").strip().partition("://")
+            return rest.partition("/")[0] if scheme == "hdfs" else ""
+    return ""
+
+
 def beside(path: str, ending: str) -> str:
     """A hidden name in the same folder, which no reader of tables and no glob for `*.parquet` finds."""
     folder, name = posixpath.split(path)
@@ -151,6 +166,7 @@ class HdfsStorage:
         if not rest.startswith("/") or not set(parts).isdisjoint({".", ".."}):
             message = f"{uri}: names no absolute path, or has `.` or `..` in it. Write hdfs://name-service/folder."
             raise StorageError(message)
+        authority = authority or _default_authority()
         return authority, "/".join((f"hdfs://{authority}", *parts))
 
     @property

@@ -83,10 +83,9 @@ class Layout:
         """Folder of the receipts."""
         return f"{self.state}/receipts"
 
-    @property
-    def files(self) -> str:
-        """Table of the published files."""
-        return f"{self.state}/files.arrow"
+    def files(self, voids: int = 0) -> str:
+        """Table of the published files; where receipts became void after one was written, the next one has a number."""
+        return f"{self.state}/files.{voids}.arrow" if voids else f"{self.state}/files.arrow"
 
     @property
     def success(self) -> str:

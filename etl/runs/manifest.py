@@ -34,6 +34,7 @@ __all__ = [
     "published_files",
     "read_manifest",
     "schema_entries",
+    "tables_of",
     "version_of",
 ]
 
@@ -45,6 +46,7 @@ _THREADS = 16
 
 _DIGITS = 12
 _NAME = re.compile(rf"[0-9]{{{_DIGITS}}}\.json")
+_TABLE = re.compile(r"files(\.[0-9]+)?\.arrow")
 
 FILES_SCHEMA = pa.schema(
     [
@@ -159,6 +161,11 @@ def _there(storage: Storage, root: str, seq: int) -> Manifest:
     return manifest
 
 
+def tables_of(storage: Storage, layout: Layout) -> list[str]:
+    """Paths of the tables of files that publishers of a run wrote; without one it cannot have been committed."""
+    return [f"{layout.state}/{name}" for name in storage.names(layout.state) if _TABLE.fullmatch(name)]
+
+
 def version_of(storage: Storage, layout: Layout) -> Manifest | None:
     """The version that published a run, or None. It need not be in the newest any more: see rollback and overwriting.
 
@@ -167,7 +174,7 @@ def version_of(storage: Storage, layout: Layout) -> Manifest | None:
     latest = latest_manifest(storage, layout.root)
     if latest is None or latest.published == layout.run_id:
         return latest
-    if storage.stat(layout.files) is None:
+    if not tables_of(storage, layout):
         return None
     last = latest.seq
     while last > 0:

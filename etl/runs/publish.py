@@ -17,8 +17,17 @@ import pyarrow.parquet as pq
 
 from etl.documents import sha256_hex
 from etl.errors import AccountError, PendingLost, PublishError, ReceiptsVoid, StorageError, Superseded
-from etl.runs.commit import check_terms, commit, hint, next_version
-from etl.runs.manifest import RunEntry, files_table, latest_manifest, published_files, schema_entries, version_of
+from etl.runs.commit import check_place, commit, hint, next_version
+from etl.runs.manifest import (
+    RunEntry,
+    files_table,
+    is_kept,
+    latest_manifest,
+    published_files,
+    schema_entries,
+    tables_of,
+    version_of,
+)
 from etl.runs.partitions import Partitioning
 
 if TYPE_CHECKING:
@@ -30,7 +39,7 @@ if TYPE_CHECKING:
     from etl.runs.receipt import Receipt, Written
     from etl.runs.storage import Storage
 
-__all__ = ["Admit", "Step", "bar", "has_begun_to_commit", "publish", "withdraw"]
+__all__ = ["Admit", "Step", "bar", "has_begun_to_commit", "is_barred", "publish", "withdraw"]
 
 Admit = Callable[["Manifest | None"], None]
 """Raises where a run may not follow a version; asked of each that it is about to follow."""
@@ -64,18 +73,17 @@ def publish(
         OutcomeUnknown: the commit may have landed.
     """
     # Before the look at what this run may have committed: whatever comes after it, the commit passes by.
-    latest = latest_manifest(storage, layout.root)
-    found = version_of(storage, layout)
+    latest, found = latest_manifest(storage, layout.root), version_of(storage, layout)
     if found is None:
         columns = schema_entries(schema)
-        admit(latest)
-        check_terms(layout, latest, columns=columns, terms=terms)
-        on_step("complete")
+        partitions = frozenset(written.partition for written in _predictions(receipts))
         with _withdrawing(storage, layout, receipts):
+            admit(latest)
+            check_place(storage, layout, latest, partitions=partitions, columns=columns, terms=terms)
+            on_step("complete")
             _complete_all(storage, receipts, Partitioning(schema, terms.partition_by).file_schema)
             on_step("commit")
             entry = _write_files_table(storage, layout, receipts)
-            partitions = frozenset(written.partition for receipt in receipts for written in receipt.predictions)
 
             def next_to(latest: Manifest | None) -> Manifest:
                 if latest is not None and latest.published == layout.run_id:
@@ -88,7 +96,8 @@ def publish(
             found = commit(storage, layout.root, next_to, latest=latest)
     on_step("mark")
     hint(storage, layout.root, found if latest is None or found.seq > latest.seq else latest)
-    _mark(storage, layout, found)
+    if is_kept(storage, layout.root, found):
+        _mark(storage, layout, found)
     _sweep(storage, layout)
     return found
 
@@ -97,16 +106,16 @@ def _complete_all(storage: Storage, receipts: Collection[Receipt], schema: pa.Sc
     with ThreadPoolExecutor(_THREADS) as threads:
         # All are looked at before the first is shown: a run that lacks one shall show none.
         for step in (lambda item: storage.check(item.pending), lambda item: _complete(storage, item, schema)):
-            lost: list[tuple[int, PendingLost]] = []
-            files = ((receipt.split, written) for receipt in receipts for written in receipt.predictions)
+            lost: list[tuple[str, PendingLost]] = []
+            files = ((receipt.attempt, written) for receipt in receipts for written in receipt.predictions)
             while some := list(itertools.islice(files, _AT_ONCE)):
                 lost.extend(found for found in threads.map(partial(_lost, step), some) if found is not None)
             if lost:
-                raise ReceiptsVoid.of({split for split, _ in lost}, f"{len(lost)} files are lost. {lost[0][1]}")
+                raise ReceiptsVoid.of({attempt for attempt, _ in lost}, f"{len(lost)} files are lost. {lost[0][1]}")
 
 
-def _lost(step: Callable[[Written], None], item: tuple[int, Written]) -> tuple[int, PendingLost] | None:
-    """The split whose file is gone."""
+def _lost(step: Callable[[Written], None], item: tuple[str, Written]) -> tuple[str, PendingLost] | None:
+    """The attempt whose file is gone."""
     try:
         step(item[1])
     except PendingLost as error:
@@ -120,18 +129,31 @@ def bar(storage: Storage, layout: Layout) -> None:
     Raises:
         PublishError: a publisher has it already, so the run may be published.
     """
-    if not storage.create_if_absent(layout.files, _BARRED) and storage.read_bytes(layout.files) != _BARRED:
-        message = f"{layout.files}: a publication of this run has begun. Run the same id again to end it."
-        raise PublishError(message)
+    begun = f"{layout.state}: a publication of this run has begun. Run the same id again to end it."
+    while True:
+        voids = len(storage.names(layout.voids))
+        path = layout.files(voids)
+        if not storage.create_if_absent(path, _BARRED) and storage.read_bytes(path) != _BARRED:
+            raise PublishError(begun)
+        if has_begun_to_commit(storage, layout):
+            raise PublishError(begun)
+        # Whoever called a receipt void meanwhile goes on under another name.
+        if len(storage.names(layout.voids)) == voids:
+            return
 
 
 def has_begun_to_commit(storage: Storage, layout: Layout) -> bool:
     """Whether a publisher of the run came so far that it may be published; see `bar`."""
-    return storage.read_bytes(layout.files) not in {None, _BARRED}
+    return any(storage.read_bytes(path) not in {None, _BARRED} for path in tables_of(storage, layout))
+
+
+def is_barred(storage: Storage, layout: Layout) -> bool:
+    """Whether nobody can publish the run any more; see `bar`."""
+    return any(storage.read_bytes(path) == _BARRED for path in tables_of(storage, layout))
 
 
 def withdraw(storage: Storage, layout: Layout, receipts: Collection[Receipt]) -> None:
-    """Throw away the predictions of a run that was barred, also those that a dead publisher had completed."""
+    """Throw away the predictions of a run that nobody can publish any more, also those that a publisher completed."""
     for written in _predictions(receipts):
         storage.abort(written.pending)
         storage.delete(written.pending.path)
@@ -140,7 +162,10 @@ def withdraw(storage: Storage, layout: Layout, receipts: Collection[Receipt]) ->
 
 @contextlib.contextmanager
 def _withdrawing(storage: Storage, layout: Layout, receipts: Collection[Receipt]) -> Generator[None]:
-    """Throw away what a run has completed when it is superseded: a listing of the root would show it until `gc`."""
+    """Throw away the files of a run that is superseded: a listing of the root would show them.
+
+    It is superseded for good, see `check_place`, so neither this driver nor a twin can publish it any more.
+    """
     try:
         yield
     except Superseded:
@@ -179,20 +204,21 @@ def _complete(storage: Storage, written: Written, schema: pa.Schema) -> None:
 
 def _write_files_table(storage: Storage, layout: Layout, receipts: Collection[Receipt]) -> RunEntry:
     data = files_table(receipts)
-    if not storage.create_if_absent(layout.files, data):
+    path = layout.files(len(storage.names(layout.voids)))
+    if not storage.create_if_absent(path, data):
         # An earlier try may have written the same table with another release of Arrow, in other bytes.
-        found = storage.read_bytes(layout.files) or b""
-        if found == _BARRED:
-            message = f"{layout.files}: somebody began to discard this run, so nothing was committed. Discard it again."
-            raise PublishError(message)
-        if found != data and not _same_table(found, data):
-            message = f"{layout.files}: another publisher of this run found other receipts. Nothing was committed."
+        found = storage.read_bytes(path) or b""
+        if found not in (data, _BARRED) and not _same_table(found, data):
+            message = f"{path}: another publisher of this run found other receipts. Nothing was committed."
             raise PublishError(message)
         data = found
+    if is_barred(storage, layout):
+        message = f"{path}: this run was given up (`discard`, or `gc`), so nothing was committed. Use a new run id."
+        raise PublishError(message)
     table = pa.ipc.open_file(pa.BufferReader(data)).read_all()
     return RunEntry(
         run_id=layout.run_id,
-        files=layout.files,
+        files=path,
         files_sha256=sha256_hex(data),
         folder=layout.folder,
         rows=pc.sum(table.column("rows")).as_py() or 0,

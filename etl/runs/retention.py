@@ -59,12 +59,7 @@ def rollback(storage: Storage, root: str, *, to: int, who: str, reason: str) -> 
     if latest is None:
         message = f"{root}: nothing is published here."
         raise PublishError(message)
-    if not latest.kept_from <= to < latest.seq:
-        message = (
-            f"{root}: version {to} is none of those to go back to, {latest.kept_from} to {latest.seq - 1}. "
-            "`batchscore versions` lists them."
-        )
-        raise PublishError(message)
+    _check_kept(root, latest, to)
     [restored] = all_manifests(storage, root, first=to, last=to)
     wanted = Manifest(
         seq=latest.seq + 1,
@@ -91,6 +86,19 @@ def rollback(storage: Storage, root: str, *, to: int, who: str, reason: str) -> 
     found = commit(storage, root, only_next, latest=latest)
     hint(storage, root, found)
     return found
+
+
+def _check_kept(root: str, latest: Manifest, to: int) -> None:
+    """See that an older version is there to go back to, with its files."""
+    if latest.kept_from == latest.seq:
+        message = f"{root}: version {latest.seq} is the only one that is kept, so there is none to go back to."
+        raise PublishError(message)
+    if not latest.kept_from <= to < latest.seq:
+        message = (
+            f"{root}: version {to} is none of those to go back to, {latest.kept_from} to {latest.seq - 1}. "
+            "`batchscore versions` lists them."
+        )
+        raise PublishError(message)
 
 
 def keep(storage: Storage, root: str, *, versions: int, who: str) -> Manifest | None:

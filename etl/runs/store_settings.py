@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator, model_validator
 
 from etl.documents import Strict
 from etl.redaction import Uri
@@ -35,6 +35,21 @@ class StoreSettings(Strict):
     connect_timeout: float = Field(default=10.0, gt=0, description="Seconds.")
     read_timeout: float = Field(default=60.0, gt=0, description="Seconds without a byte.")
     attempts: int = Field(default=8, ge=1, le=100, description="Of each request, the first one too; with jitter.")
+
+    @field_validator("uri")
+    @classmethod
+    def _has_one_name(cls, uri: str) -> str:
+        return f"s3://{uri.partition('://')[2]}"
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> StoreSettings:
+        if self.kms_key is not None and self.encryption != "aws:kms":
+            message = "`kms_key` goes with `encryption: aws:kms`; without that nothing would be encrypted with it"
+            raise ValueError(message)
+        if self.endpoint is not None and not self.endpoint.startswith(("http://", "https://")):
+            message = "`endpoint` is a URL that begins with http:// or https://"
+            raise ValueError(message)
+        return self
 
 
 _CONFIGURED: list[StoreSettings] = []

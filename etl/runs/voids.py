@@ -48,7 +48,10 @@ def latest_generations(storage: Storage, layout: Layout, splits: Iterable[Split]
 def call_void(
     storage: Storage, layout: Layout, found: Iterable[tuple[Split, Receipt]], *, reason: str, at: datetime
 ) -> None:
-    """Mark receipts void, and throw away what is left of their files, so that nobody can publish those any more."""
+    """Mark receipts void, and throw away what is left of their files, so that nobody can publish those any more.
+
+    The files of a receipt have its attempt's name, so those of the next generation are others.
+    """
     for split, receipt in found:
         aside = [receipt.quarantine] if receipt.quarantine is not None else []
         for written in (*receipt.predictions, *aside, *receipt.keys.values()):

@@ -10,7 +10,7 @@ def every_path(run: Layout) -> list[str]:
     """Each path that a layout names."""
     properties = {name for name, value in vars(Layout).items() if isinstance(value, property)}
     named = [getattr(run, name) for name in sorted(properties - {"folder"})]
-    made = [run.receipt("000001"), run.void("000001"), run.quarantine("000001", "abc")]
+    made = [run.files(), run.files(2), run.receipt("000001"), run.void("000001"), run.quarantine("000001", "abc")]
     made += [run.reference("airports", "ab12"), run.keys("once", "000001", "abc")]
     of_root = [layout.manifest_path(run.root, 1), layout.model_folder(run.root, "0" * 64)]
     return [*named, *made, *of_root, run.part("000001", "abc")]

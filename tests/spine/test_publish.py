@@ -235,7 +235,7 @@ def test_a_barred_run_commits_nothing(tmp_path: Path) -> None:
     barred, begun = layout_of(tmp_path, "barred"), layout_of(tmp_path, "begun")
     receipts = make_run(STORE, barred)
     bar(STORE, barred)
-    with pytest.raises(PublishError, match="somebody began to discard this run, so nothing was committed"):
+    with pytest.raises(PublishError, match="this run was given up"):
         do_publish(barred, receipts)
     assert versions(tmp_path) == []
     withdraw(STORE, barred, receipts)
@@ -452,8 +452,8 @@ def test_two_publishers_with_other_receipts_are_told_apart(tmp_path: Path) -> No
     """A run that was about to be published with other receipts is refused with the table's name."""
     layout = layout_of(tmp_path)
     receipts = make_run(STORE, layout)
-    STORE.create_if_absent(layout.files, files_table(receipts[:2]))
-    with pytest.raises(PublishError, match=f"{layout.files}: another publisher of this run found other receipts"):
+    STORE.create_if_absent(layout.files(), files_table(receipts[:2]))
+    with pytest.raises(PublishError, match=f"{layout.files()}: another publisher of this run found other receipts"):
         do_publish(layout, receipts)
     assert latest_manifest(STORE, str(tmp_path)) is None
 
@@ -466,7 +466,7 @@ def test_a_table_in_other_bytes_is_the_same_table(tmp_path: Path) -> None:
     sink = pa.BufferOutputStream()
     with pa.ipc.new_file(sink, table.schema, options=pa.ipc.IpcWriteOptions(compression="lz4")) as writer:
         writer.write_table(table)
-    STORE.create_if_absent(layout.files, sink.getvalue().to_pybytes())
+    STORE.create_if_absent(layout.files(), sink.getvalue().to_pybytes())
     assert whole_version(do_publish(layout, receipts)) == {"run": 6}
 
 
@@ -480,10 +480,10 @@ def test_a_changed_table_of_files_is_found(tmp_path: Path) -> None:
     """A published table of files that was changed or removed is a DocumentError with its name and the run's."""
     layout = layout_of(tmp_path)
     manifest = do_publish(layout, make_run(STORE, layout))
-    for damage in (lambda: STORE.replace(layout.files, b"other"), lambda: STORE.delete(layout.files)):
+    for damage in (lambda: STORE.replace(layout.files(), b"other"), lambda: STORE.delete(layout.files())):
         damage()
         with pytest.raises(
-            DocumentError, match=f"{layout.files}: the table of files of run run is missing or was changed"
+            DocumentError, match=f"{layout.files()}: the table of files of run run is missing or was changed"
         ):
             published_files(STORE, manifest.runs[0])
 

@@ -34,7 +34,9 @@ PLAIN = pa.schema([("id", pa.int64())])
 NUMBERS = count()
 
 
-def run_of(root: Path | str, name: str, days: dict[int, list[int]], *, is_hidden: bool = True) -> list[Receipt]:
+def run_of(
+    root: Path | str, name: str, days: dict[int, list[int]], *, is_hidden: bool = True, attempt: str = "abcdef"
+) -> list[Receipt]:
     """Receipts of a run with pending files: ids by day, each day in its folder; day -1 is no folder at all."""
     from etl.runs.splits import InputFile, cut_splits
 
@@ -43,11 +45,11 @@ def run_of(root: Path | str, name: str, days: dict[int, list[int]], *, is_hidden
     files = []
     for number, (day, ids) in enumerate(days.items()):
         partition = f"day={day}" if day >= 0 else ""
-        writer = STORE.begin(layout.part(split.name, "abcdef", partition=partition, number=number))
+        writer = STORE.begin(layout.part(split.name, attempt, partition=partition, number=number))
         pq.write_table(pa.table({"id": ids}, PLAIN), cast("IO[bytes]", writer))
         files.append(Written(pending=writer.finish(), rows=len(ids), partition=partition))
     rows = [number for ids in days.values() for number in ids]
-    return [receipt_of(split, scored=rows).model_copy(update={"predictions": tuple(files)})]
+    return [receipt_of(split, scored=rows).model_copy(update={"predictions": tuple(files), "attempt": attempt})]
 
 
 def put(root: Path | str, name: str, receipts: list[Receipt], terms: Terms, *, is_hidden: bool = True) -> Manifest:
@@ -164,7 +166,11 @@ def test_other_columns_are_refused_or_begin_anew(tmp_path: Path) -> None:
     message = r"has columns \(id int64\); this one has \(day int64, id int64\) in folders by day.*on_schema_change"
     with pytest.raises(Superseded, match=message):
         put(tmp_path, "two", receipts, Terms(partition_by=("day",)), is_hidden=False)
-    terms = Terms(partition_by=("day",), on_schema_change="new_version")
+    unseen = Terms(partition_by=("day",), on_schema_change="new_version")
+    with pytest.raises(Superseded, match=r"committed by one \(append\) after this run was planned over version 0"):
+        put(tmp_path, "zero", run_of(tmp_path, "zero", {7: [1]}, is_hidden=False), unseen, is_hidden=False)
+    receipts = run_of(tmp_path, "two", {7: [2]}, is_hidden=False, attempt="fedcba")
+    terms = unseen.model_copy(update={"base": 1})
     assert ids_of(put(tmp_path, "two", receipts, terms, is_hidden=False)) == {"day=7": [2]}
     third = run_of(tmp_path, "three", {8: [3]}, is_hidden=False)
     assert ids_of(put(tmp_path, "three", third, terms, is_hidden=False)) == {"day=7": [2], "day=8": [3]}

@@ -1,0 +1,36 @@
+"""Receipts whose files are gone are called void, so that their splits are scored again."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from etl.runs.voids import call_void
+from jobs.receipts import receipts_of, splits_of
+
+if TYPE_CHECKING:
+    from etl.errors import ReceiptsVoid
+    from jobs.destination import Target
+    from jobs.plan import Plan
+
+__all__ = ["void_lost"]
+
+_GENERATIONS = 3
+"""How often the files of a split may be lost before somebody has to look at who removes them."""
+
+
+def void_lost(target: Target, plan: Plan, error: ReceiptsVoid) -> int:
+    """Call the receipts void whose files are gone: a rule of the bucket, `gc` or a person removed them; how many.
+
+    Another driver of the run may have done so, and scored their splits again: receipts of other attempts are whole.
+
+    Raises:
+        ReceiptsVoid: that happened again and again.
+    """
+    splits = {split.index: split for split in splits_of(target, plan)}
+    receipts = [receipt for receipt in receipts_of(target, plan) if receipt.attempt in error.attempts]
+    lost = [(splits[receipt.split], receipt) for receipt in receipts]
+    if any(split.generation >= _GENERATIONS for split, _ in lost):
+        raise error
+    call_void(target.storage, target.layout, lost, reason=str(error), at=datetime.now(UTC))
+    return len(lost)
