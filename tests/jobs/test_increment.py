@@ -262,3 +262,23 @@ def test_keys_that_were_published_meanwhile_are_not_doubled(
     with pytest.raises(Superseded, match="quick committed version 2 after the published keys were read"):
         run(RunRequest(config=read_config(str(job)), run_id="slow", missing_keys="id"), overtake)
     assert published(tmp_path) == oracle(early, late)
+
+
+def test_what_was_held_back_and_mended_is_not_published_twice(
+    spark: SparkSession, tmp_path: Path, job_file: JobWriter
+) -> None:
+    """A run that is held back over a bad row is superseded once another run published the mended file."""
+    del spark
+    job = job_file(input={"files": str(tmp_path / "in"), "incremental": True})
+    put(tmp_path / "in", "a.parquet", 0)
+    bad = pq.read_table(tmp_path / "in" / "a.parquet")
+    values = [None, *bad.column("f0").to_pylist()[1:]]
+    pq.write_table(bad.set_column(1, "f0", pa.array(values, pa.float32())), tmp_path / "in" / "a.parquet")
+    assert start(job, "held").state is RunState.HELD_BACK
+    mended = put(tmp_path / "in", "a.parquet", 0)
+    start(job, "mended")
+    words = ["publish", str(job), "held", "--accept-errors", "1", "--reason", "known"]
+    refused = CliRunner().invoke(app, words)
+    assert refused.exit_code == 4
+    assert "were scored and published by another run meanwhile" in refused.output
+    assert published(tmp_path) == oracle(mended)

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+import shutil
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -12,20 +15,20 @@ import pyarrow.parquet as pq
 import pytest
 from typer.testing import CliRunner
 
+from etl.errors import Superseded
 from etl.runs.layout import Layout
 from etl.runs.local import LocalStorage
 from etl.runs.manifest import latest_manifest
 from jobs.cli import app
 from jobs.config import read_config
 from jobs.errors import Refused
+from jobs.garbage import Keeping, Root, collect
 from jobs.record import RunRecord, RunState
 from jobs.results import open_results
 from jobs.run import RunRequest, run
 from tests.numbers_job import logistic_scores, write_numbers
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from pyspark.sql import SparkSession
 
     from tests.numbers_job import JobWriter
@@ -309,3 +312,181 @@ def test_lists_for_other_engines_follow_the_newest_version(
     assert sorted(row["id"] for row in read.select("id").collect()) == sorted(key[1] for key in published(root))
     assert CliRunner().invoke(app, ["rollback", str(job), "--to", "1", "--reason", "x"]).exit_code == 0
     assert listed() == wanted()
+
+
+class Stop(BaseException):
+    """Leaves a run."""
+
+
+def stop_before(phase: str, job: Path, run_id: str) -> None:
+    """Leave a run as a death at the border of this phase would."""
+
+    def stop(name: str) -> None:
+        if name == phase:
+            raise Stop
+
+    with pytest.raises(Stop):
+        run(RunRequest(config=read_config(str(job)), run_id=run_id), stop)
+
+
+def remove_pending(root: Path) -> None:
+    """As a rule of a bucket would."""
+    for path in root.rglob("*.inprogress"):
+        path.unlink()
+
+
+def test_twins_that_find_files_gone_lose_none(spark: SparkSession, tmp_path: Path, job_file: JobWriter) -> None:
+    """Of two drivers of one run that find its files gone, the slower one leaves what the other published as it is."""
+    del spark
+    wanted = oracle(write_days(tmp_path / "in", DAYS))
+    job, root = job_file(output=output_of(tmp_path)), tmp_path / "out"
+    stop_before("settle", job, "r")
+    remove_pending(root)
+    tried: list[str] = []
+
+    def overtake(phase: str) -> None:
+        # The slower one has found the files gone, and is about to say so, when it comes here the second time.
+        tried.append(phase)
+        if phase == "complete" and tried.count("complete") == 1:
+            assert start(job, "r").void_receipts == 2
+
+    record = run(RunRequest(config=read_config(str(job)), run_id="r"), overtake)
+    assert record.state is RunState.SUCCEEDED
+    assert published(root) == pytest.approx(wanted, abs=1e-6)
+
+
+def test_gc_goes_by_the_versions_that_it_committed(spark: SparkSession, tmp_path: Path, job_file: JobWriter) -> None:
+    """A version that `gc` promised to keep is kept although another is published before anything is removed."""
+    del spark
+    job, root = job_file(output=output_of(tmp_path, mode="overwrite")), tmp_path / "out"
+    write_days(tmp_path / "in", DAYS)
+    for number in range(3):
+        start(job, f"run-{number}")
+    kept = published(root, 2)
+
+    class Overtaken(LocalStorage):
+        """A store in which another run is published once `gc` has committed."""
+
+        def create_if_absent(self, path: str, data: Any) -> bool:
+            made = super().create_if_absent(path, data)
+            start(job, "late")
+            return made
+
+    keeping = Keeping(versions=2, min_age=timedelta(days=7), scratch=f"{root}.scratch")
+    list(collect(Root(Overtaken(), str(root)), keeping, datetime.now(UTC)))
+    assert published(root, 2) == kept
+    assert CliRunner().invoke(app, ["rollback", str(job), "--to", "2", "--reason", "x"]).exit_code == 0
+    assert published(root) == kept
+
+
+def test_a_run_that_came_too_late_says_so_again(spark: SparkSession, tmp_path: Path, job_file: JobWriter) -> None:
+    """A run that is superseded after it died among its completions leaves no file where a listing finds it, scores
+    nothing again, and is superseded however often it is tried.
+    """  # noqa: D205  one sentence
+    del spark
+    write_days(tmp_path / "in", DAYS)
+    job, root = job_file(output=output_of(tmp_path, mode="error")), tmp_path / "out"
+    stop_before("settle", job, "late")
+    stop_before("commit", job, "late")
+    assert list((root / "run_id=late").glob("part-*.parquet"))
+    beside = job_file(output=output_of(tmp_path))
+    start(beside, "quick")
+    job = job_file(output=output_of(tmp_path, mode="error"))
+    for _ in range(2):
+        with pytest.raises(Superseded, match="run quick is published here"):
+            start(job, "late")
+        assert not list((root / "run_id=late").rglob("*.parquet"))
+
+
+def test_files_that_vanish_behind_their_table_are_scored_again(
+    spark: SparkSession, tmp_path: Path, job_file: JobWriter
+) -> None:
+    """A run whose files vanish after its table of files was written, before the commit, is published all the same."""
+    del spark
+    wanted = oracle(write_days(tmp_path / "in", DAYS))
+    job, root = job_file(output=output_of(tmp_path)), tmp_path / "out"
+    table = Path(Layout(str(root), "r").files())
+
+    class Dying(LocalStorage):
+        """A store whose driver dies at the commit."""
+
+        def create_if_absent(self, path: str, data: Any) -> bool:
+            if "/manifests/" in path:
+                raise Stop
+            return super().create_if_absent(path, data)
+
+    request = RunRequest(config=read_config(str(job)), run_id="r")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("jobs.plan.storage_for", lambda uri: (Dying(), LocalStorage.normalise(uri)))
+        with pytest.raises(Stop):
+            run(request)
+    assert table.exists()
+    min((root / "run_id=r").glob("part-*.parquet")).unlink()
+    record = start(job, "r")
+    assert (record.state, record.void_receipts) == (RunState.SUCCEEDED, 1)
+    assert published(root) == pytest.approx(wanted, abs=1e-6)
+    assert Path(Layout(str(root), "r").files(1)).exists()
+
+
+def test_a_run_that_gc_gave_up_needs_a_new_id(spark: SparkSession, tmp_path: Path, job_file: JobWriter) -> None:
+    """Files that a dead publisher had shown are removed once nobody came back; the same id is refused, and says so."""
+    del spark
+    write_days(tmp_path / "in", DAYS)
+    job, root = job_file(output=output_of(tmp_path)), tmp_path / "out"
+    stop_before("commit", job, "r")
+    assert CliRunner().invoke(app, ["gc", str(job)]).stdout.strip() == "there is nothing to remove"
+    done = CliRunner().invoke(app, ["gc", str(job), "--min-age", "0"])
+    assert "it shows files of no version" in done.stdout
+    assert not list((root / "run_id=r").rglob("*.parquet"))
+    refused = CliRunner().invoke(app, ["run", str(job), "--run-id", "r"])
+    assert refused.exit_code == 2
+    assert "run id r was given up by `gc`, which removed its files. Use another --run-id." in refused.output
+
+
+def test_a_model_that_gc_removed_is_put_back(spark: SparkSession, tmp_path: Path, job_file: JobWriter) -> None:
+    """A run whose copy of the model was removed after it was planned goes on."""
+    del spark
+    wanted = oracle(write_days(tmp_path / "in", DAYS))
+    job, root = job_file(output=output_of(tmp_path)), tmp_path / "out"
+    stop_before("score", job, "r")
+    shutil.rmtree(root / "_batchscore" / "models")
+    assert start(job, "r").state is RunState.SUCCEEDED
+    assert published(root) == pytest.approx(wanted, abs=1e-6)
+
+
+def test_a_run_that_waits_and_lost_its_files_can_be_published(
+    spark: SparkSession, tmp_path: Path, job_file: JobWriter
+) -> None:
+    """A run that is held back, and whose files a rule removed, is scored again by the same id and then published."""
+    del spark
+    table = write_days(tmp_path / "in", DAYS, country=["" if number == 3 else "de" for number in range(ROWS)])
+    output = output_of(tmp_path, partition_by=["country"], passthrough=["id", "country"])
+    job, root = job_file(output=output), tmp_path / "out"
+    assert start(job, "r").state is RunState.HELD_BACK
+    remove_pending(root)
+    words = ["publish", str(job), "r", "--accept-errors", "1", "--reason", "known"]
+    refused = CliRunner().invoke(app, words)
+    assert refused.exit_code == 1
+    assert "Run the same id again, which scores them, then publish." in refused.output
+    assert start(job, "r").state is RunState.HELD_BACK
+    done = CliRunner().invoke(app, words)
+    assert done.exit_code == 0, done.output
+    scores = logistic_scores(table)
+    rows = open_results(str(root)).arrow().to_pylist()
+    wanted = {number: scores[number] for number in range(ROWS) if number != 3}
+    assert {row["id"]: row["p"] for row in rows} == pytest.approx(wanted, abs=1e-6)
+
+
+def test_a_folder_that_lost_files_to_gc_is_not_called_whole(
+    spark: SparkSession, tmp_path: Path, job_file: JobWriter
+) -> None:
+    """A run that died before its folder was marked, and that was overwritten and collected since, gets no mark."""
+    del spark
+    write_days(tmp_path / "in", DAYS)
+    job, root = job_file(output=output_of(tmp_path, mode="overwrite")), tmp_path / "out"
+    stop_before("mark", job, "one")
+    start(job, "two")
+    assert CliRunner().invoke(app, ["gc", str(job), "--keep", "1"]).exit_code == 0
+    assert start(job, "one").manifest == 1
+    assert not (root / "_runs" / "run_id=one" / "_SUCCESS").exists()
+    assert open_results(str(root)).run_ids == ("two",)
