@@ -53,8 +53,14 @@ class _Collected:
             params: dict[str, Any] = item.callspec.params if hasattr(item, "callspec") else {}
             for mark in item.iter_markers("matrix"):
                 fault, outcome = (text.format_map(params) for text in mark.args)
-                store = mark.kwargs.get("store", params.get("place", "local")).format_map(params)
+                store = mark.kwargs.get("store", params.get("place") or _store_of(item)).format_map(params)
                 self.cases.append(Case(fault, outcome, store, item.nodeid))
+
+
+def _store_of(item: pytest.Item) -> str:
+    """The store in a test's name; the disk where there is none."""
+    words = item.name.partition("[")[2].rstrip("]").split("-")
+    return next((word for word in words if word in STORES), "local")
 
 
 def cases() -> list[Case]:

@@ -284,6 +284,7 @@ def check_one_attempt(work: Work, receipt: Receipt) -> None:
     assert files_under(work.root) == sorted(str(path.relative_to(work.root)) for path in expected)
 
 
+@pytest.mark.matrix("Eight attempts score one split at once", "one receipt wins; the losers abort their own files")
 def test_racing_attempts_leave_one_receipt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of 8 attempts at one split at once one wins, all give its receipt, and the others' files are gone."""
     work = Work(tmp_path, with_values(numbers(ROWS), "f1", BAD), keyed_bundle)

@@ -285,6 +285,7 @@ def test_a_pending_file_travels_as_text(site: Site) -> None:
     assert site.storage.read_bytes(site.path("part")) == b"bytes"
 
 
+@pytest.mark.matrix("A pending file is completed twice", "the second time changes nothing")
 def test_completing_again_changes_nothing(site: Site) -> None:
     """Completing twice, or aborting after completing, leaves the completed file as it is."""
     pending = site.write_pending("part", b"bytes")
@@ -296,6 +297,7 @@ def test_completing_again_changes_nothing(site: Site) -> None:
     assert site.storage.names(site.root) == ["part"]
 
 
+@pytest.mark.matrix("Many publishers complete one file at once", "all succeed, and the file is there once")
 def test_many_publishers_complete_one_file(site: Site) -> None:
     """16 threads that complete one pending file all succeed, whoever is first at which step."""
     for number in range(10):
