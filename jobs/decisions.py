@@ -167,8 +167,9 @@ def check_not_discarded(target: Target) -> None:
     if decision is not None and decision.verdict == "discard":
         raise Refused(f"run id {decision.run_id} {_told(decision)}. Use another --run-id.")
     if is_barred(target.storage, target.layout):
+        run_id = target.layout.run_id
         raise Refused(
-            f"run id {target.layout.run_id} was given up by `gc`, which removed its files. Use another --run-id."
+            f"run id {run_id} was given up (`discard`, or `gc`), and its files with it. Use another --run-id."
         )
 
 

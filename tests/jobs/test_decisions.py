@@ -199,7 +199,7 @@ def test_a_discarding_bars_whoever_is_about_to_publish(held: Target, tmp_path: P
             path = tmp_path / "out" / "_batchscore" / "runs" / "held" / "decision.json"
             kept = path.read_bytes()
             path.unlink()
-            with pytest.raises(PublishError, match="somebody began to discard this run, so nothing was committed"):
+            with pytest.raises(Refused, match=r"run id held was given up \(`discard`, or `gc`\)"):
                 run_job(job, "held")
             path.write_bytes(kept)
 

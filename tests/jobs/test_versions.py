@@ -440,7 +440,7 @@ def test_a_run_that_gc_gave_up_needs_a_new_id(spark: SparkSession, tmp_path: Pat
     assert not list((root / "run_id=r").rglob("*.parquet"))
     refused = CliRunner().invoke(app, ["run", str(job), "--run-id", "r"])
     assert refused.exit_code == 2
-    assert "run id r was given up by `gc`, which removed its files. Use another --run-id." in refused.output
+    assert "run id r was given up (`discard`, or `gc`), and its files with it. Use another --run-id." in refused.output
 
 
 def test_a_model_that_gc_removed_is_put_back(spark: SparkSession, tmp_path: Path, job_file: JobWriter) -> None:
