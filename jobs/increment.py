@@ -6,7 +6,6 @@ What counts is the newest version: files of runs that were rolled back, or repla
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -25,7 +24,7 @@ from jobs.plan import Increment, load_plan
 from jobs.published import PublishedFile
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from etl.runs.manifest import Manifest, RunEntry
     from etl.runs.publish import Admit
@@ -33,13 +32,13 @@ if TYPE_CHECKING:
     from jobs.config import JobConfig
     from jobs.plan import Plan
 
-__all__ = ["Increment", "Scored", "admitting", "increment_of", "published_keys", "scored_files"]
+__all__ = ["admit_of", "increment_of", "published_keys", "scored_files"]
 
 _THREADS = 16
 _SHOWN = 5
 
 
-class Scored(NamedTuple):
+class _Scored(NamedTuple):
     """What a run scored."""
 
     job: str
@@ -48,28 +47,21 @@ class Scored(NamedTuple):
     inputs: tuple[InputFile, ...]
 
 
-ScoredBy = Callable[["Target"], Scored | None]
-"""Tells what a published run scored; None where nobody knows."""
-
-
-def scored_by(target: Target) -> Scored | None:
+def _scored_by(target: Target) -> _Scored | None:
     """What a run scored: all that it was planned to, but the files that it set aside; None where it has no plan."""
     plan = load_plan(target)
     if plan is None:
         return None
     aside = {one.file for one in load_damaged(*target)}
-    return Scored(plan.job, plan.bundles, tuple(file for file in plan.sources if file not in aside))
+    return _Scored(plan.job, plan.bundles, tuple(file for file in plan.sources if file not in aside))
 
 
-def scored_files(
-    target: Target, version: Manifest | None, scored: ScoredBy, *, job: str, models: Sequence[str]
-) -> dict[str, set[str]]:
-    """By path, the etags that runs of a job with these models scored, of the runs that a version holds."""
-    runs = version.runs if version is not None else ()
+def scored_files(target: Target, runs: Iterable[RunEntry], *, job: str, models: Sequence[str]) -> dict[str, set[str]]:
+    """By path, the etags of files that published runs scored, of those that are a job's with these models."""
     places = [Target(target.storage, Layout(target.layout.root, run.run_id)) for run in runs]
     found: defaultdict[str, set[str]] = defaultdict(set)
     with ThreadPoolExecutor(_THREADS) as threads:
-        for one in threads.map(scored, places):
+        for one in threads.map(_scored_by, places):
             if one is not None and one.job == job and one.models == tuple(models):
                 for file in one.inputs:
                     found[file.path].add(file.etag)
@@ -142,34 +134,27 @@ def _files(target: Target, run: RunEntry) -> list[PublishedFile]:
     return [PublishedFile(row["path"], run.folder, row["partition"]) for row in rows]
 
 
-def admitting(
-    target: Target,
-    base: int,
-    *,
-    mine: Scored,
-    scored: ScoredBy,
-    has_keys: bool,
-) -> Admit:
-    """What says, of a version, whether a run that was planned over version `base` may still follow it.
+def admit_of(target: Target, plan: Plan) -> Admit:
+    """What says, of a version, whether a run may follow it: else rows would be published twice.
 
-    Else rows would be published twice: by this run, and by one that was quicker.
+    What was committed since the run was planned counts, also where later versions hold it no more: what was overtaken
+    stays so.
     """
 
     def admit(latest: Manifest | None) -> None:
-        if latest is None or latest.seq <= base:
+        if latest is None or latest.seq <= plan.terms.base:
             return
-        since = all_manifests(target.storage, target.layout.root, first=base + 1, last=latest.seq)
+        since = all_manifests(target.storage, target.layout.root, first=plan.terms.base + 1, last=latest.seq)
         others = [version for version in since if version.operation != "gc"]
-        if others and has_keys:
+        if others and plan.order.missing_keys is not None:
             message = (
                 f"{target.layout.root}: {others[0].committed_by} committed version {others[0].seq} after the published "
                 "keys were read, so rows could be published twice. Nothing was published; score under a new run id."
             )
             raise Superseded(message)
-        published = {version.published for version in others}
-        came = latest.model_copy(update={"runs": _entries(others, published)})
-        before = scored_files(target, came, scored, job=mine.job, models=mine.models)
-        twice = [file.path for file in mine.inputs if file.path in before]
+        came = [run for version in others for run in version.runs if run.run_id == version.published]
+        before = scored_files(target, came, job=plan.job, models=plan.bundles)
+        twice = [file.path for file in plan.sources if file.path in before]
         if twice:
             message = (
                 f"{target.layout.root}: {len(twice)} files were scored and published by another run meanwhile, "
@@ -177,19 +162,5 @@ def admitting(
             )
             raise Superseded(message)
 
-    return admit
-
-
-def _entries(versions: Sequence[Manifest], published: set[str | None]) -> tuple[RunEntry, ...]:
-    """Runs that some versions published, also those that later ones hold no more: what was overtaken stays so."""
-    found = {run.run_id: run for version in versions for run in version.runs if run.run_id in published}
-    return tuple(found.values())
-
-
-def admit_of(target: Target, plan: Plan) -> Admit:
-    """Whether the run may follow a version that was committed after it was planned."""
-    has_keys = plan.order.missing_keys is not None
-    if plan.increment is None and not has_keys:
-        return lambda _: None
-    mine = Scored(plan.job, plan.bundles, plan.sources)
-    return admitting(target, plan.terms.base, mine=mine, scored=scored_by, has_keys=has_keys)
+    is_asked = plan.increment is not None or plan.order.missing_keys is not None
+    return admit if is_asked else lambda _: None

@@ -18,7 +18,7 @@ from etl.runs.splits import InputFile, Split, cut_splits
 from etl.runs.storage import storage_for
 from jobs.destination import Target, terms_at
 from jobs.errors import Refused
-from jobs.increment import increment_of, published_keys, scored_by, scored_files
+from jobs.increment import increment_of, published_keys, scored_files
 from jobs.models import Known, Models, audited_models, resolve_models
 from jobs.plan import Increment, Part, Plan, asked, load_plan
 from scoring.bundles.bundle import BUNDLE_FILE, AuditedBundle, copy_bundle
@@ -165,7 +165,8 @@ def _increment(
     if not config.input.incremental:
         return inputs, None
     bundles = [model.bundle_sha256 for model in models.facts]
-    return increment_of(config, inputs, scored_files(target, latest, scored_by, job=config.name, models=bundles))
+    runs = latest.runs if latest is not None else ()
+    return increment_of(config, inputs, scored_files(target, runs, job=config.name, models=bundles))
 
 
 def _pinned(part: Part, keys: bytes | None) -> MissingKeys | None:

@@ -18,8 +18,8 @@ from etl.redaction import redacted
 from etl.runs.damage import DamagedFile
 from etl.runs.receipt import SplitAccount
 from etl.runs.storage import storage_for
-from jobs.increment import Increment
 from jobs.models import ModelFacts
+from jobs.plan import Increment
 from jobs.preparation import RowCounts
 
 if TYPE_CHECKING:

@@ -201,7 +201,7 @@ class _Run:
                     storage.prove(root)
             resumed = plan is not None
             plan = plan or self._make_plan()
-            if self._committed() is None:
+            if not resumed or self._committed() is None:
                 restore_models(self.target, self.request.config, plan)
         self._plan = plan
         listing = canonical_json([asdict(file) for file in plan.inputs])

@@ -18,8 +18,9 @@ from typing import TYPE_CHECKING, Any
 import fsspec
 import pyarrow as pa
 
-from etl.errors import PendingLost, PendingTaken, StorageError
+from etl.errors import StorageError
 from etl.runs.globs import has_magic, matcher, stem_of
+from etl.runs.hidden import check_hidden, complete_hidden, prove_conditions
 from etl.runs.splits import InputFile
 from etl.runs.storage import Pending, bytes_of_pinned, stats_of
 
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
 
 __all__ = ["BlobPendingWriter", "BlobStorage"]
 
-_CHUNK = 8 << 20
 _PENDING = ".inprogress"
 """How the names of pending files end."""
 _VERSIONS = ("generation", "etag", "created")
@@ -162,17 +162,7 @@ class BlobStorage:
 
     def prove(self, folder: str) -> None:
         """See `Storage.prove`. An emulator, or a client of another release, may take the condition and not mind it."""
-        path = f"{folder}/_batchscore/probe-{uuid.uuid4().hex}"
-        try:
-            made = [self.create_if_absent(path, data) for data in (b"first", b"second")]
-        finally:
-            self.delete(path)
-        if made != [True, False]:
-            message = (
-                f"{folder}: this store creates an object whose name is taken, although it was told not to. Two runs "
-                "could overwrite each other's commits. Use a newer release of the store, or of its fsspec client."
-            )
-            raise StorageError(message)
+        prove_conditions(self, folder, "Use a newer release of the store, or of its fsspec client.")
 
     def list_files(self, pattern: str) -> Iterator[InputFile]:
         """See `Storage.list_files`."""
@@ -285,35 +275,17 @@ class BlobStorage:
 
     def check(self, pending: Pending) -> None:
         """See `Storage.check`."""
-        found = self.stat(pending.upload)
-        if found is None:
-            if self.stat(pending.path) is None:
-                message = f"{pending.path}: its pending object is gone, so its receipt is void. Run the same id again."
-                raise PendingLost(message)
-        elif found.bytes != pending.bytes:
-            message = (
-                f"{pending.upload}: has {found.bytes} bytes, its receipt says {pending.bytes}, so the receipt is void. "
-                "Run the same id again."
-            )
-            raise PendingLost(message)
+        check_hidden(self, pending)
 
     def complete(self, pending: Pending) -> None:
-        """See `Storage.complete`. Whoever is late, or goes on for one who died, compares what has the name."""
-        if self.stat(pending.path) is None:
-            self.check(pending)
-            try:
-                with _explained(pending.path, "publish"):
-                    self._copy(pending)
-            except (FileExistsError, FileNotFoundError):
-                # Another publisher was quicker, or nobody has the bytes; both are looked at below.
-                self.check(pending)
-            else:
-                self.delete(pending.upload)
-                return
-        if self._sha256(pending.path) != pending.sha256:
-            message = f"{pending.path}: other bytes have this name. Nothing was overwritten; use another run id."
-            raise PendingTaken(message)
-        self.delete(pending.upload)
+        """See `Storage.complete`."""
+
+        def move() -> None:
+            with _explained(pending.path, "publish"):
+                self._copy(pending)
+            self.delete(pending.upload)
+
+        complete_hidden(self, pending, move)
 
     def _copy(self, pending: Pending) -> None:
         """Copy to the final name, where that is free."""
@@ -323,13 +295,6 @@ class BlobStorage:
             return
         # In one piece: a file of fsspec that is left while it is written is closed, and what there is of it published.
         self._asked.pipe_file(target, self._asked.cat_file(source), mode="create")
-
-    def _sha256(self, path: str) -> str:
-        digest = hashlib.sha256()
-        with _explained(path, "read"), self._asked.open(self._inside(path), "rb") as file:
-            while data := file.read(_CHUNK):
-                digest.update(data)
-        return digest.hexdigest()
 
     def abort(self, pending: Pending) -> None:
         """See `Storage.abort`."""

@@ -158,7 +158,8 @@ def check_place(
     since = all_manifests(storage, layout.root, first=terms.base + 1, last=latest.seq)
     for version in since:
         check_terms(layout, version, columns=columns, terms=terms)
-    if terms.mode == "overwrite_partitions" or _replaces_all(latest, columns=columns, terms=terms):
+    has_replaced = any(_replaces_all(version, columns=columns, terms=terms) for version in since)
+    if terms.mode == "overwrite_partitions" or has_replaced:
         for version in since:
             if version.operation != "gc":
                 _check_since(storage, layout, version, partitions=partitions, terms=terms)

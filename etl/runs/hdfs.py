@@ -15,8 +15,9 @@ from xml.etree import ElementTree as ET
 import pyarrow as pa
 from hdfs_native import Client, WriteOptions
 
-from etl.errors import PendingLost, PendingTaken, StorageError
+from etl.errors import StorageError
 from etl.runs.globs import has_magic, matcher, stem_of
+from etl.runs.hidden import check_hidden, complete_hidden
 from etl.runs.splits import InputFile
 from etl.runs.storage import Pending, bytes_of_pinned, stats_of
 
@@ -60,6 +61,21 @@ def _explained(path: str, verb: str) -> Generator[None]:
 def _client(authority: str, _process: int) -> Client:
     """Clients are safe for threads, not for forks."""
     return Client(f"hdfs://{authority}" if authority else None)
+
+
+@functools.cache
+def _arrow_files(authority: str, _process: int) -> FileSystem:
+    """HDFS for Arrow's datasets.
+
+    Kept here and not by fsspec, which throws away what it keeps in the child of a fork: there a client waits without
+    end for threads that only the parent has, and a JVM or a worker that was to be started never is.
+    """
+    from hdfs_native.fsspec import HdfsFileSystem  # noqa: PLC0415  only datasets need fsspec
+    from pyarrow.fs import FSSpecHandler, PyFileSystem  # noqa: PLC0415  as above
+
+    host, _, port = authority.partition(":")
+    made = HdfsFileSystem(host or None, int(port) if port else None, skip_instance_cache=True)
+    return PyFileSystem(FSSpecHandler(made))
 
 
 class _Input:
@@ -121,17 +137,24 @@ class HdfsPendingWriter:
         self._storage.delete(self._upload)
 
 
-def _default_authority() -> str:
-    """That of `fs.defaultFS`, so that `hdfs:///a` and `hdfs://service/a` are one file; empty where none is told."""
-    folder = os.environ.get("HADOOP_CONF_DIR")
+@functools.cache
+def _default_authority(folder: str | None) -> str:
+    """That of `fs.defaultFS`, so that `hdfs:///a` and `hdfs://service/a` are one file; empty where none is told.
+
+    Raises:
+        StorageError: the file that tells it is damaged.
+    """
     path = Path(folder) / "core-site.xml" if folder else None
     if path is None or not path.exists():
         return ""
-    for found in ET.parse(path).getroot().iter("property"):  # noqa: S314  Hadoop's own, of this host
-        if (found.findtext("name") or "").strip() in {"fs.defaultFS", "fs.default.name"}:
-            scheme, _, rest = (found.findtext("value") or "").strip().partition("://")
-            return rest.partition("/")[0] if scheme == "hdfs" else ""
-    return ""
+    try:
+        properties = list(ET.parse(path).getroot().iter("property"))  # noqa: S314  Hadoop's own, of this host
+    except ET.ParseError as error:
+        message = f"{path}: is no XML ({error}), so nobody knows what hdfs:/// is. Mend it, or name the service."
+        raise StorageError(message) from error
+    told = {(found.findtext("name") or "").strip(): (found.findtext("value") or "").strip() for found in properties}
+    scheme, _, rest = told.get("fs.defaultFS", told.get("fs.default.name", "")).partition("://")
+    return rest.partition("/")[0] if scheme == "hdfs" else ""
 
 
 def beside(path: str, ending: str) -> str:
@@ -166,7 +189,7 @@ class HdfsStorage:
         if not rest.startswith("/") or not set(parts).isdisjoint({".", ".."}):
             message = f"{uri}: names no absolute path, or has `.` or `..` in it. Write hdfs://name-service/folder."
             raise StorageError(message)
-        authority = authority or _default_authority()
+        authority = authority or _default_authority(os.environ.get("HADOOP_CONF_DIR"))
         return authority, "/".join((f"hdfs://{authority}", *parts))
 
     @property
@@ -253,12 +276,7 @@ class HdfsStorage:
 
     def arrow_paths(self, paths: Iterable[str]) -> tuple[FileSystem, list[str]]:
         """See `Storage.arrow_paths`."""
-        from hdfs_native.fsspec import HdfsFileSystem  # noqa: PLC0415  only datasets need fsspec
-        from pyarrow.fs import FSSpecHandler, PyFileSystem  # noqa: PLC0415  as above
-
-        host, _, port = self._authority.partition(":")
-        made = HdfsFileSystem(host or None, int(port) if port else None)
-        return PyFileSystem(FSSpecHandler(made)), [self._inside(path) for path in paths]
+        return _arrow_files(self._authority, os.getpid()), [self._inside(path) for path in paths]
 
     def local_path(self, path: str) -> None:
         """See `Storage.local_path`: nowhere."""
@@ -300,41 +318,16 @@ class HdfsStorage:
 
     def check(self, pending: Pending) -> None:
         """See `Storage.check`."""
-        found = self.stat(pending.upload)
-        if found is None:
-            if self.stat(pending.path) is None:
-                message = f"{pending.path}: its pending file is gone, so its receipt is void. Run the same id again."
-                raise PendingLost(message)
-        elif found.bytes != pending.bytes:
-            message = (
-                f"{pending.upload}: has {found.bytes} bytes, its receipt says {pending.bytes}, so the receipt is void. "
-                "Run the same id again."
-            )
-            raise PendingLost(message)
+        check_hidden(self, pending)
 
     def complete(self, pending: Pending) -> None:
-        """See `Storage.complete`. Looks first: a publisher that died after this step finds its own bytes."""
-        if self.stat(pending.path) is None:
-            self.check(pending)
-            try:
-                with _explained(pending.path, "publish"):
-                    self._asked.rename(self._inside(pending.upload), self._inside(pending.path), overwrite=False)
-            except (FileExistsError, FileNotFoundError):
-                # Another publisher of this run was quicker, or nobody has the bytes; both are looked at below.
-                self.check(pending)
-            else:
-                return
-        if self._sha256(pending.path) != pending.sha256:
-            message = f"{pending.path}: other bytes have this name. Nothing was overwritten; use another run id."
-            raise PendingTaken(message)
-        self.delete(pending.upload)
+        """See `Storage.complete`."""
 
-    def _sha256(self, path: str) -> str:
-        digest = hashlib.sha256()
-        with _explained(path, "read"), self._asked.read(self._inside(path)) as file:
-            while data := file.read(_CHUNK):
-                digest.update(data)
-        return digest.hexdigest()
+        def move() -> None:
+            with _explained(pending.path, "publish"):
+                self._asked.rename(self._inside(pending.upload), self._inside(pending.path), overwrite=False)
+
+        complete_hidden(self, pending, move)
 
     def abort(self, pending: Pending) -> None:
         """See `Storage.abort`."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import fnmatch
+import functools
 import glob
 import hashlib
 import os
@@ -16,10 +17,11 @@ from typing import TYPE_CHECKING, BinaryIO
 
 import pyarrow as pa
 
-from etl.errors import PendingLost, PendingTaken, StorageError
+from etl.errors import StorageError
 from etl.runs.globs import is_hidden
+from etl.runs.hidden import check_hidden, complete_hidden
 from etl.runs.splits import InputFile
-from etl.runs.storage import Pending, bytes_of_pinned, stats_of
+from etl.runs.storage import Pending, bytes_of_pinned
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterable, Iterator, Sequence
@@ -203,6 +205,12 @@ class LocalPendingWriter:
 class LocalStorage:
     """Files on a disk that every worker sees. Hard links give create-if-absent whole files, not empty ones."""
 
+    @classmethod
+    @functools.cache
+    def of(cls) -> LocalStorage:
+        """The one of this host, so that files can be told by their store."""
+        return cls()
+
     @staticmethod
     def normalise(path: str) -> str:
         """Absolute and without `..`, so that one file has one name in every document. Symbolic links stay."""
@@ -229,7 +237,7 @@ class LocalStorage:
 
     def stats(self, paths: Sequence[str]) -> dict[str, InputFile]:
         """See `Storage.stats`."""
-        return stats_of(self, paths, 1)
+        return {path: file for path in paths if (file := self.stat(path)) is not None}
 
     def read_pinned(self, file: InputFile) -> pa.Buffer | None:
         """See `Storage.read_pinned`."""
@@ -312,43 +320,17 @@ class LocalStorage:
 
     def check(self, pending: Pending) -> None:
         """See `Storage.check`."""
-        with _explained(pending.path, "publish"):
-            try:
-                found = os.stat(pending.upload).st_size  # noqa: PTH116  the path is text already
-            except FileNotFoundError:
-                if Path(pending.path).exists():
-                    return
-                message = f"{pending.path}: its pending file is gone, so its receipt is void. Run the same id again."
-                raise PendingLost(message) from None
-        if found != pending.bytes:
-            message = (
-                f"{pending.upload}: has {found} bytes, its receipt says {pending.bytes}, so the receipt is void. "
-                "Run the same id again."
-            )
-            raise PendingLost(message)
+        check_hidden(self, pending)
 
     def complete(self, pending: Pending) -> None:
-        """See `Storage.complete`. Looks first: a publisher that died after this step finds its own bytes."""
-        with _explained(pending.path, "publish"):
-            if not Path(pending.path).exists():
-                self.check(pending)
-                try:
-                    _link(pending.upload, pending.path)
-                except (FileExistsError, FileNotFoundError):
-                    # Another publisher of this run was quicker, or nobody has the bytes; both are looked at below.
-                    self.check(pending)
-                else:
-                    Path(pending.upload).unlink(missing_ok=True)
-                    return
-            if self._sha256(pending.path) != pending.sha256:
-                message = f"{pending.path}: other bytes have this name. Nothing was overwritten; use another run id."
-                raise PendingTaken(message)
-            Path(pending.upload).unlink(missing_ok=True)
+        """See `Storage.complete`."""
 
-    @staticmethod
-    def _sha256(path: str) -> str:
-        with Path(path).open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        def move() -> None:
+            with _explained(pending.path, "publish"):
+                _link(pending.upload, pending.path)
+                Path(pending.upload).unlink(missing_ok=True)
+
+        complete_hidden(self, pending, move)
 
     def abort(self, pending: Pending) -> None:
         """See `Storage.abort`."""

@@ -168,9 +168,11 @@ def _withdrawing(storage: Storage, layout: Layout, receipts: Collection[Receipt]
     """
     try:
         yield
-    except Superseded:
-        with contextlib.suppress(OSError, StorageError):
+    except Superseded as error:
+        try:
             withdraw(storage, layout, receipts)
+        except (OSError, StorageError) as second:
+            error.add_note(f"Its files could not be thrown away, and a listing shows some of them: {second}")
         raise
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import functools
 import itertools
-import uuid
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +15,7 @@ import pyarrow as pa
 
 from etl.errors import PendingLost, PendingTaken, StorageError
 from etl.runs.globs import has_magic, matcher, stem_of
+from etl.runs.hidden import prove_conditions
 from etl.runs.s3_client import S3Client, S3Path, explained
 from etl.runs.s3_upload import MARK, S3PendingWriter
 from etl.runs.splits import InputFile
@@ -66,19 +66,9 @@ class S3Storage:
         return "/".join(("s3:/", bucket, *parts))
 
     def prove(self, folder: str) -> None:
-        """See `Storage.prove`. Some servers take the condition and create all the same: of 16 racers all won."""
-        path = f"{folder}/_batchscore/probe-{uuid.uuid4().hex}"
-        try:
-            made = [self.create_if_absent(path, data) for data in (b"first", b"second")]
-        finally:
-            self.delete(path)
-        if made != [True, False]:
-            message = (
-                f"{folder}: this store creates an object whose name is taken, although it was told not to "
-                "(If-None-Match: *). Two runs could overwrite each other's commits. Use a store that has conditional "
-                "writes, or a newer release of this one."
-            )
-            raise StorageError(message)
+        """See `Storage.prove`."""
+        told = "Use one that has conditional writes (If-None-Match: *), or a newer release of this one."
+        prove_conditions(self, folder, told)
 
     def list_files(self, pattern: str) -> Iterator[InputFile]:
         """See `Storage.list_files`."""

@@ -173,7 +173,7 @@ def storage_for(uri: str) -> tuple[Storage, str]:
 
     scheme, colon, rest = uri.partition(":")
     if not colon or "/" in scheme or not (rest.startswith("/") or scheme == "file"):
-        return LocalStorage(), LocalStorage.normalise(uri)
+        return LocalStorage.of(), LocalStorage.normalise(uri)
     if scheme in {"s3", "s3a"}:
         return _s3(uri)
     if scheme == "hdfs":
@@ -190,7 +190,7 @@ def storage_for(uri: str) -> tuple[Storage, str]:
     if not path.startswith("/"):
         message = f"{uri}: names a host or a relative path, and files are read from this machine. Use file:///path."
         raise StorageError(message)
-    return LocalStorage(), LocalStorage.normalise(path)
+    return LocalStorage.of(), LocalStorage.normalise(path)
 
 
 def _s3(uri: str) -> tuple[Storage, str]:

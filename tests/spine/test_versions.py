@@ -176,6 +176,17 @@ def test_other_columns_are_refused_or_begin_anew(tmp_path: Path) -> None:
     assert ids_of(put(tmp_path, "three", third, terms, is_hidden=False)) == {"day=7": [2], "day=8": [3]}
 
 
+def test_who_came_too_late_stays_so(tmp_path: Path) -> None:
+    """A run that would have dropped others once is superseded for good, also when its own columns are back."""
+    late = run_of(tmp_path, "late", {7: [1]}, is_hidden=False)
+    terms = Terms(partition_by=("day",), on_schema_change="new_version")
+    put(tmp_path, "other", run_of(tmp_path, "other", {-1: [2]}, is_hidden=False), Terms(), is_hidden=False)
+    again = run_of(tmp_path, "again", {8: [3]}, is_hidden=False)
+    put(tmp_path, "again", again, terms.model_copy(update={"base": 1}), is_hidden=False)
+    with pytest.raises(Superseded, match=r"version 1 was committed by other \(append\) after this run was planned"):
+        put(tmp_path, "late", late, terms, is_hidden=False)
+
+
 def test_visible_and_hidden_runs_are_not_mixed(tmp_path: Path) -> None:
     """A root of runs that readers list takes none that they would not find, and the other way round."""
     put(tmp_path / "a", "one", run_of(tmp_path / "a", "one", {-1: [1]}, is_hidden=False), Terms(), is_hidden=False)

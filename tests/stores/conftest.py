@@ -9,6 +9,7 @@ import pytest
 
 from etl.runs.storage import storage_for
 from etl.runs.store_settings import StoreSettings, configure
+from tests.stores.places import PLACES
 from tests.stores.servers import S3A
 from tests.stores.site import Site, read_by_duckdb, read_by_pandas, read_by_polars, read_by_pyarrow
 
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from pyspark.sql import SparkSession
+
+    from tests.stores.places import Place
 
 
 @pytest.fixture(scope="session")
@@ -79,3 +82,9 @@ def site(request: pytest.FixtureRequest) -> Site:
     """A store with a folder of the test's own."""
     found: Site = request.param(request)
     return found
+
+
+@pytest.fixture(params=list(PLACES))
+def place(request: pytest.FixtureRequest) -> Place:
+    """A folder in each store, as clients that are not ours see it."""
+    return PLACES[request.param](request)

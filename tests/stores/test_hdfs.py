@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import uuid
 from typing import TYPE_CHECKING
 
+import psutil
+import pyarrow.dataset as ds
 import pytest
 
 from etl.runs.storage import storage_for
@@ -86,3 +90,21 @@ def test_a_name_service_that_is_down_is_no_refusal(name_service: Callable[..., s
     storage, root = storage_for(f"hdfs://{name}/x")
     with pytest.raises(ConnectionError, match=rf"hdfs://{name}/x/a"):
         storage.create_if_absent(f"{root}/a", b"")
+
+
+def test_who_read_a_dataset_can_fork(hdfs_url: str) -> None:
+    """A process that read HDFS as a dataset forks a child that lives, as those do that start a JVM or a worker."""
+    storage, folder = storage_for(f"{hdfs_url}/{uuid.uuid4().hex}")
+    storage.replace(f"{folder}/a.csv", b"x\n1\n")
+    files, paths = storage.arrow_paths([f"{folder}/a.csv"])
+    assert ds.dataset(paths, format="csv", filesystem=files).to_table().to_pydict() == {"x": [1]}
+    del files
+    child = os.fork()
+    if child == 0:
+        os._exit(0)
+    try:
+        psutil.Process(child).wait(timeout=30)
+    except psutil.TimeoutExpired:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+        pytest.fail("the child of a fork waits for threads that only its parent has")

@@ -25,12 +25,6 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.stores
 
 
-@pytest.fixture(params=list(PLACES))
-def place(request: pytest.FixtureRequest) -> Place:
-    """A folder in each store."""
-    return PLACES[request.param](request)
-
-
 @pytest.fixture
 def table(place: Place, tmp_path: Path) -> pa.Table:
     """Rows in three files of the place."""

@@ -19,7 +19,7 @@ from jobs.record import RunRecord, RunState
 from jobs.results import open_results
 from jobs.run import RunRequest, run
 from tests.numbers_job import logistic_scores, write_numbers
-from tests.stores.places import PLACES, Place, scores_of
+from tests.stores.places import Place, scores_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -28,12 +28,6 @@ if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
 pytestmark = pytest.mark.stores
-
-
-@pytest.fixture(params=list(PLACES))
-def place(request: pytest.FixtureRequest) -> Place:
-    """A folder in each store."""
-    return PLACES[request.param](request)
 
 
 @pytest.fixture
