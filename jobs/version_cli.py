@@ -60,18 +60,22 @@ def roll_back(
 ) -> None:
     """Commit a version that holds what an older one held.
 
-    Runs that it does not hold stay readable in the versions between; incremental jobs score their input again.
+    Runs that it does not hold stay readable in the versions between; incremental jobs score their input again. Where
+    the newest version holds that already, nothing is committed.
     """
     if not reason.strip():
         raise Refused("give a reason; it is kept with the version.")
     storage, root = output_root(where)
+    before = latest_manifest(storage, root)
     with refusing():
         made = rollback(storage, root, to=to, who=whoami(), reason=reason.strip())
     after_commit(storage, root)
     screen = Screen(Console(highlight=False))
     rows = sum(run.rows for run in made.runs)
     runs = "1 run" if len(made.runs) == 1 else f"{len(made.runs):,} runs"
-    screen.line(f"version {made.seq} holds what version {to} held: {rows:,} rows of {runs}")
+    has_already = before is not None and before.seq == made.seq
+    told = "holds already, so nothing was committed," if has_already else "holds"
+    screen.line(f"version {made.seq} {told} what version {to} held: {rows:,} rows of {runs}")
     if any(not run.folder.startswith("_") for run in made.runs):
         screen.line(
             "Who lists the folder instead of asking for a version still finds the runs that were rolled back.", "yellow"

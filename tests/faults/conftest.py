@@ -60,27 +60,30 @@ def place(request: pytest.FixtureRequest) -> Place:
 
 
 @pytest.fixture
-def case(place: Place, tmp_path: Path, logistic_onnx: Path) -> Case:
+def bare_case(place: Place, tmp_path: Path, logistic_onnx: Path) -> Case:
+    """A job in the place, without input."""
+    return Case(place, tmp_path, logistic_onnx)
+
+
+@pytest.fixture
+def case(bare_case: Case) -> Case:
     """A job over four files of the place."""
-    made = Case(place, tmp_path, logistic_onnx)
-    made.fill(files=4, rows=200)
-    return made
+    bare_case.fill(files=4, rows=200)
+    return bare_case
 
 
 @pytest.fixture
-def small_case(place: Place, tmp_path: Path, logistic_onnx: Path) -> Case:
+def small_case(bare_case: Case) -> Case:
     """One over a single file."""
-    made = Case(place, tmp_path, logistic_onnx)
-    made.fill(files=1, rows=200)
-    return made
+    bare_case.fill(files=1, rows=200)
+    return bare_case
 
 
 @pytest.fixture
-def long_case(place: Place, tmp_path: Path, logistic_onnx: Path) -> Case:
+def long_case(bare_case: Case) -> Case:
     """One that takes a while: 16 tasks."""
-    made = Case(place, tmp_path, logistic_onnx)
-    made.fill(files=16, rows=200)
-    return made
+    bare_case.fill(files=16, rows=200)
+    return bare_case
 
 
 @pytest.fixture

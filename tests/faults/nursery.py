@@ -7,6 +7,7 @@ everything and started nothing, so that none has to wait for the imports.
 
 from __future__ import annotations
 
+import functools
 import itertools
 import json
 import os
@@ -14,7 +15,7 @@ import signal
 import sys
 import threading
 import traceback
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pyspark.sql  # noqa: F401  imported before the forks, not in each
 from pydantic import BaseModel
@@ -24,13 +25,14 @@ import etl.runs.local
 import etl.runs.s3  # noqa: F401  as above
 from etl.errors import BatchscoreError
 from etl.runs.storage import storage_for
+from jobs.cli import app
 from jobs.config import read_config
 from jobs.errors import ExitCode, exit_code
 from jobs.record import RunState
 from jobs.run import RunRequest, run
 
 if TYPE_CHECKING:
-    from etl.runs.storage import Pending
+    from collections.abc import Callable
 
 
 class Lot(BaseModel):
@@ -49,6 +51,10 @@ class Lot(BaseModel):
     """SIGSTOP when this phase is about to begin; who sends SIGCONT lets it go on."""
     completions: int | None = None
     """SIGKILL when so many files of predictions were completed."""
+    changes: int | None = None
+    """SIGKILL when the store was changed so many times, in whatever way."""
+    arguments: tuple[str, ...] = ()
+    """Of the command line, for another command than a run."""
 
 
 def die() -> None:
@@ -56,17 +62,26 @@ def die() -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def die_among_completions(lot: Lot) -> None:
+CHANGES = ("create_if_absent", "replace", "complete", "abort", "sweep", "delete", "remove")
+"""Methods of a store that change it."""
+
+
+def die_after(lot: Lot, last: int, *methods: str) -> None:
     """Others are under way in other threads when the last one that counts is done."""
-    kind = type(storage_for(read_config(lot.config).output.uri)[0])
-    complete, count = kind.complete, itertools.count(1)
+    kind, count = type(storage_for(read_config(lot.config).output.uri)[0]), itertools.count(1)
 
-    def counted(storage: object, pending: Pending) -> None:
-        complete(storage, pending)  # type: ignore[arg-type]
-        if next(count) == lot.completions:
-            die()
+    def counted(method: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(method)
+        def call(*args: Any) -> Any:
+            found = method(*args)
+            if next(count) == last:
+                die()
+            return found
 
-    kind.complete = counted  # type: ignore[assignment,method-assign]
+        return call
+
+    for name in methods:
+        setattr(kind, name, counted(getattr(kind, name)))
 
 
 def drive(lot: Lot) -> int:
@@ -84,7 +99,11 @@ def drive(lot: Lot) -> int:
 
     try:
         if lot.completions is not None:
-            die_among_completions(lot)
+            die_after(lot, lot.completions, "complete")
+        if lot.changes is not None:
+            die_after(lot, lot.changes, *CHANGES)
+        if lot.arguments:
+            return int(app(lot.arguments, standalone_mode=False) or ExitCode.PUBLISHED)
         record = run(RunRequest(config=read_config(lot.config), run_id=lot.run_id), on_phase)
     except BatchscoreError as error:
         traceback.print_exc()
