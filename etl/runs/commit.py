@@ -51,6 +51,7 @@ class Terms(Strict):
     keep_versions: int | None = Field(
         default=None, ge=1, description="Versions whose files stay once this run is published; None for all."
     )
+    symlinks: bool = Field(default=False, description="Whether lists of files for other engines are written.")
 
 
 def commit(
@@ -89,12 +90,19 @@ def _create(storage: Storage, root: str, manifest: Manifest) -> bool:
         try:
             found = read_manifest(storage, root, manifest.seq)
         except (OSError, StorageError):
-            message = f"{path}: the store did not answer ({error}); the commit may have landed. Run the same id again."
+            message = f"{path}: the store did not answer ({error}); the commit may have landed. {_again(manifest)}"
             raise OutcomeUnknown(message) from error
         if found is None:
-            message = f"{path}: the commit did not land ({error}). Run the same id again."
+            message = f"{path}: the commit did not land ({error}). {_again(manifest)}"
             raise PublishError(message) from error
         return found == manifest
+
+
+def _again(manifest: Manifest) -> str:
+    """What to do where a commit was not answered."""
+    if manifest.published is None:
+        return "See with `batchscore versions` what holds, and give the command again where it is not done."
+    return "Run the same id again."
 
 
 def check_terms(layout: Layout, latest: Manifest | None, *, columns: tuple[ColumnEntry, ...], terms: Terms) -> None:
@@ -162,7 +170,8 @@ def check_place(
     if terms.mode == "overwrite_partitions" or has_replaced:
         for version in since:
             if version.operation != "gc":
-                _check_since(storage, layout, version, partitions=partitions, terms=terms)
+                met = None if has_replaced else partitions
+                _check_since(storage, layout, version, partitions=met, terms=terms)
 
 
 def _replaces_all(latest: Manifest, *, columns: tuple[ColumnEntry, ...], terms: Terms) -> bool:
@@ -206,11 +215,14 @@ def next_version(
 
 
 def _check_since(
-    storage: Storage, layout: Layout, version: Manifest, *, partitions: Collection[str], terms: Terms
+    storage: Storage, layout: Layout, version: Manifest, *, partitions: Collection[str] | None, terms: Terms
 ) -> None:
-    """An older run shall not replace what a newer one published. Runs with other partitions do not meet."""
+    """An older run shall not replace what a newer one published. Runs with other partitions do not meet.
+
+    `partitions` is None where the run replaces more than those.
+    """
     touched = "everything"
-    if terms.mode == "overwrite_partitions" and version.operation in {"append", "overwrite_partitions"}:
+    if partitions is not None and version.operation in {"append", "overwrite_partitions"}:
         [entry] = [run for run in version.runs if run.run_id == version.published]
         both = sorted(set(published_files(storage, entry).column("partition").to_pylist()) & set(partitions))
         if not both:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 import numpy as np
 import pyarrow as pa
 
-from etl.errors import AccountError
+from etl.errors import AccountError, StorageError
 from etl.runs.receipt import Written
 
 if TYPE_CHECKING:
@@ -122,6 +122,7 @@ def count_repeats(storage: Storage, files: Sequence[Written], *, keys_at_once: i
 
     Raises:
         PendingLost: a file is gone.
+        StorageError: a file cannot be read now.
         AccountError: a file does not hold the keys that its receipt says.
     """
     with ThreadPoolExecutor(_OPENED) as threads:
@@ -164,7 +165,10 @@ def _read(storage: Storage, files: Sequence[Written], wanted: _Range) -> Iterato
                         if bits < wanted.bits:
                             keys = keys[:, keys[0] >> np.uint64(_WORD - wanted.bits) == wanted.number]
                         yield keys
-        except (pa.ArrowException, OSError) as error:
+        except OSError as error:
+            message = f"{path}: the keys of rows cannot be read: {error}. Run the same id again."
+            raise StorageError(message) from error
+        except pa.ArrowException as error:
             message = f"{path}: the keys of rows cannot be read back: {error}. Score under a new run id."
             raise AccountError(message) from error
 

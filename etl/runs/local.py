@@ -355,5 +355,8 @@ class LocalStorage:
 
     def remove(self, folder: str) -> None:
         """See `Storage.remove`."""
-        with _explained(folder, "delete"), contextlib.suppress(FileNotFoundError):
-            shutil.rmtree(folder)
+        with _explained(folder, "delete"):
+            # It ends where somebody else removes something in it at the same time, and the rest would stay.
+            while Path(folder).exists():
+                with contextlib.suppress(FileNotFoundError):
+                    shutil.rmtree(folder)

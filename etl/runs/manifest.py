@@ -29,6 +29,7 @@ __all__ = [
     "RunEntry",
     "all_manifests",
     "files_table",
+    "is_held",
     "is_kept",
     "latest_manifest",
     "published_files",
@@ -190,6 +191,15 @@ def is_kept(storage: Storage, root: str, version: Manifest) -> bool:
     """Whether the files of a version are promised to be there still."""
     latest = latest_manifest(storage, root)
     return latest is None or version.seq >= latest.kept_from
+
+
+def is_held(storage: Storage, layout: Layout, version: Manifest) -> bool:
+    """Whether a version that is kept holds all of a run, which `version` published and later ones may hold, too."""
+    latest = latest_manifest(storage, layout.root)
+    if latest is None or version.seq >= latest.kept_from:
+        return True
+    kept = all_manifests(storage, layout.root, first=latest.kept_from, last=latest.seq)
+    return any(run.run_id == layout.run_id and not run.replaced for one in kept for run in one.runs)
 
 
 def files_table(receipts: Iterable[Receipt]) -> bytes:

@@ -21,7 +21,7 @@ from etl.runs.commit import check_place, commit, hint, next_version
 from etl.runs.manifest import (
     RunEntry,
     files_table,
-    is_kept,
+    is_held,
     latest_manifest,
     published_files,
     schema_entries,
@@ -96,7 +96,7 @@ def publish(
             found = commit(storage, layout.root, next_to, latest=latest)
     on_step("mark")
     hint(storage, layout.root, found if latest is None or found.seq > latest.seq else latest)
-    if is_kept(storage, layout.root, found):
+    if is_held(storage, layout, found):
         _mark(storage, layout, found)
     _sweep(storage, layout)
     return found
@@ -130,6 +130,8 @@ def bar(storage: Storage, layout: Layout) -> None:
         PublishError: a publisher has it already, so the run may be published.
     """
     begun = f"{layout.state}: a publication of this run has begun. Run the same id again to end it."
+    if has_begun_to_commit(storage, layout):
+        raise PublishError(begun)
     while True:
         voids = len(storage.names(layout.voids))
         path = layout.files(voids)
@@ -189,19 +191,36 @@ def _predictions(receipts: Collection[Receipt]) -> Iterator[Written]:
 
 def _complete(storage: Storage, written: Written, schema: pa.Schema) -> None:
     """Make one file visible, and read back its footer: what readers will see, not what the worker meant to write."""
-    storage.complete(written.pending)
     path = written.pending.path
     try:
-        with storage.open_input(path) as source:
-            footer = pq.ParquetFile(source)
-            rows, found = footer.metadata.num_rows, footer.schema_arrow
-    except (pa.ArrowException, OSError) as error:
-        message = f"{path}: was written but cannot be read back: {error}. Nothing was committed; check the disk."
-        raise AccountError(message) from error
+        storage.complete(written.pending)
+        rows, found = _footer(storage, path)
+    except FileNotFoundError as error:
+        # Another driver of the run was told that it is superseded, or a later run has the place of a published file.
+        message = f"{path}: was removed while it was published, so its receipt is void. Run the same id again."
+        raise PendingLost(message) from error
     if rows != written.rows or not found.equals(schema):
         there, wanted = (", ".join(f"{field.name} {field.type}" for field in fields) for fields in (found, schema))
         message = f"{path}: has {rows} rows of ({there}), its receipt says {written.rows} of ({wanted})."
         raise AccountError(message)
+
+
+def _footer(storage: Storage, path: str) -> tuple[int, pa.Schema]:
+    """Rows and columns of a file."""
+    told = f"{path}: was written but cannot be read back"
+    try:
+        with storage.open_input(path) as source:
+            footer = pq.ParquetFile(source)
+            return footer.metadata.num_rows, footer.schema_arrow
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        remedy = "Run the same id again; where it says so once more, check the disk, and use a new run id."
+        message = f"{told}: {error}. Nothing was committed. {remedy}"
+        raise StorageError(message) from error
+    except pa.ArrowException as error:
+        message = f"{told}: {error}. Nothing was committed; check the disk."
+        raise AccountError(message) from error
 
 
 def _write_files_table(storage: Storage, layout: Layout, receipts: Collection[Receipt]) -> RunEntry:

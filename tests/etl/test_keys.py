@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 
 import etl.runs.keys
 from etl.checks import check
-from etl.errors import AccountError, PendingLost
+from etl.errors import AccountError, PendingLost, StorageError
 from etl.keys import key_digests
 from etl.pipeline import Pipeline
 from etl.runs.keys import KeyWriter, count_repeats
@@ -171,3 +171,17 @@ def test_files_that_are_not_what_was_written_are_no_count(tmp_path: Path) -> Non
     path.unlink()
     with pytest.raises(PendingLost, match=r"a\.arrow"):
         count_repeats(STORE, [file])
+
+
+def test_a_store_that_does_not_answer_costs_no_run(tmp_path: Path) -> None:
+    """Keys that the store does not give are told so, and the same id goes on."""
+
+    class Away(LocalStorage):
+        def open_input(self, path):
+            raise ConnectionError(f"{path}: reset")
+
+    file = written(tmp_path, "a", [np.arange(20, dtype=np.uint64).reshape(2, 10)])
+    assert file is not None
+    with pytest.raises(StorageError, match=r"a\.arrow: the keys of rows cannot be read: .*: reset\. Run the same id"):
+        count_repeats(Away(), [file])
+    assert count_repeats(STORE, [file]) == 0

@@ -17,13 +17,15 @@ from etl.errors import (
     PendingLost,
     PendingTaken,
     PublishError,
+    ReceiptsVoid,
     StorageError,
     Superseded,
 )
 from etl.runs.commit import Terms
 from etl.runs.layout import Layout, manifest_folder, manifest_path
+from etl.runs.local import LocalStorage
 from etl.runs.manifest import Manifest, Mode, files_table, latest_manifest, published_files, read_manifest
-from etl.runs.publish import bar, publish, withdraw
+from etl.runs.publish import bar, is_barred, publish, withdraw
 from tests.spine.builders import PREDICTIONS, STORE, make_run
 from tests.spine.faults import Died, FaultyStore
 from tests.stores.test_contract import race
@@ -245,6 +247,17 @@ def test_a_barred_run_commits_nothing(tmp_path: Path) -> None:
         bar(STORE, begun)
 
 
+def test_a_run_that_cannot_be_barred_is_left_as_it_was(tmp_path: Path) -> None:
+    """Where a publication has begun, and files were lost since, nobody is told to end it by an id that is barred."""
+    layout = layout_of(tmp_path)
+    receipts = make_run(STORE, layout)
+    STORE.create_if_absent(layout.files(), files_table(receipts))
+    STORE.create_if_absent(layout.void("000001"), b"")
+    with pytest.raises(PublishError, match="Run the same id again to end it"):
+        bar(STORE, layout)
+    assert not is_barred(STORE, layout)
+
+
 def test_the_hint_of_the_newest_version_may_fail(tmp_path: Path) -> None:
     """A publication does not fail because `current.json`, which nothing rests on, cannot be written."""
     layout = layout_of(tmp_path)
@@ -446,6 +459,37 @@ def test_a_file_that_cannot_be_read_back_is_not_committed(tmp_path: Path) -> Non
     with pytest.raises(AccountError, match=f"{written.pending.path}: was written but cannot be read back"):
         do_publish(layout, receipts)
     assert latest_manifest(STORE, str(tmp_path)) is None
+
+
+def test_a_store_that_does_not_answer_damages_no_file(tmp_path: Path) -> None:
+    """A file that the store does not give when it is read back fails the publication, and the same id goes on."""
+    layout = layout_of(tmp_path)
+    receipts = make_run(STORE, layout)
+
+    class Away(LocalStorage):
+        def open_input(self, path):
+            raise ConnectionError(f"{path}: reset")
+
+    with pytest.raises(StorageError, match=r"cannot be read back: .*: reset\. .*Run the same id again"):
+        do_publish(layout, receipts, storage=Away())
+    assert do_publish(layout, receipts).seq == 1
+
+
+def test_a_publisher_whose_files_are_taken_away_finds_them_lost(tmp_path: Path) -> None:
+    """A file that somebody removes between its completion and the look at it is lost, and no fault of the disk."""
+    layout = layout_of(tmp_path)
+    receipts = make_run(STORE, layout)
+    [written] = receipts[1].predictions
+
+    class Overtaken(LocalStorage):
+        def complete(self, pending):
+            super().complete(pending)
+            if pending == written.pending:
+                self.delete(pending.path)
+
+    with pytest.raises(ReceiptsVoid, match=f"1 files are lost. {written.pending.path}") as told:
+        do_publish(layout, receipts, storage=Overtaken())
+    assert told.value.attempts == {receipts[1].attempt}
 
 
 def test_two_publishers_with_other_receipts_are_told_apart(tmp_path: Path) -> None:

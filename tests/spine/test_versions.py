@@ -21,6 +21,7 @@ from etl.runs.publish import publish
 from etl.runs.receipt import Written
 from etl.runs.retention import Unneeded, holdings, keep, rollback, unneeded_files
 from tests.spine.builders import STORE, receipt_of
+from tests.spine.faults import Died
 from tests.stores.test_contract import race
 
 if TYPE_CHECKING:
@@ -185,6 +186,37 @@ def test_who_came_too_late_stays_so(tmp_path: Path) -> None:
     put(tmp_path, "again", again, terms.model_copy(update={"base": 1}), is_hidden=False)
     with pytest.raises(Superseded, match=r"version 1 was committed by other \(append\) after this run was planned"):
         put(tmp_path, "late", late, terms, is_hidden=False)
+
+
+def test_a_run_of_other_folders_is_not_dropped_with_its_columns(tmp_path: Path) -> None:
+    """A run that begins a version of its own is superseded by one that came meanwhile, though they share no folder."""
+    put(tmp_path, "base", run_of(tmp_path, "base", {-1: [1]}), terms_of(tmp_path, "overwrite"))
+    late = run_of(tmp_path, "late", {1: [10]})
+    terms = terms_of(tmp_path, "overwrite_partitions", on_schema_change="new_version")
+    put(tmp_path, "other", run_of(tmp_path, "other", {-1: [2]}), terms_of(tmp_path, "append"))
+    with pytest.raises(Superseded, match=r"version 2 was committed by other .* would replace everything"):
+        put(tmp_path, "late", late, terms)
+    latest = latest_manifest(STORE, str(tmp_path))
+    assert latest is not None
+    assert sorted(latest.run_ids) == ["base", "other"]
+
+
+def test_a_run_that_a_kept_version_holds_is_marked(tmp_path: Path) -> None:
+    """A run that died before its folder was marked gets its mark from the same id, as long as a version that is kept
+    holds all of it, also where the version that published it is kept no more.
+    """  # noqa: D205  one sentence
+    receipts, layout = run_of(tmp_path, "one", {-1: [1]}, is_hidden=False), Layout(str(tmp_path), "one")
+
+    def die(step: str) -> None:
+        if step == "mark":
+            raise Died
+
+    with pytest.raises(Died):
+        publish(STORE, layout, receipts, schema=PLAIN, terms=Terms(), on_step=die)
+    two = run_of(tmp_path, "two", {-1: [2]}, is_hidden=False)
+    put(tmp_path, "two", two, terms_of(tmp_path, "append", keep_versions=1), is_hidden=False)
+    assert put(tmp_path, "one", receipts, Terms(), is_hidden=False).seq == 1
+    assert Path(layout.success).exists()
 
 
 def test_visible_and_hidden_runs_are_not_mixed(tmp_path: Path) -> None:

@@ -276,6 +276,26 @@ def test_a_pending_file_is_hidden_twice(tmp_path: Path) -> None:
     assert not name.endswith(".parquet")
 
 
+def test_two_that_remove_one_folder_leave_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A folder is gone when it was removed, though somebody else removes some of it at the same time."""
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    for name in "abc":
+        (folder / name).touch()
+    unlink, quicker = os.unlink, list[str]()
+
+    def overtaken(path, **more):
+        unlink(path, **more)
+        if not quicker:
+            quicker.append(path)
+            raise FileNotFoundError(path)
+
+    monkeypatch.setattr(os, "unlink", overtaken)
+    LocalStorage().remove(str(folder))
+    assert quicker
+    assert not folder.exists()
+
+
 def test_links_are_followed(tmp_path: Path) -> None:
     """Files and folders that are links are listed as the files behind them, under the links' names."""
     (tmp_path / "real").mkdir()
