@@ -388,6 +388,9 @@ class JobConfig(Strict):
         if self.input.incremental and self.output.mode != "append":
             told = f"goes with `output.mode: append`; {self.output.mode} would lose what was scored before"
             problems.append(_fault(told, ("input", "incremental"), self.input.incremental))
+        if self.input.incremental and self.output.on_schema_change == "new_version":
+            told = "goes with `output.on_schema_change: fail`; new_version would lose what was scored before"
+            problems.append(_fault(told, ("input", "incremental"), self.input.incremental))
         for at, name in enumerate(names):
             if name in names[:at]:
                 problems.append(_fault("another model has this name", ("models", at, "name"), name))

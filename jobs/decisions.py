@@ -21,7 +21,7 @@ from jobs.errors import Refused
 from jobs.identity import whoami
 from jobs.increment import admit_of
 from jobs.plan import Plan, load_plan
-from jobs.receipts import account_of, published_schema, receipts_of
+from jobs.receipts import account_of, live_receipts, published_schema, receipts_of, splits_of
 from jobs.record import ErrorFacts, RunRecord, RunState, collect_record, load_record
 from jobs.upkeep import after_commit
 from jobs.voiding import void_lost
@@ -82,7 +82,8 @@ def publish_run(target: Target, *, accept_errors: int, reason: str, on_step: OnS
     receipts = _settled_receipts(target, plan, record)
     decision = decided or _decide(target, record, verdict="publish", accept_errors=accept_errors, reason=reason)
     manifest = _published(target, plan, record, receipts=receipts, on_step=on_step)
-    after_commit(target.storage, target.layout.root, keep_versions=plan.terms.keep_versions)
+    terms = plan.terms
+    after_commit(target.storage, target.layout.root, symlinks=terms.symlinks, keep_versions=terms.keep_versions)
     on_step("record")
     return _store(
         target,
@@ -111,19 +112,27 @@ def _published(
         )
     except ReceiptsVoid as error:
         lost = void_lost(target, plan, error)
-        message = (
-            f"{lost} splits have lost their files: {error} Run the same id again, which scores them, then publish."
-        )
-        raise PublishError(message) from error
+        raise _unscored(lost, str(error)) from error
     except Superseded as error:
         told = ErrorFacts(kind=type(error).__name__, message=str(error))
         _store(target, record, plan, state=RunState.FAILED, error=told)
         raise
 
 
+def _unscored(splits: int, why: str) -> PublishError:
+    """Receipts are void."""
+    return PublishError(
+        f"{splits} splits have lost their files: {why} Run the same id again, which scores them, then publish."
+    )
+
+
 def _settled_receipts(target: Target, plan: Plan, record: RunRecord) -> Collection[Receipt]:
     """The receipts that the run was settled with before it was held back; its input may be gone by now."""
     receipts = receipts_of(target, plan)
+    there = live_receipts(target)
+    void = [one for one in splits_of(target, plan) if one.generation and f"{one.name}.json" not in there]
+    if void:
+        raise _unscored(len(void), "their receipts are void.")
     if account_of(receipts, record.damaged) != record.account:
         message = f"{target.layout.receipts}: the receipts are not those that the run was settled with. Restore them."
         raise AccountError(message)

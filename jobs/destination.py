@@ -8,12 +8,12 @@ import pyarrow as pa
 
 from etl.format.problems import nearest
 from etl.runs.commit import Terms, check_terms
+from etl.runs.layout import Layout
 from etl.runs.manifest import schema_entries
 from etl.runs.partitions import is_partition_type
 from jobs.errors import Refused
 
 if TYPE_CHECKING:
-    from etl.runs.layout import Layout
     from etl.runs.manifest import Manifest
     from etl.runs.storage import Storage
     from jobs.output import Output
@@ -48,6 +48,7 @@ def terms_at(target: Target, output: Output, published: pa.Schema, *, latest: Ma
         on_schema_change=output.on_schema_change,
         partition_by=output.partition_by,
         keep_versions=output.keep_versions,
+        symlinks=output.symlink_manifest,
     )
     check_terms(target.layout, latest, columns=schema_entries(published), terms=terms)
     return terms
@@ -55,7 +56,7 @@ def terms_at(target: Target, output: Output, published: pa.Schema, *, latest: Ma
 
 def terms_now(planned: Terms, output: Output) -> Terms:
     """What a resume may say otherwise than the plan does: not how it is published, or two drivers could disagree."""
-    return planned.model_copy(update={"keep_versions": output.keep_versions})
+    return planned.model_copy(update={"keep_versions": output.keep_versions, "symlinks": output.symlink_manifest})
 
 
 def _check_names(names: list[str]) -> None:
@@ -96,6 +97,11 @@ def _check_shape(output: Output, published: pa.Schema) -> None:
                     f"output.partition_by: {name} is {type_}, and a folder can be named by texts, integers, dates and "
                     "booleans only. Publish it in such a form, too."
                 )
+            if key == "partition_by" and name.startswith(("_", ".")):
+                raise Refused(
+                    f"output.partition_by: {name} would name folders that begin with {name[0]!r}, which many readers "
+                    "pass over. Publish it under another name."
+                )
             if pa.types.is_nested(type_):
                 raise Refused(f"output.{key}: {name} is {type_}, which has no order. Choose another column.")
     if len(output.partition_by) == len(published):
@@ -106,9 +112,17 @@ def _check_empty(target: Target) -> None:
     """Refuse visible files of others, which plain readers would take for predictions."""
     own = f"{target.layout.data}/"
     others = [file.path for file in target.storage.list_files(target.layout.root) if not file.path.startswith(own)]
-    if others:
+    if not others:
+        return
+    name = others[0].removeprefix(f"{target.layout.root}/{_RUN_FOLDER}=").partition("/")[0]
+    if target.storage.stat(Layout(target.layout.root, name).claim) is not None:
         message = (
-            f"{target.layout.root}: output.mode is `error`, and {len(others)} files that no run published lie here, "
-            f"{others[0]} among them. Remove them, or use another output.uri."
+            f"{target.layout.root}: output.mode is `error`, and run {name} is being published here, or died while it "
+            "was. Wait for it, or run its id again; then use another output.uri."
         )
         raise Refused(message)
+    message = (
+        f"{target.layout.root}: output.mode is `error`, and {len(others)} files that no run published lie here, "
+        f"{others[0]} among them. Remove them, or use another output.uri."
+    )
+    raise Refused(message)

@@ -22,6 +22,7 @@ from jobs.identity import whoami
 from jobs.plan import load_claim, load_last_try, load_plan
 from jobs.receipts import receipts_of
 from jobs.record import RunState, load_record
+from scoring.bundles.bundle import BUNDLE_FILE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -105,6 +106,10 @@ def find_garbage(target: Root, keeping: Keeping, now: datetime) -> Iterator[Garb
     dead = [run for run in runs if _is_dead(run, before)]
     for run in dead:
         yield from _unfinished(target.storage, run)
+    if target.storage.leftovers(target.path):
+        for run in runs:
+            if run.is_published and run.last_sign is not None and run.last_sign < before:
+                yield from _left_behind(target.storage, run)
     yield from _trials(target, keeping, before)
     ended = held.gone | {run.run_id for run in runs if run.state is RunState.DISCARDED}
     for run in runs:
@@ -153,6 +158,15 @@ def _unfinished(storage: Storage, run: _Run) -> Iterator[Garbage]:
         size = sum(file.bytes for file in shown)
         withdraw = partial(_withdraw, storage, layout)
         yield Garbage("unfinished", layout.data, f"{told}; it shows files of no version", len(shown), size, withdraw)
+
+
+def _left_behind(storage: Storage, run: _Run) -> Iterator[Garbage]:
+    """What is pending of a published run: nobody needs it, but the task that writes it may not know yet."""
+    layout = run.target.layout
+    pending = len([path for folder in (layout.data, layout.state) for path in storage.leftovers(folder)])
+    if pending:
+        told = "left by tasks that ended after it was published"
+        yield Garbage("unfinished", layout.data, told, pending, None, partial(_abort, storage, layout))
 
 
 def _abort(storage: Storage, layout: Layout) -> None:
@@ -212,4 +226,10 @@ def _models(root: Root, ended: frozenset[str], before: datetime) -> Iterator[Gar
         if sha256 not in named:
             folder = model_folder(root.path, sha256)
             told = "no run that is kept, or may go on, was scored with it"
-            yield Garbage("model", folder, told, None, None, partial(root.storage.remove, folder))
+            yield Garbage("model", folder, told, None, None, partial(_remove_model, root.storage, folder))
+
+
+def _remove_model(storage: Storage, folder: str) -> None:
+    """What says that the copy is whole goes first: else a copy that is half removed would be taken for one."""
+    storage.delete(f"{folder}/{BUNDLE_FILE}")
+    storage.remove(folder)

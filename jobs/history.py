@@ -155,8 +155,13 @@ def find_run(where: str, run_id: str | None = None) -> Target:
 
 def run_at(storage: Storage, root: str, run_id: str) -> Target | None:
     """The run of this id under an output root, which it claimed; None where nobody did."""
-    claim = load_claim(Target(storage, Layout(root, run_id)))
-    return Target(storage, Layout(root, run_id, is_hidden=claim.is_hidden)) if claim is not None else None
+    target = Target(storage, Layout(root, run_id))
+    claim, plan = load_claim(target), load_plan(target)
+    if claim is None:
+        return None
+    # The first to claim the id may have been refused, and have asked for another place.
+    is_hidden = plan.order.shape.is_hidden if plan is not None else claim.is_hidden
+    return Target(storage, Layout(root, run_id, is_hidden=is_hidden))
 
 
 def look_at(target: Target) -> RunView:

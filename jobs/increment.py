@@ -16,7 +16,7 @@ from etl.errors import Superseded
 from etl.format.problems import nearest
 from etl.runs.damage import load_damaged
 from etl.runs.layout import Layout
-from etl.runs.manifest import all_manifests, published_files
+from etl.runs.manifest import all_manifests, published_files, read_manifest
 from jobs.column_types import arrow_of
 from jobs.destination import Target
 from jobs.errors import Refused
@@ -152,7 +152,10 @@ def admit_of(target: Target, plan: Plan) -> Admit:
                 "keys were read, so rows could be published twice. Nothing was published; score under a new run id."
             )
             raise Superseded(message)
-        came = [run for version in others for run in version.runs if run.run_id == version.published]
+        seen = read_manifest(target.storage, target.layout.root, plan.terms.base)
+        known = seen.run_ids if seen is not None else frozenset()
+        # Those that a rollback has brought back, too.
+        came = {run.run_id: run for version in others for run in version.runs if run.run_id not in known}.values()
         before = scored_files(target, came, job=plan.job, models=plan.bundles)
         twice = [file.path for file in plan.sources if file.path in before]
         if twice:

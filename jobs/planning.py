@@ -12,7 +12,7 @@ from etl.documents import sha256_hex
 from etl.errors import FileDamaged, InputMissing
 from etl.runs.damage import first_readable
 from etl.runs.layout import model_folder
-from etl.runs.manifest import latest_manifest, schema_entries
+from etl.runs.manifest import schema_entries
 from etl.runs.read import RangeReader, open_parquet
 from etl.runs.splits import InputFile, Split, cut_splits
 from etl.runs.storage import storage_for
@@ -110,18 +110,19 @@ def make_plan(
     config: JobConfig,
     inputs: tuple[InputFile, ...],
     *,
+    latest: Manifest | None,
     part: Part = _ALL,
     known: Known = _NOTHING,
 ) -> Resolved:
     """Resolve a config over pinned inputs, which are the prepared rows where there are any. Nothing is stored.
+
+    `latest` is the newest version from before the inputs were listed: what came since, the run has not seen.
 
     Raises:
         BatchscoreError: anything that can be known to fail before work starts.
     """
     check_input(config, inputs)
     models = _models(config, _first(config, inputs), known)
-    # Before anything is asked of it: what is committed from here on, the run has not seen.
-    latest = latest_manifest(target.storage, target.layout.root)
     wanted, increment = _increment(target, config, inputs, models=models, latest=latest)
     splits, row_limits = _cut(config, wanted, part.limit)
     footer = _largest_footer(config, wanted or inputs)
@@ -185,6 +186,11 @@ def _published_keys(target: Target, config: JobConfig, part: Part, *, latest: Ma
             f"--missing-keys: output.passthrough does not publish {part.missing_keys!r}, so later runs would miss it."
         )
         raise Refused(message)
+    if config.output.on_schema_change == "new_version":
+        raise Refused(
+            "--missing-keys: output.on_schema_change is `new_version`, and a version of this run alone would lose the "
+            "keys that are published. Set it to `fail`."
+        )
     table = published_keys(target, part.missing_keys, latest=latest, most_bytes=int(config.scoring.reference_bytes))
     sink = pa.BufferOutputStream()
     with pa.ipc.new_file(sink, table.schema) as writer:

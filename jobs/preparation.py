@@ -16,6 +16,7 @@ from etl.spark.freeze import storing
 from etl.spark.preparing import freeze_prepared, moved_joins
 from etl.spark.reading import Cuts, read_files
 from etl.spark.schema import column
+from jobs.errors import Refused
 from jobs.model import resolve_model
 from jobs.session import parallelism
 from scoring.bundles.golden import arrow_table
@@ -92,13 +93,18 @@ def work_on_table(config: JobConfig, audited: AuditedBundle | None) -> TableWork
 
     Raises:
         ContractError, InputMissing, ReadError: a reference table is not there, or is no Parquet.
+        Refused: only new files are to be scored, and Spark would have to prepare them with all others.
     """
     if audited is None:
         return None
     spec = audited.spec
     found = reference_files(spec, config.references)
     large = {name: told for name, told in found.items() if told.bytes > int(config.scoring.reference_bytes)}
-    return TableWork(spec, large) if large or on_table(spec.relational) else None
+    work = TableWork(spec, large) if large or on_table(spec.relational) else None
+    if work is not None and config.input.incremental:
+        # Copies of rows, and what a row is told of others, may be in files that were scored.
+        raise Refused(f"input has `incremental`, which goes with rows that workers read: {work.reason}.")
+    return work
 
 
 def prepare_input(

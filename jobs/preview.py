@@ -12,6 +12,7 @@ import pyarrow as pa
 
 from etl.errors import BatchscoreError, ContractError
 from etl.references import pin_references
+from etl.runs.manifest import latest_manifest
 from etl.runs.read import open_parquet
 from etl.runs.splits import group_splits
 from etl.runs.storage import storage_for
@@ -90,11 +91,12 @@ def preview(request: RunRequest) -> Preview:
             check_not_discarded(target)
             plan = view.plan
         else:
+            latest = latest_manifest(target.storage, target.layout.root)
             inputs = list_inputs(_patterns(config))
             audited = bundle_of(config)
             _need_no_spark(config, audited)
             known = Known(audited)
-            plan = make_plan(target, config, inputs, part=request.part, known=known).plan
+            plan = make_plan(target, config, inputs, latest=latest, part=request.part, known=known).plan
     there = live_receipts(target)
     left = tuple(split for split in splits_of(target, plan) if f"{split.name}.json" not in there)
     cores = _cores(config.spark)

@@ -25,6 +25,7 @@ from etl.runs.manifest import (
     FILES_SCHEMA,
     Manifest,
     RunEntry,
+    is_kept,
     latest_manifest,
     published_files,
     read_manifest,
@@ -69,7 +70,13 @@ def open_results(where: str, run_id: str | None = None, seq: int | None = None) 
     results = Results(storage, root, _version(storage, root, seq))
     if run_id is not None:
         results = results.run(run_id)
-    _check_files(storage, results.files)
+    try:
+        _check_files(storage, results.files)
+    except ReadError:
+        if is_kept(storage, root, results.manifest):
+            raise
+        # Another version was published meanwhile, and its publisher, or `gc`, has removed what it does not hold.
+        return open_results(where, run_id, seq)
     return results
 
 

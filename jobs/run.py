@@ -16,7 +16,7 @@ from etl.errors import AccountError, BatchscoreError, ReceiptsVoid, StorageError
 from etl.expectations import unique_columns
 from etl.runs.account import counting_rows, settle
 from etl.runs.damage import account_of_damaged
-from etl.runs.manifest import is_kept, version_of
+from etl.runs.manifest import is_held, latest_manifest, version_of
 from etl.runs.publish import publish
 from etl.runs.splits import group_splits
 from etl.runs.storage import storage_for
@@ -177,7 +177,7 @@ class _Run:
             version = self._committed()
             if record is None or not record.state.is_published or version is None:
                 return None
-            if storage.stat(layout.success) is None and is_kept(storage, layout.root, version):
+            if storage.stat(layout.success) is None and is_held(storage, layout, version):
                 return None
             if request.config.input.patterns:
                 _refuse_other_input(plan, request.config)
@@ -219,6 +219,8 @@ class _Run:
 
     def _make_plan(self) -> Plan:
         request, config = self.request, self.request.config
+        # Before the input is looked at: what is committed from here on may be of newer input, and is not replaced.
+        latest = latest_manifest(self.target.storage, self.target.layout.root)
         inputs: tuple[InputFile, ...] = ()
         if config.input.patterns:
             with self.phase("list"):
@@ -234,7 +236,8 @@ class _Run:
             inputs = self._freeze()
         with self.phase("plan"):
             known = Known(audited, prepared)
-            plan = store_plan(self.target, make_plan(self.target, config, inputs, part=request.part, known=known))
+            resolved = make_plan(self.target, config, inputs, latest=latest, part=request.part, known=known)
+            plan = store_plan(self.target, resolved)
         check_asked(plan, config, request.part)
         return plan
 

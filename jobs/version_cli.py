@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
+from etl.errors import OutcomeUnknown, PublishError
 from etl.runs.layout import runs_folder
 from etl.runs.manifest import all_manifests, latest_manifest
 from etl.runs.retention import rollback
@@ -67,8 +68,12 @@ def roll_back(
         raise Refused("give a reason; it is kept with the version.")
     storage, root = output_root(where)
     before = latest_manifest(storage, root)
-    with refusing():
+    try:
         made = rollback(storage, root, to=to, who=whoami(), reason=reason.strip())
+    except OutcomeUnknown:
+        raise
+    except PublishError as error:
+        raise Refused(str(error)) from error
     after_commit(storage, root)
     screen = Screen(Console(highlight=False))
     rows = sum(run.rows for run in made.runs)

@@ -214,7 +214,7 @@ def _planning(place: Place, asked: argparse.Namespace) -> list[Line]:
         target = target_of(config, f"p{number}", scratch=False)
         start = time.perf_counter()
         files = list_inputs(config.input.patterns)
-        store_plan(target, make_plan(target, config, files))
+        store_plan(target, make_plan(target, config, files, latest=None))
         seconds.append(time.perf_counter() - start)
     target = target_of(config, "p0", scratch=False)
     plan = load_plan(target)

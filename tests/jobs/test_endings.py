@@ -158,7 +158,7 @@ def test_a_reference_that_changed_before_the_plan_binds_nothing(job: Path) -> No
     config = read_config(str(job))
     for at in itertools.count():
         target = target_of(config, f"r{at}", scratch=False)
-        resolved = make_plan(target, config, list_inputs(config.input.patterns))
+        resolved = make_plan(target, config, list_inputs(config.input.patterns), latest=None)
         dying = FaultyStore(target.storage, Died, at=at)
         with contextlib.suppress(Died):
             store_plan(target._replace(storage=dying), resolved._replace(references={"airports": b"old"}))

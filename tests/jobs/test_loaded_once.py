@@ -33,7 +33,7 @@ from scoring.worker import score_split
 
 config = read_config(sys.argv[1])
 target = target_of(config, "main", scratch=False)
-plan = store_plan(target, make_plan(target, config, list_inputs(config.input.patterns)))
+plan = store_plan(target, make_plan(target, config, list_inputs(config.input.patterns), latest=None))
 order, splits = plan.order, plan.splits
 
 def score(batches):

@@ -38,7 +38,7 @@ def planned(job: Path) -> list[str]:
     """The names of the published table."""
     config = read_config(str(job))
     target = target_of(config, "r", scratch=False)
-    plan = make_plan(target, config, list_inputs(config.input.patterns)).plan
+    plan = make_plan(target, config, list_inputs(config.input.patterns), latest=None).plan
     return [column.name for column in plan.columns]
 
 

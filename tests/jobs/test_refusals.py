@@ -42,7 +42,7 @@ def refused(job: Path) -> str:
     config = read_config(str(job))
     try:
         target = target_of(config, "r", scratch=False)
-        make_plan(target, config, list_inputs(config.input.patterns))
+        make_plan(target, config, list_inputs(config.input.patterns), latest=None)
     except Refused as error:
         return str(error)
     return ""
