@@ -29,8 +29,10 @@ from jobs.bundle_cli import bundles
 from jobs.config import JobConfig, read_config
 from jobs.errors import ConfigError, ExitCode, InputUnfit, Refused, exit_code
 from jobs.etl_cli import named_uris, specs
+from jobs.explain_cli import explain_duration
 from jobs.export_cli import exports
 from jobs.fitting import check_out, fit_files
+from jobs.history_cli import list_history
 from jobs.identity import new_run_id
 from jobs.init_cli import init
 from jobs.plan import target_of
@@ -99,6 +101,8 @@ app = typer.Typer(
 app.add_typer(specs, name="etl")
 app.add_typer(bundles, name="bundle")
 app.command()(init)
+app.command("history")(list_history)
+app.command()(explain_duration)
 app.command("versions")(list_versions)
 app.command("rollback")(roll_back)
 app.command()(gc)
@@ -275,32 +279,6 @@ def show(where: _Where, run_id: _Run = None, *, as_json: _Json = False) -> None:
         screen.next_steps(_next_steps(view.record, where))
     else:
         screen.next_steps([("if it died", f"run it again as it was begun, with --run-id {view.target.layout.run_id}")])
-
-
-@app.command()
-def history(
-    where: _Where,
-    *,
-    job: Annotated[str | None, typer.Option(metavar="NAME", help="The runs of one job.")] = None,
-    last: Annotated[int, typer.Option(min=1, metavar="N", help="How many.")] = 20,
-    as_json: _Json = False,
-) -> None:
-    """List runs, newest first.
-
-    Those of an output; with a config that has metrics.uri, also those of its job that were collected there. WHERE may
-    be such a folder of collected records, too.
-    """
-    lines = runs.history(where, job)
-    if as_json:
-        for line in lines[:last]:
-            typer.echo(json.dumps(line._asdict(), default=str))
-        return
-    if not lines:
-        raise Refused(f"{where}: there is no run here.")
-    screen = _screen()
-    screen.sheet(summary.history_sheet(lines[:last]))
-    if len(lines) > last:
-        screen.line(f"{len(lines) - last:,} older runs are not shown; see --last.", "dim")
 
 
 @app.command()

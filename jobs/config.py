@@ -26,6 +26,7 @@ from etl.outputs import RaggedRows
 from etl.redaction import Uri, has_secret, is_secret_name, redacted, secret_fault, uri_problem
 from etl.runs.store_settings import StoreSettings
 from jobs.errors import ConfigError
+from jobs.monitoring.settings import Metrics, SinkSettings
 from jobs.output import Gc, Output
 from scoring.combination import Combination
 from scoring.outputs.columns import OutputColumn
@@ -296,12 +297,6 @@ class Budgets(Strict):
     inference: Budget = Budget()
 
 
-class Metrics(Strict):
-    """Where run records of all jobs are collected."""
-
-    uri: Uri = Field(min_length=1)
-
-
 def _conf_text(value: Any) -> Any:
     """Numbers and bools as Spark writes them: `spark.executor.cores: 4` is no mistake."""
     if isinstance(value, bool):
@@ -370,6 +365,7 @@ class JobConfig(Strict):
     budgets: Budgets = Budgets()
     gc: Gc = Gc()
     metrics: Metrics | None = None
+    sinks: SinkSettings = Field(default=SinkSettings(), description="Who is told of runs.")
     storage: tuple[StoreSettings, ...] = Field(
         default=(), description="How stores are reached, by the beginning of their URIs; no credentials."
     )

@@ -20,9 +20,10 @@ from jobs.damage import what_is_left
 from jobs.errors import Refused
 from jobs.identity import whoami
 from jobs.increment import admit_of
+from jobs.monitoring.collected import collect
 from jobs.plan import Plan, load_plan
 from jobs.receipts import account_of, live_receipts, published_schema, receipts_of, splits_of
-from jobs.record import ErrorFacts, RunRecord, RunState, collect_record, load_record
+from jobs.record import ErrorFacts, RunRecord, RunState, load_record
 from jobs.upkeep import after_commit
 from jobs.voiding import void_lost
 
@@ -246,8 +247,8 @@ def _check_not_published(target: Target) -> None:
 
 
 def _store(target: Target, record: RunRecord, plan: Plan, **changes: object) -> RunRecord:
-    changed = record.model_copy(update=changes)
+    changed = record.model_copy(update={**changes, "recorded_at": datetime.now(UTC)})
     target.storage.replace(target.layout.record, changed.to_bytes())
     if plan.metrics_uri is not None:
-        collect_record(plan.metrics_uri, changed)
+        collect(plan.metrics_uri, changed)
     return changed

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import warnings
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import pyarrow as pa
 
+from etl.errors import DocumentError
 from etl.format.problems import nearest
 from etl.runs.layout import Layout, runs_folder, scratch_folder, scratch_root
 from etl.runs.storage import storage_for
@@ -19,17 +21,16 @@ from jobs.damage import what_is_left
 from jobs.decisions import Decision, load_decision
 from jobs.destination import Target
 from jobs.errors import Refused, refusing
+from jobs.monitoring.collected import Collected, Ending
+from jobs.monitoring.trend import RunLine
 from jobs.plan import Claim, Plan, load_claim, load_plan
 from jobs.receipts import live_receipts, receipts_of
 from jobs.record import RunRecord, load_record
 
 if TYPE_CHECKING:
-    from datetime import datetime
-
     from etl.runs.storage import Storage
 
 __all__ = [
-    "RunLine",
     "RunView",
     "config_of",
     "find_run",
@@ -42,10 +43,11 @@ __all__ = [
 UNFINISHED = "UNFINISHED"
 """State of a run that has left no record: it is at work, or it died."""
 
+UNREADABLE = "UNREADABLE"
+"""State of a run whose record is damaged, or of another release."""
+
 _THREADS = 16
-_FEW_ROWS = 10_000
 _FEW_RUNS = 10
-_JOB = re.compile(r"[a-z][a-z0-9_-]*")
 
 
 class RunView(NamedTuple):
@@ -63,43 +65,6 @@ class RunView(NamedTuple):
     def state(self) -> str:
         """The record's state, or UNFINISHED."""
         return str(self.record.state) if self.record is not None else UNFINISHED
-
-
-class RunLine(NamedTuple):
-    """A run in a table of many."""
-
-    run_id: str
-    job: str
-    state: str
-    started_at: datetime
-    seconds: float | None = None
-    """Wall clock; None while nobody knows."""
-    rows: int | None = None
-    """Rows in."""
-    quarantined: int | None = None
-    model: str = ""
-    """`name:version`."""
-
-    @property
-    def seconds_per_million(self) -> float | None:
-        """Seconds a million rows; None for a run so small that it would say more about Spark's start."""
-        if self.seconds is None or self.rows is None or self.rows < _FEW_ROWS:
-            return None
-        return self.seconds / self.rows * 1e6
-
-    @classmethod
-    def of_record(cls, record: RunRecord) -> RunLine:
-        """The line of a run that ended."""
-        return cls(
-            run_id=record.run_id,
-            job=record.job,
-            state=str(record.state),
-            started_at=record.started_at,
-            seconds=record.seconds,
-            rows=record.account.rows_in.rows,
-            quarantined=record.account.quarantined.rows,
-            model=f"{record.model.name}:{record.model.version}" if record.model else "",
-        )
 
 
 def config_of(where: str) -> JobConfig | None:
@@ -187,11 +152,11 @@ def history(where: str, job: str | None = None) -> list[RunLine]:
     storage, root = _store_of(where if config is None else config.output.uri)
     lines = {line.run_id: line for line in _lines_of(storage, root)}
     if config is None:
-        lines = lines or {line.run_id: line for line in _collected(storage, root, job)}
+        lines = lines or {line.run_id: line for line in _collected(Collected(storage, root), job)}
     else:
         job = job or config.name
         if config.metrics is not None:
-            lines.update((line.run_id, line) for line in _collected(*_store_of(config.metrics.uri), job))
+            lines.update((line.run_id, line) for line in _collected(Collected(*_store_of(config.metrics.uri)), job))
     return _newest_first([line for line in lines.values() if job in {None, line.job}])
 
 
@@ -239,28 +204,30 @@ def _lines_of(storage: Storage, root: str) -> list[RunLine]:
 
 def _line(target: Target) -> RunLine | None:
     storage, layout = target
-    record = load_record(storage, layout.record)
+    claim = load_claim(target)
+    try:
+        record = load_record(storage, layout.record)
+    except DocumentError as error:
+        if claim is None:
+            raise
+        return _line_of(Ending(claim.job, claim.run_id, claim.claimed_at, None, str(error)))
     if record is not None:
         return RunLine.of_record(record)
-    claim = load_claim(target)
     if claim is None:
         return None
     return RunLine(claim.run_id, claim.job, UNFINISHED, claim.claimed_at)
 
 
-def _collected(storage: Storage, folder: str, job: str | None) -> list[RunLine]:
-    jobs = [job] if job is not None else [name for name in storage.names(folder) if _JOB.fullmatch(name)]
-    # What is a file of that name holds no records.
-    jobs = [name for name in jobs if storage.stat(f"{folder}/{name}") is None]
-    paths = [
-        f"{folder}/{name}/{file}"
-        for name in jobs
-        for file in storage.names(f"{folder}/{name}")
-        if file.endswith(".json")
-    ]
-    with ThreadPoolExecutor(_THREADS) as threads:
-        records = threads.map(partial(load_record, storage), paths)
-        return [RunLine.of_record(record) for record in records if record is not None]
+def _collected(collected: Collected, job: str | None) -> list[RunLine]:
+    jobs = [job] if job is not None else collected.jobs()
+    return [_line_of(ending) for name in jobs for ending in collected.endings(name)]
+
+
+def _line_of(ending: Ending) -> RunLine:
+    if ending.record is not None:
+        return RunLine.of_record(ending.record)
+    warnings.warn(f"run {ending.run_id} of {ending.job}: {ending.problem}", stacklevel=2)
+    return RunLine(ending.run_id, ending.job, UNREADABLE, ending.when)
 
 
 def _newest_first(lines: list[RunLine]) -> list[RunLine]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import platform
-import warnings
 from enum import StrEnum
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -13,19 +12,29 @@ from pydantic import AfterValidator, AwareDatetime, Field
 
 from etl.checks import Checked
 from etl.documents import Document, Strict
-from etl.errors import BatchscoreError
 from etl.redaction import redacted
 from etl.runs.damage import DamagedFile
 from etl.runs.receipt import SplitAccount
-from etl.runs.storage import storage_for
 from jobs.models import ModelFacts
 from jobs.plan import Increment
 from jobs.preparation import RowCounts
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from etl.runs.storage import Storage
 
-__all__ = ["ErrorFacts", "RunRecord", "RunState", "Snapshot", "collect_record", "load_record", "machine", "versions"]
+__all__ = [
+    "ErrorFacts",
+    "RunRecord",
+    "RunState",
+    "Snapshot",
+    "Stretch",
+    "load_record",
+    "machine",
+    "versions",
+    "wall_seconds",
+]
 
 
 class RunState(StrEnum):
@@ -65,6 +74,14 @@ class Snapshot(Strict):
     digest: str = Field(description="SHA-256 over paths, sizes and etags.")
 
 
+class Stretch(Strict):
+    """A phase of the driver, or a piece of one."""
+
+    phase: str
+    started_at: AwareDatetime
+    seconds: float = Field(ge=0)
+
+
 class EngineFacts(Strict):
     """What workers did besides reading and writing rows."""
 
@@ -102,6 +119,9 @@ class RunRecord(Document):
     who: str = Field(description="user@host of the driver.")
     started_at: AwareDatetime
     ended_at: AwareDatetime
+    recorded_at: AwareDatetime = Field(
+        description="When this was written: after the end, later still where a person decided on the run."
+    )
     resumed: bool = Field(description="Whether an earlier try had left a plan.")
     code: str = Field(description="Digest of the batchscore modules.")
     config: str = Field(description="SHA-256 of the resolved config.")
@@ -127,6 +147,7 @@ class RunRecord(Document):
     wall_seconds: dict[str, float] = Field(
         default_factory=dict, description="Of the driver, by phase; they add up to the run."
     )
+    timeline: tuple[Stretch, ...] = Field(default=(), description="Of the driver, its phases in order, in pieces.")
     worker_seconds: dict[str, float] = Field(
         default_factory=dict, description="Summed over all splits' winning attempts."
     )
@@ -171,22 +192,18 @@ class RunRecord(Document):
         return (self.ended_at - self.started_at).total_seconds()
 
 
+def wall_seconds(timeline: Iterable[Stretch]) -> dict[str, float]:
+    """Seconds by phase, to the millisecond, in the order in which phases began."""
+    found: dict[str, float] = {}
+    for one in timeline:
+        found[one.phase] = found.get(one.phase, 0.0) + one.seconds
+    return {phase: round(seconds, 3) for phase, seconds in found.items()}
+
+
 def load_record(storage: Storage, path: str) -> RunRecord | None:
     """A stored record, or None."""
     data = storage.read_bytes(path)
     return RunRecord.from_bytes(data, where=path) if data is not None else None
-
-
-def collect_record(uri: str, record: RunRecord) -> None:
-    """Put a run's record where those of all jobs are collected; again replaces it.
-
-    Where that fails there is a warning and no error, for the run has ended as its own record says.
-    """
-    try:
-        storage, folder = storage_for(uri)
-        storage.replace(f"{folder}/{record.job}/{record.run_id}.json", record.to_bytes())
-    except (BatchscoreError, OSError) as error:
-        warnings.warn(f"{uri}: the record of run {record.run_id} was not collected: {error}", stacklevel=2)
 
 
 def versions() -> dict[str, str]:

@@ -11,12 +11,10 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from pyarrow import csv
 
 from etl.errors import ReadError
 from etl.format.problems import nearest
@@ -36,6 +34,7 @@ from etl.spark.freeze import opening
 from jobs.destination import Target
 from jobs.errors import Refused
 from jobs.history import find_run, look_at, output_root, quarantined_rows
+from jobs.local_files import export_batches
 from jobs.plan import load_plan
 from jobs.published import PublishedFile, dataset_of, frame_of, schema_of
 from jobs.record import RunRecord, load_record
@@ -245,23 +244,7 @@ class Results:
         Raises:
             Refused: another ending, a folder that is not there, or lists in a CSV.
         """
-        target = Path(path)
-        kind = target.suffix.lower()
-        if kind not in {".parquet", ".csv", ".arrow"}:
-            raise Refused(f"{path}: predictions are exported as .parquet, .csv or .arrow, by the file's ending.")
-        if not target.absolute().parent.is_dir():
-            raise Refused(f"{path}: its folder is not there.")
-        lists = [column.name for column in self.schema if pa.types.is_nested(column.type)]
-        if kind == ".csv" and lists:
-            raise Refused(f"{path}: CSV holds no lists, and {', '.join(lists)} is one. Export .parquet or .arrow.")
-        partial = target.with_name(f".{target.name}.inprogress")
-        try:
-            with _writer(kind, partial, self.schema) as writer:
-                for batch in self.batches():
-                    writer.write_batch(batch)
-            partial.replace(target)
-        finally:
-            partial.unlink(missing_ok=True)
+        export_batches(path, self.schema, self.batches())
         return self.rows
 
     @cached_property
@@ -355,9 +338,3 @@ def _raise_problems(problems: list[str]) -> None:
     if problems:
         more = f"; and {len(problems) - _SHOWN} more" if len(problems) > _SHOWN else ""
         raise ReadError(f"Published files are damaged: {'; '.join(problems[:_SHOWN])}{more}. Restore them from a copy.")
-
-
-def _writer(kind: str, path: Path, schema: pa.Schema) -> Any:
-    if kind == ".parquet":
-        return pq.ParquetWriter(path, schema, compression="zstd")
-    return csv.CSVWriter(path, schema) if kind == ".csv" else pa.ipc.new_file(str(path), schema)

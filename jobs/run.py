@@ -30,11 +30,22 @@ from jobs.errors import Cancelled, Refused, refusing
 from jobs.identity import check_run_id, whoami
 from jobs.increment import admit_of
 from jobs.models import Known
+from jobs.monitoring.telling import Telling
 from jobs.plan import Part, Plan, check_asked, claim_run, load_plan, target_of
 from jobs.planning import check_input, list_inputs, make_plan, restore_models, store_plan
 from jobs.preparation import PreparedInput, TableWork, bundle_of, prepare_input, work_on_table
 from jobs.receipts import account_of, live_receipts, published_schema, receipts_of, splits_of
-from jobs.record import ErrorFacts, RunRecord, RunState, Snapshot, collect_record, load_record, machine, versions
+from jobs.record import (
+    ErrorFacts,
+    RunRecord,
+    RunState,
+    Snapshot,
+    Stretch,
+    load_record,
+    machine,
+    versions,
+    wall_seconds,
+)
 from jobs.session import parallelism, start_session
 from jobs.totals import DAMAGED, totals_of
 from jobs.uniqueness import count_run, load_repeats
@@ -44,7 +55,7 @@ from scoring.code import code_digest
 from scoring.spark.tasks import run_tasks
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Generator
+    from collections.abc import Collection, Generator, Mapping
 
     from pyspark.sql import SparkSession
 
@@ -139,14 +150,17 @@ class _Run:
         self._on_phase = on_phase
         self._announced = ""
         self._session: SparkSession | None = None
-        self._wall: dict[str, float] = {}
+        self._timeline: list[Stretch] = []
         self._claimed = False
         self._plan: Plan | None = None
         self._aside: tuple[DamagedFile, ...] = ()
         """Input files that were set aside."""
         self._counted: dict[int, RowTally] = {}
         """Rows of splits by the footers of the input, where they were counted while tasks ran."""
+        self._receipts: Collection[Receipt] = ()
+        """Those that the record sums up."""
         self.record = _begun(request, self.target)
+        self._telling = Telling(request.config, self.target, is_trial=request.is_scratch)
 
     @contextlib.contextmanager
     def phase(self, name: str) -> Generator[None]:
@@ -154,11 +168,12 @@ class _Run:
         if name != self._announced:
             self._announced = name
             self._on_phase(name)
-        start = time.perf_counter()
+        began, start = datetime.now(UTC), time.perf_counter()
         try:
             yield
         finally:
-            self._wall[name] = self._wall.get(name, 0.0) + time.perf_counter() - start
+            spent = time.perf_counter() - start
+            self._timeline.append(Stretch(phase=name, started_at=began, seconds=round(spent, 6)))
 
     def already_published(self) -> RunRecord | None:
         """The record of a published run with this id over the same input; None when there is something to do.
@@ -196,6 +211,7 @@ class _Run:
             with self.phase("claim"):
                 claim_run(self.target, self.request.config.name)
                 self._claimed = True
+                self._telling.start(self.record)
                 plan = load_plan(self.target)
                 for storage, root in places if plan is None else ():
                     storage.prove(root)
@@ -331,11 +347,15 @@ class _Run:
         if unique_columns(plan.expectations):
             with self.phase("count"):
                 repeats = count_run(self.target, plan, receipts)
-        self._note(**totals_of(receipts, plan, repeats, damaged=self._aside))
+        self._sum_up(receipts, plan, repeats)
         may_filter = plan.filters or plan.order.leaves_out
         if account.filtered.rows and not may_filter:
             raise AccountError(f"{account.filtered.rows} rows were filtered, but the run asked for no filter.")
         return receipts, account
+
+    def _sum_up(self, receipts: Collection[Receipt], plan: Plan, repeats: Mapping[str, Tally]) -> None:
+        self._receipts = receipts
+        self._note(**totals_of(receipts, plan, repeats, damaged=self._aside))
 
     def publish(self, plan: Plan, receipts: Collection[Receipt], account: SplitAccount) -> None:
         """Publish, unless a budget or an expectation holds the run back."""
@@ -406,7 +426,7 @@ class _Run:
         try:
             if self._plan is not None:
                 receipts, repeats = receipts_of(self.target, self._plan), load_repeats(self.target)
-                self._note(**totals_of(receipts, self._plan, repeats or {}, damaged=self._aside))
+                self._sum_up(receipts, self._plan, repeats or {})
             manifest = self._committed()
             if manifest is not None:
                 # What came between the commit and its marks changes nothing of what readers see.
@@ -429,11 +449,13 @@ class _Run:
         self.record = self.record.model_copy(update=facts)
 
     def _store(self) -> None:
-        wall = {phase: round(seconds, 3) for phase, seconds in self._wall.items()}
-        self._note(wall_seconds=wall, ended_at=datetime.now(UTC))
+        now = datetime.now(UTC)
+        self._note(
+            timeline=tuple(self._timeline), wall_seconds=wall_seconds(self._timeline), ended_at=now, recorded_at=now
+        )
         self.target.storage.replace(self.target.layout.record, self.record.to_bytes())
-        if self.request.config.metrics is not None and not self.request.is_scratch:
-            collect_record(self.request.config.metrics.uri, self.record)
+        splits = self._plan.splits if self._plan is not None else ()
+        self._telling.finish(self.record, self._receipts, splits)
 
 
 def _begun(request: RunRequest, target: Target) -> RunRecord:
@@ -446,6 +468,7 @@ def _begun(request: RunRequest, target: Target) -> RunRecord:
         who=whoami(),
         started_at=now,
         ended_at=now,
+        recorded_at=now,
         resumed=False,
         code=code_digest(),
         config=sha256_hex(request.config.model_dump_json().encode()),

@@ -16,7 +16,8 @@ from etl.printable import distinct, printable
 from etl.training import Provenance
 from jobs.damage import damage_facts
 from jobs.engine_summary import engine_facts
-from jobs.history import UNFINISHED, RunLine, RunView
+from jobs.history import UNFINISHED, RunView
+from jobs.monitoring.trend import RunLine
 from jobs.progress import PHASES
 from jobs.record import RunState
 from scoring.order import Stamp
@@ -41,8 +42,8 @@ __all__ = [
     "Sheet",
     "checks_sheet",
     "count_text",
+    "duration_text",
     "fit_facts",
-    "history_sheet",
     "preview_facts",
     "reasons_sheet",
     "record_facts",
@@ -255,34 +256,6 @@ def preview_facts(shown: Preview) -> Facts:
     ]
 
 
-def history_sheet(lines: Sequence[RunLine]) -> Sheet:
-    """Runs, one a line."""
-    columns = (
-        Column("run"),
-        Column("state"),
-        Column("started", rank=1),
-        Column("took", "right", rank=2),
-        Column("rows", "right", rank=3),
-        Column("set aside", "right", rank=4),
-        Column("s/Mrow", "right", rank=5),
-        Column("model", rank=6),
-    )
-    rows = [
-        (
-            line.run_id,
-            line.state,
-            f"{line.started_at:%Y-%m-%d %H:%M}",
-            _duration(line.seconds),
-            count_text(line.rows),
-            count_text(line.quarantined),
-            "-" if line.seconds_per_million is None else f"{line.seconds_per_million:,.1f}",
-            line.model,
-        )
-        for line in lines
-    ]
-    return Sheet(columns, rows)
-
-
 def rows_sheet(table: pa.Table, scores: Sequence[str]) -> Sheet:
     """Rows of a table. Where they do not fit, the key and the scores stay, and stamps and other columns go."""
 
@@ -460,7 +433,8 @@ def count_text(number: int | None) -> str:
     return "-" if number is None else f"{number:,}"
 
 
-def _duration(seconds: float | None) -> str:
+def duration_text(seconds: float | None) -> str:
+    """Hours and minutes, minutes and seconds, or seconds; or that there are none."""
     if seconds is None:
         return "-"
     minutes, rest = divmod(round(seconds), 60)

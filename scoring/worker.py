@@ -261,7 +261,7 @@ class _Flow:
             callers = [self._routing] if self.order.routed else self.models
             batches = {name: facts for caller in callers for name, facts in caller.facts().items()}
             with attempt.failing():
-                return attempt.finish(_facts(self.models[0].scorer, self._placement), batches)
+                return attempt.finish(_facts(self.models[0].scorer, self._placement, self._situation), batches)
         attempt.abort()
         assert attempt.error is not None  # noqa: S101  either it was there, or `finish` failed
         return Unscored(attempt.split, attempt.error)
@@ -281,7 +281,7 @@ def _note_wait(stage: str, item: Item, seconds: float) -> None:
     item.attempt.waiting[stage] += seconds
 
 
-def _facts(scorer: Scorer, placement: Placement) -> WorkerFacts:
+def _facts(scorer: Scorer, placement: Placement, situation: Situation) -> WorkerFacts:
     found, runtime = scorer.deviation, scorer.runtime
     return WorkerFacts(
         host=socket.gethostname(),
@@ -292,6 +292,7 @@ def _facts(scorer: Scorer, placement: Placement) -> WorkerFacts:
         fell_back=runtime.fell_back,
         operators=dict(runtime.operators),
         profile=runtime.end_profile(),
+        task_try=situation.tries_before,
         loads=loads_so_far(),
         peak_rss_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * _LINUX_RSS_UNIT,
         golden_features_ulp=None if found is None else found.features_ulp,

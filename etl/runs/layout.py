@@ -69,6 +69,11 @@ class Layout:
         return f"{self.state}/record.json"
 
     @property
+    def deliveries(self) -> str:
+        """Who was told of the run's beginning and end."""
+        return f"{self.state}/deliveries.json"
+
+    @property
     def decision(self) -> str:
         """What a person decided on a run that was held back."""
         return f"{self.state}/decision.json"

@@ -106,6 +106,7 @@ class WorkerFacts(Strict):
         description="On a GPU, operators of the model by the provider that ran them; empty where that is not known.",
     )
     profile: str | None = Field(default=None, description="File of this host with the runtime's own profile.")
+    task_try: int = Field(default=0, ge=0, description="How often Spark had tried the task before.")
     loads: int = Field(ge=0, description="Models that this process had loaded so far, this one included.")
     peak_rss_bytes: int = Field(ge=0, description="Largest resident size of the process so far, in bytes.")
     golden_features_ulp: int | None = Field(

@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+import json
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
+import pyarrow.compute as pc
 import pytest
+from typer.testing import CliRunner
 
+from jobs.cli import app
 from jobs.errors import Refused
-from jobs.history import RunLine, config_of, find_run, history, look_at, quarantined_rows
+from jobs.history import config_of, find_run, history, look_at, quarantined_rows
+from jobs.monitoring.collected import Collected, collect
+from jobs.monitoring.tasks import tasks_table
+from jobs.monitoring.trend import RunLine
 from jobs.plan import claim_run, target_of
-from jobs.record import RunState, collect_record
+from jobs.receipts import receipts_of
+from jobs.record import RunState
+from tests.jobs.nights import FIRST, night
 from tests.jobs.outputs import ROWS, run_job, write_bad_input, write_job
 
 if TYPE_CHECKING:
@@ -54,22 +63,63 @@ def test_collected_records_span_outputs(job: Path) -> None:
     assert [line.run_id for line in history(metrics)] == ["b-partial"], "trials are not collected"
     record = look_at(find_run(str(job), "b-partial")).record
     assert record is not None
-    collect_record(metrics, record.model_copy(update={"run_id": "elsewhere"}))
-    collect_record(metrics, record.model_copy(update={"run_id": "others", "job": "other"}))
+    collect(metrics, record.model_copy(update={"run_id": "elsewhere"}))
+    collect(metrics, record.model_copy(update={"run_id": "others", "job": "other"}))
     assert {line.run_id for line in history(str(job))} == {"a-held", "b-partial", "c-lost", "elsewhere"}
     assert [line.run_id for line in history(str(job), job="other")] == ["others"]
     assert {line.run_id for line in history(metrics)} == {"b-partial", "elsewhere", "others"}
 
 
-def test_collecting_again_replaces(job: Path, tmp_path: Path) -> None:
-    """The record of a run is collected once, in its last state."""
+def test_the_last_ending_counts(job: Path, tmp_path: Path) -> None:
+    """Each ending of a run is kept as it was written, and history tells the last one; what is no job is none."""
     record = look_at(find_run(str(job), "a-held")).record
     assert record is not None
-    collect_record(str(tmp_path / "all"), record)
-    collect_record(str(tmp_path / "all"), record.model_copy(update={"state": RunState.DISCARDED}))
+    later = {"state": RunState.DISCARDED, "recorded_at": record.recorded_at + timedelta(seconds=1)}
+    for told in (record, record.model_copy(update=later), record):
+        collect(str(tmp_path / "all"), told)
+    kept = [path.read_bytes() for path in sorted((tmp_path / "all" / "numbers" / "records").iterdir())]
+    assert kept == [record.to_bytes(), record.model_copy(update=later).to_bytes()]
     for name in ("README.txt", "readme"):
         (tmp_path / "all" / name).write_text("not a job")
     assert [(line.run_id, line.state) for line in history(str(tmp_path / "all"))] == [("a-held", "DISCARDED")]
+
+
+def test_a_record_that_cannot_be_read_is_told(tmp_path: Path) -> None:
+    """A damaged record, or one of a newer release, is a line of its own and a warning; the others are told as ever."""
+    for number in range(3):
+        collect(str(tmp_path), night(number))
+    paths = sorted((tmp_path / "flights" / "records").iterdir())
+    paths[0].write_bytes(b"{")
+    paths[1].write_bytes(paths[1].read_bytes().replace(b"batchscore.record/1", b"batchscore.record/9"))
+    with pytest.warns(UserWarning, match="run night-0[01] of flights: .*not a RunRecord this release can read"):
+        found = history(str(tmp_path))
+    assert [(line.run_id, line.state) for line in found] == [
+        ("night-02", "SUCCEEDED"),
+        ("night-01", "UNREADABLE"),
+        ("night-00", "UNREADABLE"),
+    ]
+
+
+def test_a_table_of_tasks_is_collected(job: Path) -> None:
+    """Beside a record lies a table whose rows, bytes and seconds are those of the record, and of the receipts."""
+    target = find_run(str(job), "b-partial")
+    view = look_at(target)
+    assert view.record is not None
+    assert view.plan is not None
+    tasks = Collected.at(str(job.parent / "metrics")).tasks("numbers", "b-partial")
+    assert tasks is not None
+    record, account = view.record, view.record.account
+    for name in ("rows_in", "scored", "quarantined", "filtered"):
+        assert pc.sum(tasks[name]).as_py() == getattr(account, name).rows
+    for name in ("bytes_read", "bytes_written"):
+        assert pc.sum(tasks[name]).as_py() == getattr(record, name)
+    receipts = list(receipts_of(target, view.plan))
+    assert tasks["attempt"].to_pylist() == [receipt.attempt for receipt in receipts]
+    assert [dict(one) for one in tasks["seconds"].to_pylist()] == [receipt.seconds for receipt in receipts]
+    for phase, seconds in record.worker_seconds.items():
+        assert round(sum(dict(one).get(phase, 0.0) for one in tasks["seconds"].to_pylist()), 3) == seconds
+    paths = {path for paths in tasks["files"].to_pylist() for path in paths}
+    assert paths == {file.path for file in view.plan.inputs}
 
 
 def test_a_record_that_cannot_be_collected_is_a_warning(job: Path, tmp_path: Path) -> None:
@@ -78,7 +128,7 @@ def test_a_record_that_cannot_be_collected_is_a_warning(job: Path, tmp_path: Pat
     assert record is not None
     (tmp_path / "file").write_text("in the way")
     with pytest.warns(UserWarning, match="record of run a-held was not collected"):
-        collect_record(str(tmp_path / "file"), record)
+        collect(str(tmp_path / "file"), record)
 
 
 def test_a_run_is_found_by_id_or_as_the_newest(job: Path) -> None:
@@ -116,7 +166,40 @@ def test_a_run_without_a_record_shows_how_far_it_is(job: Path) -> None:
 
 def test_pace_is_told_of_large_runs_only() -> None:
     """Seconds a million rows are seconds over rows, and are not told where Spark's start would be all of it."""
-    line = RunLine("r", "j", "SUCCEEDED", datetime(2026, 11, 1, tzinfo=UTC), seconds=3.0, rows=1_500_000)
-    assert line.seconds_per_million == 2.0
-    assert line._replace(rows=9_999).seconds_per_million is None
-    assert line._replace(seconds=None).seconds_per_million is None
+    assert RunLine.of_record(night(seconds=3.0, rows=1_500_000)).seconds_per_million == 2.0
+    assert RunLine.of_record(night(seconds=3.0, rows=9_999)).seconds_per_million is None
+    assert RunLine("r", "j", "UNFINISHED", FIRST).seconds_per_million is None
+
+
+def test_a_run_is_explained_by_another(job: Path) -> None:
+    """What two real runs differ in adds up, and is told the same from collected tables and from receipts."""
+    run_job(job, "d-first")
+    run_job(job, "e-second")
+    runner = CliRunner()
+    told = []
+    for where in (str(job), str(job.parent / "metrics"), str(job.parent / "out")):
+        asked = ["explain-duration", where, "e-second", "--against", "d-first", "--json"]
+        done = runner.invoke(app, asked)
+        assert done.exit_code == 0, done.output
+        told.append(json.loads(done.output))
+    assert told[0] == told[1] == told[2]
+    assert sum(part["change"] for part in told[0]["parts"]) == pytest.approx(told[0]["change"])
+    records = [look_at(find_run(str(job), name)).record for name in ("d-first", "e-second")]
+    assert [told[0]["seconds_before"], told[0]["seconds"]] == [record.seconds for record in records if record]
+
+
+def test_a_run_without_a_usual_one_is_refused(job: Path, tmp_path: Path) -> None:
+    """Where too few runs came before, or a run is not there, that is said."""
+    for number in range(4):
+        collect(str(tmp_path), night(number))
+    runner = CliRunner()
+    for run_id, message in (
+        ("night-02", "2 runs of flights ended before night-02, too few to say what is usual"),
+        ("night-9", "there is no run 'night-9' that has left a record. Did you mean"),
+    ):
+        refused = runner.invoke(app, ["explain-duration", str(tmp_path), run_id])
+        assert refused.exit_code == 2
+        assert message in refused.output
+    collect(str(tmp_path), night(3), tasks_table((), ()))
+    refused = runner.invoke(app, ["explain-duration", str(tmp_path), "night-03", "--against", "night-03"])
+    assert "run night-03 is compared with itself" in refused.output

@@ -34,7 +34,7 @@ from scoring.bundles.served import _load_pyfunc
 from scoring.bundles.sources import audited_source, locate
 from scoring.errors import BundleError
 from scoring.scorer import loads_so_far
-from tests.jobs.outputs import write_job
+from tests.jobs.outputs import write_bad_input, write_job
 from tests.numbers_job import published_scores
 from tests.scoring.workshop import (
     LOGISTIC_SPEC,
@@ -399,3 +399,38 @@ def test_a_model_is_known_by_its_content(tmp_path: Path) -> None:
         Work(tmp_path / name, numbers(20), bundle=bundle).score()
     assert loads_so_far() == before + 1
     assert audit(STORE, str(tmp_path / "a" / "bundle")).sha256 == audit(STORE, str(tmp_path / "b" / "bundle")).sha256
+
+
+def test_a_run_is_told_to_tracking(
+    spark: SparkSession, registry: Registry, tmp_path: Path, logistic_onnx: Path
+) -> None:
+    """Each try at a run is a run of MLflow, with the counts, the seconds, the record and the tasks that it left."""
+    from mlflow.tracking import MlflowClient
+
+    write_bad_input(tmp_path)
+    uri = os.environ["MLFLOW_TRACKING_URI"]
+    sinks = {"mlflow": {"uri": uri, "experiment": "nightly"}, "timeout": 60}
+    records = []
+    for budgets in ({}, {"contract": {"max_rows": 4}}):
+        job = write_job(tmp_path, logistic_onnx, sinks=sinks, budgets=budgets)
+        records.append(run(RunRequest(config=read_config(str(job)), run_id="r")))
+    client = MlflowClient()
+    experiment = client.get_experiment_by_name("nightly")
+    assert experiment is not None
+    runs = client.search_runs([experiment.experiment_id], order_by=["start_time ASC"])
+    assert [one.data.tags["batchscore.state"] for one in runs] == ["HELD_BACK", "PARTIALLY_SUCCEEDED"]
+    for told, record in zip(runs, records, strict=True):
+        assert (told.info.run_name, told.info.status) == ("r", "FINISHED")
+        assert told.info.end_time == int(record.ended_at.timestamp() * 1000)
+        metrics = told.data.metrics
+        assert metrics["rows_in"] == record.account.rows_in.rows
+        assert (metrics["scored"], metrics["quarantined"]) == (record.account.scored.rows, 4)
+        assert metrics["seconds"] == record.seconds
+        for phase, seconds in record.worker_seconds.items():
+            assert metrics[f"worker_seconds/{phase}"] == seconds
+        assert record.model is not None
+        assert told.data.params["bundle_sha256"] == record.model.bundle_sha256
+        kept = Path(client.download_artifacts(told.info.run_id, "record.json", str(tmp_path)))
+        assert kept.read_bytes() == record.to_bytes()
+        tasks = pq.read_table(client.download_artifacts(told.info.run_id, "tasks.parquet", str(tmp_path)))
+        assert tasks["rows_in"].to_pylist() == [record.account.rows_in.rows // 2] * 2

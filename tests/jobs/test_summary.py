@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-from datetime import UTC, datetime
 
 import pyarrow as pa
 import pytest
@@ -12,21 +11,24 @@ from hypothesis import strategies as st
 from rich.cells import cell_len
 from rich.console import Console
 
-from jobs.history import RunLine
-from jobs.summary import Column, Screen, Sheet, history_sheet, rows_sheet
+from jobs.history_summary import history_sheet
+from jobs.monitoring.trend import RunLine
+from jobs.record import RunState
+from jobs.summary import Column, Screen, Sheet, rows_sheet
+from tests.jobs.nights import night
 
 LINES = [
-    RunLine(
-        run_id=f"flights-20261121t0606{second}-2c4f",
-        job="flights",
-        state=state,
-        started_at=datetime(2026, 11, 21, 6, 6, second, tzinfo=UTC),
-        seconds=4_000.0,
-        rows=123_456_789,
-        quarantined=77,
-        model="late-flights:2026-11-01",
+    RunLine.of_record(
+        night(
+            number,
+            run_id=f"flights-20261121t0606{number}1-2c4f",
+            state=state,
+            seconds=4_000.0,
+            rows=123_456_789,
+            quarantined=77,
+        )
     )
-    for second, state in ((11, "SUCCEEDED"), (22, "PARTIALLY_SUCCEEDED"))
+    for number, state in enumerate((RunState.SUCCEEDED, RunState.PARTIALLY_SUCCEEDED))
 ]
 
 

@@ -1,0 +1,67 @@
+"""Why a run took longer than another one, in parts that add up to the difference.
+
+With R rows, K slots and s worker-seconds a row of a phase, a phase takes R·s/K of the wall clock. From run A to run B
+
+    R_B·s_B/K_B − R_A·s_A/K_A = (R_B − R_A)·s_A/K_A  +  R_B·(s_B − s_A)/K_A  +  R_B·s_B·(1/K_B − 1/K_A)
+                                     more rows              slower phase             fewer workers
+
+and the other pieces of a run's anatomy are compared as they are.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from jobs.monitoring.anatomy import Anatomy
+
+__all__ = ["Part", "explain", "unexplained_share"]
+
+_FIXED = ("waiting", "retries", "skew", "unexplained")
+
+
+class Part(NamedTuple):
+    """A cause of a difference."""
+
+    name: str
+    before: float | None
+    """Seconds of the wall clock in the run that is compared with; None where it is no piece of a run."""
+    now: float | None
+    """In this run."""
+    change: float
+    """Seconds by which this made the run longer."""
+
+
+def explain(before: Anatomy, now: Anatomy) -> list[Part]:
+    """The parts, the largest change first; they sum up to `now.seconds - before.seconds`."""
+    old, new = before.parts, now.parts
+    names = dict.fromkeys([*before.driver, *now.driver])
+    parts = [_plain(f"driver: {name}", old, new) for name in names]
+    parts += [_plain(name, old, new) for name in _FIXED]
+    rows, workers = 0.0, 0.0
+    for phase in dict.fromkeys([*before.phases, *now.phases]):
+        then, here = before.phases.get(phase, 0.0), now.phases.get(phase, 0.0)
+        # Worker-seconds of a row, whatever the number of workers.
+        cost_then = then * before.slots / (before.rows or 1)
+        cost_here = here * now.slots / (now.rows or 1)
+        if before.slots and now.slots and before.rows and now.rows:
+            rows += (now.rows - before.rows) * cost_then / before.slots
+            workers += now.rows * cost_here * (1 / now.slots - 1 / before.slots)
+            slower = now.rows * (cost_here - cost_then) / before.slots
+        else:
+            slower = here - then
+        parts.append(Part(phase, then, here, slower))
+    parts += [Part("rows", None, None, rows), Part("workers", None, None, workers)]
+    return sorted(parts, key=lambda part: -abs(part.change))
+
+
+def _plain(name: str, old: dict[str, float], new: dict[str, float]) -> Part:
+    then, here = old.get(name, 0.0), new.get(name, 0.0)
+    return Part(name, then, here, here - then)
+
+
+def unexplained_share(parts: list[Part]) -> float:
+    """Of all that changed, in either direction."""
+    total = sum(abs(part.change) for part in parts)
+    [rest] = [part for part in parts if part.name == "unexplained"]
+    return abs(rest.change) / total if total else 0.0

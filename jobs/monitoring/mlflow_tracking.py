@@ -1,0 +1,110 @@
+"""A run of MLflow tracking for each try at a run: parameters, metrics, its record and its table of tasks."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pyarrow.parquet as pq
+from mlflow.entities import Metric, Param, RunTag
+from mlflow.tracking import MlflowClient
+
+from jobs.record import RunState
+
+if TYPE_CHECKING:
+    from jobs.monitoring.settings import MLflow
+    from jobs.monitoring.sinks import Ended
+    from jobs.record import RunRecord
+
+__all__ = ["MLflowTracking"]
+
+_LONGEST = 500
+"""Characters of a parameter that every store of MLflow takes."""
+_STATUS = {RunState.FAILED: "FAILED", RunState.CANCELLED: "KILLED"}
+
+
+class MLflowTracking:
+    """Credentials are those of MLflow's own environment variables."""
+
+    name = "mlflow"
+
+    def __init__(self, settings: MLflow) -> None:
+        """Nothing is asked yet."""
+        self._settings = settings
+        self._client = MlflowClient(tracking_uri=settings.uri)
+        self._run: str | None = None
+
+    def start(self, begun: RunRecord) -> None:
+        """Make the run; again, where its answer was lost, finds it."""
+        if self._run is None:
+            self._run = self._found(begun) or self._made(begun)
+
+    def finish(self, ended: Ended) -> None:
+        """Tell all of it, and end the run. What was told already is told again."""
+        record = ended.record
+        self.start(record)
+        assert self._run is not None  # noqa: S101  it was made above
+        at = int(record.ended_at.timestamp() * 1000)
+        metrics = [Metric(name, value, at, 0) for name, value in _metrics(record).items()]
+        params = [Param(name, value[:_LONGEST]) for name, value in _params(record).items()]
+        self._client.log_batch(self._run, metrics, params, [RunTag("batchscore.state", str(record.state))])
+        with tempfile.TemporaryDirectory(prefix="batchscore-mlflow-") as folder:
+            (Path(folder) / "record.json").write_bytes(record.to_bytes())
+            pq.write_table(ended.tasks, Path(folder) / "tasks.parquet", compression="zstd")
+            self._client.log_artifacts(self._run, folder)
+        self._client.set_terminated(self._run, _STATUS.get(record.state, "FINISHED"), at)
+
+    def _experiment(self, job: str) -> str:
+        name = self._settings.experiment or job
+        found = self._client.get_experiment_by_name(name)
+        return str(found.experiment_id if found is not None else self._client.create_experiment(name))
+
+    def _found(self, begun: RunRecord) -> str | None:
+        told = f"tags.`batchscore.try` = '{_try_of(begun)}'"
+        runs = self._client.search_runs([self._experiment(begun.job)], told, max_results=1)
+        return str(runs[0].info.run_id) if runs else None
+
+    def _made(self, begun: RunRecord) -> str:
+        tags = {
+            "batchscore.run_id": begun.run_id,
+            "batchscore.try": _try_of(begun),
+            "mlflow.user": begun.who,
+        }
+        made = self._client.create_run(
+            self._experiment(begun.job), int(begun.started_at.timestamp() * 1000), tags, begun.run_id
+        )
+        return str(made.info.run_id)
+
+
+def _try_of(record: RunRecord) -> str:
+    return f"{record.run_id} {record.started_at.isoformat()}"
+
+
+def _metrics(record: RunRecord) -> dict[str, float]:
+    account = record.account
+    found = {
+        "seconds": record.seconds,
+        "rows_in": account.rows_in.rows,
+        "scored": account.scored.rows,
+        "quarantined": account.quarantined.rows,
+        "filtered": account.filtered.rows,
+        "bytes_read": record.bytes_read,
+        "bytes_written": record.bytes_written,
+    }
+    found |= {f"driver_seconds/{phase}": seconds for phase, seconds in record.wall_seconds.items()}
+    return found | {f"worker_seconds/{phase}": seconds for phase, seconds in record.worker_seconds.items()}
+
+
+def _params(record: RunRecord) -> dict[str, str]:
+    found = {"job": record.job, "run_id": record.run_id, "output": record.output, "code": record.code}
+    found["config"] = record.config
+    for model in record.models or ((record.model,) if record.model is not None else ()):
+        alias = f"{model.alias}/" if model.alias else ""
+        found[f"{alias}model"] = f"{model.name}:{model.version}"
+        found[f"{alias}bundle_sha256"] = model.bundle_sha256
+        found[f"{alias}spec_digest"] = model.spec_digest
+    if record.snapshot is not None:
+        found["input_files"] = str(record.snapshot.files)
+        found["input_digest"] = record.snapshot.digest
+    return found

@@ -1,0 +1,138 @@
+"""Tell others of a run's beginning and end. Whoever does not answer holds nothing up, and is recorded.
+
+Each sink has a thread of its own, so a beginning is told while the run goes on; the end of a run waits for all of them
+together, and no longer than its config says.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
+
+from pydantic import Field
+
+from etl.documents import Document, Strict
+from etl.redaction import redacted
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    import pyarrow as pa
+
+    from jobs.record import RunRecord
+
+__all__ = ["Deliveries", "Delivery", "Ended", "Sink", "Sinks"]
+
+_PAUSE = 0.25
+"""Seconds before the second try; then twice as long each time."""
+
+Event = Literal["start", "finish"]
+
+
+class Ended(NamedTuple):
+    """What is told of a run that ended."""
+
+    record: RunRecord
+    tasks: pa.Table
+    """See `jobs.monitoring.tasks`."""
+
+
+class Sink(Protocol):
+    """Somebody who is told. Whatever is raised counts as not told."""
+
+    name: str
+
+    def start(self, begun: RunRecord) -> None:
+        """A run has begun: its id, job, user and time are known, and no more."""
+
+    def finish(self, ended: Ended) -> None:
+        """It has ended, one way or another."""
+
+
+class Delivery(Strict):
+    """Whether somebody was told."""
+
+    sink: str
+    event: Event
+    is_sent: bool
+    tries: int = Field(ge=0, description="How often it was tried.")
+    problem: str | None = Field(default=None, description="Why it was not.")
+
+
+class Deliveries(Document):
+    """Who was told of a run."""
+
+    format: Literal["batchscore.deliveries/1"] = "batchscore.deliveries/1"
+    run_id: str
+    deliveries: tuple[Delivery, ...]
+
+
+class Sinks:
+    """Those of one run."""
+
+    def __init__(self, sinks: Sequence[Sink], *, timeout: float, tries: int) -> None:
+        """`timeout` in seconds is for all of them together, when the run ends."""
+        self._timeout = timeout
+        self._lines = [_Line(sink, tries) for sink in sinks]
+
+    def start(self, begun: RunRecord) -> None:
+        """Tell of the beginning, and wait for nobody."""
+        for line in self._lines:
+            line.ask("start", lambda sink: sink.start(begun))
+
+    def finish(self, ended: Ended) -> tuple[Delivery, ...]:
+        """Tell of the end, and wait for so long as may be."""
+        deadline = time.monotonic() + self._timeout
+        for line in self._lines:
+            line.ask("finish", lambda sink: sink.finish(ended))
+        return tuple(delivery for line in self._lines for delivery in line.told(deadline))
+
+
+class _Line:
+    """A sink, and the thread in which it is asked, one event after the other."""
+
+    def __init__(self, sink: Sink, tries: int) -> None:
+        self._sink, self._tries = sink, tries
+        self._asked: list[Event] = []
+        self._orders: queue.SimpleQueue[tuple[Event, Callable[[Sink], None]]] = queue.SimpleQueue()
+        self._answers: queue.SimpleQueue[Delivery] = queue.SimpleQueue()
+        self._given_up = threading.Event()
+        # A daemon: the process may end while somebody does not answer.
+        self._thread = threading.Thread(target=self._work, name=f"batchscore-{sink.name}", daemon=True)
+
+    def ask(self, event: Event, order: Callable[[Sink], None]) -> None:
+        if not self._thread.is_alive():
+            self._thread.start()
+        self._asked.append(event)
+        self._orders.put((event, order))
+
+    def told(self, deadline: float) -> list[Delivery]:
+        """What became of each event."""
+        found: list[Delivery] = []
+        for event in self._asked:
+            try:
+                found.append(self._answers.get(timeout=max(0.0, deadline - time.monotonic())))
+            except queue.Empty:
+                problem = "it has not answered in time"
+                found.append(Delivery(sink=self._sink.name, event=event, is_sent=False, tries=0, problem=problem))
+        self._given_up.set()
+        return found
+
+    def _work(self) -> None:
+        while True:
+            self._answers.put(self._deliver(*self._orders.get()))
+
+    def _deliver(self, event: Event, order: Callable[[Sink], None]) -> Delivery:
+        problem, tried = None, 0
+        while tried < self._tries and not self._given_up.is_set():
+            tried += 1
+            try:
+                order(self._sink)
+            except Exception as error:  # noqa: BLE001  each client has errors of its own
+                problem = redacted(f"{type(error).__name__}: {error}")
+                self._given_up.wait(_PAUSE * 2 ** (tried - 1) if tried < self._tries else 0)
+            else:
+                return Delivery(sink=self._sink.name, event=event, is_sent=True, tries=tried)
+        return Delivery(sink=self._sink.name, event=event, is_sent=False, tries=tried, problem=problem)

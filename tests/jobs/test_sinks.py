@@ -1,0 +1,185 @@
+"""Whoever is told of a run hears it once, in order; whoever does not answer holds nothing up, and is recorded."""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from prometheus_client.parser import text_string_to_metric_families
+
+from jobs.errors import Refused
+from jobs.history import find_run
+from jobs.monitoring.prometheus import PrometheusTextfile, registry_of
+from jobs.monitoring.sinks import Deliveries, Ended, Sinks
+from jobs.monitoring.tasks import tasks_table
+from jobs.record import RunState
+from tests.jobs.nights import night
+from tests.jobs.outputs import ROWS, run_job, write_input, write_job
+from tests.numbers_job import published_scores
+from tests.stores.servers import free_port
+
+ENDED = Ended(night(), tasks_table((), ()))
+
+
+class Listener:
+    """Hears events, after it has failed so often."""
+
+    def __init__(self, name: str = "listener", failures: int = 0) -> None:
+        self.name = name
+        self.heard: list[str] = []
+        self._failures = failures
+
+    def start(self, begun):
+        """See `jobs.monitoring.sinks.Sink.start`."""
+        self._hear(f"start {begun.run_id}")
+
+    def finish(self, ended):
+        """See `jobs.monitoring.sinks.Sink.finish`."""
+        self._hear(f"finish {ended.record.run_id}")
+
+    def _hear(self, event: str) -> None:
+        if self._failures > 0:
+            self._failures -= 1
+            message = "https://me:secret@host/ does not answer"
+            raise ConnectionError(message)
+        self.heard.append(event)
+
+
+class Deaf:
+    """Answers when it is let go."""
+
+    name = "deaf"
+
+    def __init__(self) -> None:
+        self.let_go = threading.Event()
+
+    def start(self, begun):
+        """See `jobs.monitoring.sinks.Sink.start`."""
+        del begun
+        self.let_go.wait(30)
+
+    def finish(self, ended):
+        """See `jobs.monitoring.sinks.Sink.finish`."""
+        del ended
+
+
+@given(st.lists(st.integers(0, 2), max_size=4))
+@settings(max_examples=5, deadline=None)
+def test_each_hears_the_beginning_and_then_the_end(failures: list[int]) -> None:
+    """Each sink hears both events once and in order, though its first tries failed."""
+    listeners = [Listener(f"listener-{number}", count) for number, count in enumerate(failures)]
+    sinks = Sinks(listeners, timeout=20, tries=3)
+    sinks.start(ENDED.record)
+    found = sinks.finish(ENDED)
+    assert [one.heard for one in listeners] == [["start night-00", "finish night-00"]] * len(failures)
+    assert [(one.sink, one.event, one.is_sent, one.tries) for one in found] == [
+        (one.name, event, True, tries)
+        for one, count in zip(listeners, failures, strict=True)
+        for event, tries in (("start", count + 1), ("finish", 1))
+    ]
+
+
+def test_what_was_not_told_is_recorded_without_its_secrets() -> None:
+    """A sink that fails as often as it is asked is told of, with the problem and without the password in it."""
+    broken, other = Listener("broken", 99), Listener("other")
+    found = Sinks([broken, other], timeout=20, tries=2).finish(ENDED)
+    assert [(one.sink, one.is_sent, one.tries) for one in found] == [("broken", False, 2), ("other", True, 1)]
+    assert found[0].problem is not None
+    assert "does not answer" in found[0].problem
+    assert "secret" not in found[0].problem
+
+
+def test_nobody_waits_for_who_does_not_answer() -> None:
+    """A sink that hangs costs the seconds that the config allows, once, and nothing where a run begins."""
+    deaf, other = Deaf(), Listener("other")
+    began = time.monotonic()
+    sinks = Sinks([deaf, other, Deaf()], timeout=0.5, tries=3)
+    sinks.start(ENDED.record)
+    found = sinks.finish(ENDED)
+    assert other.heard == ["start night-00", "finish night-00"]
+    assert time.monotonic() - began < 10, "it waited for all of the thirty seconds"
+    assert {(one.sink, one.is_sent) for one in found} == {("deaf", False), ("other", True)}
+    assert {one.problem for one in found if not one.is_sent} == {"it has not answered in time"}
+    deaf.let_go.set()
+
+
+def test_the_file_for_prometheus_has_the_numbers_of_the_record(tmp_path) -> None:
+    """What Prometheus parses from the file are the counts and seconds of the record, with its job and model."""
+    record = night(rows=1000, quarantined=3, worker_seconds={"read": 1.5, "infer": 2.25})
+    PrometheusTextfile(str(tmp_path / "batchscore.prom")).finish(Ended(record, ENDED.tasks))
+    text = (tmp_path / "batchscore.prom").read_text()
+    samples = {
+        (sample.name, *(sample.labels.get(name) for name in ("outcome", "where", "phase", "state"))): sample
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+    }
+    values = {key: sample.value for key, sample in samples.items()}
+    assert values["scoring_rows_total", "ok", None, None, None] == 997
+    assert values["scoring_rows_total", "failed", None, None, None] == 3
+    assert values["scoring_rows_total", "filtered", None, None, None] == 0
+    assert values["scoring_phase_seconds", None, "worker", "infer", None] == 2.25
+    assert values["scoring_phase_seconds", None, "driver", "score", None] == record.wall_seconds["score"]
+    assert values["scoring_job_state", None, None, None, "PARTIALLY_SUCCEEDED"] == 1
+    assert values["scoring_job_duration_seconds", None, None, None, None] == record.seconds
+    assert values["scoring_rows_per_second", None, None, None, None] == pytest.approx(10)
+    assert {sample.labels["model"] for sample in samples.values()} == {"late-flights:2026-11-01"}
+    assert {sample.labels["job"] for sample in samples.values()} == {"flights"}
+
+
+def test_a_run_without_a_model_has_metrics_too() -> None:
+    """A run that was refused before it knew its model is told as well."""
+    names = {metric.name for metric in registry_of(night(model=None)).collect()}
+    assert {"scoring_rows", "scoring_job_duration_seconds"} <= names
+
+
+def test_a_run_is_published_whoever_is_told(spark, tmp_path, logistic_onnx) -> None:
+    """A server that nobody runs and a folder that is not there fail no run: both are recorded, and warned of."""
+    write_input(tmp_path)
+    sinks = {
+        "prometheus": {"textfile": str(tmp_path / "nowhere" / "batchscore.prom")},
+        "mlflow": {"uri": f"http://127.0.0.1:{free_port()}"},
+        "timeout": 1.5,
+        "tries": 2,
+    }
+    job = write_job(tmp_path, logistic_onnx, sinks=sinks)
+    with pytest.warns(UserWarning, match="was not told of the") as warned:
+        record = run_job(job, "r")
+    assert record.state is RunState.SUCCEEDED
+    assert published_scores(tmp_path / "out" / "run_id=r").keys() == set(range(2 * ROWS))
+    target = find_run(str(job), "r")
+    kept = target.storage.read_bytes(target.layout.deliveries)
+    assert kept is not None
+    found = Deliveries.from_bytes(kept, where="deliveries").deliveries
+    assert {(one.sink, one.event): one.is_sent for one in found} == {
+        ("prometheus", "start"): True,
+        ("prometheus", "finish"): False,
+        ("mlflow", "start"): False,
+        ("mlflow", "finish"): False,
+    }
+    assert sum("was not told of" in str(one.message) for one in warned) == 3
+
+
+def test_a_trial_is_told_to_nobody(spark, tmp_path, logistic_onnx) -> None:
+    """A trial neither replaces what Prometheus knows of the job, nor is recorded as told."""
+    write_input(tmp_path)
+    path = tmp_path / "batchscore.prom"
+    job = write_job(tmp_path, logistic_onnx, sinks={"prometheus": {"textfile": str(path)}})
+    run_job(job, "trial", limit=5)
+    assert not path.exists()
+    run_job(job, "r")
+    assert 'scoring_rows_total{job="numbers"' in path.read_text()
+
+
+def test_a_sink_that_is_not_installed_is_refused(tmp_path, logistic_onnx, monkeypatch) -> None:
+    """A config that asks for a sink whose package is not there is refused before work starts, and told the extra."""
+    write_input(tmp_path)
+    job = write_job(tmp_path, logistic_onnx, sinks={"prometheus": {"textfile": str(tmp_path / "b.prom")}})
+    monkeypatch.setitem(sys.modules, "jobs.monitoring.prometheus", None)
+    monkeypatch.delitem(sys.modules, "jobs.monitoring.prometheus")
+    monkeypatch.setitem(sys.modules, "prometheus_client", None)
+    with pytest.raises(Refused, match=r"needs prometheus_client: pip install batchscore\[prometheus\]"):
+        run_job(job, "r")
