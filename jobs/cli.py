@@ -26,9 +26,11 @@ from etl.runs.manifest import latest_manifest
 from jobs import decisions, summary
 from jobs import history as runs
 from jobs.bundle_cli import bundles
+from jobs.compare_cli import compare
 from jobs.config import JobConfig, read_config
 from jobs.errors import ConfigError, ExitCode, InputUnfit, Refused, exit_code
 from jobs.etl_cli import named_uris, specs
+from jobs.evaluate_cli import evaluate
 from jobs.explain_cli import explain_duration
 from jobs.export_cli import exports
 from jobs.fitting import check_out, fit_files
@@ -103,6 +105,8 @@ app.add_typer(bundles, name="bundle")
 app.command()(init)
 app.command("history")(list_history)
 app.command()(explain_duration)
+app.command()(compare)
+app.command()(evaluate)
 app.command("versions")(list_versions)
 app.command("rollback")(roll_back)
 app.command()(gc)
@@ -161,7 +165,7 @@ def _root(
     """Distributed batch scoring on Spark whose counts always add up.
 
     Exit codes: 0 published, 1 failed, 2 refused before work, 3 outcome unknown, 4 finished but not published.
-    `etl diff` alone: 5 the model has to be trained again, 6 it cannot be fed.
+    `compare`: 4 a limit does not hold. `etl diff` alone: 5 the model has to be trained again, 6 it cannot be fed.
     """
 
 

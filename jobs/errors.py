@@ -85,6 +85,8 @@ class ExitCode:
     REFUSED = 2
     UNKNOWN = 3
     NOT_PUBLISHED = 4
+    GATE_FAILED = 4
+    """`compare`: the runs were compared, and a limit does not hold."""
     REFIT_MODEL = 5
     """`etl diff`: the model has to be trained again behind the new spec."""
     INCOMPATIBLE = 6
