@@ -83,6 +83,8 @@ def compare(  # noqa: PLR0913  each limit is an option
 
     Each limit is held against each score. Deltas are B - A.
     """
+    if threshold is not None and not math.isfinite(threshold):
+        raise Refused(f"--threshold {threshold}: no score is on either side of it. Give a number.")
     asked = Asked(tuple(key or ()), tuple(column or ()), threshold, tuple(by or ()), worst)
     gate = Gate(max_mean_delta, max_delta, max_flips, min_rank_correlation, max_unmatched)
     found = compare_runs(where, (run_a, run_b), asked)
@@ -158,8 +160,8 @@ def _facts(change: ColumnChange) -> list[tuple[str, str]]:
             ("rank correlation", number_text(shift.rank_correlation, "not defined: all scores of a run are equal")),
         ]
     if flips is not None:
-        ways = "have another value" if flips.up is None else f"flipped, {flips.up:,} up and {flips.down:,} down"
-        facts.append(("flips", f"{flips.rows:,} rows, {_share(flips)}, {ways}"))
+        ways = "to another value" if flips.up is None else f"{flips.up:,} up and {flips.down:,} down"
+        facts.append(("flips", f"{flips.rows:,} rows ({_share(flips)}), {ways}"))
     return facts
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
@@ -256,6 +257,7 @@ def test_the_key_is_the_only_column_of_the_input_or_has_to_be_named(pair: Pair) 
         (("one", "two", "--column", "q"), "--column q"),
         (("one", "two", "--by", "land"), "--by land"),
         (("one", "two", "--max-flips", "0.1"), "--threshold"),
+        (("one", "two", "--max-flips", "0.1", "--threshold", "nan"), "--threshold nan"),
     ],
 )
 def test_a_wrong_question_ends_with_2(pair: Pair, words: tuple[str, ...], told: str) -> None:
@@ -272,6 +274,7 @@ def test_the_gate_decides_the_exit_code(pair: Pair) -> None:
     assert held.exit_code == 0, held.output
     assert "holds: --max-mean-delta, --min-rank-correlation" in held.stdout
     assert "rows: 600 have it in both runs" in held.stdout
+    assert re.search(r"^flips: \d+ rows \(\d\.\d{3}%\), \d+ up and \d+ down$", held.stdout, re.MULTILINE)
     broken = batchscore(*words, "--max-delta", "0.0001", "--max-unmatched", "0", "--worst", "0")
     assert broken.exit_code == 4
     assert "does not hold: --max-delta 0.0001: p: it is 0." in broken.stdout
