@@ -41,7 +41,9 @@ from jobs.plan import target_of
 from jobs.preview import preview
 from jobs.preview import validate as check_job
 from jobs.progress import Observer, display_for
+from jobs.quarantine_cli import quarantined
 from jobs.record import RunRecord, RunState, versions
+from jobs.replay_cli import replays
 from jobs.results import open_results
 from jobs.run import RunRequest
 from jobs.run import run as run_job
@@ -110,6 +112,8 @@ app.command()(evaluate)
 app.command("versions")(list_versions)
 app.command("rollback")(roll_back)
 app.command()(gc)
+app.add_typer(replays)
+app.add_typer(quarantined)
 app.add_typer(exports, name="export")
 
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from etl.runs.splits import InputFile, Split
     from etl.types import ArrowArray
 
-__all__ = ["places_read", "quarantine_batch", "quarantine_schema"]
+__all__ = ["places_read", "quarantine_batch", "quarantine_schema", "stage_of"]
 
 
 def quarantine_schema(contract: Contract) -> pa.Schema:
@@ -72,7 +72,7 @@ def quarantine_batch(
     bad = batch.take(pa.array(rows))
     columns = [
         *(_origin(bad, split, sources=sources) if sources else _place(bad, split, row_groups)),
-        pa.array([_stage(rejection) for rejection in chosen], pa.string()),
+        pa.array([stage_of(rejection) for rejection in chosen], pa.string()),
         pa.array([rejection.code for rejection in chosen], pa.string()),
         pa.array([rejection.pointer for rejection in chosen], pa.string()),
         pa.array([rejection.column for rejection in chosen], pa.string()),
@@ -126,7 +126,7 @@ def _files(places: npt.NDArray[np.int64], split: Split) -> list[InputFile]:
     return [split.ranges[number].file for number in numbers_of(places).tolist()]
 
 
-def _stage(rejection: Rejection) -> str:
+def stage_of(rejection: Rejection) -> str:
     """The stage that a rule belongs to, by its place in the spec; a rejection without a place is the model's.
 
     What the config says of the output is about values as they came, too.

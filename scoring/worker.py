@@ -24,7 +24,7 @@ from scoring.code import code_digest
 from scoring.engine.attempt import Attempt, receipt_of
 from scoring.engine.chaining import chained_columns
 from scoring.engine.choosing import Chooser
-from scoring.engine.combining import combine
+from scoring.engine.combining import FOLDERS, NO_FOLDER, combine
 from scoring.engine.guarding import ALONE, Guard
 from scoring.engine.items import End, Rows
 from scoring.engine.modelling import ModelStages
@@ -55,8 +55,6 @@ if TYPE_CHECKING:
 __all__ = ["Unscored", "receipt_of", "score_split", "score_splits"]
 
 _LINUX_RSS_UNIT = 1024
-_FOLDERS = "/output/partition_by"
-_NO_FOLDER = "the value is an empty text, or one that no folder can be named by"
 _COMMITTING = 4
 """Splits of a task that are committed at a time, while later ones are read."""
 
@@ -241,7 +239,7 @@ class _Flow:
         rows = self.predictions.batch(item.results, combined, self.schema)
         positions = self.predictions.positions(combined)
         unplaceable = [
-            Rejection(np.unique(positions[bad]), "NO_FOLDER", _FOLDERS, column, _NO_FOLDER)
+            Rejection(np.unique(positions[bad]), "NO_FOLDER", FOLDERS, column, NO_FOLDER)
             for column, bad in attempt.unplaceable(rows)
         ]
         if not unplaceable:

@@ -17,7 +17,12 @@ if TYPE_CHECKING:
     from scoring.engine.items import Result, Rows
     from scoring.order import ModelOrder
 
-__all__ = ["Combined", "combine"]
+__all__ = ["FOLDERS", "NO_FOLDER", "Combined", "combine"]
+
+FOLDERS = "/output/partition_by"
+"""The rule of a row that has its scores, and no folder that it could be published in."""
+NO_FOLDER = "the value is an empty text, or one that no folder can be named by"
+"""What is told of it."""
 
 
 class Combined(NamedTuple):
