@@ -97,7 +97,8 @@ def set_aside(
     others = [failure for failure in failures if failure.kind != FileDamaged.__name__]
     if config.input.on_damaged == "fail" or others or not found:
         raise _failed(plan, failures, found=found, advice=_advice(config, plan))
-    if not _without(plan, found).splits:
+    # An increment may be nothing but a file that cannot be read; the other files were scored before.
+    if plan.increment is None and not _without(plan, found).splits:
         raise _failed(plan, failures, found=found, advice="No input file that can be read is left.")
     mark_damaged(*target, found)
     return what_is_left(target, plan)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
+import itertools
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -125,7 +126,7 @@ def make_plan(
     models = _models(config, _first(config, inputs), known)
     wanted, increment = _increment(target, config, inputs, models=models, latest=latest)
     splits, row_limits = _cut(config, wanted, part.limit)
-    footer = _largest_footer(config, wanted or inputs)
+    footer = _largest_footer(config, wanted, inputs)
     keys = _published_keys(target, config, part, latest=latest)
     told = {"row_limits": row_limits, "sample": part.sample, "missing_keys": _pinned(part, keys)}
     at_once = table_rows(footer, models.carried, models.bundles, is_one_each=bool(models.chosen_by))
@@ -209,9 +210,10 @@ def _first(config: JobConfig, files: Iterable[InputFile]) -> InputFile:
     return first_readable(files) if config.input.on_damaged == "quarantine" else next(iter(files))
 
 
-def _largest_footer(config: JobConfig, files: tuple[InputFile, ...]) -> pq.FileMetaData:
-    """That of the largest file, for what a worker will need."""
-    largest = _first(config, sorted(files, key=lambda file: -file.bytes))
+def _largest_footer(config: JobConfig, wanted: tuple[InputFile, ...], inputs: tuple[InputFile, ...]) -> pq.FileMetaData:
+    """That of the largest file that is scored, for what a worker will need; of any, where none of them can be read."""
+    by_size = (sorted(files, key=lambda file: -file.bytes) for files in (wanted, inputs))
+    largest = _first(config, itertools.chain.from_iterable(by_size))
     return open_parquet(storage_for(largest.path)[0], largest).metadata
 
 

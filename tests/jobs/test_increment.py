@@ -282,3 +282,21 @@ def test_what_was_held_back_and_mended_is_not_published_twice(
     assert refused.exit_code == 4
     assert "were scored and published by another run meanwhile" in refused.output
     assert published(tmp_path) == oracle(mended)
+
+
+def test_nights_go_on_past_a_file_that_is_damaged(spark: SparkSession, tmp_path: Path, job_file: JobWriter) -> None:
+    """A night whose only new file is damaged sets it aside, night after night, until it is mended and scored."""
+    first = put(tmp_path / "in", "a.parquet", 0)
+    told = {"files": str(tmp_path / "in"), "incremental": True, "on_damaged": "quarantine", "on_changed": "score"}
+    job = job_file(input=told)
+    assert start(job, "one").state is RunState.SUCCEEDED
+    damaged = tmp_path / "in" / "b.parquet"
+    damaged.write_bytes(b"PAR1 is all that it has of a file")
+    for run_id in ("two", "three"):
+        record = start(job, run_id)
+        assert record.state is RunState.PARTIALLY_SUCCEEDED
+        assert [one.file.path for one in record.damaged] == [str(damaged)]
+        assert published(tmp_path) == oracle(first)
+    second = put(tmp_path / "in", "b.parquet", 100)
+    assert start(job, "four").state is RunState.SUCCEEDED
+    assert published(tmp_path) == oracle(first, second)
