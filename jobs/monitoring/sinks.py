@@ -96,7 +96,7 @@ class _Line:
     def __init__(self, sink: Sink, tries: int) -> None:
         self._sink, self._tries = sink, tries
         self._asked: list[Event] = []
-        self._orders: queue.SimpleQueue[tuple[Event, Callable[[Sink], None]]] = queue.SimpleQueue()
+        self._orders: queue.SimpleQueue[tuple[Event, Callable[[Sink], None]] | None] = queue.SimpleQueue()
         self._answers: queue.SimpleQueue[Delivery] = queue.SimpleQueue()
         self._given_up = threading.Event()
         # A daemon: the process may end while somebody does not answer.
@@ -118,11 +118,12 @@ class _Line:
                 problem = "it has not answered in time"
                 found.append(Delivery(sink=self._sink.name, event=event, is_sent=False, tries=0, problem=problem))
         self._given_up.set()
+        self._orders.put(None)
         return found
 
     def _work(self) -> None:
-        while True:
-            self._answers.put(self._deliver(*self._orders.get()))
+        while (order := self._orders.get()) is not None:
+            self._answers.put(self._deliver(*order))
 
     def _deliver(self, event: Event, order: Callable[[Sink], None]) -> Delivery:
         problem, tried = None, 0

@@ -67,6 +67,14 @@ class Deaf:
         del ended
 
 
+def until_none_is_left() -> None:
+    """Wait until no thread of a sink is left."""
+    until = time.monotonic() + 30
+    while any(thread.name.startswith("batchscore-") for thread in threading.enumerate()):
+        assert time.monotonic() < until, threading.enumerate()
+        time.sleep(0.01)
+
+
 @given(st.lists(st.integers(0, 2), max_size=4))
 @settings(max_examples=5, deadline=None)
 def test_each_hears_the_beginning_and_then_the_end(failures: list[int]) -> None:
@@ -88,6 +96,7 @@ def test_what_was_not_told_is_recorded_without_its_secrets() -> None:
     broken, other = Listener("broken", 99), Listener("other")
     found = Sinks([broken, other], timeout=20, tries=2).finish(ENDED)
     assert [(one.sink, one.is_sent, one.tries) for one in found] == [("broken", False, 2), ("other", True, 1)]
+    until_none_is_left()
     assert found[0].problem is not None
     assert "does not answer" in found[0].problem
     assert "secret" not in found[0].problem
@@ -95,16 +104,18 @@ def test_what_was_not_told_is_recorded_without_its_secrets() -> None:
 
 def test_nobody_waits_for_who_does_not_answer() -> None:
     """A sink that hangs costs the seconds that the config allows, once, and nothing where a run begins."""
-    deaf, other = Deaf(), Listener("other")
+    deaf, other_deaf, other = Deaf(), Deaf(), Listener("other")
     began = time.monotonic()
-    sinks = Sinks([deaf, other, Deaf()], timeout=0.5, tries=3)
+    sinks = Sinks([deaf, other, other_deaf], timeout=0.5, tries=3)
     sinks.start(ENDED.record)
     found = sinks.finish(ENDED)
     assert other.heard == ["start night-00", "finish night-00"]
     assert time.monotonic() - began < 10, "it waited for all of the thirty seconds"
     assert {(one.sink, one.is_sent) for one in found} == {("deaf", False), ("other", True)}
     assert {one.problem for one in found if not one.is_sent} == {"it has not answered in time"}
-    deaf.let_go.set()
+    for one in (deaf, other_deaf):
+        one.let_go.set()
+    until_none_is_left()
 
 
 def test_the_file_for_prometheus_has_the_numbers_of_the_record(tmp_path) -> None:
@@ -136,13 +147,17 @@ def test_a_run_without_a_model_has_metrics_too() -> None:
     assert {"scoring_rows", "scoring_job_duration_seconds"} <= names
 
 
-def test_a_run_is_published_whoever_is_told(spark, tmp_path, logistic_onnx) -> None:
+# MLflow takes seconds to be imported.
+@pytest.mark.servers
+def test_a_run_is_published_whoever_is_told(spark, tmp_path, logistic_onnx, monkeypatch) -> None:
     """A server that nobody runs and a folder that is not there fail no run: both are recorded, and warned of."""
     write_input(tmp_path)
+    # It would ask again for minutes, in a thread of its own, while other tests count theirs.
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     sinks = {
         "prometheus": {"textfile": str(tmp_path / "nowhere" / "batchscore.prom")},
         "mlflow": {"uri": f"http://127.0.0.1:{free_port()}"},
-        "timeout": 1.5,
+        "timeout": 30,
         "tries": 2,
     }
     job = write_job(tmp_path, logistic_onnx, sinks=sinks)
@@ -161,6 +176,7 @@ def test_a_run_is_published_whoever_is_told(spark, tmp_path, logistic_onnx) -> N
         ("mlflow", "finish"): False,
     }
     assert sum("was not told of" in str(one.message) for one in warned) == 3
+    until_none_is_left()
 
 
 def test_a_trial_is_told_to_nobody(spark, tmp_path, logistic_onnx) -> None:
