@@ -28,6 +28,7 @@ from jobs import history as runs
 from jobs.bundle_cli import bundles
 from jobs.compare_cli import compare
 from jobs.config import JobConfig, read_config
+from jobs.displays import Displays, LogFormat, display_for
 from jobs.errors import ConfigError, ExitCode, InputUnfit, Refused, exit_code
 from jobs.etl_cli import named_uris, specs
 from jobs.evaluate_cli import evaluate
@@ -37,10 +38,11 @@ from jobs.fitting import check_out, fit_files
 from jobs.history_cli import list_history
 from jobs.identity import new_run_id
 from jobs.init_cli import init
+from jobs.monitoring.status import StatusFile
 from jobs.plan import target_of
 from jobs.preview import preview
 from jobs.preview import validate as check_job
-from jobs.progress import Observer, display_for
+from jobs.progress import Observer
 from jobs.quarantine_cli import quarantined
 from jobs.record import RunRecord, RunState, versions
 from jobs.replay_cli import replays
@@ -49,6 +51,7 @@ from jobs.run import RunRequest
 from jobs.run import run as run_job
 from jobs.session import session_scope
 from jobs.specs import read_spec_file
+from jobs.status_cli import commands as status_commands
 from jobs.terminal import Interruption, spark_log
 from jobs.version_cli import gc, roll_back
 from jobs.version_cli import versions as list_versions
@@ -109,6 +112,7 @@ app.command("history")(list_history)
 app.command()(explain_duration)
 app.command()(compare)
 app.command()(evaluate)
+app.add_typer(status_commands)
 app.command("versions")(list_versions)
 app.command("rollback")(roll_back)
 app.command()(gc)
@@ -155,6 +159,9 @@ _Sample = Annotated[
 _MissingKeys = Annotated[
     str | None, typer.Option(metavar="KEY", help="Score only rows whose value of this column is not published yet.")
 ]
+_LogFormat = Annotated[
+    LogFormat, typer.Option(metavar="text|json", help="How progress is told: for people, or a JSON document a line.")
+]
 _Json = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 
 
@@ -183,6 +190,7 @@ def run(
     limit: _Limit = None,
     sample: _Sample = None,
     missing_keys: _MissingKeys = None,
+    log_format: _LogFormat = "text",
 ) -> None:
     """Score a job's input and publish the predictions."""
     job = read_config(config, tuple(sets or ()))
@@ -192,7 +200,7 @@ def run(
     # Other commands read the file without the overrides, so they are told the place itself.
     where = job.output.uri if sets else config
     with spark_log(ctx.find_root().obj), session_scope():
-        record = _run_watched(request, again)
+        record = _run_watched(request, again, log_format)
         _print_record(record, where)
     if record.state is RunState.HELD_BACK:
         raise typer.Exit(ExitCode.NOT_PUBLISHED)
@@ -373,12 +381,13 @@ def json_schema(document: str) -> dict[str, Any]:
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **made, "title": f"batchscore {document}"}
 
 
-def _run_watched(request: RunRequest, again: str) -> RunRecord:
-    """Run with progress on standard error; an error carries the way to go on."""
+def _run_watched(request: RunRequest, again: str, log_format: LogFormat) -> RunRecord:
+    """Run with progress on standard error, and beside the run; an error carries the way to go on."""
     target = target_of(request.config, request.run_id, scratch=request.is_scratch)
     console = Console(stderr=True, highlight=False)
-    console.print(f"run {request.run_id}", style="dim", soft_wrap=True)
-    with Observer(target, display_for(console)) as observer:
+    if log_format == "text":
+        console.print(f"run {request.run_id}", style="dim", soft_wrap=True)
+    with Observer(target, Displays(display_for(console, log_format), StatusFile(target))) as observer:
 
         def on_phase(name: str) -> None:
             _interruption.listen_again()
@@ -394,7 +403,7 @@ def _run_watched(request: RunRequest, again: str) -> RunRecord:
             raise
         finally:
             _interruption.hold()
-    if not observer.phases:
+    if not observer.phases and log_format == "text":
         console.print("it was published before; nothing was done", soft_wrap=True)
     return record
 

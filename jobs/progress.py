@@ -1,4 +1,4 @@
-"""How far scoring is, told from the listing of receipts: a bar on a terminal, a line now and then in a log.
+"""How far scoring is, told from the listing of receipts; `jobs.displays` shows it.
 
 The run knows nothing of it but a function to call before each phase. What it looks at is in storage, so it can be
 watched from anywhere; what goes wrong while it looks is its own business and never the run's.
@@ -11,22 +11,16 @@ import threading
 import time
 from typing import TYPE_CHECKING, NamedTuple, Protocol, Self
 
-from rich.constrain import Constrain
-from rich.progress import BarColumn, Progress, ProgressColumn, TextColumn
-
 from jobs.plan import load_plan
 from scoring.worker import receipt_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from rich.console import Console, RenderableType
-    from rich.status import Status
-
     from jobs.destination import Target
     from jobs.plan import Plan
 
-__all__ = ["PHASES", "Observer", "ReceiptWatch", "Tally", "display_for"]
+__all__ = ["PHASES", "Display", "Observer", "ReceiptWatch", "Tally"]
 
 PHASES = {
     "claim": "claiming the run id",
@@ -47,7 +41,6 @@ PHASES = {
 """What a run is doing, by the name of each phase and in their order."""
 
 _LOOK_SECONDS = 0.5
-_LOG_SECONDS = 10.0
 _LISTING_SHARE = 10
 """A look may take one part in so many of the time, so that a slow store is not kept busy with listings."""
 _READ_PER_LOOK = 8
@@ -67,6 +60,8 @@ class Tally(NamedTuple):
     """Since the watch began; None before a split was finished."""
     seconds_left: float | None
     """At the pace so far; None before a split was finished."""
+    quarantined_share: float | None = None
+    """Of the rows of those receipts that were read, 0 to 1; None before the first."""
 
     def __str__(self) -> str:
         """One line for a log."""
@@ -75,6 +70,8 @@ class Tally(NamedTuple):
             parts.append(f"{self.rows_done:,.0f} rows")
         if self.rows_per_second is not None and self.seconds_left is not None:
             parts += [f"{self.rows_per_second:,.0f} rows/s", f"{self.seconds_left:,.0f} s left"]
+        if self.quarantined_share:
+            parts.append(f"{self.quarantined_share:.2%} set aside")
         return ", ".join(parts)
 
 
@@ -87,7 +84,7 @@ class ReceiptWatch:
         self._splits = {split.name: split for split in plan.splits}
         self._clock = clock
         self._bytes = max(1, sum(split.bytes for split in plan.splits))
-        self._read_bytes = self._read_rows = 0
+        self._read_bytes = self._read_rows = self._read_quarantined = 0
         self._read: set[str] = set()
         self._began = clock()
         self._before = self._done_bytes(self._names())
@@ -106,6 +103,7 @@ class ReceiptWatch:
             share=done / self._bytes,
             rows_per_second=pace * rows_a_byte if pace > 0 and rows_a_byte is not None else None,
             seconds_left=(self._bytes - done) / pace if pace > 0 else None,
+            quarantined_share=self._read_quarantined / self._read_rows if self._read_rows else None,
         )
 
     def _names(self) -> set[str]:
@@ -123,6 +121,7 @@ class ReceiptWatch:
             if receipt is not None:
                 self._read_bytes += self._splits[name].bytes
                 self._read_rows += receipt.account.rows_in.rows
+                self._read_quarantined += receipt.account.quarantined.rows
 
 
 class Display(Protocol):
@@ -193,91 +192,3 @@ class Observer:
             except Exception:  # noqa: BLE001, S110  whatever it is, it is no reason to end a run that scores
                 pass
             pause = max(_LOOK_SECONDS, _LISTING_SHARE * (time.monotonic() - began))
-
-
-def display_for(console: Console) -> Display:
-    """A bar where there is a terminal, else lines."""
-    return _Bar(console) if console.is_terminal else _Lines(console)
-
-
-class _Bar:
-    """The phase beside a spinner; while the run scores, a bar with pace and time left. Both vanish at the end."""
-
-    def __init__(self, console: Console) -> None:
-        self._console = console
-        self._live: Status | Progress | None = None
-
-    def phase(self, name: str) -> None:
-        self.close()
-        if name != "score":
-            self._live = self._console.status(PHASES.get(name, name))
-            self._live.start()
-            return
-        self._live = _NarrowProgress(
-            TextColumn("scoring"),
-            BarColumn(bar_width=None),
-            TextColumn("{task.percentage:>3.0f}%"),
-            TextColumn("{task.fields[facts]}"),
-            console=self._console,
-        )
-        self._live.add_task("score", total=1.0, facts="")
-        self._live.start()
-
-    def tally(self, tally: Tally) -> None:
-        if isinstance(self._live, Progress):
-            facts = [f"{tally.splits_done:,}/{tally.splits:,} splits"]
-            if tally.rows_per_second is not None and tally.seconds_left is not None:
-                facts += [f"{_short(tally.rows_per_second)} rows/s", f"{_clock(tally.seconds_left)} left"]
-            self._live.update(self._live.task_ids[0], completed=tally.share, facts=" · ".join(facts))
-
-    def close(self) -> None:
-        if self._live is not None:
-            self._live.stop()
-            self._live = None
-
-
-class _NarrowProgress(Progress):
-    """Leaves room for the ^C that a terminal echoes behind it; else the line folds, and cannot be wiped."""
-
-    def __init__(self, *columns: ProgressColumn, console: Console) -> None:
-        self._room = console
-        super().__init__(*columns, console=console, transient=True, expand=True)
-
-    def get_renderable(self) -> RenderableType:
-        return Constrain(super().get_renderable(), self._room.width - 3)
-
-
-class _Lines:
-    """A line a phase, and while the run scores one in ten seconds, each with its time."""
-
-    def __init__(self, console: Console) -> None:
-        self._console = console
-        self._next = 0.0
-
-    def phase(self, name: str) -> None:
-        self._say(name)
-        self._next = time.monotonic() + _LOG_SECONDS
-
-    def tally(self, tally: Tally) -> None:
-        if time.monotonic() >= self._next:
-            self._say(f"score: {tally}")
-            self._next = time.monotonic() + _LOG_SECONDS
-
-    def close(self) -> None:
-        pass
-
-    def _say(self, text: str) -> None:
-        self._console.out(f"{time.strftime('%Y-%m-%dT%H:%M:%SZ', time.gmtime())} {text}", highlight=False)
-
-
-def _short(number: float) -> str:
-    for limit, unit in ((1e9, " G"), (1e6, " M"), (1e3, " k")):
-        if number >= limit:
-            return f"{number / limit:.1f}{unit}"
-    return f"{number:.0f}"
-
-
-def _clock(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

@@ -10,12 +10,14 @@ import typer
 from rich.console import Console
 
 from jobs import summary
+from jobs.displays import Displays, display_for
 from jobs.errors import ExitCode, Refused
 from jobs.history import find_run, quarantined_rows
 from jobs.identity import new_run_id
 from jobs.local_files import export_batches
+from jobs.monitoring.status import StatusFile
 from jobs.plan import target_of
-from jobs.progress import Observer, display_for
+from jobs.progress import Observer
 from jobs.quarantine import flat, groups_of, private_of, resubmission
 from jobs.record import RunState
 from jobs.replaying import MASK
@@ -129,7 +131,11 @@ def _resubmit(where: str, run_id: str | None, key: str | None, *, as_run: str | 
     console = Console(stderr=True, highlight=False)
     console.print(f"run {request.run_id}", style="dim", soft_wrap=True)
     target = target_of(request.config, request.run_id, scratch=False)
-    with spark_log(debug), session_scope(), Observer(target, display_for(console)) as observer:
+    with (
+        spark_log(debug),
+        session_scope(),
+        Observer(target, Displays(display_for(console), StatusFile(target))) as observer,
+    ):
         try:
             record = run(request, observer)
         except Exception as error:

@@ -69,6 +69,11 @@ class Layout:
         return f"{self.state}/record.json"
 
     @property
+    def status(self) -> str:
+        """What the run's driver is doing."""
+        return f"{self.state}/status.json"
+
+    @property
     def deliveries(self) -> str:
         """Who was told of the run's beginning and end."""
         return f"{self.state}/deliveries.json"

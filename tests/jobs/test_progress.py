@@ -11,9 +11,10 @@ import pytest
 from rich.console import Console
 
 from etl.runs.layout import Layout
+from jobs.displays import display_for
 from jobs.history import find_run
 from jobs.plan import load_plan
-from jobs.progress import PHASES, Observer, ReceiptWatch, Tally, display_for
+from jobs.progress import PHASES, Observer, ReceiptWatch, Tally
 from tests.jobs.outputs import ROWS, run_job, write_input, write_job
 
 if TYPE_CHECKING:
