@@ -84,9 +84,26 @@ def test_death_while_tasks_score(spark: SparkSession, long_case: Case, drive: Dr
     assert case.place.uploads() == []
 
 
+# A file costs half a second on HDFS, so what is scored is not made anew for each border.
+@pytest.mark.matrix(
+    "SIGKILL of the driver at each border after scoring, one after the other", f"{PUBLISHED}, without scoring again"
+)
+@on("hdfs")
+def test_deaths_after_scoring(spark: SparkSession, case: Case, drive: Drive, stopwatch: Stopwatch) -> None:
+    """Drivers killed at each border after scoring, each after the one before, are completed by the same command."""
+    with case.watch() as watch:
+        case.stop_before("settle", case.job())
+        before = case.receipts()
+        for phase in AFTER_SCORING:
+            assert drive(case.job(), dies_at=phase).killed(), phase
+            assert watch.published() == ({RUN_ID} if phase in COMMITTED else set())
+        recovered(case, stopwatch, scored_now=0)
+        assert case.receipts() == before
+
+
 @pytest.mark.matrix("SIGKILL of the driver at the border of {phase}", f"{PUBLISHED}, without scoring again")
 @pytest.mark.parametrize("phase", AFTER_SCORING)
-@on("moto", "versitygw", "hdfs")
+@on("moto", "versitygw")
 def test_death_after_scoring(spark: SparkSession, case: Case, drive: Drive, stopwatch: Stopwatch, phase: str) -> None:
     """A driver killed at a border after scoring is completed by the same command from the receipts that are there."""
     with case.watch() as watch:
