@@ -204,15 +204,16 @@ def _lines_of(storage: Storage, root: str) -> list[RunLine]:
 
 def _line(target: Target) -> RunLine | None:
     storage, layout = target
-    claim = load_claim(target)
     try:
         record = load_record(storage, layout.record)
     except DocumentError as error:
+        claim = load_claim(target)
         if claim is None:
             raise
         return _line_of(Ending(claim.job, claim.run_id, claim.claimed_at, None, str(error)))
     if record is not None:
         return RunLine.of_record(record)
+    claim = load_claim(target)
     if claim is None:
         return None
     return RunLine(claim.run_id, claim.job, UNFINISHED, claim.claimed_at)

@@ -129,7 +129,7 @@ def _check(config: JobConfig, target: Target, plan: Plan) -> None:
         raise Refused(f"run {name} is a trial, or lies elsewhere: nothing of it is published in {config.output.uri}.")
     if config.output.mode != "append":
         what = f"output.mode is `{config.output.mode}`, and these rows alone would take the place of what is published"
-        raise Refused(f"{what}. Score them again with --set output.mode=append, or run the job as a whole.")
+        raise Refused(f"{what}. Run the job again as a whole.")
     latest = latest_manifest(storage, layout.root)
     if latest is None or name not in latest.run_ids:
         state = look_at(target).state

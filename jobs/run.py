@@ -209,6 +209,7 @@ class _Run:
             if self.request.config.metrics is not None:
                 places.append(storage_for(self.request.config.metrics.uri))
             with self.phase("claim"):
+                self._telling.prepare()
                 claim_run(self.target, self.request.config.name)
                 self._claimed = True
                 self._telling.start(self.record)

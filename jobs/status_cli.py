@@ -12,18 +12,18 @@ from rich.console import Console
 
 from jobs.displays import display_for
 from jobs.errors import ExitCode
-from jobs.history import find_run, look_at
+from jobs.history import UNFINISHED, find_run
 from jobs.monitoring.status import ENDED, load_status
-from jobs.plan import load_last_try
+from jobs.plan import load_last_try, load_plan
 from jobs.progress import PHASES, ReceiptWatch
-from jobs.record import RunState
+from jobs.record import RunState, load_record
 from jobs.summary import Screen, duration_text, when_text
 
 if TYPE_CHECKING:
     from jobs.destination import Target
-    from jobs.history import RunView
     from jobs.monitoring.status import RunStatus
     from jobs.progress import Tally
+    from jobs.record import RunRecord
     from jobs.summary import Facts
 
 __all__ = ["commands"]
@@ -63,13 +63,14 @@ class _Look:
     """What storage tells now."""
 
     def __init__(self, target: Target, watch: ReceiptWatch | None = None) -> None:
-        self.view: RunView = look_at(target)
+        self.run_id = target.layout.run_id
         self.status: RunStatus | None = load_status(target)
-        last = load_last_try(target)
-        record = self.view.record
+        last, record = load_last_try(target), load_record(target.storage, target.layout.record)
         # A record from before the last try is of another one, which has ended.
-        self.has_ended = record is not None and (last is None or record.recorded_at >= last.claimed_at)
-        self.watch = watch or (ReceiptWatch(target, self.view.plan) if self.view.plan is not None else None)
+        self.record = record if record and (last is None or record.recorded_at >= last.claimed_at) else None
+        # A plan of many splits is large, and stays as it is.
+        plan = load_plan(target) if watch is None else None
+        self.watch = ReceiptWatch(target, plan) if plan is not None else watch
         self.tally: Tally | None = self.watch.look() if self.watch is not None else None
 
     @property
@@ -80,15 +81,15 @@ class _Look:
     @property
     def state(self) -> str:
         """The record's where the run has ended."""
-        return self.view.state if self.has_ended else "UNFINISHED"
+        return str(self.record.state) if self.record is not None else UNFINISHED
 
     def document(self) -> dict[str, object]:
         """For programs."""
         told = self.status.model_dump(mode="json") if self.status is not None else None
         return {
-            "run_id": self.view.target.layout.run_id,
+            "run_id": self.run_id,
             "state": self.state,
-            "has_ended": self.has_ended,
+            "has_ended": self.record is not None,
             "splits": self.tally.splits if self.tally is not None else None,
             "splits_done": self.tally.splits_done if self.tally is not None else None,
             "driver": told,
@@ -96,13 +97,13 @@ class _Look:
 
     def facts(self) -> Facts:
         """For people."""
-        facts: Facts = [("state", self.state), ("run", self.view.target.layout.run_id)]
+        facts: Facts = [("state", self.state), ("run", self.run_id)]
         if self.tally is not None:
             facts.append(("splits", f"{self.tally.splits_done:,} of {self.tally.splits:,} are scored"))
-        if self.status is not None and not self.has_ended:
+        if self.record is not None:
+            facts.append(("took", duration_text(self.record.seconds)))
+        elif self.status is not None:
             facts += _driver(self.status)
-        if self.view.record is not None and self.has_ended:
-            facts.append(("took", duration_text(self.view.record.seconds)))
         return facts
 
 
@@ -127,8 +128,9 @@ def _follow(target: Target, *, as_json: bool) -> int:
             began = datetime.now(UTC)
             look = _Look(target, watch)
             watch = look.watch
-            if look.has_ended:
-                break
+            if look.record is not None:
+                display.close()
+                return _ended(look, look.record, as_json=as_json)
             if look.phase not in {phase, ENDED}:
                 phase = look.phase
                 display.phase(phase)
@@ -137,12 +139,13 @@ def _follow(target: Target, *, as_json: bool) -> int:
             waiting.wait(max(_PAUSE, _LOOKING_SHARE * (datetime.now(UTC) - began).total_seconds()))
     finally:
         display.close()
+
+
+def _ended(look: _Look, record: RunRecord, *, as_json: bool) -> int:
     if as_json:
         typer.echo(json.dumps(look.document()))
     else:
         Screen(Console(highlight=False)).facts(look.facts())
-    record = look.view.record
-    assert record is not None  # noqa: S101  it has ended
     if record.state.is_published:
         return ExitCode.PUBLISHED
     return _CODES.get(record.state, ExitCode.NOT_PUBLISHED)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 if TYPE_CHECKING:
     from jobs.monitoring.anatomy import Anatomy
 
-__all__ = ["Part", "explain", "unexplained_share"]
+__all__ = ["Part", "explain"]
 
 _FIXED = ("waiting", "retries", "skew", "unexplained")
 
@@ -58,10 +58,3 @@ def explain(before: Anatomy, now: Anatomy) -> list[Part]:
 def _plain(name: str, old: dict[str, float], new: dict[str, float]) -> Part:
     then, here = old.get(name, 0.0), new.get(name, 0.0)
     return Part(name, then, here, here - then)
-
-
-def unexplained_share(parts: list[Part]) -> float:
-    """Of all that changed, in either direction."""
-    total = sum(abs(part.change) for part in parts)
-    [rest] = [part for part in parts if part.name == "unexplained"]
-    return abs(rest.change) / total if total else 0.0

@@ -55,7 +55,8 @@ def registry_of(record: RunRecord) -> CollectorRegistry:
     gauge("written_bytes", "Bytes of predictions.", record.bytes_written)
     gauge("model_loads", "Times that a model was loaded.", record.model_loads)
     gauge("oom_retries", "Calls that were too large for memory, and halved.", record.engine.out_of_memory)
-    gauge("worker_peak_bytes", "Largest resident size of a worker.", record.peak_task_bytes or 0)
+    if record.peak_task_bytes is not None:
+        gauge("worker_peak_bytes", "Largest resident size of a worker.", record.peak_task_bytes)
     if record.seconds > 0 and record.splits_scored_now == record.splits:
         gauge("rows_per_second", "Rows in, over the wall clock.", account.rows_in.rows / record.seconds)
     return registry

@@ -19,6 +19,8 @@ __all__ = ["Measure", "RunLine", "Trend", "history_table", "per_million", "spark
 _FEW_ROWS = 10_000
 """Below, seconds for a million rows would say more about Spark's start than about the job."""
 _BARS = "▁▂▃▄▅▆▇█"
+_FLAT = 0.01
+"""A smaller difference, as a share, is noise, and bars of it would look like a change."""
 
 
 class RunLine(NamedTuple):
@@ -131,10 +133,10 @@ def _phases(lines: Sequence[RunLine]) -> list[str]:
 
 
 def sparkline(values: Sequence[float | None]) -> str:
-    """A bar a value, from the least to the largest; a gap where there is none."""
+    """A bar a value, from the least to the largest; a gap where there is none. A difference below 1 % is flat."""
     known = [value for value in values if value is not None]
     least, largest = min(known, default=0.0), max(known, default=0.0)
-    span = (largest - least) or 1.0
+    span = largest - least if largest - least > _FLAT * max(abs(least), abs(largest)) else float("inf")
     return "".join(" " if one is None else _BARS[round((one - least) / span * (len(_BARS) - 1))] for one in values)
 
 
