@@ -46,8 +46,8 @@ from jobs.progress import Observer
 from jobs.quarantine_cli import quarantined
 from jobs.record import RunRecord, RunState, versions
 from jobs.replay_cli import replays
+from jobs.request import RunRequest
 from jobs.results import open_results
-from jobs.run import RunRequest
 from jobs.run import run as run_job
 from jobs.session import session_scope
 from jobs.specs import read_spec_file

@@ -9,7 +9,6 @@ from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import (
     AfterValidator,
-    BeforeValidator,
     ByteSize,
     Field,
     FiniteFloat,
@@ -23,20 +22,19 @@ from etl.documents import Strict
 from etl.format.positions import escape
 from etl.format.problems import Problem, Source, parse, problem_lines
 from etl.outputs import RaggedRows
-from etl.redaction import Uri, has_secret, is_secret_name, redacted, secret_fault, uri_problem
+from etl.redaction import Uri, has_secret, redacted, secret_fault
 from etl.runs.store_settings import StoreSettings
+from jobs.budgets import Budgets
 from jobs.errors import ConfigError
 from jobs.monitoring.settings import Metrics, SinkSettings
 from jobs.output import Gc, Output
+from jobs.spark_settings import Spark
 from scoring.combination import Combination
 from scoring.outputs.columns import OutputColumn
 from scoring.runtimes.base import DeviceChoice, RuntimeOptions, Trusted
 
 __all__ = [
     "RUN_ID_PATTERN",
-    "Budget",
-    "Budgets",
-    "FileBudget",
     "Gc",
     "Input",
     "JobConfig",
@@ -256,82 +254,6 @@ class Splits(Strict):
         description="Small files that share a split, and so a file of predictions, at most. They do where 256 or more "
         "are read, up to 4 MiB of them.",
     )
-
-
-class Budget(Strict):
-    """How many quarantined rows a run may have and still be published. Both limits hold where both are given."""
-
-    max_rows: int | None = Field(default=None, ge=0)
-    max_ratio: FiniteFloat | None = Field(default=None, ge=0, le=1, description="Of all rows in.")
-
-    def allows(self, rows: int, rows_in: int) -> bool:
-        """Whether the budget covers `rows` of `rows_in`; without limits, none."""
-        if self.max_rows is None and self.max_ratio is None:
-            return rows == 0
-        fits_rows = self.max_rows is None or rows <= self.max_rows
-        return fits_rows and (self.max_ratio is None or rows <= self.max_ratio * rows_in)
-
-
-class FileBudget(Strict):
-    """How many damaged files a run may have and still be published, with `input.on_damaged: quarantine`.
-
-    Without limits, any number but all: the policy has said already that a run may be without some. Rows are not
-    counted, for of a file whose end is missing nobody knows them.
-    """
-
-    max_files: int | None = Field(default=None, ge=0)
-    max_ratio: FiniteFloat | None = Field(default=None, ge=0, le=1, description="Of the bytes of all input files.")
-
-    def allows(self, files: int, size: int, total: int) -> bool:
-        """Whether the budget covers so many files, of `size` of the `total` bytes."""
-        fits_files = self.max_files is None or files <= self.max_files
-        return fits_files and (self.max_ratio is None or size <= self.max_ratio * total)
-
-
-class Budgets(Strict):
-    """A budget for each stage that can set rows aside. The default is strict: none; but see `FileBudget`."""
-
-    read: FileBudget = FileBudget()
-    contract: Budget = Budget()
-    transform: Budget = Budget()
-    inference: Budget = Budget()
-
-
-def _conf_text(value: Any) -> Any:
-    """Numbers and bools as Spark writes them: `spark.executor.cores: 4` is no mistake."""
-    if isinstance(value, bool):
-        return str(value).lower()
-    return str(value) if isinstance(value, int | float) else value
-
-
-ConfText = Annotated[str, BeforeValidator(_conf_text, json_schema_input_type=str | bool | int | float)]
-"""A value of Spark's configuration."""
-
-
-_ON_COMMAND_LINE = (
-    "has a secret, and every user of the host can see it on the command line of Spark's JVM: give S3 the environment's "
-    "credentials or a role, others spark-defaults.conf or hadoop.security.credential.provider.path"
-)
-
-
-class Spark(Strict):
-    """The Spark session, where batchscore starts one itself. Under spark-submit its options decide."""
-
-    master: str = Field(default="local[*,4]", description="`local[*]` never retries a task; `local[*,4]` does.")
-    conf: dict[str, ConfText] = Field(
-        default_factory=dict, description="No secrets: Spark puts all of it on the command line of its JVM."
-    )
-
-    @model_validator(mode="after")
-    def _no_secrets(self) -> Spark:
-        wrong: list[InitErrorDetails] = [
-            {"type": secret_fault(_ON_COMMAND_LINE), "loc": ("conf", key), "input": key}
-            for key, value in self.conf.items()
-            if is_secret_name(key) or uri_problem(value) or has_secret(f"{key}={value}")
-        ]
-        if wrong:
-            raise ValidationError.from_exception_data(type(self).__name__, wrong)
-        return self
 
 
 def _fault(message: str, place: tuple[int | str, ...], given: Any) -> InitErrorDetails:

@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from etl.runs.damage import DamagedFile
-    from jobs.config import FileBudget, JobConfig
+    from jobs.budgets import FileBudget
+    from jobs.config import JobConfig
     from jobs.destination import Target
     from jobs.plan import Plan
     from jobs.record import RunRecord

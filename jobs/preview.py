@@ -27,7 +27,7 @@ from jobs.plan import Plan, check_asked, target_of
 from jobs.planning import list_inputs, make_plan
 from jobs.preparation import TableWork, bundle_of, work_on_table
 from jobs.receipts import live_receipts, splits_of
-from jobs.run import RunRequest
+from jobs.request import RunRequest
 from scoring.bundles.golden import replay
 from scoring.engine.chaining import chained_columns
 from scoring.errors import DeviceError
@@ -39,7 +39,8 @@ if TYPE_CHECKING:
     from etl.contract import Contract
     from etl.references import PinnedReference
     from etl.runs.splits import InputFile
-    from jobs.config import JobConfig, Spark
+    from jobs.config import JobConfig
+    from jobs.spark_settings import Spark
     from scoring.bundles.bundle import AuditedBundle
 
 __all__ = ["Check", "Preview", "preview", "validate"]

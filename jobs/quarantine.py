@@ -18,7 +18,7 @@ from etl.runs.storage import storage_for
 from jobs.errors import Refused
 from jobs.history import config_of, find_run, look_at, quarantined_rows
 from jobs.plan import load_plan
-from jobs.run import RunRequest
+from jobs.request import RunRequest
 from scoring.bundles.bundle import audit
 from scoring.tracing import private_columns
 

@@ -7,7 +7,7 @@ import secrets
 import time
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -22,16 +22,16 @@ from etl.runs.splits import group_splits
 from etl.runs.storage import storage_for
 from etl.runs.store_settings import configure
 from etl.spark.freeze import freeze
-from jobs.config import Budget
+from jobs.budgets import Budget
 from jobs.damage import Left, check_policy, find_damaged, over_file_budget, set_aside, what_is_left
 from jobs.decisions import check_not_discarded
 from jobs.destination import Target, terms_now
 from jobs.errors import Cancelled, Refused, refusing
-from jobs.identity import check_run_id, whoami
+from jobs.identity import whoami
 from jobs.increment import admit_of
 from jobs.models import Known
 from jobs.monitoring.telling import Telling
-from jobs.plan import Part, Plan, check_asked, claim_run, load_plan, target_of
+from jobs.plan import Plan, check_asked, claim_run, load_plan, target_of
 from jobs.planning import check_input, list_inputs, make_plan, restore_models, store_plan
 from jobs.preparation import PreparedInput, TableWork, bundle_of, prepare_input, work_on_table
 from jobs.receipts import account_of, live_receipts, published_schema, receipts_of, splits_of
@@ -46,6 +46,7 @@ from jobs.record import (
     versions,
     wall_seconds,
 )
+from jobs.request import RunRequest
 from jobs.session import parallelism, start_session
 from jobs.totals import DAMAGED, totals_of
 from jobs.uniqueness import count_run, load_repeats
@@ -72,47 +73,6 @@ OnPhase = Callable[[str], None]
 """Told the name of each phase before it begins."""
 
 _SHOWN = 10
-
-
-@dataclass(frozen=True, kw_only=True)
-class RunRequest:
-    """What to run."""
-
-    config: JobConfig
-    run_id: str
-    """Idempotency key: the same id goes on where an earlier try ended."""
-    limit: int | None = None
-    """Score the first so many rows only, into a scratch output."""
-    sample: float | None = None
-    """Score this share of the rows only, chosen by hash, into a scratch output."""
-    missing_keys: str | None = None
-    """Score only rows whose value of this column is not in what is published."""
-
-    def __post_init__(self) -> None:
-        """Refuse what no plan may hold.
-
-        Raises:
-            Refused: the run id is no safe name, or a trial would be empty or more than everything.
-        """
-        check_run_id(self.run_id)
-        if self.limit is not None and self.sample is not None:
-            raise Refused("limit and sample are two kinds of trial; give one.")
-        if self.missing_keys is not None and self.is_scratch:
-            raise Refused("missing_keys asks what is published, and a trial has a place of its own; give one of them.")
-        if self.limit is not None and self.limit < 1:
-            raise Refused(f"limit {self.limit} would score nothing; give 1 or more.")
-        if self.sample is not None and not 0 < self.sample <= 1:
-            raise Refused(f"sample {self.sample} is no share; give one above 0 and at most 1.")
-
-    @property
-    def is_scratch(self) -> bool:
-        """Whether the run publishes into a root of its own."""
-        return self.part.is_trial
-
-    @property
-    def part(self) -> Part:
-        """The part of the input that is asked for."""
-        return Part(self.limit, self.sample, self.missing_keys)
 
 
 def run(request: RunRequest, on_phase: OnPhase = lambda _: None) -> RunRecord:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from pyspark.sql import SparkSession
 
-    from jobs.config import Spark
+    from jobs.spark_settings import Spark
 
 __all__ = ["parallelism", "session_scope", "start_session"]
 

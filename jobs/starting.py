@@ -22,7 +22,7 @@ from jobs.model import resolve_model
 from jobs.planning import list_inputs
 from jobs.preview import preview
 from jobs.recipes import skeleton, spec_text
-from jobs.run import RunRequest
+from jobs.request import RunRequest
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from etl.spec import Spec
-    from jobs.config import Budget
+    from jobs.budgets import Budget
     from jobs.decisions import Decision
     from jobs.preview import Check, Preview
     from jobs.record import RunRecord

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from jobs.config import JobConfig, Spark
+from jobs.config import JobConfig
 from jobs.run import RunRequest, run
 from jobs.session import start_session
+from jobs.spark_settings import Spark
 from tests.bench.contender import CORES
 from tests.bench.workload import BUCKETS, FEATURES, Task
 

@@ -25,7 +25,8 @@ GAP_SECONDS = 1.0
 
 SUBMITTED_FROM_MAIN = """
 import sys, time
-from jobs.config import Spark, read_config
+from jobs.config import read_config
+from jobs.spark_settings import Spark
 from jobs.plan import target_of
 from jobs.planning import list_inputs, make_plan, store_plan
 from jobs.session import start_session

@@ -25,7 +25,8 @@ from onnx import TensorProto, helper
 from typer.testing import CliRunner
 
 from jobs import cli
-from jobs.config import Budget, read_config
+from jobs.budgets import Budget
+from jobs.config import read_config
 from jobs.plan import load_plan, target_of
 from jobs.preview import preview
 from jobs.run import RunRequest, run

@@ -194,7 +194,7 @@ COUNT = """
 import json, sys
 from pydantic import TypeAdapter
 from etl.runs.store_settings import StoreSettings, configure
-from jobs.config import Spark
+from jobs.spark_settings import Spark
 from jobs.session import start_session
 uri, said, conf = sys.argv[1:]
 configure(TypeAdapter(tuple[StoreSettings, ...]).validate_json(said))
