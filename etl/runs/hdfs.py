@@ -7,9 +7,11 @@ import functools
 import hashlib
 import os
 import posixpath
+import random
+import time
 import uuid
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 from xml.etree import ElementTree as ET
 
 import pyarrow as pa
@@ -22,14 +24,17 @@ from etl.runs.splits import InputFile
 from etl.runs.storage import Pending, bytes_of_pinned, stats_of
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 
     from pyarrow.fs import FileSystem
     from typing_extensions import Buffer
 
 __all__ = ["HdfsPendingWriter", "HdfsStorage"]
 
+_T = TypeVar("_T")
 _CHUNK = 4 << 20
+_WAITS = (0.1, 0.4, 1.6)
+"""Seconds before the further tries of a call, at most; half of it at least."""
 _PENDING = ".inprogress"
 """How the names of pending files end."""
 _REFUSED = {
@@ -55,6 +60,19 @@ def _explained(path: str, verb: str) -> Generator[None]:
             if name in str(error) or (name == "AccessControlException" and isinstance(error, PermissionError)):
                 raise StorageError(f"{told}. {remedy}") from error
         raise ConnectionError(told) from error
+
+
+def _patiently(ask: Callable[[], _T]) -> _T:
+    """Ask again where the name node hung up: its client does so only where a name service has several of them.
+
+    What is asked must bear to be asked twice, since an earlier try may have been heard.
+    """
+    for wait in _WAITS:
+        try:
+            return ask()
+        except ConnectionError:
+            time.sleep(wait * random.uniform(0.5, 1))  # noqa: S311  no secret
+    return ask()
 
 
 @functools.cache
@@ -223,15 +241,22 @@ class HdfsStorage:
             return []
         if not info.isdir:
             return [info]
-        with _explained(self._outside(folder), "list"):
-            return [status for status in self._asked.list_status(folder, recursive=True) if not status.isdir]
+
+        def ask() -> list[Any]:
+            with _explained(self._outside(folder), "list"):
+                return [status for status in self._asked.list_status(folder, recursive=True) if not status.isdir]
+
+        return _patiently(ask)
 
     def _info(self, inside: str) -> Any:
-        with _explained(self._outside(inside), "look at"):
-            try:
+        def ask() -> Any:
+            with _explained(self._outside(inside), "look at"):
                 return self._asked.get_file_info(inside)
-            except FileNotFoundError:
-                return None
+
+        try:
+            return _patiently(ask)
+        except FileNotFoundError:
+            return None
 
     def _described(self, status: Any) -> InputFile:
         etag = f"{status.modification_time:x}-{status.length:x}"
@@ -252,27 +277,37 @@ class HdfsStorage:
 
     def names(self, folder: str) -> list[str]:
         """See `Storage.names`. Temporary names of this store are left out."""
-        with _explained(folder, "list"):
-            try:
-                found = [posixpath.basename(status.path) for status in self._asked.list_status(self._inside(folder))]
-            except FileNotFoundError:
-                return []
-        return sorted(name for name in found if not name.startswith("."))
+
+        def ask() -> list[str]:
+            with _explained(folder, "list"):
+                return [posixpath.basename(status.path) for status in self._asked.list_status(self._inside(folder))]
+
+        try:
+            return sorted(name for name in _patiently(ask) if not name.startswith("."))
+        except FileNotFoundError:
+            return []
 
     def open_input(self, path: str) -> pa.NativeFile:
         """See `Storage.open_input`."""
-        with _explained(path, "read"):
-            return pa.PythonFile(_Input(path, self._asked.read(self._inside(path))), mode="r")
+
+        def ask() -> Any:
+            with _explained(path, "read"):
+                return self._asked.read(self._inside(path))
+
+        return pa.PythonFile(_Input(path, _patiently(ask)), mode="r")
 
     def read_bytes(self, path: str) -> bytes | None:
         """See `Storage.read_bytes`."""
-        with _explained(path, "read"):
-            try:
-                with self._asked.read(self._inside(path)) as file:
-                    data: bytes = file.read()
-            except FileNotFoundError:
-                return None
-        return data
+
+        def ask() -> bytes:
+            with _explained(path, "read"), self._asked.read(self._inside(path)) as file:
+                data: bytes = file.read()
+                return data
+
+        try:
+            return _patiently(ask)
+        except FileNotFoundError:
+            return None
 
     def arrow_paths(self, paths: Iterable[str]) -> tuple[FileSystem, list[str]]:
         """See `Storage.arrow_paths`."""
@@ -282,9 +317,14 @@ class HdfsStorage:
         """See `Storage.local_path`: nowhere."""
 
     def created(self, path: str) -> Any:
-        """A new file, open for writing; its folder is made."""
-        with _explained(path, "write"):
-            return self._asked.create(self._inside(path), WriteOptions(overwrite=False, create_parent=True))
+        """A new file, open for writing; its folder is made. Its name must be one that nobody else takes."""
+
+        def ask() -> Any:
+            # Over what an earlier try made, whose answer was lost.
+            with _explained(path, "write"):
+                return self._asked.create(self._inside(path), WriteOptions(overwrite=True, create_parent=True))
+
+        return _patiently(ask)
 
     def _temporary(self, path: str, data: Buffer) -> str:
         temporary = beside(path, f".{uuid.uuid4().hex}.tmp")
@@ -297,9 +337,13 @@ class HdfsStorage:
     def create_if_absent(self, path: str, data: Buffer) -> bool:
         """See `Storage.create_if_absent`. Where an answer was lost, our file has gone to the name."""
         temporary = self._temporary(path, data)
-        try:
+
+        def move() -> None:
             with _explained(path, "create"):
                 self._asked.rename(self._inside(temporary), self._inside(path), overwrite=False)
+
+        try:
+            _patiently(move)
         except (FileExistsError, FileNotFoundError):
             return self._info(self._inside(temporary)) is None and self.read_bytes(path) == bytes(data)
         finally:
@@ -309,8 +353,17 @@ class HdfsStorage:
     def replace(self, path: str, data: Buffer) -> None:
         """See `Storage.replace`."""
         temporary = self._temporary(path, data)
-        with _explained(path, "write"):
-            self._asked.rename(self._inside(temporary), self._inside(path), overwrite=True)
+
+        def move() -> None:
+            with _explained(path, "write"):
+                self._asked.rename(self._inside(temporary), self._inside(path), overwrite=True)
+
+        try:
+            _patiently(move)
+        except FileNotFoundError:
+            # An earlier try was heard: nobody else takes the temporary file away.
+            if self._info(self._inside(path)) is None:
+                raise
 
     def begin(self, path: str) -> HdfsPendingWriter:
         """See `Storage.begin`."""
@@ -327,7 +380,8 @@ class HdfsStorage:
             with _explained(pending.path, "publish"):
                 self._asked.rename(self._inside(pending.upload), self._inside(pending.path), overwrite=False)
 
-        complete_hidden(self, pending, move)
+        # It looks first, so it finds what an earlier try did.
+        _patiently(lambda: complete_hidden(self, pending, move))
 
     def abort(self, pending: Pending) -> None:
         """See `Storage.abort`."""
@@ -346,10 +400,15 @@ class HdfsStorage:
 
     def delete(self, path: str) -> None:
         """See `Storage.delete`."""
-        with _explained(path, "delete"), contextlib.suppress(FileNotFoundError):
-            self._asked.delete(self._inside(path))
+        self._deleted(path, recursive=False)
 
     def remove(self, folder: str) -> None:
         """See `Storage.remove`."""
-        with _explained(folder, "delete"), contextlib.suppress(FileNotFoundError):
-            self._asked.delete(self._inside(folder), recursive=True)
+        self._deleted(folder, recursive=True)
+
+    def _deleted(self, path: str, *, recursive: bool) -> None:
+        def ask() -> None:
+            with _explained(path, "delete"), contextlib.suppress(FileNotFoundError):
+                self._asked.delete(self._inside(path), recursive=recursive)
+
+        _patiently(ask)

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from tests.faults.case import Case
     from tests.faults.stopwatch import Stopwatch
 
-pytestmark = pytest.mark.faults
+pytestmark = [pytest.mark.faults, pytest.mark.timeout(300)]
 
 Drive = Any
 """The fixture `drive`."""

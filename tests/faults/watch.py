@@ -89,9 +89,14 @@ class Watch:
         for run_id in marked:
             names = [name for name in listing if name.startswith(f"run_id={run_id}/") and _is_shown(name)]
             self._check(f"the folder of {run_id}", run_id, names)
-        assert marked <= version, "a folder is marked and its run is in no version"
+        # Folders are listed one after the other: a commit may have come after the manifests were.
+        assert marked <= version or marked <= self._newest(), "a folder is marked and its run is in no version"
         self._seen = (seqs, marked, shown, version)
         return version
+
+    def _newest(self) -> frozenset[str]:
+        listing = self._place.sizes(f"{self._folder}/_batchscore/manifests")
+        return self._version(max(int(name.partition(".")[0]) for name in listing if name[0].isdigit()))
 
     def _version(self, seq: int) -> frozenset[str]:
         manifest = json.loads(self._get(f"_batchscore/manifests/{seq:012d}.json"))
