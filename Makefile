@@ -6,6 +6,9 @@ SHELL := /bin/bash
 PY := .venv/bin/python
 SHELL_FILES := spark-submit.sh .ci/run $(wildcard requirements/*.sh examples/*/*.sh tests/*/*.sh)
 
+# These wait for servers, and for those that are down, most of their time. A file's tests share what they start.
+BOTH_CORES := -n 2 --dist loadfile
+
 # Workers must run the driver's interpreter, and no result may depend on where the machine stands.
 export PYSPARK_PYTHON := $(CURDIR)/$(PY)
 export PYSPARK_DRIVER_PYTHON := $(CURDIR)/$(PY)
@@ -34,10 +37,10 @@ test-servers: env java ## Run the tests that start servers and clusters, or let 
 	@$(PY) -m pytest -m servers $(ARGS)
 
 test-stores: env java ## Run the tests that ask servers of stores, which it starts: S3 and HDFS
-	@tests/stores/install.sh && $(PY) -m pytest -m stores $(ARGS)
+	@tests/stores/install.sh && $(PY) -m pytest -m stores $(BOTH_CORES) $(ARGS)
 
 test-faults: env java ## Run the tests that disturb stores, drivers and workers; takes the servers of test-stores
-	@tests/stores/install.sh && $(PY) -m pytest -m faults $(ARGS)
+	@tests/stores/install.sh && $(PY) -m pytest -m faults $(BOTH_CORES) $(ARGS)
 
 reliability: ## Write docs/RELIABILITY.md anew after the tests that it is about; ARGS=--page writes it as they last ran
 	@$(if $(filter --page,$(ARGS)),$(MAKE) env,$(MAKE) test-faults) && $(PY) -m tests.faults.reliability

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
 
-from tests.faults.stopwatch import SECONDS
+from tests.faults.stopwatch import measured
 from tests.faults.stores import STORES
 
 if TYPE_CHECKING:
@@ -107,7 +107,7 @@ def main() -> None:
     if sys.argv[1:] == ["--cases"]:
         sys.stdout.write("\n" + json.dumps(_collect()))
         return
-    seconds = json.loads(SECONDS.read_text(encoding="utf-8")) if SECONDS.exists() else {}
+    seconds = measured()
     PAGE.write_text(page(cases(), seconds), encoding="utf-8")
 
 

@@ -6,10 +6,16 @@ import json
 import time
 from pathlib import Path
 
-__all__ = ["SECONDS", "Stopwatch"]
+__all__ = ["Stopwatch", "measured"]
 
-SECONDS = Path(__file__).parents[2] / ".cache" / "faults.json"
-"""Of each test, as it was last measured here. No test looks at it."""
+_LINES = Path(__file__).parents[2] / ".cache" / "faults.jsonl"
+"""A line a test that has passed here, the newest last; processes that run side by side append to it."""
+
+
+def measured() -> dict[str, float]:
+    """Seconds of each test, as it was last measured here. No test looks at them."""
+    lines = _LINES.read_text(encoding="utf-8").splitlines() if _LINES.exists() else []
+    return dict(json.loads(line) for line in lines)
 
 
 class Stopwatch:
@@ -32,7 +38,6 @@ class Stopwatch:
         """The test has passed."""
         if self._seconds is None:
             return
-        found = json.loads(SECONDS.read_text(encoding="utf-8")) if SECONDS.exists() else {}
-        found[self._test] = self._seconds
-        SECONDS.parent.mkdir(exist_ok=True)
-        SECONDS.write_text(json.dumps(found, indent=1, sort_keys=True), encoding="utf-8")
+        _LINES.parent.mkdir(exist_ok=True)
+        with _LINES.open("a", encoding="utf-8") as lines:
+            lines.write(f"{json.dumps([self._test, self._seconds])}\n")
