@@ -79,6 +79,11 @@ class _Look:
         return self.status.phase if self.status is not None else ""
 
     @property
+    def silence(self) -> float:
+        """Seconds since the driver's last sign, by two clocks; nought where it never gave one."""
+        return (datetime.now(UTC) - self.status.told_at).total_seconds() if self.status is not None else 0.0
+
+    @property
     def state(self) -> str:
         """The record's where the run has ended."""
         return str(self.record.state) if self.record is not None else UNFINISHED
@@ -103,26 +108,37 @@ class _Look:
         if self.record is not None:
             facts.append(("took", duration_text(self.record.seconds)))
         elif self.status is not None:
-            facts += _driver(self.status)
+            facts += _driver(self.status, self.silence)
         return facts
 
 
-def _driver(status: RunStatus) -> Facts:
-    ago = (datetime.now(UTC) - status.told_at).total_seconds()
+def _driver(status: RunStatus, silence: float) -> Facts:
     facts: Facts = [("phase", f"{PHASES.get(status.phase, status.phase)}, since {when_text(status.phase_began_at)}")]
     if status.rows_per_second is not None and status.seconds_left is not None:
         facts.append(("pace", f"{status.rows_per_second:,.0f} rows/s, {duration_text(status.seconds_left)} left"))
     if status.quarantined_share is not None:
         facts.append(("set aside", f"{status.quarantined_share:.2%} of the rows that were looked at"))
-    silent = "; it may have died: the same command goes on" if ago > _SILENT else ""
-    return [*facts, ("last sign", f"{duration_text(max(0.0, ago))} ago{silent}")]
+    dead = "; it may have died: the same command goes on" if silence > _SILENT else ""
+    return [*facts, ("last sign", f"{duration_text(max(0.0, silence))} ago{dead}")]
+
+
+def _tell_of_silence(console: Console, look: _Look, *, as_json: bool) -> None:
+    if as_json:
+        told = {"time": datetime.now(UTC).isoformat(), "event": "silent", "seconds": round(look.silence, 3)}
+        console.out(json.dumps(told), highlight=False)
+        return
+    console.print(
+        f"{look.run_id}: no sign of its driver for {duration_text(look.silence)}. It may have died: the same `run` "
+        "command goes on.",
+        soft_wrap=True,
+    )
 
 
 def _follow(target: Target, *, as_json: bool) -> int:
     console = Console(stderr=True, highlight=False)
     display, waiting = display_for(console, "json" if as_json else "text"), threading.Event()
     watch: ReceiptWatch | None = None
-    phase = ""
+    phase, was_silent = "", False
     try:
         while True:
             began = datetime.now(UTC)
@@ -131,6 +147,9 @@ def _follow(target: Target, *, as_json: bool) -> int:
             if look.record is not None:
                 display.close()
                 return _ended(look, look.record, as_json=as_json)
+            if look.silence > _SILENT and not was_silent:
+                _tell_of_silence(console, look, as_json=as_json)
+            was_silent = look.silence > _SILENT
             if look.phase not in {phase, ENDED}:
                 phase = look.phase
                 display.phase(phase)

@@ -20,6 +20,8 @@ __all__ = ["RunStatus", "StatusFile", "load_status"]
 
 _PAUSE = 2.0
 """Seconds between two writes at least: a store that takes half a second for one is not kept busy."""
+_HEARTBEAT = 15.0
+"""Seconds after which it is written again though nothing has changed: a phase may be long, and a driver dead."""
 _PATIENCE = 2.0
 """Seconds that the end of a run waits for the last write."""
 ENDED = "ended"
@@ -82,7 +84,7 @@ class StatusFile:
 
     def _work(self) -> None:
         while True:
-            self._news.wait()
+            self._news.wait(_HEARTBEAT)
             self._news.clear()
             is_last = self._end.is_set()
             with contextlib.suppress(BatchscoreError, OSError):

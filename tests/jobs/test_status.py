@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+from datetime import UTC, datetime, timedelta
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +16,7 @@ from jobs.cli import app
 from jobs.config import read_config
 from jobs.destination import Target
 from jobs.history import find_run, look_at
-from jobs.monitoring.status import StatusFile, load_status
+from jobs.monitoring.status import RunStatus, StatusFile, load_status
 from jobs.plan import target_of
 from jobs.progress import Tally
 from jobs.record import RunState
@@ -119,6 +120,33 @@ def test_following_ends_as_the_run_ended(job: Path, tmp_path: Path, logistic_onn
         path.write_bytes(b"PAR1 is all that it has of a file")
     assert asked("run", held, "--run-id", "failed").exit_code != 0
     assert asked("status", held, "failed", "--follow").exit_code == 1
+
+
+@pytest.mark.parametrize("as_json", [False, True])
+def test_a_follower_is_told_that_a_driver_is_silent(job: Path, *, as_json: bool) -> None:
+    """Whoever follows a run whose driver has told nothing for two minutes hears that once, and goes on to its end."""
+
+    def stop(phase: str) -> None:
+        if phase == "settle":
+            raise Stopped
+
+    with pytest.raises(Stopped):
+        run_job(job, "r", on_phase=stop)
+    where = find_run(str(job), "r")
+    then = datetime.now(UTC) - timedelta(minutes=2)
+    silent = RunStatus(run_id="r", phase="score", phase_began_at=then, told_at=then)
+    where.storage.replace(where.layout.status, silent.to_bytes())
+    found: list[Any] = []
+    words = ["status", job, "r", "--follow", *(["--json"] if as_json else [])]
+    follower = threading.Thread(target=lambda: found.append(asked(*words)))
+    follower.start()
+    # It looks at once, and then every two seconds.
+    follower.join(5)
+    run_job(job, "r")
+    follower.join(60)
+    assert found[0].exit_code == 0, found[0].output
+    sign = '"event": "silent", "seconds": 12' if as_json else "no sign of its driver for 2 m "
+    assert found[0].output.count(sign) == 1, found[0].output
 
 
 def test_no_phase_waits_for_the_store(job: Path) -> None:
