@@ -71,7 +71,7 @@ def test_no_row_waits_for_a_clock(sources):
     """  # noqa: D205  one sentence
     found = {source.module for source in sources for name, _ in names_in(source.tree) if name == "sleep"}
     found = {module for module in found if not module.startswith("jobs")}
-    assert found == {"etl.runs.s3_client", "scoring.runtimes.onnx.session"}
+    assert found == {"etl.runs.hdfs", "etl.runs.s3_client", "scoring.runtimes.onnx.session"}
 
 
 def test_no_row_goes_through_a_server(sources):
