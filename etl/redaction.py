@@ -26,7 +26,7 @@ _LEAST = 8
 _STRONG = r"(?:passw(?:or)?d|passphrase|secret|secret[._-]?(?:access[._-]?)?key|access[._-]?key|session[._-]?token)"
 """Words that name nothing but secrets, wherever they stand: `account_key=7` may be a folder of a table."""
 _NAME = re.compile(
-    rf"(?:{_STRONG}|token|credentials?|(?:account|api|private|shared|license)[._-]?key)$|account\.key\.|\.sas\.",
+    rf"(?:{_STRONG}|token|credentials?|(?:account|api|private|seal|shared|license)[._-]?key)$|account\.key\.|\.sas\.",
     re.IGNORECASE,
 )
 _REFERENCE = re.compile(r"\.secretKeyRef\.|^spark\.kubernetes\.\w+\.secrets\.", re.IGNORECASE)

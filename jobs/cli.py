@@ -25,6 +25,7 @@ from etl.runs.layout import scratch_folder
 from etl.runs.manifest import latest_manifest
 from jobs import decisions, summary
 from jobs import history as runs
+from jobs.audit_cli import audits
 from jobs.bundle_cli import bundles
 from jobs.compare_cli import compare
 from jobs.config import JobConfig, read_config
@@ -109,6 +110,7 @@ app.add_typer(specs, name="etl")
 app.add_typer(bundles, name="bundle")
 app.command()(init)
 app.command("history")(list_history)
+app.command("audit")(audits)
 app.command()(explain_duration)
 app.command()(compare)
 app.command()(evaluate)

@@ -20,7 +20,7 @@ from jobs.damage import what_is_left
 from jobs.errors import Refused
 from jobs.identity import whoami
 from jobs.increment import admit_of
-from jobs.monitoring.collected import collect
+from jobs.monitoring.telling import tell_decision
 from jobs.plan import Plan, load_plan
 from jobs.receipts import account_of, live_receipts, published_schema, receipts_of, splits_of
 from jobs.record import ErrorFacts, RunRecord, RunState, load_record
@@ -94,6 +94,7 @@ def publish_run(target: Target, *, accept_errors: int, reason: str, on_step: OnS
         error=None,
         manifest=manifest.seq,
         accepted=decision.reason,
+        decided_by=decision.decided_by,
     )
 
 
@@ -152,12 +153,11 @@ def discard_run(target: Target, *, reason: str, on_step: OnStep = lambda _: None
     plan = _plan_of(target)
     _check_not_published(target)
     bar(target.storage, target.layout)
-    if decided is None:
-        _decide(target, record, verdict="discard", accept_errors=None, reason=reason)
+    decision = decided or _decide(target, record, verdict="discard", accept_errors=None, reason=reason)
     on_step("withdraw")
     withdraw(target.storage, target.layout, receipts_of(target, plan))
     on_step("record")
-    return _store(target, record, plan, state=RunState.DISCARDED)
+    return _store(target, record, plan, state=RunState.DISCARDED, decided_by=decision.decided_by)
 
 
 def load_decision(target: Target) -> Decision | None:
@@ -249,6 +249,5 @@ def _check_not_published(target: Target) -> None:
 def _store(target: Target, record: RunRecord, plan: Plan, **changes: object) -> RunRecord:
     changed = record.model_copy(update={**changes, "recorded_at": datetime.now(UTC)})
     target.storage.replace(target.layout.record, changed.to_bytes())
-    if plan.metrics_uri is not None:
-        collect(plan.metrics_uri, changed)
+    tell_decision(target, plan, changed)
     return changed

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from etl.runs.storage import Storage
 
 __all__ = [
+    "UNREADABLE",
     "RunView",
     "config_of",
     "find_run",

@@ -22,7 +22,9 @@ from etl.runs.storage import storage_for
 from jobs.destination import Target
 from jobs.errors import Refused, refusing
 from jobs.identity import whoami
+from jobs.lineage import Lineage
 from jobs.models import ModelFacts
+from jobs.monitoring.settings import SinkSettings
 from jobs.preparation import Preparation
 from scoring.order import Order
 
@@ -101,7 +103,9 @@ class Plan(Document):
     expectations: tuple[AnyExpectation, ...] = Field(default=(), description="The spec's own.")
     projected_task_bytes: int = Field(ge=0, description="Peak memory of a worker, from the footer of the largest file.")
     terms: Terms = Field(default=Terms(), description="How the run goes into the next version.")
-    metrics_uri: str | None = Field(default=None, description="Where that decision is told, too.")
+    lineage: Lineage = Field(default=Lineage(), description="Where the published columns come from.")
+    metrics_uri: str | None = Field(default=None, description="Where a decision on the run is told, too.")
+    sinks: SinkSettings = Field(default=SinkSettings(), description="Who is told of it.")
     prepared: Preparation | None = Field(
         default=None, description="Where the inputs come from, if Spark ran relational steps to make them."
     )

@@ -20,6 +20,7 @@ from etl.runs.storage import storage_for
 from jobs.destination import Target, terms_at
 from jobs.errors import Refused
 from jobs.increment import increment_of, published_keys, scored_files
+from jobs.lineage import lineage_of
 from jobs.models import Known, Models, audited_models, resolve_models
 from jobs.plan import Increment, Part, Plan, asked, load_plan
 from scoring.bundles.bundle import BUNDLE_FILE, AuditedBundle, copy_bundle
@@ -141,10 +142,10 @@ def make_plan(
         splits=splits,
         order=order,
         columns=schema_entries(published := Predictions(order, models.bundles).schema),
-        **_told_by(models),
+        **_told_by(models, order),
         projected_task_bytes=_projected(footer, splits, order, models=models) if splits else 0,
         terms=terms_at(target, config.output, published, latest=latest),
-        metrics_uri=_metrics_uri(config, part),
+        **_told_of(config, part),
         prepared=known.prepared.preparation if known.prepared else None,
     )
     return Resolved(plan, models.bundles, {name: pinned.data for name, pinned in models.references.items()}, keys)
@@ -154,10 +155,11 @@ def _models(config: JobConfig, first: InputFile, known: Known) -> Models:
     return resolve_models(config, _schema_of(first), where=first.path, known=known)
 
 
-def _told_by(models: Models) -> dict[str, Any]:
+def _told_by(models: Models, order: Order) -> dict[str, Any]:
     """The fields of a plan that models and their specs decide."""
     filters = any(audited.spec.filters for audited in models.bundles)
-    return {"models": models.facts, "filters": filters, "expectations": models.expectations}
+    lineage = lineage_of(order, models.bundles)
+    return {"models": models.facts, "filters": filters, "expectations": models.expectations, "lineage": lineage}
 
 
 def _increment(
@@ -200,9 +202,10 @@ def _published_keys(target: Target, config: JobConfig, part: Part, *, latest: Ma
     return data
 
 
-def _metrics_uri(config: JobConfig, part: Part) -> str | None:
-    """Where the run is told; a trial is not."""
-    return config.metrics.uri if config.metrics is not None and not part.is_trial else None
+def _told_of(config: JobConfig, part: Part) -> dict[str, Any]:
+    """Who is told of the run; of a trial nobody."""
+    uri = config.metrics.uri if config.metrics is not None else None
+    return {} if part.is_trial else {"metrics_uri": uri, "sinks": config.sinks}
 
 
 def _first(config: JobConfig, files: Iterable[InputFile]) -> InputFile:

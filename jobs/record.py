@@ -18,6 +18,7 @@ from etl.runs.receipt import SplitAccount
 from jobs.models import ModelFacts
 from jobs.plan import Increment
 from jobs.preparation import RowCounts
+from jobs.sources import Source
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -127,6 +128,7 @@ class RunRecord(Document):
     config: str = Field(description="SHA-256 of the resolved config.")
     output: str = Field(description="Folder of the predictions.")
     manifest: int | None = Field(default=None, description="Version of the output root that first held the run.")
+    inputs: tuple[Source, ...] = Field(default=(), description="What it reads: rows, reference tables, models.")
     snapshot: Snapshot | None = None
     increment: Increment | None = Field(default=None, description="Of an incremental run: what it left out, and why.")
     model: ModelFacts | None = Field(default=None, description="What scored; the first of several models.")
@@ -174,6 +176,7 @@ class RunRecord(Document):
     projected_task_bytes: int | None = Field(default=None, description="Peak memory of a worker as planned.")
     peak_task_bytes: int | None = Field(default=None, description="Largest resident size of a worker, measured.")
     accepted: str | None = Field(default=None, description="Why a person published a run that was held back.")
+    decided_by: str | None = Field(default=None, description="user@host of who published or discarded it, held back.")
     versions: dict[str, str] = Field(default_factory=dict)
     machine: dict[str, str] = Field(default_factory=dict)
 
@@ -185,6 +188,16 @@ class RunRecord(Document):
             for phase, work in self.worker_seconds.items()
             if work > 0 and phase in self.engine.waiting
         }
+
+    @property
+    def all_models(self) -> tuple[ModelFacts, ...]:
+        """What scored, be it one; none of a run that ended before that was known."""
+        return self.models or ((self.model,) if self.model is not None else ())
+
+    @property
+    def root(self) -> str:
+        """The output root that holds the folder of the predictions."""
+        return self.output.removesuffix(f"/run_id={self.run_id}").removesuffix("/_runs")
 
     @property
     def seconds(self) -> float:

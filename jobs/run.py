@@ -48,6 +48,7 @@ from jobs.record import (
 )
 from jobs.request import RunRequest
 from jobs.session import parallelism, start_session
+from jobs.sources import sources_of, with_digests
 from jobs.totals import DAMAGED, totals_of
 from jobs.uniqueness import count_run, load_repeats
 from jobs.upkeep import after_commit
@@ -184,6 +185,7 @@ class _Run:
         listing = canonical_json([asdict(file) for file in plan.inputs])
         self._note(
             resumed=resumed,
+            inputs=with_digests(self.record.inputs, plan),
             snapshot=Snapshot(files=len(plan.inputs), bytes=plan.bytes_in, digest=sha256_hex(listing)),
             model=plan.model,
             models=plan.models if len(plan.models) > 1 else (),
@@ -415,8 +417,7 @@ class _Run:
             timeline=tuple(self._timeline), wall_seconds=wall_seconds(self._timeline), ended_at=now, recorded_at=now
         )
         self.target.storage.replace(self.target.layout.record, self.record.to_bytes())
-        splits = self._plan.splits if self._plan is not None else ()
-        self._telling.finish(self.record, self._receipts, splits)
+        self._telling.finish(self.record, self._receipts, self._plan)
 
 
 def _begun(request: RunRequest, target: Target) -> RunRecord:
@@ -434,6 +435,7 @@ def _begun(request: RunRequest, target: Target) -> RunRecord:
         code=code_digest(),
         config=sha256_hex(request.config.model_dump_json().encode()),
         output=target.layout.data,
+        inputs=sources_of(request.config),
         versions=versions(),
         machine=machine(),
     )

@@ -2,13 +2,15 @@
 
     <metrics.uri>/<job>/records/<run id>.<when>.json
     <metrics.uri>/<job>/tasks/<run id>.<when>.parquet
+    <metrics.uri>/<job>/seals/<run id>.<when>.json       see `jobs.monitoring.sealing`
 
-Both are created once and never replaced. A run ends several times where it failed and was begun again, or where a
+All are created once and never replaced. A run ends several times where it failed and was begun again, or where a
 person decided on it; its last ending is what counts.
 """
 
 from __future__ import annotations
 
+import hashlib
 import re
 import warnings
 from concurrent.futures import ThreadPoolExecutor
@@ -18,12 +20,14 @@ from typing import TYPE_CHECKING, NamedTuple
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from etl.documents import sha256_hex
 from etl.errors import BatchscoreError, DocumentError
 from etl.runs.storage import storage_for
+from jobs.monitoring.sealing import Seal, seal_ending
 from jobs.record import load_record
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from etl.runs.storage import Storage
     from jobs.record import RunRecord
@@ -37,7 +41,7 @@ _JOB = re.compile(r"[a-z][a-z0-9_-]*")
 
 
 class Ending(NamedTuple):
-    """How a run ended, the last time."""
+    """How a run ended, once or the last time."""
 
     job: str
     run_id: str
@@ -46,6 +50,11 @@ class Ending(NamedTuple):
     """None where it cannot be read."""
     problem: str | None
     """Why it cannot."""
+
+    @property
+    def name(self) -> str:
+        """As its files are named."""
+        return f"{self.run_id}.{self.when:{_STAMP}}"
 
 
 class Collected(NamedTuple):
@@ -68,9 +77,11 @@ class Collected(NamedTuple):
 
     def endings(self, job: str) -> list[Ending]:
         """The last ending of each run of a job, the oldest first; one that cannot be read is told and fails nothing."""
-        latest = sorted(self._latest(job, "records").items(), key=lambda one: one[1])
-        with ThreadPoolExecutor(_THREADS) as threads:
-            return list(threads.map(lambda one: self._ending(job, *one), latest))
+        return self._read(job, self._latest(job, "records").items())
+
+    def every_ending(self, job: str) -> list[Ending]:
+        """All endings of the runs of a job, the oldest first."""
+        return self._read(job, self._named(f"{self.folder}/{job}/records"))
 
     def tasks(self, job: str, run_id: str) -> pa.Table | None:
         """The table of a run's tasks; None where none was collected."""
@@ -79,6 +90,10 @@ class Collected(NamedTuple):
             return None
         with self.storage.open_input(f"{self.folder}/{job}/tasks/{run_id}.{stamp}.parquet") as source:
             return pq.read_table(source)
+
+    def _read(self, job: str, named: Iterable[tuple[str, str]]) -> list[Ending]:
+        with ThreadPoolExecutor(_THREADS) as threads:
+            return list(threads.map(lambda one: self._ending(job, *one), sorted(named, key=lambda one: one[1])))
 
     def _ending(self, job: str, run_id: str, stamp: str) -> Ending:
         when = datetime.strptime(stamp, _STAMP).replace(tzinfo=UTC)
@@ -98,18 +113,24 @@ class Collected(NamedTuple):
                 yield match["run_id"], match["when"]
 
 
-def collect(uri: str, record: RunRecord, tasks: pa.Table | None = None) -> None:
-    """Put the record of a run, and the table of its tasks, where those of all jobs are collected.
+def collect(uri: str, record: RunRecord, tasks: pa.Table | None = None) -> str | None:
+    """Put the record of a run, and the table of its tasks, where those of all jobs are collected; SHA-256 of the seal.
 
-    Where that fails there is a warning and no error, for the run has ended as its own record says.
+    Where that fails there is a warning and no error, for the run has ended as its own record says; and no seal.
     """
     try:
-        storage, folder = storage_for(uri)
-        name = f"{record.run_id}.{record.recorded_at.astimezone(UTC):{_STAMP}}"
+        storage, root = storage_for(uri)
+        folder, name = f"{root}/{record.job}", f"{record.run_id}.{record.recorded_at.astimezone(UTC):{_STAMP}}"
+        seal = Seal(job=record.job, ending=name, record_sha256=sha256_hex(record.to_bytes()))
         if tasks is not None:
             sink = pa.BufferOutputStream()
             pq.write_table(tasks, sink, compression="zstd")
-            storage.create_if_absent(f"{folder}/{record.job}/tasks/{name}.parquet", sink.getvalue())
-        storage.create_if_absent(f"{folder}/{record.job}/records/{name}.json", record.to_bytes())
+            data = sink.getvalue()
+            storage.create_if_absent(f"{folder}/tasks/{name}.parquet", data)
+            seal = seal.model_copy(update={"tasks_sha256": hashlib.sha256(data).hexdigest()})
+        storage.create_if_absent(f"{folder}/records/{name}.json", record.to_bytes())
+        return seal_ending(storage, folder, seal)
     except (BatchscoreError, OSError) as error:
-        warnings.warn(f"{uri}: the record of run {record.run_id} was not collected: {error}", stacklevel=2)
+        told = f"{uri}: the record of run {record.run_id} was not collected, or not sealed: {error}"
+        warnings.warn(told, stacklevel=2)
+        return None

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     import pyarrow as pa
 
+    from jobs.plan import Plan
     from jobs.record import RunRecord
 
 __all__ = ["Deliveries", "Delivery", "Ended", "Sink", "Sinks"]
@@ -37,6 +38,10 @@ class Ended(NamedTuple):
     record: RunRecord
     tasks: pa.Table
     """See `jobs.monitoring.tasks`."""
+    plan: Plan | None = None
+    """None where it ended before it had one."""
+    seal: str | None = None
+    """SHA-256 of the seal of the collected record; see `jobs.monitoring.sealing`."""
 
 
 class Sink(Protocol):

@@ -9,19 +9,25 @@ from typing import TYPE_CHECKING
 from etl.errors import BatchscoreError
 from jobs.errors import Refused
 from jobs.monitoring.collected import collect
-from jobs.monitoring.sinks import Deliveries, Ended, Sink, Sinks
+from jobs.monitoring.sinks import Deliveries, Delivery, Ended, Sink, Sinks
 from jobs.monitoring.tasks import tasks_table
+from jobs.receipts import receipts_of
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterable
 
     from etl.runs.receipt import Receipt
-    from etl.runs.splits import Split
     from jobs.config import JobConfig
     from jobs.destination import Target
+    from jobs.monitoring.settings import SinkSettings
+    from jobs.plan import Plan
     from jobs.record import RunRecord
 
-__all__ = ["Telling", "sinks_of"]
+__all__ = ["Telling", "sinks_of", "tell_decision"]
+
+
+_EXTRAS = {"prometheus_client": "prometheus", "mlflow": "mlflow", "openlineage": "openlineage"}
+"""By package, the extra that brings it."""
 
 
 class Telling:
@@ -30,7 +36,7 @@ class Telling:
     def __init__(self, config: JobConfig, target: Target, *, is_trial: bool) -> None:
         self._target = target
         self._uri = config.metrics.uri if config.metrics is not None and not is_trial else None
-        self._config = None if is_trial else config
+        self._settings = None if is_trial else config.sinks
         self._sinks: Sinks | None = None
 
     def prepare(self) -> None:
@@ -39,40 +45,63 @@ class Telling:
         Raises:
             Refused: see `sinks_of`.
         """
-        found = sinks_of(self._config) if self._config is not None else []
-        if self._config is not None and found:
-            settings = self._config.sinks
-            self._sinks = Sinks(found, timeout=settings.timeout, tries=settings.tries)
+        if self._settings is not None:
+            self._sinks = _made(self._settings)
 
     def start(self, begun: RunRecord) -> None:
         """The run has begun."""
         if self._sinks is not None:
             self._sinks.start(begun)
 
-    def finish(self, record: RunRecord, receipts: Iterable[Receipt], splits: Iterable[Split]) -> None:
+    def finish(self, record: RunRecord, receipts: Iterable[Receipt], plan: Plan | None) -> None:
         """The run has ended as its record says, which is stored by now. What cannot be told is a warning."""
         if self._uri is None and self._sinks is None:
             return
-        tasks = tasks_table(receipts, splits)
-        if self._uri is not None:
-            collect(self._uri, record, tasks)
+        tasks = tasks_table(receipts, plan.splits if plan is not None else ())
+        seal = collect(self._uri, record, tasks) if self._uri is not None else None
         if self._sinks is not None:
-            found = Deliveries(run_id=record.run_id, deliveries=self._sinks.finish(Ended(record, tasks)))
-            self._keep(found)
-
-    def _keep(self, found: Deliveries) -> None:
-        unsent = [one for one in found.deliveries if not one.is_sent]
-        for one in unsent:
-            warnings.warn(
-                f"{one.sink} was not told of the {one.event} of run {found.run_id}: {one.problem}", stacklevel=2
-            )
-        try:
-            self._target.storage.replace(self._target.layout.deliveries, found.to_bytes())
-        except (BatchscoreError, OSError) as error:
-            warnings.warn(f"who was told of run {found.run_id} is not recorded: {error}", stacklevel=2)
+            _keep(self._target, record.run_id, self._sinks.finish(Ended(record, tasks, plan, seal)))
 
 
-def sinks_of(config: JobConfig) -> list[Sink]:
+def tell_decision(target: Target, plan: Plan, record: RunRecord) -> None:
+    """Tell those whom the run's config named what a person decided on it. What cannot be told is a warning."""
+    seal = collect(plan.metrics_uri, record) if plan.metrics_uri is not None else None
+    try:
+        sinks = _made(plan.sinks)
+    except Refused as error:
+        warnings.warn(f"nobody was told what was decided on run {record.run_id}: {error}", stacklevel=2)
+        return
+    if sinks is not None:
+        tasks = tasks_table(receipts_of(target, plan), plan.splits)
+        found = sinks.finish(Ended(record, tasks, plan, seal))
+        _keep(target, record.run_id, found, before=_kept(target))
+
+
+def _made(settings: SinkSettings) -> Sinks | None:
+    found = sinks_of(settings)
+    return Sinks(found, timeout=settings.timeout, tries=settings.tries) if found else None
+
+
+def _kept(target: Target) -> tuple[Delivery, ...]:
+    """Who was told of the run before; what cannot be read any more is not worth an error."""
+    with contextlib.suppress(BatchscoreError, OSError):
+        data = target.storage.read_bytes(target.layout.deliveries)
+        return Deliveries.from_bytes(data, where=target.layout.deliveries).deliveries if data is not None else ()
+    return ()
+
+
+def _keep(target: Target, run_id: str, found: tuple[Delivery, ...], *, before: tuple[Delivery, ...] = ()) -> None:
+    for one in found:
+        if not one.is_sent:
+            warnings.warn(f"{one.sink} was not told of the {one.event} of run {run_id}: {one.problem}", stacklevel=2)
+    kept = Deliveries(run_id=run_id, deliveries=(*before, *found))
+    try:
+        target.storage.replace(target.layout.deliveries, kept.to_bytes())
+    except (BatchscoreError, OSError) as error:
+        warnings.warn(f"who was told of run {run_id} is not recorded: {error}", stacklevel=2)
+
+
+def sinks_of(settings: SinkSettings) -> list[Sink]:
     """Those that a config asks for.
 
     Raises:
@@ -80,14 +109,18 @@ def sinks_of(config: JobConfig) -> list[Sink]:
     """
     found: list[Sink] = []
     with _installed():
-        if config.sinks.prometheus is not None:
+        if settings.prometheus is not None:
             from jobs.monitoring.prometheus import PrometheusTextfile  # noqa: PLC0415  an extra
 
-            found.append(PrometheusTextfile(config.sinks.prometheus.textfile))
-        if config.sinks.mlflow is not None:
+            found.append(PrometheusTextfile(settings.prometheus.textfile))
+        if settings.mlflow is not None:
             from jobs.monitoring.mlflow_tracking import MLflowTracking  # noqa: PLC0415  an extra
 
-            found.append(MLflowTracking(config.sinks.mlflow))
+            found.append(MLflowTracking(settings.mlflow))
+        if settings.openlineage is not None:
+            from jobs.monitoring.openlineage_sink import OpenLineageSink  # noqa: PLC0415  an extra
+
+            found.append(OpenLineageSink(settings.openlineage, settings.timeout))
     return found
 
 
@@ -97,7 +130,7 @@ def _installed() -> Generator[None]:
     try:
         yield
     except ModuleNotFoundError as error:
-        extra = {"prometheus_client": "prometheus", "mlflow": "mlflow"}.get((error.name or "").partition(".")[0])
+        extra = _EXTRAS.get((error.name or "").partition(".")[0])
         if extra is None:
             raise
         raise Refused(f"sinks.{extra} needs {error.name}: pip install batchscore[{extra}].") from error

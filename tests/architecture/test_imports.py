@@ -16,6 +16,7 @@ PLACES = {
     "boto3": {"etl.runs.s3_client"},
     "botocore": {"etl.runs.s3_client"},
     "mlflow": {"scoring.bundles.mlflow", "scoring.runtimes.pyfunc", "jobs.monitoring.mlflow_tracking"},
+    "openlineage": {"jobs.monitoring.openlineage_events", "jobs.monitoring.openlineage_sink"},
     "prometheus_client": {"jobs.monitoring.prometheus"},
     "onnxruntime": {"scoring.runtimes.onnx"},
     "onnxscript": {"scoring.runtimes.torch_onnx"},

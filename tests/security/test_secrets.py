@@ -149,6 +149,7 @@ def test_names_of_settings_that_are_secrets() -> None:
         "spark.hadoop.fs.s3a.access.key", "spark.hadoop.fs.s3a.bucket.b.secret.key", "spark.authenticate.secret",
         "spark.hadoop.fs.azure.account.key.acc.blob.core.windows.net", "spark.ssl.keyStorePassword", "PGPASSWORD",
         "spark.hadoop.javax.jdo.option.ConnectionPassword", "spark.executorEnv.AWS_SECRET_ACCESS_KEY", "HF_TOKEN",
+        "OPENLINEAGE_API_KEY", "BATCHSCORE_SEAL_KEY",
     ]  # fmt: skip
     plain = [
         "spark.authenticate.secret.file", "spark.kubernetes.driver.secretKeyRef.AWS_SECRET_ACCESS_KEY",
