@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
+from etl.printable import printable
 from jobs.errors import ExitCode, Refused, refusing
 from jobs.history import UNREADABLE, config_of
 from jobs.monitoring.auditing import Question, audit
@@ -99,9 +100,10 @@ def _print(screen: Screen, found: Audit) -> None:
         screen.line(f"{unsealed:,} of these endings are from before the first seal; that they are right nobody knows.")
     for entry in found.entries:
         if entry.ending.problem is not None:
-            screen.line(f"{entry.ending.job}: {entry.ending.name}: {entry.ending.problem}", "bold yellow")
+            told = f"{entry.ending.job}: {entry.ending.name}: {entry.ending.problem}"
+            screen.line(printable(told), "bold yellow")
     for job, finding in found.findings:
-        screen.line(f"{finding.what}: {job}: {finding.ending}: {finding.told}.", "bold red")
+        screen.line(printable(f"{finding.what}: {job}: {finding.ending}: {finding.told}."), "bold red")
     for job, digest in found.newest.items():
         screen.line(f"newest seal of {job}: {digest}", "dim")
 
