@@ -126,3 +126,21 @@ def test_the_broken_night_says_which_file(month: Path) -> None:
     done = CliRunner().invoke(app, ["show", str(month), name_of(BROKEN)])
     assert done.exit_code == 0, done.output
     assert f"{name_of(BROKEN)}/in/part-0.parquet" in "".join(done.output.split())
+
+
+def test_audit_names_the_night_of_another_model_and_who_ran_it(month: Path) -> None:
+    """One bundle scored one night only, the slow one; asked for it, or for the broken data, audit names the night."""
+    [everything] = told("audit", "--config", str(month))
+    assert [one["run_id"] for one in everything["endings"]] == [name_of(night) for night in reversed(range(NIGHTS))]
+    assert {one["seal"] for one in everything["endings"]} == {"ok"}
+    nights: dict[str, list[str]] = {}
+    for one in everything["endings"]:
+        for model in one["models"]:
+            nights.setdefault(model["bundle_sha256"], []).append(one["run_id"])
+    [(slow, found)] = [(sha, runs) for sha, runs in nights.items() if len(runs) == 1]
+    assert found == [name_of(SLOW)]
+    [asked] = told("audit", "--config", str(month), "--model", slow[:12])
+    assert [one["run_id"] for one in asked["endings"]] == [name_of(SLOW)]
+    data = str(month.parent.parent / name_of(BROKEN) / "in")
+    [asked] = told("audit", "--config", str(month), "--data", data)
+    assert [(one["run_id"], one["state"]) for one in asked["endings"]] == [(name_of(BROKEN), "FAILED")]
