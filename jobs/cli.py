@@ -41,7 +41,7 @@ from jobs.identity import new_run_id
 from jobs.init_cli import init
 from jobs.monitoring.status import StatusFile
 from jobs.plan import target_of
-from jobs.preview import preview
+from jobs.plan_cli import plan
 from jobs.preview import validate as check_job
 from jobs.progress import Observer
 from jobs.quarantine_cli import quarantined
@@ -50,6 +50,7 @@ from jobs.replay_cli import replays
 from jobs.request import RunRequest
 from jobs.results import open_results
 from jobs.run import run as run_job
+from jobs.run_options import AsJson, ConfigFile, Limit, MissingKeys, RunId, Sample, Sets  # noqa: TC001  typer reads them
 from jobs.session import session_scope
 from jobs.specs import read_spec_file
 from jobs.status_cli import commands as status_commands
@@ -115,6 +116,7 @@ app.command()(explain_duration)
 app.command()(compare)
 app.command()(evaluate)
 app.add_typer(status_commands)
+app.command()(plan)
 app.command("versions")(list_versions)
 app.command("rollback")(roll_back)
 app.command()(gc)
@@ -123,48 +125,19 @@ app.add_typer(quarantined)
 app.add_typer(exports, name="export")
 
 
-def _share(value: float | None) -> float | None:
-    if value is not None and not 0 < value <= 1:
-        message = f"{value:g} is no share; give one above 0 and at most 1."
-        raise typer.BadParameter(message)
-    return value
-
-
 def _print_version(asked: bool) -> None:  # noqa: FBT001  typer's way
     if asked:
         typer.echo(f"batchscore {versions()['batchscore']}")
         raise typer.Exit
 
 
-_Config = Annotated[str, typer.Argument(metavar="CONFIG", help="The job's YAML file.")]
 _Where = Annotated[str, typer.Argument(metavar="WHERE", help="The job's YAML file, or the URI of its output.")]
 _Run = Annotated[str | None, typer.Argument(metavar="RUN", help="A run id; without it, the newest run.")]
 _TheRun = Annotated[str, typer.Argument(metavar="RUN", help="The id of a run that is held back.")]
 _Reason = Annotated[str, typer.Option(metavar="TEXT", help="Why; it is kept with the run.")]
-_Sets = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--set", metavar="KEY=VALUE", help="Replace one value of the config, e.g. scoring.threads=2. Repeatable."
-    ),
-]
-_RunId = Annotated[
-    str | None,
-    typer.Option(metavar="ID", help="Name the run. The same id again goes on, or says that it is published."),
-]
-_Limit = Annotated[
-    int | None, typer.Option(min=1, metavar="N", help="A trial: score the first N rows, into an output of its own.")
-]
-_Sample = Annotated[
-    float | None,
-    typer.Option(callback=_share, metavar="P", help="A trial: score a share of the rows, chosen by hash, 0 < P ≤ 1."),
-]
-_MissingKeys = Annotated[
-    str | None, typer.Option(metavar="KEY", help="Score only rows whose value of this column is not published yet.")
-]
 _LogFormat = Annotated[
     LogFormat, typer.Option(metavar="text|json", help="How progress is told: for people, or a JSON document a line.")
 ]
-_Json = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 
 
 @app.callback()
@@ -185,13 +158,13 @@ def _root(
 @app.command()
 def run(
     ctx: typer.Context,
-    config: _Config,
+    config: ConfigFile,
     *,
-    sets: _Sets = None,
-    run_id: _RunId = None,
-    limit: _Limit = None,
-    sample: _Sample = None,
-    missing_keys: _MissingKeys = None,
+    sets: Sets = None,
+    run_id: RunId = None,
+    limit: Limit = None,
+    sample: Sample = None,
+    missing_keys: MissingKeys = None,
     log_format: _LogFormat = "text",
 ) -> None:
     """Score a job's input and publish the predictions."""
@@ -209,32 +182,7 @@ def run(
 
 
 @app.command()
-def plan(
-    config: _Config,
-    *,
-    sets: _Sets = None,
-    run_id: _RunId = None,
-    limit: _Limit = None,
-    sample: _Sample = None,
-    missing_keys: _MissingKeys = None,
-    as_json: _Json = False,
-) -> None:
-    """Say what a run would do; starts nothing, writes nothing.
-
-    Shows what would be read, split, scored and written, and the projected memory of a worker. For a run id that was
-    tried before, also how much of it is done.
-    """
-    job = read_config(config, tuple(sets or ()))
-    name = run_id or new_run_id(job.name)
-    shown = preview(RunRequest(config=job, run_id=name, limit=limit, sample=sample, missing_keys=missing_keys))
-    if as_json:
-        typer.echo(shown.plan.model_dump_json(indent=1, by_alias=True))
-        return
-    _screen().facts(summary.preview_facts(shown))
-
-
-@app.command()
-def validate(config: _Config, *, sets: _Sets = None) -> None:
+def validate(config: ConfigFile, *, sets: Sets = None) -> None:
     """Check all that can be checked without scoring; exits 2 on a fault.
 
     Config, input, model, contract against the first file, references, golden rows on the device, plan.
@@ -283,7 +231,7 @@ def fit(
 
 
 @app.command()
-def show(where: _Where, run_id: _Run = None, *, as_json: _Json = False) -> None:
+def show(where: _Where, run_id: _Run = None, *, as_json: AsJson = False) -> None:
     """Show what happened in a run, or how far it is."""
     view = runs.look_at(runs.find_run(where, run_id))
     if as_json and view.record is None:

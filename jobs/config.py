@@ -26,6 +26,8 @@ from etl.redaction import Uri, has_secret, redacted, secret_fault
 from etl.runs.store_settings import StoreSettings
 from jobs.budgets import Budgets
 from jobs.errors import ConfigError
+from jobs.monitoring.hook_settings import HookSettings
+from jobs.monitoring.limit_settings import Cost, Sla
 from jobs.monitoring.settings import Metrics, SinkSettings
 from jobs.output import Gc, Output
 from jobs.spark_settings import Spark
@@ -48,7 +50,7 @@ RUN_ID_PATTERN = r"[a-z][a-z0-9_.-]{0,99}"
 """An idempotency key that is a safe folder name, and that Spark cannot read as a date or a number."""
 
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}")
-_FREE_KEYS = ("spark.conf.", "model.inputs.", "references.")
+_FREE_KEYS = ("spark.conf.", "model.inputs.", "references.", "cost.prices.")
 """Mappings whose keys are names, which may have dots: what follows in `--set` is one key."""
 
 
@@ -288,6 +290,9 @@ class JobConfig(Strict):
     gc: Gc = Gc()
     metrics: Metrics | None = None
     sinks: SinkSettings = Field(default=SinkSettings(), description="Who is told of runs.")
+    sla: Sla = Field(default=Sla(), description="When a run has to be done.")
+    cost: Cost | None = Field(default=None, description="What machines cost, and what a run may.")
+    hooks: HookSettings | None = Field(default=None, description="Webhooks and commands that are told of runs.")
     storage: tuple[StoreSettings, ...] = Field(
         default=(), description="How stores are reached, by the beginning of their URIs; no credentials."
     )

@@ -7,6 +7,7 @@ BatchscoreError
     ├── SplitsFailed   some splits cannot be scored; the rest is kept for the next try under the same id
     │   └── InputUnfit the input is at fault; mended it is another input, which needs another id
     ├── SparkNotStarted  no session could be made
+    ├── LimitPassed    the run took longer, or cost more, than its config allows; the same id goes on
     └── Cancelled      stopped by a signal; the same id goes on
 """
 
@@ -26,6 +27,7 @@ __all__ = [
     "ExitCode",
     "InputUnfit",
     "JobError",
+    "LimitPassed",
     "Refused",
     "SparkNotStarted",
     "SplitsFailed",
@@ -56,6 +58,10 @@ class InputUnfit(SplitsFailed):
 
 class SparkNotStarted(JobError):
     """No Spark session could be made with these settings."""
+
+
+class LimitPassed(JobError):
+    """The run was stopped because it took longer, or cost more, than its config allows."""
 
 
 class Cancelled(JobError):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from jobs.cost_summary import money_text
 from jobs.monitoring.trend import sparkline
 from jobs.summary import Column, Sheet, count_text, duration_text
 
@@ -17,6 +18,9 @@ __all__ = ["history_sheet", "trend_sheet"]
 
 def history_sheet(lines: Sequence[RunLine]) -> Sheet:
     """Runs, one a line."""
+    currencies = sorted({line.currency for line in lines if line.currency})
+    unit = f" {currencies[0]}" if len(currencies) == 1 else ""
+    money = (Column(f"cost{unit}", "right", rank=3), Column("cost/Mrow", "right", rank=6)) if currencies else ()
     columns = (
         Column("run"),
         Column("state"),
@@ -28,6 +32,7 @@ def history_sheet(lines: Sequence[RunLine]) -> Sheet:
         Column("model", rank=6),
         Column("rows/s", "right", rank=7),
         Column("etl", rank=8),
+        *money,
     )
     rows = [
         (
@@ -41,6 +46,7 @@ def history_sheet(lines: Sequence[RunLine]) -> Sheet:
             line.model,
             count_text(None if line.rows_per_second is None else round(line.rows_per_second)),
             line.spec[:12],
+            *((money_text(line.cost), money_text(line.cost_per_million)) if money else ()),
         )
         for line in lines
     ]

@@ -16,6 +16,8 @@ from etl.redaction import redacted
 from etl.runs.damage import DamagedFile
 from etl.runs.receipt import SplitAccount
 from jobs.models import ModelFacts
+from jobs.monitoring.cost import CostFacts
+from jobs.monitoring.limits import Breach
 from jobs.plan import Increment
 from jobs.preparation import RowCounts
 from jobs.sources import Source
@@ -175,6 +177,10 @@ class RunRecord(Document):
     model_loads: int = Field(default=0, ge=0, description="Times the model was loaded, over all workers.")
     projected_task_bytes: int | None = Field(default=None, description="Peak memory of a worker as planned.")
     peak_task_bytes: int | None = Field(default=None, description="Largest resident size of a worker, measured.")
+    cost: CostFacts | None = Field(default=None, description="What this try used of machines, and what that cost.")
+    breaches: tuple[Breach, ...] = Field(
+        default=(), description="Limits of `sla` and `cost.budget` that the run passed, or was expected to pass."
+    )
     accepted: str | None = Field(default=None, description="Why a person published a run that was held back.")
     decided_by: str | None = Field(default=None, description="user@host of who published or discarded it, held back.")
     versions: dict[str, str] = Field(default_factory=dict)

@@ -30,6 +30,7 @@ from jobs.errors import Cancelled, Refused, refusing
 from jobs.identity import whoami
 from jobs.increment import admit_of
 from jobs.models import Known
+from jobs.monitoring.guard import Guard
 from jobs.monitoring.telling import Telling
 from jobs.plan import Plan, check_asked, claim_run, load_plan, target_of
 from jobs.planning import check_input, list_inputs, make_plan, restore_models, store_plan
@@ -89,7 +90,7 @@ def run(request: RunRequest, on_phase: OnPhase = lambda _: None) -> RunRecord:
     done = job.already_published()
     if done is not None:
         return done
-    with job.recording():
+    with job.recording(), job.guard.watching():
         plan = job.read()
         while True:
             left = job.transform_and_score(plan)
@@ -122,6 +123,12 @@ class _Run:
         """Those that the record sums up."""
         self.record = _begun(request, self.target)
         self._telling = Telling(request.config, self.target, is_trial=request.is_scratch)
+        self.guard = Guard(
+            request.config,
+            self.target,
+            is_trial=request.is_scratch,
+            tell=lambda breach: self._telling.breached(self.record, breach),
+        )
 
     @contextlib.contextmanager
     def phase(self, name: str) -> Generator[None]:
@@ -129,6 +136,7 @@ class _Run:
         if name != self._announced:
             self._announced = name
             self._on_phase(name)
+        self.guard.phase(name)
         began, start = datetime.now(UTC), time.perf_counter()
         try:
             yield
@@ -174,6 +182,7 @@ class _Run:
                 claim_run(self.target, self.request.config.name)
                 self._claimed = True
                 self._telling.start(self.record)
+                self.guard.begin(self.record)
                 plan = load_plan(self.target)
                 for storage, root in places if plan is None else ():
                     storage.prove(root)
@@ -249,6 +258,7 @@ class _Run:
         if self._session is None:
             with self.phase("start_spark"):
                 self._session = start_session(f"batchscore {self.request.run_id}", self.request.config.spark)
+            self.guard.attach(self._session)
         return self._session
 
     def transform_and_score(self, plan: Plan) -> Plan:
@@ -326,6 +336,7 @@ class _Run:
         budgets, total = self.request.config.budgets, plan.bytes_in
         damaged = over_file_budget(budgets.read, self._aside, total)
         reasons = [*damaged, *over_budget(self.request.config, self.record.reasons, account), *broken]
+        reasons += self.guard.withheld(self.record)
         if reasons and self._committed() is None:
             self._note(state=RunState.HELD_BACK, error=ErrorFacts(kind="HeldBack", message="; ".join(reasons)))
             return
@@ -416,6 +427,7 @@ class _Run:
         self._note(
             timeline=tuple(self._timeline), wall_seconds=wall_seconds(self._timeline), ended_at=now, recorded_at=now
         )
+        self._note(**self.guard.facts(self.record, self._receipts))
         self.target.storage.replace(self.target.layout.record, self.record.to_bytes())
         self._telling.finish(self.record, self._receipts, self._plan)
 

@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
+import secrets
 import sys
 import threading
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from etl.runs.s3a import s3a_options
 from jobs.errors import SparkNotStarted
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Callable, Generator
 
     from pyspark.sql import SparkSession
 
     from jobs.spark_settings import Spark
 
-__all__ = ["parallelism", "session_scope", "start_session"]
+__all__ = ["Cluster", "cluster_of", "parallelism", "session_scope", "start_session", "stoppable"]
 
 _DEFAULTS = {
     "spark.ui.enabled": "false",
@@ -76,6 +78,51 @@ def _tell_what_is_not_used(session: SparkSession, config: Spark) -> None:
 def parallelism(spark: SparkSession) -> int:
     """Tasks that run at once."""
     return int(spark.sparkContext.defaultParallelism)
+
+
+class Cluster(NamedTuple):
+    """What Spark has at a moment."""
+
+    executors: int
+    """With a `local` master 1, which is the driver; 0 where Spark does not tell."""
+    cores: int
+    """Tasks that run at once."""
+    gpus: float = 0.0
+    """Of all executors, as the session's settings say."""
+    is_local: bool = False
+
+
+def cluster_of(spark: SparkSession) -> Cluster:
+    """What Spark has now, by the number of tasks that it would run at once and the cores of an executor.
+
+    No public interface counts executors. Without `spark.executor.cores` one has 1 core, or, on a standalone cluster,
+    all of its host's; how many there are is then known by `spark.executor.instances` only.
+    """
+    context = spark.sparkContext
+    conf, master, cores = context.getConf(), str(context.master), parallelism(spark)
+    if re.fullmatch(r"local(\[.*\])?", master):
+        return Cluster(1, cores, float(conf.get("spark.driver.resource.gpu.amount", "0") or 0), is_local=True)
+    gpus = float(conf.get("spark.executor.resource.gpu.amount", "0") or 0)
+    local = re.fullmatch(r"local-cluster\[\s*\d+\s*,\s*(\d+)\s*,\s*\d+\s*\]", master)
+    each = local[1] if local is not None else conf.get("spark.executor.cores", "") or ""
+    # A parallelism that was set says nothing of the cluster.
+    if conf.get("spark.default.parallelism", None) is None and (each or not master.startswith("spark://")):
+        executors = cores // int(each or 1)
+    else:
+        executors = int(conf.get("spark.executor.instances", "0") or 0)
+    return Cluster(executors, cores, gpus * executors)
+
+
+@contextlib.contextmanager
+def stoppable(spark: SparkSession) -> Generator[Callable[[], None]]:
+    """Gives what stops all that this thread has Spark do inside; other work of the session goes on."""
+    context, tag = spark.sparkContext, f"batchscore-{secrets.token_hex(8)}"
+    context.addJobTag(tag)
+    try:
+        yield lambda: context.cancelJobsWithTag(tag)
+    finally:
+        with contextlib.suppress(Exception):
+            context.removeJobTag(tag)
 
 
 @contextlib.contextmanager

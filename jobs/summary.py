@@ -14,6 +14,7 @@ from rich.text import Text
 from etl.learning.fitting import passes
 from etl.printable import distinct, printable
 from etl.training import Provenance
+from jobs.cost_summary import cost_facts_of
 from jobs.damage import damage_facts
 from jobs.engine_summary import engine_facts
 from jobs.history import UNFINISHED, RunView
@@ -200,7 +201,7 @@ def record_facts(record: RunRecord, decision: Decision | None = None) -> Facts:
         facts.append(
             ("input", f"{record.snapshot.files:,} files, {size_text(record.snapshot.bytes)}, {record.splits:,} splits")
         )
-    facts += [*_increment_facts(record), ("seconds", _phases(record))]
+    facts += [*_increment_facts(record), ("seconds", _phases(record)), *cost_facts_of(record)]
     return [*facts, *_worker_facts(record), ("by", f"{record.who}, {when_text(record.started_at)}, code {record.code}")]
 
 

@@ -92,6 +92,12 @@ def _metrics(record: RunRecord) -> dict[str, float]:
         "bytes_read": record.bytes_read,
         "bytes_written": record.bytes_written,
     }
+    cost = record.cost
+    if cost is not None:
+        found |= {name: getattr(cost, name) for name in ("driver_hours", "executor_hours", "gpu_hours")}
+        money = {"cost": cost.total, "cost_per_million_rows": cost.per_million_rows}
+        found |= {name: amount for name, amount in money.items() if amount is not None}
+    found |= {f"passed/{one.limit}": 1 for one in record.breaches if not one.is_projected}
     found |= {f"driver_seconds/{phase}": seconds for phase, seconds in record.wall_seconds.items()}
     return found | {f"worker_seconds/{phase}": seconds for phase, seconds in record.worker_seconds.items()}
 

@@ -59,4 +59,24 @@ def registry_of(record: RunRecord) -> CollectorRegistry:
         gauge("worker_peak_bytes", "Largest resident size of a worker.", record.peak_task_bytes)
     if record.seconds > 0 and record.splits_scored_now == record.splits:
         gauge("rows_per_second", "Rows in, over the wall clock.", account.rows_in.rows / record.seconds)
+    _cost(record, common, registry)
     return registry
+
+
+def _cost(record: RunRecord, common: dict[str, str], registry: CollectorRegistry) -> None:
+    """What the run cost, as far as that is known, and the limits that it passed."""
+    cost = record.cost
+    if cost is not None:
+        hours = Gauge("scoring_machine_hours", "Hours of machines.", [*common, "of"], registry=registry)
+        for of, spent in (("driver", cost.driver_hours), ("executors", cost.executor_hours), ("gpus", cost.gpu_hours)):
+            hours.labels(**common, of=of).set(spent)
+    money = ("scoring_cost", "Of all tries."), ("scoring_cost_per_million_rows", "Of all tries, by rows in.")
+    amounts = (cost.total, cost.per_million_rows) if cost is not None else ()
+    for (name, told), amount in zip(money, amounts, strict=False):
+        if amount is not None and cost is not None:
+            gauge = Gauge(name, told, [*common, "currency"], registry=registry)
+            gauge.labels(**common, currency=cost.currency).set(amount)
+    passed = Gauge("scoring_limit_passed", "1 for a limit that was passed.", [*common, "limit"], registry=registry)
+    for breach in record.breaches:
+        if not breach.is_projected:
+            passed.labels(**common, limit=breach.limit).set(1)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import queue
 import threading
 import time
+from functools import partial
 from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
 
 from pydantic import Field
@@ -24,12 +25,13 @@ if TYPE_CHECKING:
     from jobs.plan import Plan
     from jobs.record import RunRecord
 
-__all__ = ["Deliveries", "Delivery", "Ended", "Sink", "Sinks"]
+__all__ = ["Deliveries", "Delivery", "Ended", "Line", "Sink", "Sinks"]
 
 _PAUSE = 0.25
 """Seconds before the second try; then twice as long each time."""
 
-Event = Literal["start", "finish"]
+Event = Literal["start", "finish", "failure", "sla"]
+"""Sinks are told of the first two, hooks of all."""
 
 
 class Ended(NamedTuple):
@@ -80,48 +82,50 @@ class Sinks:
     def __init__(self, sinks: Sequence[Sink], *, timeout: float, tries: int) -> None:
         """`timeout` in seconds is for all of them together, when the run ends."""
         self._timeout = timeout
-        self._lines = [_Line(sink, tries) for sink in sinks]
+        self._lines = [(sink, Line(sink.name, tries)) for sink in sinks]
 
     def start(self, begun: RunRecord) -> None:
         """Tell of the beginning, and wait for nobody."""
-        for line in self._lines:
-            line.ask("start", lambda sink: sink.start(begun))
+        for sink, line in self._lines:
+            line.ask("start", partial(sink.start, begun))
 
     def finish(self, ended: Ended) -> tuple[Delivery, ...]:
         """Tell of the end, and wait for so long as may be."""
         deadline = time.monotonic() + self._timeout
-        for line in self._lines:
-            line.ask("finish", lambda sink: sink.finish(ended))
-        return tuple(delivery for line in self._lines for delivery in line.told(deadline))
+        for sink, line in self._lines:
+            line.ask("finish", partial(sink.finish, ended))
+        return tuple(delivery for _, line in self._lines for delivery in line.told(deadline))
 
 
-class _Line:
-    """A sink, and the thread in which it is asked, one event after the other."""
+class Line:
+    """Somebody who is told, and the thread in which that is done, one event after the other."""
 
-    def __init__(self, sink: Sink, tries: int) -> None:
-        self._sink, self._tries = sink, tries
+    def __init__(self, name: str, tries: int) -> None:
+        """Nobody is asked yet, and no thread begun."""
+        self._name, self._tries = name, tries
         self._asked: list[Event] = []
-        self._orders: queue.SimpleQueue[tuple[Event, Callable[[Sink], None]] | None] = queue.SimpleQueue()
+        self._orders: queue.SimpleQueue[tuple[Event, Callable[[], None]] | None] = queue.SimpleQueue()
         self._answers: queue.SimpleQueue[Delivery] = queue.SimpleQueue()
         self._given_up = threading.Event()
         # A daemon: the process may end while somebody does not answer.
-        self._thread = threading.Thread(target=self._work, name=f"batchscore-{sink.name}", daemon=True)
+        self._thread = threading.Thread(target=self._work, name=f"batchscore-{name}", daemon=True)
 
-    def ask(self, event: Event, order: Callable[[Sink], None]) -> None:
+    def ask(self, event: Event, order: Callable[[], None]) -> None:
+        """Tell of an event when those before it are told; waits for nobody."""
         if not self._thread.is_alive():
             self._thread.start()
         self._asked.append(event)
         self._orders.put((event, order))
 
     def told(self, deadline: float) -> list[Delivery]:
-        """What became of each event."""
+        """What became of each event, by `deadline` of the monotonic clock; then it is given up."""
         found: list[Delivery] = []
         for event in self._asked:
             try:
                 found.append(self._answers.get(timeout=max(0.0, deadline - time.monotonic())))
             except queue.Empty:
                 problem = "it has not answered in time"
-                found.append(Delivery(sink=self._sink.name, event=event, is_sent=False, tries=0, problem=problem))
+                found.append(Delivery(sink=self._name, event=event, is_sent=False, tries=0, problem=problem))
         self._given_up.set()
         self._orders.put(None)
         return found
@@ -130,15 +134,15 @@ class _Line:
         while (order := self._orders.get()) is not None:
             self._answers.put(self._deliver(*order))
 
-    def _deliver(self, event: Event, order: Callable[[Sink], None]) -> Delivery:
+    def _deliver(self, event: Event, order: Callable[[], None]) -> Delivery:
         problem, tried = None, 0
         while tried < self._tries and not self._given_up.is_set():
             tried += 1
             try:
-                order(self._sink)
+                order()
             except Exception as error:  # noqa: BLE001  each client has errors of its own
                 problem = redacted(f"{type(error).__name__}: {error}")
                 self._given_up.wait(_PAUSE * 2 ** (tried - 1) if tried < self._tries else 0)
             else:
-                return Delivery(sink=self._sink.name, event=event, is_sent=True, tries=tried)
-        return Delivery(sink=self._sink.name, event=event, is_sent=False, tries=tried, problem=problem)
+                return Delivery(sink=self._name, event=event, is_sent=True, tries=tried)
+        return Delivery(sink=self._name, event=event, is_sent=False, tries=tried, problem=problem)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from etl.errors import BatchscoreError
 from jobs.errors import Refused
 from jobs.monitoring.collected import collect
+from jobs.monitoring.hooks import Hooks
 from jobs.monitoring.sinks import Deliveries, Delivery, Ended, Sink, Sinks
 from jobs.monitoring.tasks import tasks_table
 from jobs.receipts import receipts_of
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from etl.runs.receipt import Receipt
     from jobs.config import JobConfig
     from jobs.destination import Target
+    from jobs.monitoring.limits import Breach
     from jobs.monitoring.settings import SinkSettings
     from jobs.plan import Plan
     from jobs.record import RunRecord
@@ -37,30 +39,44 @@ class Telling:
         self._target = target
         self._uri = config.metrics.uri if config.metrics is not None and not is_trial else None
         self._settings = None if is_trial else config.sinks
+        self._hook_settings = None if is_trial else config.hooks
         self._sinks: Sinks | None = None
+        self._hooks: Hooks | None = None
 
     def prepare(self) -> None:
         """Make the sinks, before the id is claimed; a run that was published before does without, and is quicker.
 
         Raises:
-            Refused: see `sinks_of`.
+            Refused: see `sinks_of` and `Hooks`.
         """
         if self._settings is not None:
             self._sinks = _made(self._settings)
+        if self._hook_settings is not None:
+            self._hooks = Hooks(self._hook_settings)
 
     def start(self, begun: RunRecord) -> None:
         """The run has begun."""
         if self._sinks is not None:
             self._sinks.start(begun)
+        if self._hooks is not None:
+            self._hooks.start(begun)
+
+    def breached(self, record: RunRecord, breach: Breach) -> None:
+        """A limit is passed, or expected to be."""
+        if self._hooks is not None:
+            self._hooks.breached(record, breach)
 
     def finish(self, record: RunRecord, receipts: Iterable[Receipt], plan: Plan | None) -> None:
         """The run has ended as its record says, which is stored by now. What cannot be told is a warning."""
-        if self._uri is None and self._sinks is None:
+        if self._uri is None and self._sinks is None and self._hooks is None:
             return
         tasks = tasks_table(receipts, plan.splits if plan is not None else ())
         seal = collect(self._uri, record, tasks) if self._uri is not None else None
+        told = self._hooks.finish(record) if self._hooks is not None else ()
         if self._sinks is not None:
-            _keep(self._target, record.run_id, self._sinks.finish(Ended(record, tasks, plan, seal)))
+            told += self._sinks.finish(Ended(record, tasks, plan, seal))
+        if told:
+            _keep(self._target, record.run_id, told)
 
 
 def tell_decision(target: Target, plan: Plan, record: RunRecord) -> None:

@@ -71,6 +71,22 @@ class RunLine(NamedTuple):
         return per_million(self.seconds, self.rows)
 
     @property
+    def cost(self) -> float | None:
+        """Of all tries, in the currency of its record; None without a table of prices."""
+        return self.record.cost.total if self.record is not None and self.record.cost is not None else None
+
+    @property
+    def currency(self) -> str:
+        """Of the cost; empty where there is none."""
+        cost = self.record.cost if self.record is not None else None
+        return cost.currency or "" if cost is not None else ""
+
+    @property
+    def cost_per_million(self) -> float | None:
+        """Of a million rows."""
+        return self.record.cost.per_million_rows if self.record is not None and self.record.cost is not None else None
+
+    @property
     def rows_per_second(self) -> float | None:
         """By the wall clock of a run that scored all of its splits itself."""
         if self.record is None or not self.rows or self.record.splits_scored_now < self.record.splits:
@@ -114,6 +130,8 @@ def trends(lines: Sequence[RunLine]) -> list[Trend]:
         "seconds": lambda line: line.seconds,
         "rows": lambda line: line.rows,
         "s/Mrow": lambda line: line.seconds_per_million,
+        "cost": lambda line: line.cost,
+        "cost/Mrow": lambda line: line.cost_per_million,
     }
     measures |= {f"{phase} s/Mrow": _phase(phase) for phase in _phases(ordered)}
     found = [Trend(name, tuple(map(measure, ordered))) for name, measure in measures.items()]
@@ -148,7 +166,8 @@ def history_table(lines: Sequence[RunLine]) -> pa.Table:
         *(f"wall_{phase}_seconds" for phase in wall),
         *(f"worker_{phase}_seconds{suffix}" for phase in _phases(lines) for suffix in ("", "_per_million")),
     ]
-    schema = pa.schema([*_COLUMNS, *(pa.field(name, pa.float64()) for name in numbers)])
+    priced = _COST if any(line.record is not None and line.record.cost is not None for line in lines) else ()
+    schema = pa.schema([*_COLUMNS, *priced, *(pa.field(name, pa.float64()) for name in numbers)])
     return pa.Table.from_pylist(rows, schema)
 
 
@@ -181,6 +200,30 @@ _COLUMNS = pa.schema(
 )
 
 
+_COST = (
+    pa.field("cost", pa.float64()),
+    pa.field("cost_per_million_rows", pa.float64()),
+    pa.field("currency", pa.string()),
+    pa.field("driver_hours", pa.float64()),
+    pa.field("executor_hours", pa.float64()),
+    pa.field("gpu_hours", pa.float64()),
+    pa.field("breaches", pa.string()),
+)
+"""Only where a run tells of them. `breaches` are the places of the limits in the config, with commas between."""
+
+
+def _cost_row(line: RunLine) -> dict[str, Any]:
+    record = line.record
+    if record is None or record.cost is None:
+        return {}
+    return {
+        "cost": line.cost,
+        "cost_per_million_rows": line.cost_per_million,
+        **{name: getattr(record.cost, name) for name in ("currency", "driver_hours", "executor_hours", "gpu_hours")},
+        "breaches": ", ".join(one.limit for one in record.breaches if not one.is_projected),
+    }
+
+
 def _row(line: RunLine) -> dict[str, Any]:
     row: dict[str, Any] = {
         "run_id": line.run_id,
@@ -204,6 +247,7 @@ def _row(line: RunLine) -> dict[str, Any]:
     row["bytes_in"] = record.snapshot.bytes if record.snapshot else None
     row["model_sha256"] = record.model.bundle_sha256 if record.model else None
     row["error"] = record.error.message if record.error else None
+    row |= _cost_row(line)
     row |= {f"wall_{phase}_seconds": seconds for phase, seconds in record.wall_seconds.items()}
     for phase, seconds in record.worker_seconds.items():
         row[f"worker_{phase}_seconds"] = seconds
