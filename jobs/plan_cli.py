@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Annotated
 
 import typer
@@ -50,7 +51,10 @@ def plan(  # noqa: PLR0913  each option is a part of the question
     job = read_config(config, tuple(sets or ()))
     name = run_id or new_run_id(job.name)
     shown = preview(RunRequest(config=job, run_id=name, limit=limit, sample=sample, missing_keys=missing_keys))
-    with spark_log(ctx.find_root().obj), session_scope():
+    with contextlib.ExitStack() as stack:
+        if measure is not None:
+            stack.enter_context(spark_log(ctx.find_root().obj))
+            stack.enter_context(session_scope())
         sizing = answer(shown, Question(job.output.uri if sets else config, deadline, measure))
     if as_json:
         typer.echo(plan_text(shown, sizing))

@@ -14,13 +14,13 @@ from etl.runs.s3a import s3a_options
 from jobs.errors import SparkNotStarted
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator
+    from collections.abc import Callable, Generator, Mapping
 
     from pyspark.sql import SparkSession
 
     from jobs.spark_settings import Spark
 
-__all__ = ["Cluster", "cluster_of", "parallelism", "session_scope", "start_session", "stoppable"]
+__all__ = ["Cluster", "cluster_of", "counted", "parallelism", "session_scope", "start_session", "stoppable"]
 
 _DEFAULTS = {
     "spark.ui.enabled": "false",
@@ -93,23 +93,27 @@ class Cluster(NamedTuple):
 
 
 def cluster_of(spark: SparkSession) -> Cluster:
-    """What Spark has now, by the number of tasks that it would run at once and the cores of an executor.
-
-    No public interface counts executors. Without `spark.executor.cores` one has 1 core, or, on a standalone cluster,
-    all of its host's; how many there are is then known by `spark.executor.instances` only.
-    """
+    """What Spark has now."""
     context = spark.sparkContext
-    conf, master, cores = context.getConf(), str(context.master), parallelism(spark)
+    return counted(str(context.master), dict(context.getConf().getAll()), parallelism(spark))
+
+
+def counted(master: str, conf: Mapping[str, str], cores: int) -> Cluster:
+    """Executors, by the number of tasks that Spark would run at once and the cores of an executor.
+
+    No public interface counts them. Without `spark.executor.cores` one has 1 core, or, on a standalone cluster, all of
+    its host's; how many there are is then known by `spark.executor.instances` only.
+    """
     if re.fullmatch(r"local(\[.*\])?", master):
-        return Cluster(1, cores, float(conf.get("spark.driver.resource.gpu.amount", "0") or 0), is_local=True)
-    gpus = float(conf.get("spark.executor.resource.gpu.amount", "0") or 0)
+        return Cluster(1, cores, float(conf.get("spark.driver.resource.gpu.amount", "0")), is_local=True)
+    gpus = float(conf.get("spark.executor.resource.gpu.amount", "0"))
     local = re.fullmatch(r"local-cluster\[\s*\d+\s*,\s*(\d+)\s*,\s*\d+\s*\]", master)
-    each = local[1] if local is not None else conf.get("spark.executor.cores", "") or ""
+    each = local[1] if local is not None else conf.get("spark.executor.cores", "")
     # A parallelism that was set says nothing of the cluster.
-    if conf.get("spark.default.parallelism", None) is None and (each or not master.startswith("spark://")):
+    if "spark.default.parallelism" not in conf and (each or not master.startswith("spark://")):
         executors = cores // int(each or 1)
     else:
-        executors = int(conf.get("spark.executor.instances", "0") or 0)
+        executors = int(conf.get("spark.executor.instances", "0"))
     return Cluster(executors, cores, gpus * executors)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -14,7 +15,9 @@ from jobs.monitoring.cost import Meter, Used, amount_of, cost_facts
 from jobs.monitoring.durations import Duration, deadline_after, seconds_of
 from jobs.monitoring.limit_settings import Cost, Sla
 from jobs.monitoring.limits import Limits, Moment
-from jobs.session import Cluster
+from jobs.record import RunRecord
+from jobs.session import Cluster, counted
+from tests.jobs.nights import night
 
 DURATION = TypeAdapter(Duration)
 SPAN = (datetime.fromisoformat("2020-01-01"), datetime.fromisoformat("2035-01-01"))
@@ -133,6 +136,39 @@ def test_executors_are_counted_over_time() -> None:
     assert used.gpus == used.executors
     assert used.spark == 60
     assert (used.most_executors, used.most_cores) == (10, 20)
+
+
+@pytest.mark.parametrize(
+    ("master", "conf", "cores", "cluster"),
+    [
+        ("local[*,4]", {}, 2, Cluster(1, 2, is_local=True)),
+        ("local", {"spark.driver.resource.gpu.amount": "2"}, 1, Cluster(1, 1, 2.0, is_local=True)),
+        ("local-cluster[3,2,1024]", {}, 6, Cluster(3, 6)),
+        ("yarn", {"spark.executor.cores": "4"}, 40, Cluster(10, 40)),
+        # While none has registered, Spark tells of two cores.
+        ("yarn", {"spark.executor.cores": "4"}, 2, Cluster(0, 2)),
+        ("k8s://https://host:443", {}, 7, Cluster(7, 7)),
+        ("yarn", {"spark.executor.cores": "8", "spark.executor.resource.gpu.amount": "1"}, 24, Cluster(3, 24, 3.0)),
+        ("yarn", {"spark.default.parallelism": "200", "spark.executor.instances": "5"}, 200, Cluster(5, 200)),
+        ("spark://host:7077", {"spark.executor.cores": "2"}, 6, Cluster(3, 6)),
+        ("spark://host:7077", {}, 6, Cluster(0, 6)),
+    ],
+)
+def test_executors_are_those_that_the_cores_make(
+    master: str, conf: dict[str, str], cores: int, cluster: Cluster
+) -> None:
+    """Cores by those of an executor, with each manager's default; a standalone cluster that does not say has none."""
+    assert counted(master, conf, cores) == cluster
+
+
+def test_records_of_before_are_read() -> None:
+    """A record that was written before runs had a cost is read, and has neither cost nor breaches."""
+    written = json.loads(night().to_bytes())
+    for name in ("cost", "breaches"):
+        del written[name]
+    read = RunRecord.from_bytes(json.dumps(written).encode(), where="record")
+    assert (read.cost, read.breaches) == (None, ())
+    assert read == night()
 
 
 def limits(**sections: Any) -> Limits:

@@ -13,6 +13,8 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from jobs.errors import Refused
 from jobs.history import find_run
+from jobs.monitoring.cost import CostFacts
+from jobs.monitoring.limits import Breach, LimitName
 from jobs.monitoring.prometheus import PrometheusTextfile, registry_of
 from jobs.monitoring.sinks import Deliveries, Ended, Sinks
 from jobs.monitoring.tasks import tasks_table
@@ -139,6 +141,27 @@ def test_the_file_for_prometheus_has_the_numbers_of_the_record(tmp_path) -> None
     assert values["scoring_rows_per_second", None, None, None, None] == pytest.approx(10)
     assert {sample.labels["model"] for sample in samples.values()} == {"late-flights:2026-11-01"}
     assert {sample.labels["job"] for sample in samples.values()} == {"flights"}
+
+
+def test_prometheus_has_cost_and_passed_limits() -> None:
+    """Hours, money in its currency and limits that were passed are those of the record; an expected limit is not."""
+    cost = CostFacts(driver_hours=1.5, executor_hours=6, gpu_hours=3, amount=2.5, earlier=1, currency="EUR")
+    at = night().ended_at
+    limits: tuple[LimitName, ...] = ("sla.finish_by", "cost.budget.run")
+    breaches = tuple(
+        Breach(limit=limit, allowed=1, value=2, unit="s", at=at, is_projected=limit == "cost.budget.run")
+        for limit in limits
+    )
+    samples = [
+        (sample.name, sample.labels, sample.value)
+        for metric in registry_of(night(cost=cost, breaches=breaches)).collect()
+        for sample in metric.samples
+    ]
+    hours = {labels["of"]: value for name, labels, value in samples if name == "scoring_machine_hours"}
+    assert hours == {"driver": 1.5, "executors": 6, "gpus": 3}
+    assert [(labels["currency"], value) for name, labels, value in samples if name == "scoring_cost"] == [("EUR", 3.5)]
+    assert [labels["limit"] for name, labels, _ in samples if name == "scoring_limit_passed"] == ["sla.finish_by"]
+    assert not [name for name, _, _ in samples if name == "scoring_cost_per_million_rows"]
 
 
 def test_a_run_without_a_model_has_metrics_too() -> None:

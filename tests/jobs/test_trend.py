@@ -11,6 +11,8 @@ from typer.testing import CliRunner
 
 from jobs.cli import app
 from jobs.monitoring.collected import collect
+from jobs.monitoring.cost import CostFacts
+from jobs.monitoring.limits import Breach
 from jobs.monitoring.trend import RunLine, history_table, sparkline, trends
 from tests.jobs.nights import PHASES, night
 
@@ -58,6 +60,41 @@ def test_what_is_exported_are_the_records(tmp_path: Path) -> None:
             assert row["worker_infer_seconds"] == record.worker_seconds["infer"]
             assert row["worker_infer_seconds_per_million"] == pytest.approx(PHASES["infer"])
             assert row["model"] == "late-flights:2026-11-01"
+
+
+def test_what_runs_cost_is_shown_where_prices_are_known(tmp_path: Path) -> None:
+    """Cost, its price a million rows, hours and passed limits are those of the record; else there are none."""
+    cost = CostFacts(
+        driver_hours=0.5,
+        executor_hours=4.0,
+        gpu_hours=4.0,
+        amount=6.25,
+        earlier=0.5,
+        currency="EUR",
+        per_million_rows=3.375,
+    )
+    at = RECORDS[1].ended_at
+    late = Breach(limit="sla.max_duration", allowed=60, value=100, unit="s", at=at, is_projected=False)
+    dear = Breach(limit="cost.budget.run", allowed=6, value=7, unit="EUR", at=at, is_projected=True)
+    priced = RECORDS[1].model_copy(update={"cost": cost, "breaches": (late, dear)})
+    lines = [RunLine.of_record(record) for record in (RECORDS[0], priced)]
+    rows = history_table(lines).to_pylist()
+    assert rows[0]["cost"] is None
+    assert {name: rows[1][name] for name in ("cost", "cost_per_million_rows", "currency", "driver_hours")} == {
+        "cost": 6.75,
+        "cost_per_million_rows": 3.375,
+        "currency": "EUR",
+        "driver_hours": 0.5,
+    }
+    assert (rows[1]["executor_hours"], rows[1]["gpu_hours"], rows[1]["breaches"]) == (4.0, 4.0, "sla.max_duration")
+    assert "cost" not in history_table(lines[:1]).column_names
+    assert {trend.name: trend.values for trend in trends(lines)}["cost"] == (None, 6.75)
+    for number, record in enumerate((RECORDS[0], priced)):
+        collect(str(tmp_path / f"{number}"), record)
+    shown = [CliRunner().invoke(app, ["history", str(tmp_path / f"{number}")]).output for number in range(2)]
+    assert "cost" not in shown[0]
+    assert "cost EUR" in shown[1]
+    assert "6.75" in shown[1]
 
 
 def test_a_run_without_a_record_is_a_line() -> None:
