@@ -4,18 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from jobs.monitoring.cost import money_text
+
 if TYPE_CHECKING:
     from jobs.record import RunRecord
 
-__all__ = ["cost_facts_of", "money_text"]
-
-
-def money_text(amount: float | None, currency: str | None = None) -> str:
-    """An amount to the cent, or to three digits where it is less than 1."""
-    if amount is None:
-        return "-"
-    text = f"{amount:,.2f}" if amount >= 1 or not amount else f"{amount:.3g}"
-    return f"{text} {currency}" if currency else text
+__all__ = ["cost_facts_of"]
 
 
 def cost_facts_of(record: RunRecord) -> list[tuple[str, str]]:

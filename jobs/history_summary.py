@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from jobs.cost_summary import money_text
+from jobs.monitoring.cost import money_text
 from jobs.monitoring.trend import sparkline
 from jobs.summary import Column, Sheet, count_text, duration_text
 

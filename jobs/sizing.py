@@ -9,10 +9,10 @@ import typer
 from pydantic import TypeAdapter, ValidationError
 
 from etl.errors import BatchscoreError
-from jobs.cost_summary import money_text
 from jobs.errors import Refused
 from jobs.history import history
 from jobs.identity import new_run_id
+from jobs.monitoring.cost import money_text
 from jobs.monitoring.durations import Duration
 from jobs.monitoring.sizing import Work, night_of_sample, nights_of, size
 from jobs.request import RunRequest
@@ -143,8 +143,8 @@ def sizing_facts(found: Sizing | str) -> list[tuple[str, str]]:
     if found.problem is not None and found.deadline_seconds is not None:
         facts.append((f"for {duration_text(found.deadline_seconds)}", f"cannot be: {found.problem}"))
     pace, fixed = found.rows_per_core_second, found.fixed_seconds
-    source = "a trial" if found.is_sample else f"{found.nights:,} runs before"
-    few = ", which are few" if not found.is_sample and found.nights < _FEW else ""
+    source = "a trial" if found.is_sample else _count(found.nights, "run before", "runs before")
+    few = ", which is not much" if not found.is_sample and found.nights < _FEW else ""
     told = (
         f"about {found.rows:,} rows at {pace.median:,.0f} rows/s a core, and {duration_text(fixed.median)} outside of "
         f"scoring, by {source}{few}; scoring is taken to be linear in bytes and in cores"
@@ -153,11 +153,17 @@ def sizing_facts(found: Sizing | str) -> list[tuple[str, str]]:
 
 
 def _told(one: Estimate, found: Sizing) -> str:
-    where = f"{one.cores:,} cores" if one.executors is None else f"{one.executors:,} executors, {one.cores:,} cores"
+    where = _count(one.cores, "core", "cores")
+    if one.executors is not None:
+        where = f"{_count(one.executors, 'executor', 'executors')}, {where}"
     times = _range(one.seconds, found, duration_text)
     if one.amount is None:
         return f"{times} on {where}"
     return f"{times} and {_range(one.amount, found, money_text)} {found.currency} on {where}"
+
+
+def _count(number: int, one: str, several: str) -> str:
+    return f"{number:,} {one if number == 1 else several}"
 
 
 def _range(values: Range, found: Sizing, text: Callable[[float | None], str]) -> str:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from jobs.monitoring.limit_settings import Cost
     from jobs.session import Cluster
 
-__all__ = ["CostFacts", "Meter", "Used", "amount_of", "cost_facts", "price_per_second"]
+__all__ = ["CostFacts", "Meter", "Used", "amount_of", "cost_facts", "money_text", "price_per_second"]
 
 _HOUR = 3600.0
 _FEW_ROWS = 10_000
@@ -141,6 +141,14 @@ def price_per_second(prices: Cost, cluster: Cluster | None) -> float:
     if cluster is None:
         return amount_of(prices, Used(1.0))
     return amount_of(prices, Used(1.0, cluster.executors, is_local=cluster.is_local))
+
+
+def money_text(amount: float | None, currency: str | None = None) -> str:
+    """An amount to the cent, or to three digits where it is less than 1."""
+    if amount is None:
+        return "-"
+    text = f"{amount:,.2f}" if amount >= 1 or not amount else f"{amount:.3g}"
+    return f"{text} {currency}" if currency else text
 
 
 def cost_facts(prices: Cost | None, used: Used, *, earlier: float = 0.0, rows: int = 0) -> CostFacts:

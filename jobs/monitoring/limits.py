@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 from pydantic import AwareDatetime, Field
 
 from etl.documents import Strict
+from jobs.monitoring.cost import money_text
 from jobs.monitoring.durations import deadline_after
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ class Breach(Strict):
         if self.unit != "s":
             verb = "is expected to cost" if self.is_projected else "cost"
             what = " a million rows" if self.limit == "cost.budget.per_million_rows" else ""
-            return f"it {verb} {self.value:,.2f} {self.unit}{what}; {self.limit} is {self.allowed:,.2f}"
+            return f"it {verb} {money_text(self.value, self.unit)}{what}; {self.limit} is {money_text(self.allowed)}"
         if self.deadline is not None:
             late = self.value - self.allowed
             verb = "is expected to be" if self.is_projected else "was"

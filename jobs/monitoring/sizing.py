@@ -47,6 +47,8 @@ class Night(NamedTuple):
     """Seconds outside of scoring."""
     scoring: float
     """Seconds."""
+    alone: float = 0.0
+    """Seconds in which there were no executors, before Spark had started."""
 
     def seconds(self, work: Work, cores: int) -> float:
         """What that work would have taken that night on so many cores."""
@@ -117,7 +119,10 @@ def _night(record: RunRecord) -> Night | None:
     if not is_whole or record.snapshot is None or not record.snapshot.bytes or not cores or scoring <= 0:
         return None
     rows = record.account.rows_in.rows
-    return Night(record.snapshot.bytes, rows, cores, max(0.0, record.seconds - scoring), scoring)
+    cost, alone = record.cost, 0.0
+    if cost is not None and cost.executors:
+        alone = max(0.0, record.seconds - cost.executor_hours * 3600 / cost.executors)
+    return Night(record.snapshot.bytes, rows, cores, max(0.0, record.seconds - scoring), scoring, alone)
 
 
 def night_of_sample(record: RunRecord) -> Night | None:
@@ -181,6 +186,10 @@ def _estimate(nights: Sequence[Night], work: Work, cores: int, *, prices: Cost |
     executors = math.ceil(cores / work.executor_cores) if work.executor_cores is not None else None
     amounts = None
     if prices is not None:
-        used = [Used(one, (executors or 1) * one, is_local=executors is None) for one in seconds]
+        alive = [max(0.0, one - night.alone) for night, one in zip(nights, seconds, strict=True)]
+        used = [
+            Used(one, (executors or 1) * of_them, is_local=executors is None)
+            for one, of_them in zip(seconds, alive, strict=True)
+        ]
         amounts = Range.of([amount_of(prices, one) for one in used])
     return Estimate(cores=cores, executors=executors, seconds=Range.of(seconds), amount=amounts)

@@ -72,6 +72,15 @@ def test_a_run_takes_what_its_rows_and_cores_say() -> None:
     assert found.present.amount.median == pytest.approx(1_310 / 3600 * (0.5 + 2 * 2.0))
 
 
+def test_executors_cost_while_they_are_there() -> None:
+    """Executors that were not there for 30 of 185 seconds are not there for as long the next time."""
+    there = CostFacts(driver_hours=1, executor_hours=2 * 155 / 3600, executors=2, cores=8)
+    found = size(nights_of([known().model_copy(update={"cost": there})]), CLUSTER, prices=PRICES)
+    assert found.present is not None
+    assert found.present.amount is not None
+    assert found.present.amount.median == pytest.approx((1_310 * 0.5 + 1_280 * 2 * 2.0) / 3600)
+
+
 def test_a_deadline_gets_the_fewest_executors_that_keep_it() -> None:
     """10,000 core-seconds in 500 - 60 seconds need 22.7 cores, so six executors of four; five would be too late."""
     found = size(nights_of([known()]), CLUSTER, deadline=500)
@@ -207,7 +216,7 @@ def test_the_plan_says_what_the_run_will_take(tmp_path: Path, logistic_onnx: Pat
     shown = plan(job, "--deadline", "2h")
     assert "takes: 1 m 00 s (1 m 00 s to 1 m 00 s) and 0.075" in shown
     assert "for 2 h 00 m: 1 m 00 s" in shown
-    assert "on 1 executors, 4 cores" in shown
+    assert "on 1 executor, 4 cores" in shown
 
 
 @pytest.mark.parametrize(("option", "value"), [("--deadline", "soon"), ("--deadline", "0"), ("--measure", "150%")])
