@@ -158,18 +158,20 @@ class Guard:
     def _work(self) -> None:
         while not self._end.wait(_LOOK_SECONDS):
             self._meter.count()
-            # A budget by rows needs their number, which a store may not tell; it is no reason to end the watch.
-            with contextlib.suppress(Exception):
-                self._look()
+            self._look()
 
     def _look(self) -> None:
-        if self._limits is None:
-            return
-        found = self._limits.expected(self._moment())
+        """Notice limits, and stop what is over; whatever goes wrong here is no reason to end a run that scores."""
+        if self._limits is not None:
+            with contextlib.suppress(Exception):
+                self._hold(self._limits)
+
+    def _hold(self, limits: Limits) -> None:
+        found = limits.expected(self._moment())
         self._notice(found)
-        hard = [one for one in found if not one.is_projected and self._limits.on_breach(one.limit) == "fail"]
+        hard = [one for one in found if not one.is_projected and limits.on_breach(one.limit) == "fail"]
         if hard and self._phase in _BEFORE_SCORES and not self._end.is_set():
-            self._over = self._over or hard[0]
+            self._over = hard[0]
             # Again at each look: the job may begin only now.
             if self._cancel is not None:
                 self._cancel()

@@ -157,10 +157,6 @@ class _NoRedirects(urllib.request.HTTPRedirectHandler):
         return None
 
 
-class HookFailed(Exception):
-    """A hook was not told; the message has nothing of its URL."""
-
-
 class _Webhook:
     def __init__(self, name: str, url: str, key: str | None, *, timeout: float) -> None:
         self.name = name
@@ -182,9 +178,9 @@ class _Webhook:
                 pass
         except urllib.error.HTTPError as error:
             error.close()
-            raise HookFailed(f"it answered with {error.code}") from None
+            raise ConnectionError(f"it answered with {error.code}") from None
         except Exception as error:  # noqa: BLE001  of sockets, TLS and HTTP; none may show the URL
-            raise HookFailed(self._without_url(f"{type(error).__name__}: {error}")) from None
+            raise ConnectionError(self._without_url(f"{type(error).__name__}: {error}")) from None
 
     def _without_url(self, text: str) -> str:
         parts = urlsplit(self._url)
@@ -221,12 +217,12 @@ class _Command:
                 _, said = process.communicate(body, timeout=self._timeout)
             except subprocess.TimeoutExpired:
                 self._kill()
-                raise HookFailed(f"it ran longer than {self._timeout:g} s, and was ended") from None
+                raise TimeoutError(f"it ran longer than {self._timeout:g} s, and was ended") from None
             finally:
                 self._process = None
         if process.returncode:
             last = next(iter(said.decode(errors="replace").strip().splitlines()[::-1]), "it said nothing")
-            raise HookFailed(f"it ended with {process.returncode}: {last[:_SAID]}")
+            raise ChildProcessError(f"it ended with {process.returncode}: {last[:_SAID]}")
 
     def end(self) -> None:
         self._is_over = True
