@@ -47,6 +47,7 @@ from jobs.progress import Observer
 from jobs.quarantine_cli import quarantined
 from jobs.record import RunRecord, RunState, versions
 from jobs.replay_cli import replays
+from jobs.report_cli import report
 from jobs.request import RunRequest
 from jobs.results import open_results
 from jobs.run import run as run_job
@@ -117,6 +118,7 @@ app.command()(compare)
 app.command()(evaluate)
 app.add_typer(status_commands)
 app.command()(plan)
+app.command()(report)
 app.command("versions")(list_versions)
 app.command("rollback")(roll_back)
 app.command()(gc)

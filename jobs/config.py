@@ -293,6 +293,7 @@ class JobConfig(Strict):
     sla: Sla = Field(default=Sla(), description="When a run has to be done.")
     cost: Cost | None = Field(default=None, description="What machines cost, and what a run may.")
     hooks: HookSettings | None = Field(default=None, description="Webhooks and commands that are told of runs.")
+    report: bool = Field(default=True, description="Whether each ending of a run leaves a page for people beside it.")
     storage: tuple[StoreSettings, ...] = Field(
         default=(), description="How stores are reached, by the beginning of their URIs; no credentials."
     )

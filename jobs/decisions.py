@@ -250,4 +250,7 @@ def _store(target: Target, record: RunRecord, plan: Plan, **changes: object) -> 
     changed = record.model_copy(update={**changes, "recorded_at": datetime.now(UTC)})
     target.storage.replace(target.layout.record, changed.to_bytes())
     tell_decision(target, plan, changed)
+    from jobs.report.leaving import renew_report  # noqa: PLC0415  it looks at runs, and so at what was decided on them
+
+    renew_report(target)
     return changed

@@ -47,6 +47,8 @@ from jobs.record import (
     versions,
     wall_seconds,
 )
+from jobs.report.gathered import Ended
+from jobs.report.leaving import leave_report
 from jobs.request import RunRequest
 from jobs.session import parallelism, start_session
 from jobs.sources import sources_of, with_digests
@@ -430,6 +432,7 @@ class _Run:
         self._note(**self.guard.facts(self.record, self._receipts))
         self.target.storage.replace(self.target.layout.record, self.record.to_bytes())
         self._telling.finish(self.record, self._receipts, self._plan)
+        leave_report(Ended(self.target, self.record, self._plan, self._receipts), self.request.config)
 
 
 def _begun(request: RunRequest, target: Target) -> RunRecord:

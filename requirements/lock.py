@@ -40,6 +40,7 @@ SOURCES = {
         "--extra=prometheus",
         "--extra=sklearn",
         "--extra=dev",
+        "requirements/browser.in",
         "requirements/mlflow.in",
         "requirements/connect.in",
         "requirements/stores.in",

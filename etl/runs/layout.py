@@ -69,6 +69,16 @@ class Layout:
         return f"{self.state}/record.json"
 
     @property
+    def report(self) -> str:
+        """The record as a page for people."""
+        return f"{self.state}/report.html"
+
+    @property
+    def config(self) -> str:
+        """The resolved config as the run's last try had it."""
+        return f"{self.state}/config.json"
+
+    @property
     def status(self) -> str:
         """What the run's driver is doing."""
         return f"{self.state}/status.json"

@@ -15,6 +15,8 @@ PLACES = {
     "hdfs_native": {"etl.runs.hdfs"},
     "boto3": {"etl.runs.s3_client"},
     "botocore": {"etl.runs.s3_client"},
+    "jinja2": {"jobs.report.page"},
+    "markupsafe": {"jobs.report.page"},
     "mlflow": {"scoring.bundles.mlflow", "scoring.runtimes.pyfunc", "jobs.monitoring.mlflow_tracking"},
     "openlineage": {"jobs.monitoring.openlineage_events", "jobs.monitoring.openlineage_sink"},
     "prometheus_client": {"jobs.monitoring.prometheus"},
