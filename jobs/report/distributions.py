@@ -84,7 +84,7 @@ def distribution_of(name: str, column: ArrowArray | pa.ChunkedArray) -> Distribu
         return empty
     if not _is_number(type_) or (pa.types.is_integer(type_) and len(known.unique()) <= _FEW):
         return empty._replace(labels=_labels(known, in_order=_is_number(type_)))
-    values = known.cast(pa.float64(), safe=False).to_numpy().astype(np.float64)
+    values = known.cast(pa.float64(), safe=False).to_numpy()
     finite = values[np.isfinite(values)]
     numbers = histogram_of(finite) if finite.size else None
     return empty._replace(non_finite=values.size - finite.size, numbers=numbers)

@@ -32,6 +32,7 @@ _KINDS = {
 """By state, what decides its colour."""
 _THOUSAND, _HUGE = 1e3, 1e15
 """Between them a number is shown with its thousands and no fraction."""
+_MILLISECOND = 1e-3
 _DIGEST = 12
 _LONGEST = 64
 """Characters of a path that are shown; the whole of it is its title."""
@@ -91,6 +92,8 @@ def _count(value: int, name: str = "") -> Markup:
 
 def _duration(seconds: float, name: str = "") -> Markup:
     """Seconds for people, in milliseconds where they are few; exactly as the element's value."""
+    if 0 < seconds < _MILLISECOND:
+        return _data(seconds, "< 1 ms", name)
     text = f"{1000 * seconds:.0f} ms" if abs(seconds) < 1 else duration_text(seconds)
     return _data(seconds, text, name)
 

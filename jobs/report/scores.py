@@ -72,13 +72,15 @@ def scores_of(target: Target, plan: Plan, predictions: Sequence[Written], *, sta
     countable = [field.name for field in schema if is_countable(field.type)]
     wanted = pa.schema([schema.field(name) for name in countable[:_COLUMNS]])
     tables, notes = _read(target, _choose(files), wanted, is_published=state.is_published, until=until)
-    table = pa.concat_tables([wanted.empty_table(), *tables])
     left_out = [field.name for field in schema if field.name not in wanted.names]
     if left_out:
         notes.append(f"Left out: {', '.join(left_out[:_COLUMNS])}{' and more' if len(left_out) > _COLUMNS else ''}.")
-    columns = [distribution_of(name, table.column(name)) for name in wanted.names] if table.num_rows else []
     of_rows = sum(one.rows for one in files)
-    return Scores(tuple(columns), table.num_rows, of_rows, len(tables), len(files), tuple(notes))
+    if not tables:
+        return Scores(of_rows=of_rows, of_files=len(files), notes=tuple(notes))
+    table = pa.concat_tables(tables)
+    columns = tuple(distribution_of(name, table.column(name)) for name in wanted.names)
+    return Scores(columns, table.num_rows, of_rows, len(tables), len(files), tuple(notes))
 
 
 def _choose(files: Sequence[Written]) -> list[_Chosen]:
@@ -131,4 +133,4 @@ def _table(source: pa.NativeFile, one: _Chosen, wanted: pa.Schema) -> pa.Table:
         rows = np.linspace(0, there - 1, one.rows).astype(np.int64)
         table, there = table.take(pa.array(rows)), one.rows
     columns = [pa.repeat(named[name], there) if name in named else table.column(name) for name in wanted.names]
-    return pa.table(columns, names=wanted.names).cast(wanted)
+    return pa.Table.from_arrays(columns, names=wanted.names).cast(wanted)
