@@ -90,7 +90,8 @@ def gather(ended: Ended, config: AsRun, drift: tuple[DriftRow, ...] = ()) -> Gat
     """All of it; what cannot be read, or not in time, is told as missing."""
     target, record, plan, receipts = ended
     until = time.monotonic() + PATIENCE
-    work = work_of(receipts, record.started_at, until=until)
+    # A worker's clock may be behind the driver's, so it is asked only where there is something to tell apart.
+    work = work_of(receipts, record.started_at if record.resumed else None, until=until)
     slowest = {one.split for one in work.slowest}
     splits = [split for split in plan.splits if split.index in slowest] if plan is not None else []
     scores = Scores()

@@ -82,8 +82,11 @@ class Work(NamedTuple):
     """Whether there was time for all receipts."""
 
 
-def work_of(receipts: Iterable[Receipt], began: datetime, *, until: float) -> Work:
-    """Of the receipts of a run whose last try began then; stops at the time `until`, of `time.monotonic`."""
+def work_of(receipts: Iterable[Receipt], began: datetime | None, *, until: float) -> Work:
+    """Of the receipts of a run whose last try began then; None where there was no other try.
+
+    Stops at the time `until`, of `time.monotonic`.
+    """
     spans: list[tuple[float, float, int]] = []
     slow: list[Slow] = []
     predictions: list[Written] = []
@@ -96,7 +99,7 @@ def work_of(receipts: Iterable[Receipt], began: datetime, *, until: float) -> Wo
         predictions += receipt.predictions
         if receipt.quarantine is not None:
             quarantine.append(Quarantined(receipt.quarantine.pending.path, receipt.reasons))
-        if receipt.started_at < began:
+        if began is not None and receipt.started_at < began:
             earlier += 1
             continue
         one = _slow(receipt)
