@@ -16,15 +16,6 @@ if TYPE_CHECKING:
 
 __all__ = ["explain_duration"]
 
-_NAMES = {
-    "rows": "more rows",
-    "workers": "fewer workers",
-    "waiting": "waiting for executors",
-    "retries": "retries",
-    "skew": "skew",
-    "unexplained": "unexplained",
-}
-
 
 def explain_duration(
     where: Annotated[str, typer.Argument(metavar="WHERE", help="The job's YAML file, or the URI of its output.")],
@@ -60,7 +51,7 @@ def _sheet(found: Explanation) -> Sheet:
     )
     rows: list[tuple[str, ...]] = [
         (
-            _cause(part.name),
+            part.cause,
             f"{part.change:+,.1f} s",
             "" if part.before is None else f"{part.before:,.1f} s",
             "" if part.now is None else f"{part.now:,.1f} s",
@@ -70,11 +61,6 @@ def _sheet(found: Explanation) -> Sheet:
     ]
     rows.append(("in all", f"{found.change:+,.1f} s", *(f"{side.record.seconds:,.1f} s" for side in found[:2]), ""))
     return Sheet(columns, rows)
-
-
-def _cause(name: str) -> str:
-    """In words; a phase of the workers is slower where its part is above nought."""
-    return _NAMES.get(name, name if name.startswith("driver: ") else f"slower {name}")
 
 
 def _document(found: Explanation) -> dict[str, object]:

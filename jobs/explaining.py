@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from jobs.monitoring.trend import RunLine
     from jobs.record import RunRecord
 
-__all__ = ["Explanation", "Side", "explain_run", "usual_run"]
+__all__ = ["Explanation", "Side", "explain_run", "tasks_of", "usual_run"]
 
 _MANY = 30
 """Runs of which the usual one is the median."""
@@ -103,12 +103,16 @@ def _line(lines: Sequence[RunLine], where: str, run_id: str) -> RunLine:
 
 def _side(where: str, line: RunLine) -> Side:
     assert line.record is not None  # noqa: S101  others were left out
-    tasks = _tasks(where, line.record)
+    tasks = tasks_of(where, line.record)
     return Side(line.record, tasks, anatomy_of(line.record, tasks))
 
 
-def _tasks(where: str, record: RunRecord) -> pa.Table:
-    """As they were collected, or as the receipts under the output tell them."""
+def tasks_of(where: str, record: RunRecord) -> pa.Table:
+    """The tasks of a run, a line a split (`jobs.monitoring.tasks.TASKS`), as they were collected, or by its receipts.
+
+    Raises:
+        Refused: the run is not there.
+    """
     config = config_of(where)
     uri = config.metrics.uri if config is not None and config.metrics is not None else where
     if config is None or config.metrics is not None:

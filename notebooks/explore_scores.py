@@ -18,7 +18,9 @@
 #
 # What did a run publish, how are its scores distributed, and where do they fail? Opens the newest published run of the
 # flights demo (`make demo` makes it), joins the predictions to the very files that were scored, and looks for the
-# carriers that the model serves worst.
+# carriers that the model serves worst, and for what changed since another run.
+#
+# The place is a config file or an output's URI: `EXPLORE_WHERE`, and `EXPLORE_RUN` and `EXPLORE_BEFORE` name the runs.
 #
 # The text of this notebook is `explore_scores.py`; `jupytext --sync notebooks/explore_scores.py` keeps both alike.
 
@@ -30,6 +32,8 @@ import altair as alt
 import numpy as np
 import pandas as pd
 
+from jobs.history import history
+from jobs.monitoring.runs import Asked, compare_runs, open_run
 from jobs.results import open_results
 
 # Paths of a config are relative to the folder that it is used from.
@@ -37,8 +41,10 @@ os.chdir(next(folder for folder in (Path.cwd(), *Path.cwd().parents) if (folder 
 
 WHERE = os.environ.get("EXPLORE_WHERE", "conf/flights.yaml")
 RUN = os.environ.get("EXPLORE_RUN") or None  # a run id; None is the newest
+BEFORE = os.environ.get("EXPLORE_BEFORE") or None  # the run to compare it with; None is the one published before it
 LATE_MINUTES = 15
 FEWEST_FLIGHTS = 50  # of a carrier that is judged
+WARN = 0.3  # from this score on a traveller would be warned
 
 # %% [markdown]
 # ## The run
@@ -195,3 +201,90 @@ alt.Chart(reasons, title="Rows set aside", width=300, height=alt.Step(24)).mark_
 
 # %%
 quarantine[["file", "row", "code", "message"]].assign(file=quarantine["file"].str.rsplit("/", n=1).str[-1]).head(10)
+
+# %% [markdown]
+# ## What changed since another run?
+#
+# The same rows by another model, or the same model after a fix: rows are joined on their key, and a change is this run
+# minus the one before. `EXPLORE_BEFORE` names that one: a run id, or `PLACE#RUN` for a run of another config, such as
+# the one that `first_model` writes. `batchscore compare` tells the same on the terminal and holds it against limits.
+
+# %%
+PUBLISHED = {"SUCCEEDED", "PARTIALLY_SUCCEEDED"}
+earlier = [line for line in history(WHERE, record.job) if line.started_at < record.started_at]
+before = BEFORE or next((line.run_id for line in earlier if line.state in PUBLISHED), None)
+change, sides = None, None
+if before is None:
+    print(f"{record.run_id} is the first run here. Score again by `./spark-submit.sh {WHERE}`, and start anew.")
+else:
+    asked = Asked(keys=("flight_id",), columns=("p_late",), threshold=WARN, by=("carrier",))
+    comparison = compare_runs(WHERE, (before, record.run_id), asked)
+    [change] = comparison.columns
+    sides = pd.DataFrame([comparison.before, comparison.now], index=[before, record.run_id])
+    if change.shift is not None:
+        print(
+            f"{change.rows:,} flights have a score in both; it moved by {change.shift.mean:+.4f} in the mean and by "
+            f"{change.shift.largest:.4f} at most; {change.flips.rows:,} crossed {WARN:.0%}."
+        )
+sides
+
+# %% [markdown]
+# On the diagonal nothing changed. Counted in squares, so it looks the same for any number of rows.
+
+# %%
+squares = None
+if change is not None:
+    old = open_run(WHERE, before).pandas(["flight_id", "p_late"]).drop_duplicates("flight_id", keep=False)
+    new = scores[["flight_id", "p_late"]].drop_duplicates("flight_id", keep=False)
+    both = old.merge(new, on="flight_id", suffixes=("_before", "_now")).dropna()
+    top = float(both[["p_late_before", "p_late_now"]].max().max())
+    squared, edges, _ = np.histogram2d(both["p_late_before"], both["p_late_now"], bins=40, range=[(0, top)] * 2)
+    x, y = np.nonzero(squared)
+    grid = {"before": edges[x], "before_to": edges[x + 1], "now": edges[y], "now_to": edges[y + 1]}
+    share = alt.Axis(format="%", tickCount=5)
+    heat = (
+        alt.Chart(pd.DataFrame({**grid, "flights": squared[x, y]}), title="Both runs", width=320, height=320)
+        .mark_rect()
+        .encode(
+            x=alt.X("before:Q", bin="binned", title=f"p_late in {before}", axis=share),
+            x2="before_to:Q",
+            y=alt.Y("now:Q", bin="binned", title=f"p_late in {record.run_id}", axis=share),
+            y2="now_to:Q",
+            color=alt.Color("flights:Q", scale=alt.Scale(type="log", scheme="viridis"), title="flights"),
+            tooltip=["before", "now", "flights"],
+        )
+    )
+    line = (
+        alt.Chart(pd.DataFrame({"at": [0, top]})).mark_line(strokeDash=[4, 4], color="gray").encode(x="at:Q", y="at:Q")
+    )
+    squares = heat + line
+squares
+
+# %% [markdown]
+# ## For whom did it change?
+#
+# Mean change by carrier, and the share of its flights that crossed the threshold.
+
+# %%
+moved = None
+if change is not None:
+    moves = pd.DataFrame(
+        [
+            {"carrier": one.value or "null", "flights": one.rows, "change": one.mean, "crossed": one.flips.share}
+            for one in change.segments["carrier"]
+            if one.rows >= FEWEST_FLIGHTS
+        ]
+    )
+    by_carrier = alt.Chart(moves, width=260, height=alt.Step(18)).encode(
+        y=alt.Y("carrier:N", sort=moves["carrier"].tolist(), title=None),
+        tooltip=["carrier", "flights", "change", "crossed"],
+    )
+    moved = by_carrier.mark_bar(color="#0072b2").encode(
+        x=alt.X("change:Q", title="mean change of p_late", axis=alt.Axis(format="+.1%", tickCount=5))
+    ).properties(title="Change by carrier") | by_carrier.mark_bar(color="#e69f00").encode(
+        x=alt.X("crossed:Q", title=f"share that crossed {WARN:.0%}", axis=alt.Axis(format=".1%", tickCount=5))
+    ).properties(title="Crossed the threshold")
+moved
+
+# %%
+change.worst.to_pandas() if change is not None else None

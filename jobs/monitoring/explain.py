@@ -18,6 +18,14 @@ if TYPE_CHECKING:
 __all__ = ["Part", "explain"]
 
 _FIXED = ("waiting", "retries", "skew", "unexplained")
+_CAUSES = {
+    "rows": "more rows",
+    "workers": "fewer workers",
+    "waiting": "waiting for executors",
+    "retries": "retries",
+    "skew": "skew",
+    "unexplained": "unexplained",
+}
 
 
 class Part(NamedTuple):
@@ -30,6 +38,11 @@ class Part(NamedTuple):
     """In this run."""
     change: float
     """Seconds by which this made the run longer."""
+
+    @property
+    def cause(self) -> str:
+        """In words; a phase of the workers is slower where its part is above nought."""
+        return _CAUSES.get(self.name, self.name if self.name.startswith("driver: ") else f"slower {self.name}")
 
 
 def explain(before: Anatomy, now: Anatomy) -> list[Part]:

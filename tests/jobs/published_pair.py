@@ -17,9 +17,10 @@ from tests.numbers_job import FEATURES, WEIGHTS, write_numbers
 if TYPE_CHECKING:
     from pathlib import Path
 
-__all__ = ["Pair", "publish_pair", "scores_of"]
+__all__ = ["CHALLENGER", "Pair", "challenger_onnx", "publish_pair", "scores_of"]
 
 CHALLENGER = WEIGHTS + np.array([[0.125], [0.0], [-0.25], [0.0]], dtype=np.float32)
+"""Weights of its model."""
 
 
 class Pair(NamedTuple):
@@ -50,12 +51,13 @@ def publish_pair(folder: Path, onnx_path: Path) -> Pair:
     other = folder / "challenger"
     other.mkdir()
     output = {"uri": str(other / "out"), "passthrough": ["id", "country"]}
-    job = write_job(other, _challenger(other), output=output, input={"files": str(folder / "in")})
+    job = write_job(other, challenger_onnx(other), output=output, input={"files": str(folder / "in")})
     assert run_job(job, "other").state is RunState.SUCCEEDED
     return Pair(champion, job, rows)
 
 
-def _challenger(folder: Path) -> Path:
+def challenger_onnx(folder: Path) -> Path:
+    """A model like the one of `logistic_onnx`, with the weights of the challenger."""
     graph = helper.make_graph(
         [helper.make_node("MatMul", ["X", "W"], ["z"]), helper.make_node("Sigmoid", ["z"], ["p"])],
         "logistic",

@@ -1,10 +1,7 @@
-"""The notebook runs on what a run publishes, and shows what is there."""
+"""The notebook on scores runs on what runs publish, and shows what is there."""
 
 from __future__ import annotations
 
-import contextlib
-import warnings
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import jupytext
@@ -14,19 +11,16 @@ import pyarrow.parquet as pq
 import pytest
 
 from jobs.record import RunState
+from tests.jobs.notebooks import NOTEBOOKS, charts, data_of, executed, printed
 from tests.jobs.outputs import run_job, write_job
+from tests.jobs.published_pair import CHALLENGER, challenger_onnx, scores_of
 from tests.numbers_job import FEATURES, WEIGHTS
 
-with warnings.catch_warnings():
-    # Its imports set the event loop's policy, which newer Pythons discourage.
-    warnings.simplefilter("ignore")
-    import nbclient
-    import nbformat
-
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from pyspark.sql import SparkSession
 
-NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
 ROWS = 900
 CANCELLED = 30
 """Flights that never arrived."""
@@ -34,6 +28,8 @@ BAD = 3
 """Flights that cannot be scored."""
 SPOILT = "ZZ"
 """The carrier whose flights are late whatever the model says."""
+WARN = 0.3
+"""The threshold of the notebook."""
 
 
 def write_flights(folder: Path) -> pa.Table:
@@ -64,53 +60,35 @@ def write_flights(folder: Path) -> pa.Table:
 
 @pytest.fixture(scope="module")
 def shown(spark: SparkSession, logistic_onnx: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Any]:
-    """Cells of the notebook, executed on a small output."""
+    """Cells of the notebook, executed on a small output: a run of one model, and before it one of another."""
     folder = tmp_path_factory.mktemp("notebook")
     write_flights(folder / "in")
-    model = {
-        "onnx": str(logistic_onnx),
-        "inputs": {"X": list(FEATURES)},
-        "outputs": [{"column": "p_late", "tensor": "p", "type": "float32"}],
-    }
     output = {"uri": str(folder / "out"), "passthrough": ["flight_id", "carrier"]}
-    job = write_job(folder, logistic_onnx, model=model, output=output, budgets={"contract": {"max_rows": BAD}})
-    assert run_job(job, "q4").state is RunState.PARTIALLY_SUCCEEDED
-    notebook = jupytext.read(NOTEBOOKS / "explore_scores.py")
-    # Charts as their specification, which a test can read.
-    setup = "import altair, os; altair.renderers.enable('json')\n" + f"os.environ['EXPLORE_WHERE'] = {str(job)!r}"
-    notebook.cells.insert(0, nbformat.v4.new_code_cell(setup))
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        client = nbclient.NotebookClient(
-            notebook, timeout=100, kernel_name="python3", resources={"metadata": {"path": str(NOTEBOOKS)}}
-        )
-        client.execute()
-    return list(notebook.cells[1:])
+    for onnx, run_id in ((challenger_onnx(folder), "q3"), (logistic_onnx, "q4")):
+        model = {
+            "onnx": str(onnx),
+            "inputs": {"X": list(FEATURES)},
+            "outputs": [{"column": "p_late", "tensor": "p", "type": "float32"}],
+        }
+        job = write_job(folder, onnx, model=model, output=output, budgets={"contract": {"max_rows": BAD}})
+        assert run_job(job, run_id).state is RunState.PARTIALLY_SUCCEEDED
+    return executed("explore_scores", {"EXPLORE_WHERE": str(folder / "job.yaml")})
 
 
-def charts(cells: list[Any]) -> list[dict[str, Any]]:
-    """Vega-Lite specifications in the order of the notebook."""
-    found = []
-    for cell in cells:
-        for output in cell.get("outputs", []):
-            with contextlib.suppress(AttributeError):
-                found += [value for kind, value in output.data.items() if kind == "application/json"]
-    return found
-
-
-def data_of(chart: dict[str, Any], *, having: str) -> list[dict[str, Any]]:
-    """The rows that a chart draws and that have a field."""
-    return [row for rows in chart["datasets"].values() for row in rows if having in row]
+@pytest.fixture(scope="module")
+def moves(tmp_path_factory: pytest.TempPathFactory) -> dict[str, np.ndarray]:
+    """By numpy, of each row that is scored: carrier, score before and now."""
+    table = write_flights(tmp_path_factory.mktemp("flights") / "in").slice(0, ROWS - BAD)
+    scores = {"before": scores_of(table, CHALLENGER), "now": scores_of(table, WEIGHTS)}
+    return {"carrier": np.array(table["carrier"].to_pylist()), **scores}
 
 
 def test_each_chart_is_drawn(shown: list[Any]) -> None:
-    """The notebook draws the distribution, the calibration, the segments and the reasons, each from few rows."""
-    titles = [str(chart) for chart in charts(shown)]
-    for title, text in zip(
-        ("Scores", "Calibration", "Predicted minus observed", "Rows set aside"), titles, strict=True
-    ):
-        assert title in text
-    assert all(sum(map(len, chart["datasets"].values())) < 200 for chart in charts(shown))
+    """The notebook draws scores, calibration, segments, reasons and changes, each from fewer rows than there are."""
+    titles = ("Scores", "Calibration", "Predicted minus observed", "Rows set aside", "Both runs", "Change by carrier")
+    for title, chart in zip(titles, charts(shown), strict=True):
+        assert title in str(chart)
+    assert all(sum(map(len, chart["datasets"].values())) < ROWS / 2 for chart in charts(shown))
 
 
 def test_the_distribution_counts_every_score(shown: list[Any]) -> None:
@@ -138,12 +116,51 @@ def test_the_worst_segment_is_found(shown: list[Any]) -> None:
 
 
 def test_rows_set_aside_are_counted_by_reason(shown: list[Any]) -> None:
-    """The last chart counts the rows that could not be scored."""
+    """A chart counts the rows that could not be scored."""
     assert data_of(charts(shown)[3], having="rows") == [{"stage": "contract", "code": "MISSING", "rows": BAD}]
 
 
-def test_both_forms_of_the_notebook_are_alike() -> None:
+def test_what_changed_is_counted(shown: list[Any], moves: dict[str, np.ndarray]) -> None:
+    """The run is compared with the one published before it, and the changes are numpy's."""
+    delta = moves["now"].astype(float) - moves["before"]
+    flips = int(((moves["now"] >= WARN) != (moves["before"] >= WARN)).sum())
+    assert (
+        f"{ROWS - BAD} flights have a score in both; it moved by {delta.mean():+.4f} in the mean and by "
+        f"{np.abs(delta).max():.4f} at most; {flips} crossed 30%."
+    ) in printed(shown)
+
+
+def test_both_runs_are_drawn_in_squares(shown: list[Any], moves: dict[str, np.ndarray]) -> None:
+    """Each flight is counted once, in the square of its two scores."""
+    squares = data_of(charts(shown)[4], having="now_to")
+    assert sum(square["flights"] for square in squares) == ROWS - BAD
+    for square in squares:
+        inside = [
+            (moves[name] >= square[name] - 1e-6) & (moves[name] <= square[f"{name}_to"] + 1e-6)
+            for name in ("before", "now")
+        ]
+        assert square["flights"] <= int((inside[0] & inside[1]).sum())
+
+
+def test_changes_are_told_by_carrier(shown: list[Any], moves: dict[str, np.ndarray]) -> None:
+    """The mean change and the share of flips of each carrier are numpy's."""
+    found = {row["carrier"]: row for row in data_of(charts(shown)[5], having="crossed")}
+    assert found.keys() == {"AA", "BB", SPOILT}
+    for carrier, row in found.items():
+        now, before = (moves[name][moves["carrier"] == carrier].astype(float) for name in ("now", "before"))
+        assert row["flights"] == len(now)
+        assert row["change"] == pytest.approx(float((now - before).mean()), abs=1e-6)
+        assert row["crossed"] == pytest.approx(float(((now >= WARN) != (before >= WARN)).mean()))
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in NOTEBOOKS.glob("*.py")))
+def test_both_forms_of_a_notebook_are_alike(name: str) -> None:
     """The .ipynb has the cells of the text, in their order, and no output."""
-    text, paired = (jupytext.read(NOTEBOOKS / f"explore_scores.{ending}") for ending in ("py", "ipynb"))
+    text, paired = (jupytext.read(NOTEBOOKS / f"{name}.{ending}") for ending in ("py", "ipynb"))
     assert [(cell.cell_type, cell.source) for cell in paired.cells] == [(c.cell_type, c.source) for c in text.cells]
     assert [cell for cell in paired.cells if cell.get("outputs") or cell.get("execution_count")] == []
+
+
+def test_each_notebook_has_both_forms() -> None:
+    """No notebook lacks its text, and no text its notebook."""
+    assert {path.stem for path in NOTEBOOKS.glob("*.ipynb")} == {path.stem for path in NOTEBOOKS.glob("*.py")}

@@ -9,8 +9,8 @@ import pandas as pd
 import pyarrow as pa
 import xgboost  # type: ignore[import-not-found]
 from onnxmltools.convert.common.data_types import FloatTensorType as ToolsFloats  # type: ignore[import-not-found]
-from skl2onnx import to_onnx  # type: ignore[import-not-found]
-from skl2onnx.common.data_types import (  # type: ignore[import-not-found]
+from skl2onnx import to_onnx
+from skl2onnx.common.data_types import (
     DoubleTensorType,
     FloatTensorType,
     StringTensorType,
