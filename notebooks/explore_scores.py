@@ -280,7 +280,7 @@ if change is not None:
         tooltip=["carrier", "flights", "change", "crossed"],
     )
     moved = by_carrier.mark_bar(color="#0072b2").encode(
-        x=alt.X("change:Q", title="mean change of p_late", axis=alt.Axis(format="+.1%", tickCount=5))
+        x=alt.X("change:Q", title="mean change of p_late, points", axis=alt.Axis(format="+.1%", tickCount=5))
     ).properties(title="Change by carrier") | by_carrier.mark_bar(color="#e69f00").encode(
         x=alt.X("crossed:Q", title=f"share that crossed {WARN:.0%}", axis=alt.Axis(format=".1%", tickCount=5))
     ).properties(title="Crossed the threshold")

@@ -168,7 +168,8 @@ create_bundle(LocalStorage(), str(BUNDLE.absolute()), parts)
 
 verified = verify(str(BUNDLE), "cpu")
 size = sum(file.stat().st_size for file in BUNDLE.rglob("*") if file.is_file())
-print(f"{BUNDLE}: {size / 1024:,.0f} KiB, sound; {verified.deviation}")
+print(f"{BUNDLE}: {size / 1024:,.0f} KiB, sound")
+print(f"golden rows: features within {verified.deviation.features_ulp} ULP, outputs {verified.deviation.outputs_abs:g}")
 
 # %% [markdown]
 # ## Score a table here
@@ -196,7 +197,6 @@ job = {
     "model": {"bundle": str(BUNDLE)},
     "output": {"uri": str(PLACE / "predictions"), "passthrough": ["flight_id", "carrier"]},
     "budgets": {"contract": {"max_rows": 10}},
-    "spark": {"master": "local[2,4]"},
 }
 JOB.write_text(yaml.safe_dump(job, sort_keys=False), encoding="utf-8")
 with session_scope():

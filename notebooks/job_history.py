@@ -56,10 +56,11 @@ COLOURS = ["#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#f
 # `history_table` is what `batchscore history --export` writes: a line a run, its columns explained by their names.
 
 # %%
-lines = history(WHERE, JOB)
-job = lines[0].job
-lines = sorted((line for line in lines if line.job == job), key=lambda line: line.started_at)[-LAST:]
-runs = history_table(lines).to_pandas()
+newest_first = history(WHERE, JOB)
+if not newest_first:
+    raise Refused(f"{WHERE}: there is no run here. `make demo` makes one.")
+lines = [line for line in reversed(newest_first) if line.job == newest_first[0].job]
+runs = history_table(lines[-LAST:]).to_pandas()
 runs["set_aside"] = runs["quarantined"] / runs["rows_in"]
 done = runs[runs["state"].isin(["SUCCEEDED", "PARTIALLY_SUCCEEDED", "HELD_BACK"])]
 order = runs["run_id"].tolist()
@@ -220,7 +221,9 @@ costs
 # or a slow machine. The first split of each worker has its `load` of the model, which comes before the split begins.
 
 # %%
-record = next(line.record for line in reversed(lines) if line.record and RUN in {None, line.run_id})
+record = next((line.record for line in reversed(lines) if line.record and RUN in {None, line.run_id}), None)
+if record is None:
+    raise Refused(f"{WHERE}: {f'run {RUN} has' if RUN else 'these runs have'} left no record that can be read.")
 tasks = tasks_of(WHERE, record).to_pandas()
 tasks["took"] = (tasks["ended_at"] - tasks["started_at"]).dt.total_seconds()
 tasks["file"] = [", ".join(path.rpartition("/")[2] for path in paths) for paths in tasks["files"]]
