@@ -30,6 +30,7 @@ from jobs.bundle_cli import bundles
 from jobs.compare_cli import compare
 from jobs.config import JobConfig, read_config
 from jobs.displays import Displays, LogFormat, display_for
+from jobs.drift_cli import drift
 from jobs.errors import ConfigError, ExitCode, InputUnfit, Refused, exit_code
 from jobs.etl_cli import named_uris, specs
 from jobs.evaluate_cli import evaluate
@@ -115,6 +116,7 @@ app.command("history")(list_history)
 app.command("audit")(audits)
 app.command()(explain_duration)
 app.command()(compare)
+app.command()(drift)
 app.command()(evaluate)
 app.add_typer(status_commands)
 app.command()(plan)

@@ -28,6 +28,7 @@ from jobs.budgets import Budgets
 from jobs.errors import ConfigError
 from jobs.monitoring.hook_settings import HookSettings
 from jobs.monitoring.limit_settings import Cost, Sla
+from jobs.monitoring.drift_settings import DriftSettings
 from jobs.monitoring.settings import Metrics, SinkSettings
 from jobs.output import Gc, Output
 from jobs.spark_settings import Spark
@@ -50,7 +51,7 @@ RUN_ID_PATTERN = r"[a-z][a-z0-9_.-]{0,99}"
 """An idempotency key that is a safe folder name, and that Spark cannot read as a date or a number."""
 
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}")
-_FREE_KEYS = ("spark.conf.", "model.inputs.", "references.", "cost.prices.")
+_FREE_KEYS = ("spark.conf.", "model.inputs.", "references.", "drift.by_column.", "cost.prices.")
 """Mappings whose keys are names, which may have dots: what follows in `--set` is one key."""
 
 
@@ -294,6 +295,9 @@ class JobConfig(Strict):
     cost: Cost | None = Field(default=None, description="What machines cost, and what a run may.")
     hooks: HookSettings | None = Field(default=None, description="Webhooks and commands that are told of runs.")
     report: bool = Field(default=True, description="Whether each ending of a run leaves a page for people beside it.")
+    drift: DriftSettings | None = Field(
+        default=None, description="What is measured of how the columns move; without it nothing is."
+    )
     storage: tuple[StoreSettings, ...] = Field(
         default=(), description="How stores are reached, by the beginning of their URIs; no credentials."
     )

@@ -17,6 +17,7 @@ from etl.errors import AccountError, PublishError, ReceiptsVoid, Superseded
 from etl.runs.manifest import version_of
 from etl.runs.publish import bar, is_barred, publish, withdraw
 from jobs.damage import what_is_left
+from jobs.drifting import forget_sketches
 from jobs.errors import Refused
 from jobs.identity import whoami
 from jobs.increment import admit_of
@@ -85,6 +86,7 @@ def publish_run(target: Target, *, accept_errors: int, reason: str, on_step: OnS
     manifest = _published(target, plan, record, receipts=receipts, on_step=on_step)
     terms = plan.terms
     after_commit(target.storage, target.layout.root, symlinks=terms.symlinks, keep_versions=terms.keep_versions)
+    forget_sketches(target, plan)
     on_step("record")
     return _store(
         target,

@@ -22,6 +22,7 @@ from jobs.errors import Refused
 from jobs.increment import increment_of, published_keys, scored_files
 from jobs.lineage import lineage_of
 from jobs.models import Known, Models, audited_models, resolve_models
+from jobs.monitoring.sketched import InputSize, sketch_order
 from jobs.plan import Increment, Part, Plan, asked, load_plan
 from scoring.bundles.bundle import BUNDLE_FILE, AuditedBundle, copy_bundle
 from scoring.memory import projected_task_bytes, table_rows
@@ -129,23 +130,24 @@ def make_plan(
     splits, row_limits = _cut(config, wanted, part.limit)
     footer = _largest_footer(config, wanted, inputs)
     keys = _published_keys(target, config, part, latest=latest)
-    told = {"row_limits": row_limits, "sample": part.sample, "missing_keys": _pinned(part, keys)}
+    told: dict[str, Any] = {"row_limits": row_limits, "sample": part.sample, "missing_keys": _pinned(part, keys)}
+    size = InputSize(wanted, footer.num_rows, is_all_published=keys is None)
+    told["sketch"] = None if part.is_trial else sketch_order(config, models, size)
     at_once = table_rows(footer, models.carried, models.bundles, is_one_each=bool(models.chosen_by))
     order = _order(target, config, {**models.told, **told, "sources": known.sources}, table_rows=at_once)
     plan = Plan(
         run_id=target.layout.run_id,
         job=config.name,
         planned_at=datetime.now(UTC),
-        asked=asked(config, part),
         inputs=wanted,
         increment=increment,
         splits=splits,
         order=order,
         columns=schema_entries(published := Predictions(order, models.bundles).schema),
         **_told_by(models, order),
+        **_told_of(config, part),
         projected_task_bytes=_projected(footer, splits, order, models=models) if splits else 0,
         terms=terms_at(target, config.output, published, latest=latest),
-        **_told_of(config, part),
         prepared=known.prepared.preparation if known.prepared else None,
     )
     return Resolved(plan, models.bundles, {name: pinned.data for name, pinned in models.references.items()}, keys)
@@ -203,9 +205,11 @@ def _published_keys(target: Target, config: JobConfig, part: Part, *, latest: Ma
 
 
 def _told_of(config: JobConfig, part: Part) -> dict[str, Any]:
-    """Who is told of the run; of a trial nobody."""
-    uri = config.metrics.uri if config.metrics is not None else None
-    return {} if part.is_trial else {"metrics_uri": uri, "sinks": config.sinks}
+    """What is asked for, and who is told of the run; of a trial nobody."""
+    told: dict[str, Any] = {"asked": asked(config, part)}
+    if not part.is_trial:
+        told |= {"metrics_uri": config.metrics.uri if config.metrics is not None else None, "sinks": config.sinks}
+    return told
 
 
 def _first(config: JobConfig, files: Iterable[InputFile]) -> InputFile:

@@ -16,6 +16,7 @@ from etl.redaction import redacted
 from etl.runs.damage import DamagedFile
 from etl.runs.receipt import SplitAccount
 from jobs.models import ModelFacts
+from jobs.monitoring.drift import DriftFacts
 from jobs.monitoring.cost import CostFacts
 from jobs.monitoring.limits import Breach
 from jobs.plan import Increment
@@ -177,6 +178,7 @@ class RunRecord(Document):
     model_loads: int = Field(default=0, ge=0, description="Times the model was loaded, over all workers.")
     projected_task_bytes: int | None = Field(default=None, description="Peak memory of a worker as planned.")
     peak_task_bytes: int | None = Field(default=None, description="Largest resident size of a worker, measured.")
+    drift: DriftFacts | None = Field(default=None, description="How far columns have moved, where that was asked for.")
     cost: CostFacts | None = Field(default=None, description="What this try used of machines, and what that cost.")
     breaches: tuple[Breach, ...] = Field(
         default=(), description="Limits of `sla` and `cost.budget` that the run passed, or was expected to pass."

@@ -26,6 +26,7 @@ from jobs.budgets import Budget
 from jobs.damage import Left, check_policy, find_damaged, over_file_budget, set_aside, what_is_left
 from jobs.decisions import check_not_discarded
 from jobs.destination import Target, terms_now
+from jobs.drifting import drift_of, forget_sketches
 from jobs.errors import Cancelled, Refused, refusing
 from jobs.identity import whoami
 from jobs.increment import admit_of
@@ -323,6 +324,10 @@ class _Run:
             with self.phase("count"):
                 repeats = count_run(self.target, plan, receipts)
         self._sum_up(receipts, plan, repeats)
+        if self.request.config.drift is not None and not self.request.is_scratch:
+            with self.phase("drift"):
+                facts = drift_of(self.target, self.request.config, plan, receipts=receipts, is_committed=is_committed)
+            self._note(drift=facts)
         may_filter = plan.filters or plan.order.leaves_out
         if account.filtered.rows and not may_filter:
             raise AccountError(f"{account.filtered.rows} rows were filtered, but the run asked for no filter.")
@@ -337,7 +342,8 @@ class _Run:
         broken = [str(found) for found in self.record.expectations if found.severity == "fail" and not found.holds]
         budgets, total = self.request.config.budgets, plan.bytes_in
         damaged = over_file_budget(budgets.read, self._aside, total)
-        reasons = [*damaged, *over_budget(self.request.config, self.record.reasons, account), *broken]
+        drifted = self.record.drift.failures if self.record.drift is not None else ()
+        reasons = [*damaged, *over_budget(self.request.config, self.record.reasons, account), *broken, *drifted]
         reasons += self.guard.withheld(self.record)
         if reasons and self._committed() is None:
             self._note(state=RunState.HELD_BACK, error=ErrorFacts(kind="HeldBack", message="; ".join(reasons)))
@@ -360,6 +366,7 @@ class _Run:
             symlinks=output.symlink_manifest,
             keep_versions=output.keep_versions,
         )
+        forget_sketches(self.target, plan)
 
     def call_void(self, plan: Plan, error: ReceiptsVoid) -> None:
         """Give up receipts whose files are gone, so that their splits are scored again.

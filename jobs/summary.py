@@ -16,6 +16,7 @@ from etl.printable import distinct, printable
 from etl.training import Provenance
 from jobs.cost_summary import cost_facts_of
 from jobs.damage import damage_facts
+from jobs.drift_summary import drift_facts
 from jobs.engine_summary import engine_facts
 from jobs.history import UNFINISHED, RunView
 from jobs.monitoring.trend import RunLine
@@ -191,7 +192,7 @@ def record_facts(record: RunRecord, decision: Decision | None = None) -> Facts:
         facts.append(("rows", _account(record)))
     if record.reasons:
         facts.append(("quarantined", ", ".join(f"{n:,} {reason}" for reason, n in _most_first(record.reasons))))
-    facts += [*damage_facts(record), *_expectation_facts(record)]
+    facts += [*damage_facts(record), *_expectation_facts(record), *drift_facts(record)]
     if record.model is not None:
         model = record.model
         facts.append(

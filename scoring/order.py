@@ -11,10 +11,11 @@ from etl.documents import Strict
 from etl.runs.layout import Layout
 from etl.runs.shape import Shape
 from etl.runs.splits import InputFile
+from etl.sketches.counting import Kind
 from scoring.combination import Combination
 from scoring.runtimes.base import RuntimeOptions
 
-__all__ = ["MissingKeys", "ModelOrder", "Order", "Routed", "Stamp"]
+__all__ = ["MissingKeys", "ModelOrder", "Order", "Routed", "SketchColumn", "SketchOrder", "Stamp"]
 
 Stamp = Literal["run_id", "model_version", "scored_at"]
 """A column that says where a row's scores come from."""
@@ -48,6 +49,31 @@ class MissingKeys(Strict):
 
     column: str
     sha256: str = Field(description="Of the table of published keys, as the run pinned it.")
+
+
+class SketchColumn(Strict):
+    """A column whose values are sketched."""
+
+    name: str = Field(description="Its name in reports: of a column of a model with a name, `<model>.<column>`.")
+    kind: Kind
+    model: int | None = Field(
+        default=None, ge=0, description="Number of the model whose input or feature it is; None of a published column."
+    )
+    field: str = Field(default="", description="Its name in the frame of that model.")
+
+
+class SketchOrder(Strict):
+    """What workers note of the rows that they publish."""
+
+    columns: tuple[SketchColumn, ...] = Field(min_length=1)
+    rows: int = Field(ge=1, description="Rows of the sample of the run, at most.")
+    bytes: int = Field(ge=0, description="Size of all splits: each keeps its share of the sample.")
+    of_rows: int | None = Field(
+        default=None,
+        ge=0,
+        description="About how many rows are published, so that few are taken that are thrown away again; None where "
+        "nobody can tell.",
+    )
 
 
 class Order(Strict):
@@ -87,6 +113,7 @@ class Order(Strict):
     row_limits: dict[int, int] = Field(
         default_factory=dict, description="Rows scored of a split, where not all, by index."
     )
+    sketch: SketchOrder | None = Field(default=None, description="What is noted of published rows, to measure drift.")
 
     @property
     def layout(self) -> Layout:

@@ -30,6 +30,7 @@ from scoring.engine.items import End, Rows
 from scoring.engine.modelling import ModelStages
 from scoring.engine.reading import Reading, shown_fields
 from scoring.engine.routing import Routing
+from scoring.engine.sketching import Published
 from scoring.engine.stages import Stage, run_in_line, run_stages
 from scoring.predictions import Predictions
 from scoring.runtimes.base import HERE
@@ -48,6 +49,7 @@ if TYPE_CHECKING:
     from scoring.engine.combining import Combined
     from scoring.engine.guarding import Situation
     from scoring.engine.items import Item
+    from scoring.engine.owner import Owner
     from scoring.order import ModelOrder, Order
     from scoring.runtimes.base import Placement
     from scoring.scorer import Scorer
@@ -199,8 +201,10 @@ class _Flow:
             for item in items:
                 attempt = item.attempt
                 if isinstance(item, Rows) and attempt.error is None:
-                    with attempt.failing(), attempt.clock("write"):
-                        self._publish(item)
+                    with attempt.failing():
+                        with attempt.clock("write"):
+                            published = self._publish(item)
+                        self._sketch(attempt, published)
                 elif isinstance(item, End):
                     ending.append((item.attempt, threads.submit(self._ended, item.attempt)))
                 while len(ending) > _COMMITTING or (ending and ending[0][1].done()):
@@ -213,7 +217,13 @@ class _Flow:
         del self._open[attempt.name]
         return found
 
-    def _publish(self, item: Rows) -> None:
+    def _sketch(self, attempt: Owner, published: Published | None) -> None:
+        assert isinstance(attempt, Attempt)  # noqa: S101  the rows of a split
+        if attempt.sketcher is not None and published is not None:
+            with attempt.clock("sketch"):
+                attempt.sketcher.take(published)
+
+    def _publish(self, item: Rows) -> Published | None:
         attempt = item.attempt
         assert isinstance(attempt, Attempt)  # noqa: S101  the rows of a split
         combined, rows = self._combined(item, attempt)
@@ -222,7 +232,10 @@ class _Flow:
             attempt.count("write", "filtered", hashes[combined.filtered])
         if combined.rejections:
             attempt.set_aside(item.batch, combined.rejections)
+        published = None
         if rows is not None:
+            if attempt.sketcher is not None:
+                published = Published(rows, item.results, self.predictions.positions(combined), hashes)
             attempt.publish(rows)
             attempt.count("write", "scored", _of(hashes, self._published(combined)))
             if self.order.combination is not None:
@@ -230,6 +243,7 @@ class _Flow:
                     if rows.size:
                         attempt.count_model(model.name, _of(hashes, rows))
                 attempt.unscored.update(combined.unscored)
+        return published
 
     def _combined(self, item: Rows, attempt: Attempt) -> tuple[Combined, pa.RecordBatch | None]:
         """What becomes of the rows of a batch, and the predictions."""

@@ -138,6 +138,25 @@ class Layout:
         """An attempt's digests of a split's keys under a `unique` expectation, until the run has counted them."""
         return f"{self.state}/keys/{expectation}-{split}-{attempt}.arrow"
 
+    def sketch(self, split: str, attempt: str) -> str:
+        """An attempt's sketch of a split's published rows, until the run is published."""
+        return f"{self.sketches}/{split}-{attempt}.arrow"
+
+    @property
+    def sketches(self) -> str:
+        """Folder of these."""
+        return f"{self.state}/sketches"
+
+    @property
+    def run_sketch(self) -> str:
+        """The sketch of all rows of the run."""
+        return f"{self.state}/sketch.arrow"
+
+    @property
+    def drift(self) -> str:
+        """How far the columns of the run have moved."""
+        return f"{self.state}/drift.json"
+
     def published_keys(self, sha256: str) -> str:
         """Keys that were published when the run was planned, so that it leaves their rows out."""
         return f"{self.state}/published_keys-{sha256}.arrow"

@@ -164,6 +164,9 @@ class Receipt(Document):
         default_factory=dict,
         description="By id of a `unique` expectation: digests of the rows' keys; gone once the run has counted them.",
     )
+    sketch: str | None = Field(
+        default=None, description="Path of the sketch of the published rows; None where none was asked for or made."
+    )
     seconds: dict[str, float] = Field(description="Worker-seconds of work, by phase.")
     waiting: dict[str, float] = Field(
         default_factory=dict,

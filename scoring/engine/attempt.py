@@ -20,6 +20,7 @@ from etl.runs.receipt import EMPTY, Receipt, RowTally, SplitAccount
 from etl.runs.storage import storage_for
 from etl.runs.write import ArrowWriter
 from scoring.engine.owner import Owner
+from scoring.engine.sketching import sketcher_of
 from scoring.quarantine import places_read, quarantine_batch, quarantine_schema
 
 if TYPE_CHECKING:
@@ -62,6 +63,8 @@ class Attempt(Owner):
         self.read_at_once: set[str] = set()
         """Files that nobody can have replaced while they were read."""
         self.keys: dict[str, KeyWriter] = {}
+        self.sketcher = sketcher_of(order.sketch, split)
+        """None where nothing is to be sketched."""
         self._seeds = np.array([file_seed(part.file.path) for part in split.ranges], dtype=np.uint64)
         self._started_at = datetime.now(UTC)
         self._tallies: defaultdict[tuple[str, str], RowTally] = defaultdict(lambda: EMPTY)
@@ -159,8 +162,7 @@ class Attempt(Owner):
         self._check_input()
         with self.clock("write"):
             predictions, quarantine = self._predictions.finish(), self._quarantine.finish()
-            finished = {name: writer.finish() for name, writer in self.keys.items()}
-            keys = {name: written for name, written in finished.items() if written is not None}
+            keys = {name: made for name, writer in self.keys.items() if (made := writer.finish()) is not None}
             for written in filter(None, (quarantine, *keys.values())):
                 self.storage.complete(written.pending)
         receipt = Receipt(
@@ -177,6 +179,7 @@ class Attempt(Owner):
             by_model=self._by_model,
             unscored=dict(self.unscored),
             keys=keys,
+            sketch=self._store_sketch(),
             seconds=_rounded(self.seconds.copy()),
             waiting=_rounded(self.waiting.copy()),
             batches=batches,
@@ -189,6 +192,12 @@ class Attempt(Owner):
         # From here on a receipt may name the files: `abort` is not to touch them.
         self._predictions, self._quarantine, self.keys = None, None, {}
         return self._commit(receipt)
+
+    def _store_sketch(self) -> str | None:
+        if self.sketcher is None:
+            return None
+        with self.clock("sketch"):
+            return self.sketcher.store(self.storage, self.layout.sketch(self.split.name, self.name))
 
     def _check_input(self) -> None:
         for part in self.split.ranges:
@@ -232,6 +241,8 @@ class Attempt(Owner):
             self.storage.abort(written.pending)
         for written in filter(None, (mine.quarantine, *mine.keys.values())):
             self.storage.delete(written.pending.path)
+        if mine.sketch is not None:
+            self.storage.delete(mine.sketch)
 
 
 def _rounded(seconds: dict[str, float]) -> dict[str, float]:
