@@ -26,9 +26,9 @@ from etl.redaction import Uri, has_secret, redacted, secret_fault
 from etl.runs.store_settings import StoreSettings
 from jobs.budgets import Budgets
 from jobs.errors import ConfigError
+from jobs.monitoring.drift_settings import DriftSettings
 from jobs.monitoring.hook_settings import HookSettings
 from jobs.monitoring.limit_settings import Cost, Sla
-from jobs.monitoring.drift_settings import DriftSettings
 from jobs.monitoring.settings import Metrics, SinkSettings
 from jobs.output import Gc, Output
 from jobs.spark_settings import Spark

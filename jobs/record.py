@@ -16,8 +16,8 @@ from etl.redaction import redacted
 from etl.runs.damage import DamagedFile
 from etl.runs.receipt import SplitAccount
 from jobs.models import ModelFacts
-from jobs.monitoring.drift import DriftFacts
 from jobs.monitoring.cost import CostFacts
+from jobs.monitoring.drift import DriftFacts
 from jobs.monitoring.limits import Breach
 from jobs.plan import Increment
 from jobs.preparation import RowCounts

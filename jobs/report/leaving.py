@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from etl.errors import BatchscoreError
 from etl.redaction import redacted
 from jobs.report.as_run import as_run_of, config_bytes, load_as_run
+from jobs.report.drifted import drift_rows
 from jobs.report.gathered import Ended, ended_run, gather
 
 if TYPE_CHECKING:
@@ -34,7 +35,9 @@ def leave_report(ended: Ended, config: JobConfig) -> None:
         if config.report:
             from jobs.report.page import page  # noqa: PLC0415  jinja2 takes 0.1 s, which other commands need not pay
 
-            storage.replace(layout.report, page(gather(ended, as_run_of(kept, ended.record))).encode())
+            storage.replace(
+                layout.report, page(gather(ended, as_run_of(kept, ended.record), drift_rows(ended.target))).encode()
+            )
 
     _bounded(work, ended.record.run_id)
 
@@ -58,7 +61,7 @@ def make_report(target: Target) -> str:
     from jobs.report.page import page  # noqa: PLC0415  as above
 
     ended = ended_run(target)
-    return page(gather(ended, load_as_run(target, ended.record)))
+    return page(gather(ended, load_as_run(target, ended.record), drift_rows(target)))
 
 
 def _bounded(work: Callable[[], None], run_id: str) -> None:

@@ -1,0 +1,28 @@
+"""The drift of a run as rows of its page."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from etl.errors import BatchscoreError
+from jobs.drifting import load_report
+from jobs.report.gathered import DriftRow
+
+if TYPE_CHECKING:
+    from jobs.destination import Target
+
+__all__ = ["drift_rows"]
+
+
+def drift_rows(target: Target) -> tuple[DriftRow, ...]:
+    """What was measured, in its order; none where nothing was, and one that says so where it cannot be read."""
+    try:
+        report = load_report(target)
+    except (BatchscoreError, OSError) as error:
+        return (DriftRow("drift.json", f"cannot be read: {error}", None, None, "warn"),)
+    if report is None:
+        return ()
+    return tuple(
+        DriftRow(found.column, f"{found.measure} against {found.reference}", found.value, found.limit, found.verdict)
+        for found in report.values
+    )
