@@ -6,7 +6,7 @@ SHELL := /bin/bash
 PY := .venv/bin/python
 SHELL_FILES := spark-submit.sh .ci/run $(wildcard requirements/*.sh examples/*/*.sh tests/*/*.sh)
 
-# These wait for servers, and for those that are down, most of their time. A file's tests share what they start.
+# Tests wait for JVMs and servers much of their time. Those of a file share what they start.
 BOTH_CORES := -n 2 --dist loadfile
 
 # Workers must run the driver's interpreter, and no result may depend on where the machine stands.
@@ -31,7 +31,7 @@ demo: env java ## Score a year of flights on this machine, from raw files to a p
 check: lint format-check types imports docstrings shell lock-check ## All that can be told without running the code
 
 test: env java ## Run the tests; ARGS="-k word" chooses
-	@$(PY) -m pytest $(ARGS)
+	@$(PY) -m pytest $(BOTH_CORES) $(ARGS)
 
 test-servers: env java ## Run the tests that start servers and clusters, or let workers die
 	@$(PY) -m pytest -m servers $(ARGS)

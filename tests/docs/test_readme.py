@@ -36,6 +36,7 @@ def shell(command: str) -> subprocess.CompletedProcess[str]:
     )
 
 
+@pytest.mark.servers
 @pytest.mark.timeout(400)
 def test_the_demo_and_every_command_of_readme_succeed() -> None:
     """`make demo` shows a partially succeeded run whose rows add up, and then every command that README shows works."""
@@ -47,7 +48,8 @@ def test_the_demo_and_every_command_of_readme_succeed() -> None:
     rows_in, *parts = (int(number.replace(",", "")) for number in account.groups())
     assert rows_in == sum(parts)
     assert parts[1] == 7
-    for line in blocks("sh")[1].splitlines():
+    commands, tour = blocks("sh")[1:]
+    for line in (commands + tour).splitlines():
         command = line.partition("  #")[0].strip()
         done = shell(command)
         assert done.returncode == 0, f"{command}\n{done.stdout}{done.stderr}"
@@ -61,6 +63,7 @@ def test_the_preprocessing_of_readme_runs() -> None:
     assert done.stdout.split()[-1] == "True"
 
 
+@pytest.mark.servers
 def test_the_python_of_readme_runs_on_the_demo() -> None:
     """The Python block opens the demo's results as one whole version."""
     done = shell(f"python - <<'END'\n{blocks('python')[0]}\nprint(results.rows)\nEND")

@@ -7,6 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnx
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 from typer.testing import CliRunner
@@ -25,8 +28,8 @@ if TYPE_CHECKING:
 pytestmark = [pytest.mark.servers, pytest.mark.timeout(400)]
 
 NIGHTS = 30
-SLOW, BROKEN = 14, 22
-"""The nights of another, slower model, and of a file that ends too early."""
+SLOW, MOVED, BROKEN = 14, 18, 22
+"""The nights of another, slower model, of a column that has moved, and of a file that ends too early."""
 ROWS = 2_000
 WIDE = 2_048
 
@@ -62,6 +65,14 @@ def write_slow_model(path: Path) -> None:
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9), str(path))
 
 
+def move(folder: Path) -> None:
+    """Add one to the third feature of a night's rows."""
+    [path] = folder.iterdir()
+    table = pq.read_table(path)
+    moved = pc.add(table["f2"], pa.scalar(1.0, pa.float32()))
+    pq.write_table(table.set_column(table.schema.get_field_index("f2"), "f2", moved), path)
+
+
 def cut_short(folder: Path) -> None:
     """Take the footer of a night's file away."""
     [path] = folder.iterdir()
@@ -78,13 +89,18 @@ def month(spark: SparkSession, logistic_onnx: Path, tmp_path_factory: pytest.Tem
     for night in range(NIGHTS):
         place = folder / name_of(night)
         write_numbers(place / "in", files=1, rows=ROWS, row_group=ROWS, seed=night)
+        if night == MOVED:
+            move(place / "in")
         if night == BROKEN:
             cut_short(place / "in")
+        # The first night is what the others are compared with.
+        first = {"baseline": name_of(0)} if night else {}
         job = write_job(
             place,
             slow if night == SLOW else logistic_onnx,
             output={"uri": str(folder / "out"), "passthrough": ["id"]},
             metrics={"uri": str(folder / "metrics")},
+            drift={"reference": [], "warn": {"ks": 0.2}, **first},
         )
         if night == BROKEN:
             with pytest.raises(BatchscoreError):
@@ -119,6 +135,19 @@ def test_the_slow_night_is_explained_by_its_model(month: Path) -> None:
     assert largest["name"] == "infer"
     assert "model" in largest["note"]
     assert sum(part["change"] for part in found["parts"]) == pytest.approx(found["change"], abs=0.02 * found["change"])
+
+
+def test_the_night_whose_data_moved_is_named_with_the_column(month: Path) -> None:
+    """Beyond the limit are the feature that was moved, and the score that is made of it, on that night and no other."""
+    beyond = {}
+    for night in range(1, NIGHTS):
+        if night != BROKEN:
+            done = CliRunner().invoke(app, ["drift", str(month), name_of(night), "--json"])
+            assert done.exit_code == 0, done.output
+            found = {one["column"] for one in json.loads(done.stdout)["values"] if one["verdict"] != "ok"}
+            if found:
+                beyond[night] = found
+    assert beyond == {MOVED: {"f2", "p"}}
 
 
 def test_the_broken_night_says_which_file(month: Path) -> None:
