@@ -131,7 +131,7 @@ def make_plan(
     footer = _largest_footer(config, wanted, inputs)
     keys = _published_keys(target, config, part, latest=latest)
     told: dict[str, Any] = {"row_limits": row_limits, "sample": part.sample, "missing_keys": _pinned(part, keys)}
-    told["sketch"] = _sketch(config, models, part, InputSize(wanted, footer.num_rows, is_all_published=keys is None))
+    told["sketch"] = _sketch(config, models, part, size=InputSize(wanted, footer.num_rows, keys is None))
     at_once = table_rows(footer, models.carried, models.bundles, is_one_each=bool(models.chosen_by))
     order = _order(target, config, {**models.told, **told, "sources": known.sources}, table_rows=at_once)
     plan = Plan(
@@ -156,7 +156,7 @@ def _models(config: JobConfig, first: InputFile, known: Known) -> Models:
     return resolve_models(config, _schema_of(first), where=first.path, known=known)
 
 
-def _sketch(config: JobConfig, models: Models, part: Part, size: InputSize) -> SketchOrder | None:
+def _sketch(config: JobConfig, models: Models, part: Part, *, size: InputSize) -> SketchOrder | None:
     """What workers note of the rows; of a trial nothing."""
     return None if part.is_trial else sketch_order(config, models, size)
 
