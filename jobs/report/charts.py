@@ -44,7 +44,8 @@ class Bar(NamedTuple):
 def axis_top(values: Sequence[float]) -> float:
     """A round number that is not below any of the values, which are finite and not negative; 1 where all are 0."""
     highest = max(values, default=0.0)
-    return round_step(highest) if highest > 0 else 1.0
+    # The step of a number near the least that there is rounds to nothing.
+    return (round_step(highest) or highest) if highest > 0 else 1.0
 
 
 def steps(values: Sequence[float]) -> Steps:

@@ -30,6 +30,7 @@ def test_a_round_step_is_no_smaller_and_not_much_larger(width: float) -> None:
     assert digits in {"1", "2", "2.5", "5"}
 
 
+@example([5e-324])
 @given(st.lists(amounts, min_size=1, max_size=80))
 def test_steps_stay_in_their_box_and_keep_their_order(values: list[float]) -> None:
     """Each value has a step inside the SVG, a larger value is never below a smaller one, and the path has no NaN."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,13 +17,13 @@ from typer.testing import CliRunner
 
 from etl.errors import BatchscoreError
 from jobs.cli import app
+from jobs.history import find_run
 from jobs.record import RunState
 from tests.jobs.outputs import run_job, write_job
-from tests.numbers_job import WEIGHTS, write_numbers
+from tests.jobs.pages import Page
+from tests.numbers_job import FEATURES, WEIGHTS, write_numbers
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from pyspark.sql import SparkSession
 
 pytestmark = [pytest.mark.servers, pytest.mark.timeout(400)]
@@ -148,6 +149,8 @@ def test_the_night_whose_data_moved_is_named_with_the_column(month: Path) -> Non
             if found:
                 beyond[night] = found
     assert beyond == {MOVED: {"f2", "p"}}
+    page = Page(Path(find_run(str(month), name_of(MOVED)).layout.report).read_text(encoding="utf-8"))
+    assert page.text.count("ks against baseline") == len((*FEATURES, "p"))
 
 
 def test_the_broken_night_says_which_file(month: Path) -> None:
