@@ -6,9 +6,10 @@ of.
 
 from __future__ import annotations
 
+import threading
 import time
 import warnings
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import UTC, datetime
 from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple
@@ -37,6 +38,8 @@ if TYPE_CHECKING:
 __all__ = ["drift_of", "forget_sketches", "load_report"]
 
 _THREADS = 16
+_PATIENCE = 30.0
+"""Seconds in which references are read, all together: they may lie in stores that do not answer, and the run waits."""
 
 
 class _Reference(NamedTuple):
@@ -159,9 +162,10 @@ class _Comparison:
         if self._settings.baseline is not None:
             asked["baseline"] = self._baseline
         found: dict[str, _Reference] = {}
+        until = time.monotonic() + _PATIENCE
         for name, look in asked.items():
             try:
-                reference = look()
+                reference = _by(until, look)
             except (BatchscoreError, OSError) as error:
                 self._warn(f"{name}: {error}")
                 continue
@@ -223,6 +227,31 @@ class _Comparison:
     def _warn(self, note: str) -> None:
         self._notes.append(note)
         warnings.warn(f"drift: {note}", stacklevel=4)
+
+
+def _by(until: float, look: Callable[[], _Reference | None]) -> _Reference | None:
+    """What a look gives by a time of the monotonic clock.
+
+    Raises:
+        TimeoutError: it has given nothing by then, and is left alone.
+    """
+    told: Future[_Reference | None] = Future()
+
+    def work() -> None:
+        try:
+            told.set_result(look())
+        except Exception as error:  # noqa: BLE001  raised again where it is waited for
+            told.set_exception(error)
+
+    # A daemon: the process may end while a store does not answer.
+    threading.Thread(target=work, name="batchscore-reference", daemon=True).start()
+    try:
+        return told.result(max(0.0, until - time.monotonic()))
+    except TimeoutError:
+        if told.done():
+            raise
+        message = f"it was not read within {_PATIENCE:g} s"
+        raise TimeoutError(message) from None
 
 
 def _stored(storage: Storage, path: str | None) -> Sketch | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import threading
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,9 +14,10 @@ import pytest
 from scipy.stats import ks_2samp  # type: ignore[import-untyped]  # it has no types
 from typer.testing import CliRunner
 
+from etl.errors import StorageError
 from etl.learning.fitting import fit
 from etl.spec import read_spec
-from jobs import cli
+from jobs import cli, drifting
 from jobs.decisions import publish_run
 from jobs.drifting import load_report
 from jobs.errors import Refused
@@ -250,6 +252,27 @@ def test_what_is_missing_is_told_and_stops_nothing(spark: SparkSession, tmp_path
     with pytest.warns(UserWarning, match="drift is not measured: ValueError: there is no sketch of a split"):
         record = run_job(job, "t", lose_all)
     assert (record.state, record.drift and record.drift.measured) == (RunState.SUCCEEDED, 0)
+
+
+def test_a_reference_that_does_not_answer_holds_nothing_up(
+    spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A baseline in a store that hangs costs a bounded time; the run is published, and compared with the others."""
+    let_go = threading.Event()
+
+    def hang(uri: str) -> None:
+        let_go.wait(60)
+        raise StorageError(uri)
+
+    monkeypatch.setattr(drifting, "storage_for", hang)
+    monkeypatch.setattr(drifting, "_PATIENCE", 2.0)
+    job = job_of(tmp_path, USUAL, baseline="s3://hangs/sketch.arrow")
+    with pytest.warns(UserWarning, match="drift: baseline: it was not read within 2 s"):
+        record = run_job(job, "r")
+    let_go.set()
+    assert record.state is RunState.SUCCEEDED
+    assert record.wall_seconds["drift"] < 30
+    assert set(report_of(job, "r").references) == {"training"}
 
 
 def test_a_resumed_run_has_the_sketch_of_an_uninterrupted_one(spark: SparkSession, tmp_path: Path) -> None:
