@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import importlib.util
 import tempfile
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pyarrow.parquet as pq
-from mlflow.entities import Metric, Param, RunTag
-from mlflow.tracking import MlflowClient
 
 from jobs.record import RunState
 
 if TYPE_CHECKING:
+    from mlflow.tracking import MlflowClient
+
     from jobs.monitoring.settings import MLflow
     from jobs.monitoring.sinks import Ended
     from jobs.record import RunRecord
@@ -25,15 +27,30 @@ _STATUS = {RunState.FAILED: "FAILED", RunState.CANCELLED: "KILLED"}
 
 
 class MLflowTracking:
-    """Credentials are those of MLflow's own environment variables."""
+    """Credentials are those of MLflow's own environment variables.
+
+    To import it takes seconds, so that is left to the thread that tells, and the run begins meanwhile.
+    """
 
     name = "mlflow"
 
     def __init__(self, settings: MLflow) -> None:
-        """Nothing is asked yet."""
+        """Nothing is asked yet.
+
+        Raises:
+            ModuleNotFoundError: MLflow is not installed.
+        """
+        if importlib.util.find_spec("mlflow") is None:
+            message = "No module named 'mlflow'"
+            raise ModuleNotFoundError(message, name="mlflow")
         self._settings = settings
-        self._client = MlflowClient(tracking_uri=settings.uri)
         self._run: str | None = None
+
+    @cached_property
+    def _client(self) -> MlflowClient:
+        from mlflow.tracking import MlflowClient  # noqa: PLC0415  takes seconds
+
+        return MlflowClient(tracking_uri=self._settings.uri)
 
     def start(self, begun: RunRecord) -> None:
         """Make the run; again, where its answer was lost, finds it."""
@@ -42,6 +59,8 @@ class MLflowTracking:
 
     def finish(self, ended: Ended) -> None:
         """Tell all of it, and end the run. What was told already is told again."""
+        from mlflow.entities import Metric, Param, RunTag  # noqa: PLC0415  takes seconds
+
         record = ended.record
         self.start(record)
         assert self._run is not None  # noqa: S101  it was made above

@@ -310,6 +310,16 @@ def test_mlflow_stays_out_of_what_does_not_ask_for_it(tmp_path: Path) -> None:
     assert done.stdout.split() == ["0", "False"]
 
 
+def test_mlflow_is_not_waited_for_where_a_run_begins() -> None:
+    """To import it takes seconds, which the thread that tells spends, and not the driver."""
+    code = (
+        "import sys; from jobs.monitoring.settings import SinkSettings; from jobs.monitoring.telling import sinks_of; "
+        "sinks_of(SinkSettings.model_validate({'mlflow': {'uri': 'http://127.0.0.1:1'}})); "
+        "assert 'mlflow' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
 def test_a_folder_that_mlflow_saved_needs_no_server(registry: Registry, tmp_path: Path) -> None:
     """A model's folder on a disk is read by its MLmodel file, whose paths may not lead out of it."""
     source = locate(registry.flavour)
