@@ -107,6 +107,8 @@ class Line:
         self._orders: queue.SimpleQueue[tuple[Event, Callable[[], None]] | None] = queue.SimpleQueue()
         self._answers: queue.SimpleQueue[Delivery] = queue.SimpleQueue()
         self._given_up = threading.Event()
+        self._under_way: tuple[int, str | None] = (0, None)
+        """Of the event that is being told, how often it was tried, and why the last try failed."""
         # A daemon: the process may end while somebody does not answer.
         self._thread = threading.Thread(target=self._work, name=f"batchscore-{name}", daemon=True)
 
@@ -120,12 +122,15 @@ class Line:
     def told(self, deadline: float) -> list[Delivery]:
         """What became of each event, by `deadline` of the monotonic clock; then it is given up."""
         found: list[Delivery] = []
+        under_way: tuple[int, str | None] | None = None
         for event in self._asked:
             try:
                 found.append(self._answers.get(timeout=max(0.0, deadline - time.monotonic())))
             except queue.Empty:
-                problem = "it has not answered in time"
-                found.append(Delivery(sink=self._name, event=event, is_sent=False, tries=0, problem=problem))
+                # Those behind the first one that has no answer have not begun.
+                tries, before = under_way = self._under_way if under_way is None else (0, None)
+                problem = "it has not answered in time" + (f"; before that: {before}" if before else "")
+                found.append(Delivery(sink=self._name, event=event, is_sent=False, tries=tries, problem=problem))
         self._given_up.set()
         self._orders.put(None)
         return found
@@ -138,6 +143,7 @@ class Line:
         problem, tried = None, 0
         while tried < self._tries and not self._given_up.is_set():
             tried += 1
+            self._under_way = (tried, problem)
             try:
                 order()
             except Exception as error:  # noqa: BLE001  each client has errors of its own

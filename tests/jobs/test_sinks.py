@@ -202,6 +202,29 @@ def test_a_run_is_published_whoever_is_told(spark, tmp_path, logistic_onnx, monk
     until_none_is_left()
 
 
+def test_what_hangs_after_it_failed_is_told_with_its_tries() -> None:
+    """Of a sink that is given up at its second try, the tries count and the failure of the first one is known."""
+
+    class FailsThenHangs(Deaf):
+        failed = False
+
+        def start(self, begun):
+            if self.failed:
+                super().start(begun)
+            self.failed = True
+            message = "refused"
+            raise ConnectionError(message)
+
+    one = FailsThenHangs()
+    sinks = Sinks([one], timeout=1, tries=3)
+    sinks.start(ENDED.record)
+    start, finish = sinks.finish(ENDED)
+    one.let_go.set()
+    until_none_is_left()
+    assert (start.tries, start.problem) == (2, "it has not answered in time; before that: ConnectionError: refused")
+    assert (finish.tries, finish.problem) == (0, "it has not answered in time")
+
+
 def test_a_trial_is_told_to_nobody(spark, tmp_path, logistic_onnx) -> None:
     """A trial neither replaces what Prometheus knows of the job, nor is recorded as told."""
     write_input(tmp_path)
