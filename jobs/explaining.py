@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import TYPE_CHECKING, NamedTuple
 
+from etl.errors import ReadError
 from etl.format.problems import nearest
 from jobs.errors import Refused
 from jobs.history import config_of, find_run, history, look_at
@@ -112,11 +114,18 @@ def tasks_of(where: str, record: RunRecord) -> pa.Table:
 
     Raises:
         Refused: the run is not there.
+        ReadError: what was collected is damaged, and nobody says where the receipts are.
     """
     config = config_of(where)
     uri = config.metrics.uri if config is not None and config.metrics is not None else where
     if config is None or config.metrics is not None:
-        found = Collected.at(uri).tasks(record.job, record.run_id)
+        try:
+            found = Collected.at(uri).tasks(record.job, record.run_id)
+        except ReadError as error:
+            if config is None:
+                raise
+            warnings.warn(str(error), stacklevel=2)
+            found = None
         if found is not None:
             return found
     target = find_run(where, record.run_id)

@@ -157,7 +157,8 @@ def history(where: str, job: str | None = None) -> list[RunLine]:
     else:
         job = job or config.name
         if config.metrics is not None:
-            lines.update((line.run_id, line) for line in _collected(Collected(*_store_of(config.metrics.uri)), job))
+            for line in _collected(Collected(*_store_of(config.metrics.uri)), job):
+                lines[line.run_id] = _later(lines.get(line.run_id), line)
     return _newest_first([line for line in lines.values() if job in {None, line.job}])
 
 
@@ -223,6 +224,14 @@ def _line(target: Target) -> RunLine | None:
 def _collected(collected: Collected, job: str | None) -> list[RunLine]:
     jobs = [job] if job is not None else collected.jobs()
     return [_line_of(ending) for name in jobs for ending in collected.endings(name)]
+
+
+def _later(beside: RunLine | None, collected: RunLine) -> RunLine:
+    """The line of the last ending: that beside the run, where the other one is damaged or was not collected."""
+    if beside is None or beside.record is None:
+        return collected
+    is_older = collected.record is None or collected.record.recorded_at < beside.record.recorded_at
+    return beside if is_older else collected
 
 
 def _line_of(ending: Ending) -> RunLine:

@@ -21,7 +21,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from etl.documents import sha256_hex
-from etl.errors import BatchscoreError, DocumentError
+from etl.errors import BatchscoreError, DocumentError, ReadError
 from etl.runs.storage import storage_for
 from jobs.monitoring.sealing import Seal, seal_ending
 from jobs.record import load_record
@@ -84,12 +84,21 @@ class Collected(NamedTuple):
         return self._read(job, self._named(f"{self.folder}/{job}/records"))
 
     def tasks(self, job: str, run_id: str) -> pa.Table | None:
-        """The table of a run's tasks; None where none was collected."""
+        """The table of a run's tasks; None where none was collected.
+
+        Raises:
+            ReadError: it is damaged.
+        """
         stamp = self._latest(job, "tasks").get(run_id)
         if stamp is None:
             return None
-        with self.storage.open_input(f"{self.folder}/{job}/tasks/{run_id}.{stamp}.parquet") as source:
-            return pq.read_table(source)
+        path = f"{self.folder}/{job}/tasks/{run_id}.{stamp}.parquet"
+        try:
+            with self.storage.open_input(path) as source:
+                return pq.read_table(source)
+        except pa.ArrowException as error:
+            message = f"{path}: a damaged table of tasks: {error}. Remove it, and a run's receipts are read instead."
+            raise ReadError(message) from error
 
     def _read(self, job: str, named: Iterable[tuple[str, str]]) -> list[Ending]:
         with ThreadPoolExecutor(_THREADS) as threads:

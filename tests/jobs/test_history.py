@@ -10,8 +10,10 @@ import pyarrow.compute as pc
 import pytest
 from typer.testing import CliRunner
 
+from etl.errors import ReadError
 from jobs.cli import app
 from jobs.errors import Refused
+from jobs.explaining import tasks_of
 from jobs.history import config_of, find_run, history, look_at, quarantined_rows
 from jobs.monitoring.collected import Collected, collect
 from jobs.monitoring.tasks import tasks_table
@@ -98,6 +100,38 @@ def test_a_record_that_cannot_be_read_is_told(tmp_path: Path) -> None:
         ("night-01", "UNREADABLE"),
         ("night-00", "UNREADABLE"),
     ]
+
+
+def test_what_is_beside_the_run_counts_where_the_collected_record_does_not(job: Path, tmp_path: Path) -> None:
+    """A record beside a run is told though the collected one is damaged, or is of an earlier ending."""
+    config = tmp_path / "job.yaml"
+    config.write_text(job.read_text().replace(str(job.parent / "metrics"), str(tmp_path / "metrics")))
+    record = look_at(find_run(str(job), "b-partial")).record
+    assert record is not None
+    earlier = {"state": RunState.FAILED, "recorded_at": record.recorded_at - timedelta(seconds=1)}
+    collect(str(tmp_path / "metrics"), record.model_copy(update=earlier))
+    assert {line.run_id: line.state for line in history(str(config))}["b-partial"] == "PARTIALLY_SUCCEEDED"
+    [path] = (tmp_path / "metrics" / "numbers" / "records").iterdir()
+    path.write_bytes(b"{")
+    with pytest.warns(UserWarning, match="run b-partial of numbers: .*not a RunRecord this release can read"):
+        found = {line.run_id: line for line in history(str(config))}
+    assert found["b-partial"].record == record
+
+
+def test_a_damaged_table_of_tasks_is_made_anew_from_receipts(job: Path, tmp_path: Path) -> None:
+    """It is a warning where the receipts are known to be, and else an error that names it."""
+    record = look_at(find_run(str(job), "b-partial")).record
+    assert record is not None
+    whole = tasks_of(str(job), record)
+    config = tmp_path / "job.yaml"
+    config.write_text(job.read_text().replace(str(job.parent / "metrics"), str(tmp_path / "metrics")))
+    collect(str(tmp_path / "metrics"), record, whole)
+    [path] = (tmp_path / "metrics" / "numbers" / "tasks").iterdir()
+    path.write_bytes(path.read_bytes()[:500])
+    with pytest.warns(UserWarning, match="a damaged table of tasks"):
+        assert tasks_of(str(config), record).equals(whole)
+    with pytest.raises(ReadError, match=f"{path}: a damaged table of tasks"):
+        tasks_of(str(tmp_path / "metrics"), record)
 
 
 def test_a_table_of_tasks_is_collected(job: Path) -> None:
