@@ -103,7 +103,9 @@ def _print(screen: Screen, found: Audit) -> None:
             told = f"{entry.ending.job}: {entry.ending.name}: {entry.ending.problem}"
             screen.line(printable(told), "bold yellow")
     for job, finding in found.findings:
-        screen.line(printable(f"{finding.what}: {job}: {finding.ending}: {finding.told}."), "bold red")
+        where = ": ".join(part for part in (job, finding.ending) if part)
+        told = f"{finding.what}: {where}{': ' if where else ''}{finding.told.removesuffix('.')}."
+        screen.line(printable(told), "bold red")
     for job, digest in found.newest.items():
         screen.line(f"newest seal of {job}: {digest}", "dim")
 

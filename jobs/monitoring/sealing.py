@@ -147,12 +147,18 @@ def _chain(seals: dict[str, Seal], digests: dict[str, str]) -> Iterator[Finding]
 
 
 def _signatures(seals: dict[str, Seal]) -> Iterator[Finding]:
-    """Where the key is known: seals of another one, and from the first that is signed on, seals without."""
+    """Where the key is known: seals of another one, and from the first that is signed on, seals without.
+
+    The newest one has to be signed, or a chain that was made anew from the first, by who has no key, would pass.
+    """
     key = _key()
+    newest = max(seals, key=_when, default=None)
     signed = [_when(seal.ending) for seal in seals.values() if seal.mac is not None]
     for ending, seal in seals.items() if key is not None else ():
         if seal.mac is None and signed and _when(ending) > min(signed):
             yield Finding(ending, "unsigned", "its seal is not signed, and an older one is")
+        elif seal.mac is None and ending == newest:
+            yield Finding(ending, "unsigned", f"its seal is the newest one, and none is signed; {KEY} is set here")
         elif seal.mac is not None and key is not None and not seal.is_signed_by(key):
             yield Finding(ending, "changed", f"its seal is not signed by the key in {KEY}")
 

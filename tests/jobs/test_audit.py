@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 import warnings
@@ -17,7 +18,7 @@ from etl.runs.storage import storage_for
 from jobs.cli import app
 from jobs.models import ModelFacts
 from jobs.monitoring.collected import collect
-from jobs.monitoring.sealing import KEY, Seal, check_seals
+from jobs.monitoring.sealing import KEY, Seal, check_seals, seal_ending
 from jobs.monitoring.tasks import tasks_table
 from jobs.record import RunRecord, RunState, Snapshot
 from jobs.sources import Source
@@ -302,6 +303,28 @@ def test_a_chain_that_is_made_anew_shows_to_who_has_the_key(tmp_path: Path, monk
     collect(str(metrics), night(3), tasks_table((), ()))
     monkeypatch.setenv(KEY, "a key that is long enough")
     assert findings(metrics) == {("02", "unsigned"), ("03", "changed")}
+
+
+def test_a_chain_without_any_signature_shows_to_who_has_the_key(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who has no key may change a record and make all seals anew: to who has it, the newest of them lacks its own."""
+    monkeypatch.setenv(KEY, "a key that is long enough")
+    for number in range(3):
+        collect(str(tmp_path), night(number))
+    assert findings(tmp_path) == set()
+    monkeypatch.delenv(KEY)
+    storage, folder = storage_for(str(tmp_path / "flights"))
+    records = sorted((tmp_path / "flights" / "records").iterdir())
+    records[1].write_bytes(records[1].read_bytes() + b"\n")
+    for path in records:
+        (tmp_path / "flights" / "seals" / path.name).unlink()
+    for path in records:
+        seal = Seal(job="flights", ending=path.stem, record_sha256=hashlib.sha256(path.read_bytes()).hexdigest())
+        seal_ending(storage, folder, seal)
+    assert findings(tmp_path) == set(), "without the key nobody can tell"
+    monkeypatch.setenv(KEY, "a key that is long enough")
+    assert findings(tmp_path) == {("02", "unsigned")}
 
 
 def test_a_seal_that_cannot_be_made_is_a_warning(tmp_path: Path) -> None:
