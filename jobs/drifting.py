@@ -63,7 +63,7 @@ def drift_of(
 
     It fails nothing: where it cannot be done, that is warned of, and told in the notes.
     """
-    if config.drift is None:
+    if config.drift is None or plan.order.missing_keys is not None:
         return None
     try:
         if is_committed:
@@ -198,7 +198,7 @@ class _Comparison:
         for entry in reversed(latest.runs if latest is not None else ()):
             place = Layout(layout.root, entry.run_id)
             record = load_record(storage, place.record) if entry.run_id != layout.run_id else None
-            if record is None or record.job != self._plan.job:
+            if record is None or record.job != self._plan.job or record.missing_keys is not None:
                 continue
             if tuple(model.bundle_sha256 for model in record.models or (record.model,) if model) != self._plan.bundles:
                 self._notes.append(f"previous: run {entry.run_id} was scored by other models")

@@ -84,6 +84,7 @@ def usual_run(lines: Sequence[RunLine], run: RunLine) -> RunLine:
         and line.record is not None
         and line.record.state in {RunState.SUCCEEDED, RunState.PARTIALLY_SUCCEEDED, RunState.HELD_BACK}
         and line.record.splits_scored_now == line.record.splits
+        and line.record.missing_keys is None
     ]
     latest = sorted(comparable, key=lambda line: line.started_at)[-_MANY:]
     if len(latest) < _ENOUGH:

@@ -32,6 +32,7 @@ PHASES = {
     "score": "scoring",
     "settle": "checking the row account",
     "count": "counting rows that repeat the key of another",
+    "drift": "measuring drift",
     "publish": "publishing",
     "complete": "making the files visible",
     "commit": "committing the version",

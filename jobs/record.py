@@ -132,6 +132,11 @@ class RunRecord(Document):
     output: str = Field(description="Folder of the predictions.")
     manifest: int | None = Field(default=None, description="Version of the output root that first held the run.")
     inputs: tuple[Source, ...] = Field(default=(), description="What it reads: rows, reference tables, models.")
+    missing_keys: str | None = Field(
+        default=None,
+        description="Of a run of the rows that were not published yet, as a resubmission is: the key's column. It is "
+        "no night like others.",
+    )
     snapshot: Snapshot | None = None
     increment: Increment | None = Field(default=None, description="Of an incremental run: what it left out, and why.")
     model: ModelFacts | None = Field(default=None, description="What scored; the first of several models.")

@@ -458,6 +458,7 @@ def _begun(request: RunRequest, target: Target) -> RunRecord:
         config=sha256_hex(request.config.model_dump_json().encode()),
         output=target.layout.data,
         inputs=sources_of(request.config),
+        missing_keys=request.missing_keys,
         versions=versions(),
         machine=machine(),
     )

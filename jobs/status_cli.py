@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import threading
 from datetime import UTC, datetime
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
+from etl.errors import DocumentError
 from jobs.displays import display_for
 from jobs.errors import ExitCode
 from jobs.history import UNFINISHED, find_run
@@ -64,7 +66,10 @@ class _Look:
 
     def __init__(self, target: Target, watch: ReceiptWatch | None = None) -> None:
         self.run_id = target.layout.run_id
-        self.status: RunStatus | None = load_status(target)
+        self.status: RunStatus | None = None
+        # It is a hint: record and receipts tell more, where it is damaged or of another release.
+        with contextlib.suppress(DocumentError):
+            self.status = load_status(target)
         last, record = load_last_try(target), load_record(target.storage, target.layout.record)
         # A record from before the last try is of another one, which has ended.
         self.record = record if record and (last is None or record.recorded_at >= last.claimed_at) else None

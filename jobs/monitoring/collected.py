@@ -21,7 +21,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from etl.documents import sha256_hex
-from etl.errors import BatchscoreError, DocumentError, ReadError
+from etl.errors import BatchscoreError, DocumentError, ReadError, StorageError
 from etl.runs.storage import storage_for
 from jobs.monitoring.sealing import Seal, seal_ending
 from jobs.record import load_record
@@ -108,7 +108,7 @@ class Collected(NamedTuple):
         when = datetime.strptime(stamp, _STAMP).replace(tzinfo=UTC)
         try:
             record = load_record(self.storage, f"{self.folder}/{job}/records/{run_id}.{stamp}.json")
-        except DocumentError as error:
+        except (DocumentError, StorageError, OSError) as error:
             return Ending(job, run_id, when, None, str(error))
         return Ending(job, run_id, when, record, None if record else "it is gone")
 

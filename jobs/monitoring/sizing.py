@@ -116,6 +116,7 @@ def _night(record: RunRecord) -> Night | None:
     scoring = record.wall_seconds.get("score", 0.0)
     cores = record.cost.cores if record.cost is not None and record.cost.cores else record.workers
     is_whole = record.state in _WHOLE and record.splits_scored_now == record.splits > 0
+    is_whole = is_whole and record.missing_keys is None
     if not is_whole or record.snapshot is None or not record.snapshot.bytes or not cores or scoring <= 0:
         return None
     rows = record.account.rows_in.rows

@@ -124,8 +124,12 @@ class Trend(NamedTuple):
 
 
 def trends(lines: Sequence[RunLine]) -> list[Trend]:
-    """How long, how much, and how long a phase took for a million rows, over runs in the order of their beginnings."""
-    ordered = sorted(lines, key=lambda line: line.started_at)
+    """How long, how much, and how long a phase took for a million rows, over runs in the order of their beginnings.
+
+    Runs of rows that were not published yet are left out: they read all rows and score a few.
+    """
+    nights = [line for line in lines if line.record is None or line.record.missing_keys is None]
+    ordered = sorted(nights, key=lambda line: line.started_at)
     measures: dict[str, Measure] = {
         "seconds": lambda line: line.seconds,
         "rows": lambda line: line.rows,

@@ -13,9 +13,11 @@ if TYPE_CHECKING:
 
 __all__ = ["drift_rows"]
 
+_WORST_FIRST = ("fail", "warn", "ok")
+
 
 def drift_rows(target: Target) -> tuple[DriftRow, ...]:
-    """What was measured, in its order; none where nothing was, and one that says so where it cannot be read."""
+    """What was measured, beyond limits first; none where nothing was, one that says so where it cannot be read."""
     try:
         report = load_report(target)
     except (BatchscoreError, OSError) as error:
@@ -24,5 +26,5 @@ def drift_rows(target: Target) -> tuple[DriftRow, ...]:
         return ()
     return tuple(
         DriftRow(found.column, f"{found.measure} against {found.reference}", found.value, found.limit, found.verdict)
-        for found in report.values
+        for found in sorted(report.values, key=lambda found: _WORST_FIRST.index(found.verdict))
     )

@@ -318,6 +318,19 @@ def test_trials_and_runs_of_nothing_are_not_measured(spark: SparkSession, tmp_pa
     assert nothing.drift.notes == ("no row was read",)
 
 
+def test_late_rows_are_no_night(spark: SparkSession, tmp_path: Path) -> None:
+    """A run of the few rows that were not published yet is not measured, and is not what the next night is held to."""
+    drift = {"reference": ["previous"]}
+    assert run_job(job_of(tmp_path, USUAL, **drift), "monday").drift is not None
+    late = MOVED.slice(0, 8).set_column(0, "id", pa.array(range(ROWS, ROWS + 8), pa.int64()))
+    record = run_job(job_of(tmp_path, pa.concat_tables([USUAL, late]), **drift), "late", missing_keys="id")
+    assert (record.account.scored.rows, record.drift, record.missing_keys) == (8, None, "id")
+    tuesday = run_job(job_of(tmp_path, USUAL, **drift), "tuesday")
+    assert tuesday.drift is not None
+    assert tuesday.drift.beyond == ()
+    assert report_of(tmp_path / "job.yaml", "tuesday").references == {"previous": "run monday"}
+
+
 def test_several_models_are_sketched_side_by_side_and_by_variant(spark: SparkSession, tmp_path: Path) -> None:
     """Inputs that both read are sketched once, and what each publishes; where each row goes to one model, what is
     published is, and a column of one model is refused.

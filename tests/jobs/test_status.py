@@ -122,6 +122,15 @@ def test_following_ends_as_the_run_ended(job: Path, tmp_path: Path, logistic_onn
     assert asked("status", held, "failed", "--follow").exit_code == 1
 
 
+def test_a_damaged_status_hides_no_record(job: Path) -> None:
+    """Where `status.json` is damaged, the run is as its record says."""
+    run_job(job, "r")
+    where = find_run(str(job), "r")
+    where.storage.replace(where.layout.status, b'{"format": "batchscore.status/2"}')
+    told = json.loads(asked("status", job, "r", "--json").output)
+    assert (told["state"], told["driver"]) == ("SUCCEEDED", None)
+
+
 @pytest.mark.parametrize("as_json", [False, True])
 def test_a_follower_is_told_that_a_driver_is_silent(job: Path, *, as_json: bool) -> None:
     """Whoever follows a run whose driver has told nothing for two minutes hears that once, and goes on to its end."""
