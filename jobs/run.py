@@ -433,9 +433,8 @@ class _Run:
 
     def _store(self) -> None:
         now = datetime.now(UTC)
-        self._note(
-            timeline=tuple(self._timeline), wall_seconds=wall_seconds(self._timeline), ended_at=now, recorded_at=now
-        )
+        self._note(timeline=tuple(self._timeline), wall_seconds=wall_seconds(self._timeline))
+        self._note(ended_at=now, recorded_at=now)
         self._note(**self.guard.facts(self.record, self._receipts))
         self.target.storage.replace(self.target.layout.record, self.record.to_bytes())
         self._telling.finish(self.record, self._receipts, self._plan)

@@ -69,6 +69,13 @@ class Used(NamedTuple):
     most_cores: int = 0
     is_local: bool = False
 
+    def within(self, seconds: float) -> Used:
+        """As much of it as falls into a run of so many seconds: the last look at the cluster comes after its end."""
+        share = min(1.0, seconds / self.spark) if self.spark else 1.0
+        return self._replace(
+            driver=seconds, executors=self.executors * share, gpus=self.gpus * share, spark=self.spark * share
+        )
+
 
 class Meter:
     """Counts executors over time; safe to be used by several threads."""

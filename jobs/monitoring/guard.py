@@ -135,7 +135,7 @@ class Guard:
         """What the record says of cost and of limits; tells of limits that nobody was told of."""
         self._meter.count()
         rows = record.account.rows_in.rows if record.state in _SETTLED else 0
-        used = self._meter.used()._replace(driver=record.seconds)
+        used = self._meter.used().within(record.seconds)
         if record.provider not in {None, _CPU} or (used.spark and not used.most_executors):
             used = _by_receipts(used, receipts)
         cost = cost_facts(self._config.cost, used, earlier=self._earlier, rows=rows)
