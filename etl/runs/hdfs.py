@@ -35,6 +35,8 @@ _T = TypeVar("_T")
 _CHUNK = 4 << 20
 _WAITS = (0.1, 0.4, 1.6)
 """Seconds before the further tries of a call, at most; half of it at least."""
+_LONG = 5.0
+"""Seconds after which a call that failed is not tried again: its client has done so all the time."""
 _PENDING = ".inprogress"
 """How the names of pending files end."""
 _REFUSED = {
@@ -68,9 +70,12 @@ def _patiently(ask: Callable[[], _T]) -> _T:
     What is asked must bear to be asked twice, since an earlier try may have been heard.
     """
     for wait in _WAITS:
+        began = time.monotonic()
         try:
             return ask()
         except ConnectionError:
+            if time.monotonic() - began > _LONG:
+                raise
             time.sleep(wait * random.uniform(0.5, 1))  # noqa: S311  no secret
     return ask()
 
@@ -380,8 +385,8 @@ class HdfsStorage:
             with _explained(pending.path, "publish"):
                 self._asked.rename(self._inside(pending.upload), self._inside(pending.path), overwrite=False)
 
-        # It looks first, so it finds what an earlier try did.
-        _patiently(lambda: complete_hidden(self, pending, move))
+        # A second try whose first was heard finds nothing to move, and then its own bytes under the name.
+        complete_hidden(self, pending, lambda: _patiently(move))
 
     def abort(self, pending: Pending) -> None:
         """See `Storage.abort`."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
+import warnings
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -58,6 +59,7 @@ class Guard:
         self._done_before: int | None = None
         self._over: Breach | None = None
         self._cancel: Callable[[], None] | None = None
+        self._problem: Exception | None = None
         self._end = threading.Event()
         self._exits = contextlib.ExitStack()
 
@@ -82,9 +84,11 @@ class Guard:
         """The id is claimed: find what earlier tries cost and when the first one began, and look from now on."""
         if not self._is_held:
             return
-        with contextlib.suppress(BatchscoreError):
+        try:
             before = load_record(self._target.storage, self._target.layout.record)
             self._earlier = (before.cost.total or 0.0) if before is not None and before.cost is not None else 0.0
+        except BatchscoreError as error:
+            warnings.warn(f"what earlier tries cost is not known, and not held to the budget: {error}", stacklevel=2)
         claim = load_claim(self._target)
         claimed_at = claim.claimed_at if claim is not None else begun.started_at
         config = self._config
@@ -142,6 +146,9 @@ class Guard:
         if self._limits is not None:
             moment = Moment(record.ended_at, record.seconds, spent=cost.total or 0.0, rows=rows or None)
             self._notice(self._limits.passed(moment))
+        if self._problem is not None:
+            told = f"{type(self._problem).__name__}: {self._problem}"
+            warnings.warn(f"limits were not looked at all the time: {told}", stacklevel=2)
         return {"cost": cost, "breaches": self._kept()}
 
     def _kept(self) -> tuple[Breach, ...]:
@@ -163,8 +170,10 @@ class Guard:
     def _look(self) -> None:
         """Notice limits, and stop what is over; whatever goes wrong here is no reason to end a run that scores."""
         if self._limits is not None:
-            with contextlib.suppress(Exception):
+            try:
                 self._hold(self._limits)
+            except Exception as error:  # noqa: BLE001  told when the run ends
+                self._problem = error
 
     def _hold(self, limits: Limits) -> None:
         found = limits.expected(self._moment())

@@ -13,12 +13,12 @@ import time
 import urllib.error
 import urllib.request
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, get_args
 from urllib.parse import urlsplit
 
 from etl.redaction import redacted
 from jobs.errors import Refused
-from jobs.monitoring.sinks import Line
+from jobs.monitoring.sinks import Event, Line
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -28,9 +28,7 @@ if TYPE_CHECKING:
     from jobs.monitoring.sinks import Delivery
     from jobs.record import RunRecord
 
-__all__ = ["HookEvent", "Hooks", "told_of"]
-
-HookEvent = Literal["start", "finish", "failure", "sla"]
+__all__ = ["Hooks", "told_of"]
 
 _RUNNING = "RUNNING"
 """State of a run that has not ended, in what hooks are told."""
@@ -40,7 +38,7 @@ _SAID = 200
 """Characters of what a command said."""
 
 
-def told_of(event: HookEvent, record: RunRecord, breach: Breach | None = None) -> dict[str, Any]:
+def told_of(event: Event, record: RunRecord, breach: Breach | None = None) -> dict[str, Any]:
     """The document that hooks get of a run. `text` says it to people: chats show that of a webhook."""
     has_ended = record.ended_at > record.started_at
     state = str(record.state) if has_ended else _RUNNING
@@ -63,7 +61,7 @@ def told_of(event: HookEvent, record: RunRecord, breach: Breach | None = None) -
     }
 
 
-def _text(event: HookEvent, record: RunRecord, state: str, *, breach: Breach | None) -> str:
+def _text(event: Event, record: RunRecord, state: str, *, breach: Breach | None) -> str:
     what = f"batchscore: run {record.run_id} of {record.job}"
     if event == "start":
         return f"{what} has begun."
@@ -84,9 +82,8 @@ class Hooks:
             Refused: a variable of the environment that a hook names is not set.
         """
         self._settings = settings
-        self._hooks: dict[HookEvent, list[_Told]] = {}
-        events: tuple[HookEvent, ...] = ("start", "finish", "failure", "sla")
-        for event in events:
+        self._hooks: dict[Event, list[_Told]] = {}
+        for event in get_args(Event):
             hooks: tuple[Hook, ...] = getattr(settings, event)
             self._hooks[event] = [
                 _made(hook, f"hooks.{event}[{at}]", timeout=settings.timeout) for at, hook in enumerate(hooks)
@@ -113,7 +110,7 @@ class Hooks:
                 hook.end()
         return tuple(found)
 
-    def _ask(self, event: HookEvent, document: dict[str, Any]) -> None:
+    def _ask(self, event: Event, document: dict[str, Any]) -> None:
         body = json.dumps(document, ensure_ascii=False).encode()
         facts = {f"BATCHSCORE_{name.upper()}": str(document[name]) for name in ("event", "run_id", "job", "state")}
         for hook in self._hooks[event]:

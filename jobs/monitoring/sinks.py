@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from jobs.plan import Plan
     from jobs.record import RunRecord
 
-__all__ = ["Deliveries", "Delivery", "Ended", "Line", "Sink", "Sinks"]
+__all__ = ["Deliveries", "Delivery", "Ended", "Event", "Line", "Sink", "Sinks"]
 
 _PAUSE = 0.25
 """Seconds before the second try; then twice as long each time."""

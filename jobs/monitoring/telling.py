@@ -99,11 +99,14 @@ def _made(settings: SinkSettings) -> Sinks | None:
 
 
 def _kept(target: Target) -> tuple[Delivery, ...]:
-    """Who was told of the run before; what cannot be read any more is not worth an error."""
-    with contextlib.suppress(BatchscoreError, OSError):
-        data = target.storage.read_bytes(target.layout.deliveries)
-        return Deliveries.from_bytes(data, where=target.layout.deliveries).deliveries if data is not None else ()
-    return ()
+    """Who was told of the run before; what cannot be read any more is a warning."""
+    path = target.layout.deliveries
+    try:
+        data = target.storage.read_bytes(path)
+        return Deliveries.from_bytes(data, where=path).deliveries if data is not None else ()
+    except (BatchscoreError, OSError) as error:
+        warnings.warn(f"who was told of the run before is lost: {error}", stacklevel=2)
+        return ()
 
 
 def _keep(target: Target, run_id: str, found: tuple[Delivery, ...], *, before: tuple[Delivery, ...] = ()) -> None:

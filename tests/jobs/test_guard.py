@@ -7,6 +7,8 @@ import shutil
 import sys
 import threading
 import time
+from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -27,8 +29,6 @@ from tests.jobs.outputs import run_job, write_job
 from tests.numbers_job import WEIGHTS, logistic_scores, published_scores, write_numbers
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     import pyarrow as pa
     from pyspark.sql import SparkSession
 
@@ -106,6 +106,19 @@ def rows(tmp_path: Path) -> pa.Table:
     return write_numbers(tmp_path / "in", files=SPLITS, rows=ROWS // SPLITS, row_group=ROWS)
 
 
+def wait_for_rest(spark: SparkSession) -> None:
+    """Until Spark has no job any more."""
+    until = time.monotonic() + 20
+    while spark.sparkContext.statusTracker().getActiveJobsIds():
+        assert time.monotonic() < until, "Spark goes on"
+        time.sleep(0.05)
+
+
+def receipts_of(folder: Path) -> dict[str, bytes]:
+    """Receipts of run `r`, by name."""
+    return {path.name: path.read_bytes() for path in Path(Layout(str(folder / "out"), "r").receipts).glob("*.json")}
+
+
 def test_a_run_that_is_over_is_stopped_and_goes_on(
     spark: SparkSession, tmp_path: Path, slow_onnx: Path, rows: pa.Table
 ) -> None:
@@ -129,16 +142,17 @@ def test_a_run_that_is_over_is_stopped_and_goes_on(
     assert {(one["event"], one["breach"]["limit"]) for one in told} == {("sla", "sla.max_duration")}
     assert told[-1]["breach"]["is_projected"] is False
     assert len(told) == len({one["breach"]["is_projected"] for one in told}), "each is told once"
-    until = time.monotonic() + 20
-    while spark.sparkContext.statusTracker().getActiveJobsIds():
-        assert time.monotonic() < until, "Spark goes on"
-        time.sleep(0.05)
+    wait_for_rest(spark)
+    kept = receipts_of(tmp_path)
     again = run_job(
         write_slow_job(tmp_path, slow_onnx, sla={"max_duration": "1h", "on_breach": "fail"}, cost=price()), "r"
     )
     assert again.state is RunState.SUCCEEDED
-    # A task that is stopped may end the split that it is at.
+    # A task that is stopped may end the split that it is at. Whatever was kept stays, and no split has two receipts.
     assert 0 < again.splits_scored_now <= SPLITS - stopped.splits_done
+    after = receipts_of(tmp_path)
+    assert len(after) == SPLITS
+    assert kept.items() <= after.items()
     assert again.breaches == ()
     found = published_scores(tmp_path / "out" / "run_id=r")
     assert found == pytest.approx(logistic_scores(rows), abs=1e-6)
@@ -220,7 +234,9 @@ def test_what_will_be_late_is_noticed_while_it_scores(
     noticed: list[Breach] = []
     guard = Guard(read_config(str(job)), running, is_trial=False, tell=noticed.append)
     with guard.watching():
-        guard.begin(record.model_copy(update={"started_at": record.ended_at}))
+        # Not when the first run ended: its page was written behind that, and the files were copied.
+        began = datetime.now(UTC)
+        guard.begin(record.model_copy(update={"started_at": began}))
         guard.phase("score")
         time.sleep(2)
         name = "000000"
@@ -233,4 +249,4 @@ def test_what_will_be_late_is_noticed_while_it_scores(
     assert one.is_projected
     assert one.limit == "sla.max_duration"
     # One of eight is done: there is seven times as much to come.
-    assert one.value == pytest.approx(8 * (one.at - record.ended_at).total_seconds(), rel=0.25)
+    assert one.value == pytest.approx(8 * (one.at - began).total_seconds(), rel=0.25)
