@@ -221,7 +221,7 @@ forward() {
 exec 3> >(trap '' INT TERM HUP && exec grep --line-buffered -v 'WARNING: Using incubator modules' >&2)
 filter=$!
 # Spark would hand on both streams of the Python driver as one, and no terminal. So the driver opens them itself:
-# jobs/terminal.py.
+# jobs/commands/process.py.
 unset BATCHSCORE_STDOUT BATCHSCORE_STDERR
 if [[ -t 1 ]]; then
   { BATCHSCORE_STDOUT=$(tty <&4) && export BATCHSCORE_STDOUT; } 4>&1

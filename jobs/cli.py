@@ -23,42 +23,43 @@ from etl.printable import printable
 from etl.redaction import redacted
 from etl.runs.layout import scratch_folder
 from etl.runs.manifest import latest_manifest
-from jobs import decisions, summary
-from jobs import history as runs
-from jobs.audit_cli import audits
-from jobs.bundle_cli import bundles
-from jobs.compare_cli import compare
-from jobs.config import JobConfig, read_config
-from jobs.displays import Displays, LogFormat, display_for
-from jobs.drift_cli import drift
+from jobs.authoring.fitting import check_out, fit_files
+from jobs.authoring.specs import read_spec_file
+from jobs.commands.audit import audits
+from jobs.commands.bundle import bundles
+from jobs.commands.compare import compare
+from jobs.commands.drift import drift
+from jobs.commands.etl import named_uris, specs
+from jobs.commands.evaluate import evaluate
+from jobs.commands.explain import explain_duration
+from jobs.commands.export import exports
+from jobs.commands.history import list_history
+from jobs.commands.init import init
+from jobs.commands.options import AsJson, ConfigFile, Limit, MissingKeys, RunId, Sample, Sets  # noqa: TC001  typer reads them
+from jobs.commands.plan import plan
+from jobs.commands.process import Interruption, spark_log
+from jobs.commands.quarantine import quarantined
+from jobs.commands.replay import replays
+from jobs.commands.report import report
+from jobs.commands.status import commands as status_commands
+from jobs.commands.version import gc, roll_back
+from jobs.commands.version import versions as list_versions
+from jobs.config.job import JobConfig, read_config
+from jobs.display import summary
+from jobs.display.progress import Displays, LogFormat, display_for
 from jobs.errors import ConfigError, ExitCode, InputUnfit, Refused, exit_code
-from jobs.etl_cli import named_uris, specs
-from jobs.evaluate_cli import evaluate
-from jobs.explain_cli import explain_duration
-from jobs.export_cli import exports
-from jobs.fitting import check_out, fit_files
-from jobs.history_cli import list_history
+from jobs.history import runs
 from jobs.identity import new_run_id
-from jobs.init_cli import init
 from jobs.monitoring.status import StatusFile
-from jobs.plan import target_of
-from jobs.plan_cli import plan
-from jobs.preview import validate as check_job
+from jobs.planning.plan import target_of
+from jobs.planning.preview import validate as check_job
 from jobs.progress import Observer
-from jobs.quarantine_cli import quarantined
 from jobs.record import RunRecord, RunState, versions
-from jobs.replay_cli import replays
-from jobs.report_cli import report
 from jobs.request import RunRequest
 from jobs.results import open_results
 from jobs.run import run as run_job
-from jobs.run_options import AsJson, ConfigFile, Limit, MissingKeys, RunId, Sample, Sets  # noqa: TC001  typer reads them
 from jobs.session import session_scope
-from jobs.specs import read_spec_file
-from jobs.status_cli import commands as status_commands
-from jobs.terminal import Interruption, spark_log
-from jobs.version_cli import gc, roll_back
-from jobs.version_cli import versions as list_versions
+from jobs.settling import decisions
 from scoring.bundles.bundle import Bundle
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ import secrets
 import socket
 from datetime import UTC, datetime
 
-from jobs.config import RUN_ID_PATTERN
+from jobs.config.job import RUN_ID_PATTERN
 from jobs.errors import Refused
 
 __all__ = ["check_run_id", "new_run_id", "whoami"]

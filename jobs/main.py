@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from jobs.cli import main
-from jobs.terminal import take_streams
+from jobs.commands.process import take_streams
 
 take_streams()
 main()

@@ -1,4 +1,4 @@
-"""How far scoring is, told from the listing of receipts; `jobs.displays` shows it.
+"""How far scoring is, told from the listing of receipts; `jobs.display.progress` shows it.
 
 The run knows nothing of it but a function to call before each phase. What it looks at is in storage, so it can be
 watched from anywhere; what goes wrong while it looks is its own business and never the run's.
@@ -11,14 +11,14 @@ import threading
 import time
 from typing import TYPE_CHECKING, NamedTuple, Protocol, Self
 
-from jobs.plan import load_plan
+from jobs.planning.plan import load_plan
 from scoring.worker import receipt_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from jobs.destination import Target
-    from jobs.plan import Plan
+    from jobs.planning.destination import Target
+    from jobs.planning.plan import Plan
 
 __all__ = ["PHASES", "Display", "Observer", "ReceiptWatch", "Tally"]
 

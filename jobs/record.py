@@ -15,13 +15,13 @@ from etl.documents import Document, Strict
 from etl.redaction import redacted
 from etl.runs.damage import DamagedFile
 from etl.runs.receipt import SplitAccount
-from jobs.models import ModelFacts
 from jobs.monitoring.cost import CostFacts
 from jobs.monitoring.drift import DriftFacts
 from jobs.monitoring.limits import Breach
-from jobs.plan import Increment
-from jobs.preparation import RowCounts
-from jobs.sources import Source
+from jobs.planning.models import ModelFacts
+from jobs.planning.plan import Increment
+from jobs.planning.preparation import RowCounts
+from jobs.planning.sources import Source
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 from jobs.errors import Refused
 from jobs.identity import check_run_id
-from jobs.plan import Part
+from jobs.planning.plan import Part
 
 if TYPE_CHECKING:
-    from jobs.config import JobConfig
+    from jobs.config.job import JobConfig
 
 __all__ = ["RunRequest"]
 

@@ -31,11 +31,11 @@ from etl.runs.manifest import (
 )
 from etl.runs.read import open_parquet
 from etl.spark.freeze import opening
-from jobs.destination import Target
 from jobs.errors import Refused
-from jobs.history import find_run, look_at, output_root, quarantined_rows
-from jobs.local_files import export_batches
-from jobs.plan import load_plan
+from jobs.history.local_files import export_batches
+from jobs.history.runs import find_run, look_at, output_root, quarantined_rows
+from jobs.planning.destination import Target
+from jobs.planning.plan import load_plan
 from jobs.published import PublishedFile, dataset_of, frame_of, schema_of
 from jobs.record import RunRecord, load_record
 

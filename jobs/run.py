@@ -22,21 +22,18 @@ from etl.runs.splits import group_splits
 from etl.runs.storage import storage_for
 from etl.runs.store_settings import configure
 from etl.spark.freeze import freeze
-from jobs.budgets import Budget
-from jobs.damage import Left, check_policy, find_damaged, over_file_budget, set_aside, what_is_left
-from jobs.decisions import check_not_discarded
-from jobs.destination import Target, terms_now
-from jobs.drifting import drift_of, forget_sketches
+from jobs.config.budgets import Budget
 from jobs.errors import Cancelled, Refused, refusing
 from jobs.identity import whoami
-from jobs.increment import admit_of
-from jobs.models import Known
 from jobs.monitoring.guard import Guard
 from jobs.monitoring.telling import Telling
-from jobs.plan import Plan, check_asked, claim_run, load_plan, target_of
-from jobs.planning import check_input, list_inputs, make_plan, restore_models, store_plan
-from jobs.preparation import PreparedInput, TableWork, bundle_of, prepare_input, work_on_table
-from jobs.receipts import account_of, live_receipts, published_schema, receipts_of, splits_of
+from jobs.planning.destination import Target, terms_now
+from jobs.planning.increment import admit_of
+from jobs.planning.models import Known
+from jobs.planning.plan import Plan, check_asked, claim_run, load_plan, target_of
+from jobs.planning.preparation import PreparedInput, TableWork, bundle_of, prepare_input, work_on_table
+from jobs.planning.resolving import check_input, list_inputs, make_plan, restore_models, store_plan
+from jobs.planning.sources import sources_of, with_digests
 from jobs.record import (
     ErrorFacts,
     RunRecord,
@@ -52,11 +49,14 @@ from jobs.report.gathered import Ended
 from jobs.report.leaving import leave_report
 from jobs.request import RunRequest
 from jobs.session import parallelism, start_session
-from jobs.sources import sources_of, with_digests
-from jobs.totals import DAMAGED, totals_of
-from jobs.uniqueness import count_run, load_repeats
-from jobs.upkeep import after_commit
-from jobs.voiding import void_lost
+from jobs.settling.damage import Left, check_policy, find_damaged, over_file_budget, set_aside, what_is_left
+from jobs.settling.decisions import check_not_discarded
+from jobs.settling.drifting import drift_of, forget_sketches
+from jobs.settling.receipts import account_of, live_receipts, published_schema, receipts_of, splits_of
+from jobs.settling.totals import DAMAGED, totals_of
+from jobs.settling.uniqueness import count_run, load_repeats
+from jobs.settling.upkeep import after_commit
+from jobs.settling.voiding import void_lost
 from scoring.code import code_digest
 from scoring.spark.tasks import run_tasks
 
@@ -69,7 +69,7 @@ if TYPE_CHECKING:
     from etl.runs.manifest import Manifest
     from etl.runs.receipt import Receipt, RowTally, SplitAccount, Tally
     from etl.runs.splits import InputFile, Split
-    from jobs.config import JobConfig
+    from jobs.config.job import JobConfig
     from scoring.spark.tasks import Failure
 
 __all__ = ["OnPhase", "RunRequest", "run"]

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from pyspark.sql import SparkSession
 
-    from jobs.spark_settings import Spark
+    from jobs.config.spark import Spark
 
 __all__ = ["Cluster", "cluster_of", "counted", "parallelism", "session_scope", "start_session", "stoppable"]
 

@@ -32,7 +32,7 @@ import altair as alt
 import numpy as np
 import pandas as pd
 
-from jobs.history import history
+from jobs.history.runs import history
 from jobs.monitoring.runs import Asked, compare_runs, open_run
 from jobs.results import open_results
 

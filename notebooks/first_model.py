@@ -46,8 +46,8 @@ from sklearn.preprocessing import StandardScaler
 
 import etl
 from etl.runs.local import LocalStorage
-from jobs.bundling import verify
-from jobs.config import read_config
+from jobs.authoring.bundling import verify
+from jobs.config.job import read_config
 from jobs.request import RunRequest
 from jobs.results import open_results
 from jobs.run import run

@@ -32,8 +32,8 @@ import altair as alt
 import pandas as pd
 
 from jobs.errors import Refused
-from jobs.explaining import explain_run, tasks_of
-from jobs.history import history
+from jobs.history.explaining import explain_run, tasks_of
+from jobs.history.runs import history
 from jobs.monitoring.trend import history_table
 
 # Paths of a config are relative to the folder that it is used from.

@@ -34,8 +34,8 @@ if TYPE_CHECKING:
 @pytest.fixture(scope="session")
 def spark() -> Iterator[SparkSession]:
     """One local session for all tests, with retries as in production."""
+    from jobs.config.spark import Spark
     from jobs.session import start_session
-    from jobs.spark_settings import Spark
 
     session = start_session("batchscore tests", Spark(conf={"spark.sql.shuffle.partitions": "2"}))
     yield session

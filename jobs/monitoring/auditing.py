@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING, NamedTuple
 from etl.runs.globs import has_magic, matcher
 from jobs.errors import Refused
 from jobs.monitoring.sealing import Finding, check_seals
-from jobs.sources import place_of
+from jobs.planning.sources import place_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from datetime import datetime
 
-    from jobs.models import ModelFacts
     from jobs.monitoring.collected import Collected, Ending
+    from jobs.planning.models import ModelFacts
+    from jobs.planning.sources import Source
     from jobs.record import RunRecord
-    from jobs.sources import Source
 
 __all__ = ["Audit", "Entry", "Question", "audit"]
 

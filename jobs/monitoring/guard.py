@@ -13,7 +13,7 @@ from etl.errors import BatchscoreError
 from jobs.errors import LimitPassed
 from jobs.monitoring.cost import Meter, amount_of, cost_facts, price_per_second
 from jobs.monitoring.limits import Limits, Moment
-from jobs.plan import load_claim
+from jobs.planning.plan import load_claim
 from jobs.progress import Observer
 from jobs.record import RunState, load_record
 from jobs.session import cluster_of, stoppable
@@ -24,10 +24,10 @@ if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
     from etl.runs.receipt import Receipt
-    from jobs.config import JobConfig
-    from jobs.destination import Target
+    from jobs.config.job import JobConfig
     from jobs.monitoring.cost import Used
     from jobs.monitoring.limits import Breach
+    from jobs.planning.destination import Target
     from jobs.progress import Tally
     from jobs.record import RunRecord
 

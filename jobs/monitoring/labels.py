@@ -16,7 +16,7 @@ from jobs.errors import Refused, refusing
 from jobs.monitoring.evaluating import Evaluation, Labels, evaluate, no_label_fits
 from jobs.monitoring.matching import keyed_as
 from jobs.monitoring.runs import check_columns, keys_of, open_run, plain_scores
-from jobs.planning import list_inputs
+from jobs.planning.resolving import list_inputs
 from jobs.results import open_results
 
 if TYPE_CHECKING:

@@ -42,10 +42,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
     from etl.inspection.origins import Bearing, Origin
-    from jobs.lineage import Published
-    from jobs.models import ModelFacts
     from jobs.monitoring.sinks import Ended
-    from jobs.plan import Plan
+    from jobs.planning.lineage import Published
+    from jobs.planning.models import ModelFacts
+    from jobs.planning.plan import Plan
     from jobs.record import RunRecord
 
 __all__ = ["event_of_end", "event_of_start", "run_uuid"]

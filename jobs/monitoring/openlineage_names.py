@@ -16,7 +16,7 @@ from etl.runs.globs import has_magic, stem_of
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from jobs.sources import Source
+    from jobs.planning.sources import Source
 
 __all__ = ["DatasetName", "data_names", "name_of_place", "name_of_source"]
 

@@ -9,7 +9,7 @@ import pyarrow as pa
 from etl.format.problems import nearest
 from etl.runs.manifest import latest_manifest, version_of
 from jobs.errors import Refused
-from jobs.history import find_run, output_root
+from jobs.history.runs import find_run, output_root
 from jobs.monitoring.comparing import Question, compare
 from jobs.results import open_results
 from scoring.order import Stamp

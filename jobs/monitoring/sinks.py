@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     import pyarrow as pa
 
-    from jobs.plan import Plan
+    from jobs.planning.plan import Plan
     from jobs.record import RunRecord
 
 __all__ = ["Deliveries", "Delivery", "Ended", "Event", "Line", "Sink", "Sinks"]

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from etl.runs.splits import InputFile
-    from jobs.config import JobConfig
-    from jobs.models import Models
+    from jobs.config.job import JobConfig
+    from jobs.planning.models import Models
 
 __all__ = ["InputSize", "sketch_order"]
 

@@ -13,7 +13,7 @@ from etl.documents import Document
 from etl.errors import BatchscoreError
 
 if TYPE_CHECKING:
-    from jobs.destination import Target
+    from jobs.planning.destination import Target
     from jobs.progress import Tally
 
 __all__ = ["RunStatus", "StatusFile", "load_status"]

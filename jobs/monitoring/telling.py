@@ -12,17 +12,17 @@ from jobs.monitoring.collected import collect
 from jobs.monitoring.hooks import Hooks
 from jobs.monitoring.sinks import Deliveries, Delivery, Ended, Sink, Sinks
 from jobs.monitoring.tasks import tasks_table
-from jobs.receipts import receipts_of
+from jobs.settling.receipts import receipts_of
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterable
 
     from etl.runs.receipt import Receipt
-    from jobs.config import JobConfig
-    from jobs.destination import Target
+    from jobs.config.job import JobConfig
     from jobs.monitoring.limits import Breach
     from jobs.monitoring.settings import SinkSettings
-    from jobs.plan import Plan
+    from jobs.planning.destination import Target
+    from jobs.planning.plan import Plan
     from jobs.record import RunRecord
 
 __all__ = ["Telling", "sinks_of", "tell_decision"]

@@ -11,8 +11,8 @@ from etl.documents import sha256_hex
 from etl.redaction import is_secret_name, redacted
 
 if TYPE_CHECKING:
-    from jobs.config import JobConfig
-    from jobs.destination import Target
+    from jobs.config.job import JobConfig
+    from jobs.planning.destination import Target
     from jobs.record import RunRecord
 
 __all__ = ["AsRun", "as_run_of", "config_bytes", "load_as_run"]

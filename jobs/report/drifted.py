@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from etl.errors import BatchscoreError
-from jobs.drifting import load_report
 from jobs.report.gathered import DriftRow
+from jobs.settling.drifting import load_report
 
 if TYPE_CHECKING:
-    from jobs.destination import Target
+    from jobs.planning.destination import Target
 
 __all__ = ["drift_rows"]
 

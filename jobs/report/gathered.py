@@ -6,21 +6,21 @@ import time
 from typing import TYPE_CHECKING, NamedTuple
 
 from etl.runs.layout import scratch_folder
-from jobs.damage import what_is_left
 from jobs.errors import Refused
-from jobs.plan import load_plan
-from jobs.receipts import receipts_of
+from jobs.planning.plan import load_plan
 from jobs.record import load_record
 from jobs.report.reasons import Reasons, reasons_of
 from jobs.report.scores import Scores, scores_of
 from jobs.report.work import Work, work_of
+from jobs.settling.damage import what_is_left
+from jobs.settling.receipts import receipts_of
 
 if TYPE_CHECKING:
     from collections.abc import Collection
 
     from etl.runs.receipt import Receipt
-    from jobs.destination import Target
-    from jobs.plan import Plan
+    from jobs.planning.destination import Target
+    from jobs.planning.plan import Plan
     from jobs.record import RunRecord
     from jobs.report.as_run import AsRun
 

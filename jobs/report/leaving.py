@@ -15,8 +15,8 @@ from jobs.report.gathered import Ended, ended_run, gather
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from jobs.config import JobConfig
-    from jobs.destination import Target
+    from jobs.config.job import JobConfig
+    from jobs.planning.destination import Target
 
 __all__ = ["leave_report", "make_report", "renew_report"]
 

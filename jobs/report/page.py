@@ -11,10 +11,10 @@ from jinja2 import Environment, StrictUndefined, Template
 from markupsafe import Markup
 
 from etl.printable import printable
+from jobs.display.summary import duration_text, size_text
 from jobs.record import versions
 from jobs.report import sections
 from jobs.report.charts import percent
-from jobs.summary import duration_text, size_text
 
 if TYPE_CHECKING:
     from jobs.report.gathered import Gathered

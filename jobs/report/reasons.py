@@ -10,17 +10,17 @@ import pyarrow as pa
 from etl.errors import BatchscoreError
 from etl.redaction import redacted
 from etl.runs.layout import model_folder
-from jobs.quarantine import groups_of, private_of
-from jobs.replaying import MASK
+from jobs.history.quarantine import groups_of, private_of
+from jobs.history.replaying import MASK
 from scoring.bundles.bundle import BUNDLE_FILE, Bundle
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from etl.runs.storage import Storage
-    from jobs.destination import Target
-    from jobs.plan import Plan
-    from jobs.quarantine import Group, SetAside
+    from jobs.history.quarantine import Group, SetAside
+    from jobs.planning.destination import Target
+    from jobs.planning.plan import Plan
     from jobs.report.work import Quarantined
 
 __all__ = ["Reason", "Reasons", "Sample", "reasons_of"]

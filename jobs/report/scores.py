@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from etl.runs.receipt import Written
-    from jobs.destination import Target
-    from jobs.plan import Plan
+    from jobs.planning.destination import Target
+    from jobs.planning.plan import Plan
 
 __all__ = ["MOST_FILES", "MOST_ROWS", "Scores", "scores_of"]
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, NamedTuple
 
+from jobs.display.summary import duration_text
 from jobs.progress import PHASES
 from jobs.record import RunState
 from jobs.report.charts import Bar, Steps, bars, percent, steps
-from jobs.summary import duration_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from jobs.config import JobConfig
+from jobs.config.job import JobConfig
+from jobs.config.spark import Spark
 from jobs.run import RunRequest, run
 from jobs.session import start_session
-from jobs.spark_settings import Spark
 from tests.bench.contender import CORES
 from tests.bench.workload import BUCKETS, FEATURES, Task
 

@@ -12,14 +12,14 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from jobs.config import JobConfig
-from jobs.plan import target_of
-from jobs.planning import list_inputs, make_plan, store_plan
+from jobs.config.job import JobConfig
+from jobs.planning.plan import target_of
+from jobs.planning.resolving import list_inputs, make_plan, store_plan
 from scoring.worker import score_splits
 from tests.bench.workload import FEATURES, Size, data_folder, model_file
 
 if TYPE_CHECKING:
-    from jobs.plan import Plan
+    from jobs.planning.plan import Plan
 
 __all__ = ["main"]
 

@@ -218,8 +218,8 @@ class MlflowUdf(SparkPeer):
 
 def _bundle(task: Task) -> AuditedBundle:
     """A bundle of the bare model, as a job makes it."""
-    from jobs.config import Model
-    from jobs.model import resolve_model
+    from jobs.config.job import Model
+    from jobs.planning.model import resolve_model
 
     return resolve_model(Model.model_validate(model_config(task)), pq.read_schema(task.files[0]))
 

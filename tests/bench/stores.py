@@ -31,13 +31,13 @@ from etl.runs.publish import publish
 from etl.runs.receipt import Written
 from etl.runs.storage import storage_for
 from etl.runs.store_settings import StoreSettings, configure
-from jobs.config import JobConfig
-from jobs.plan import load_plan, target_of
-from jobs.planning import list_inputs, make_plan, store_plan
-from jobs.receipts import receipts_of
+from jobs.config.job import JobConfig
+from jobs.config.spark import Spark
+from jobs.planning.plan import load_plan, target_of
+from jobs.planning.resolving import list_inputs, make_plan, store_plan
 from jobs.run import RunRequest, run
 from jobs.session import start_session
-from jobs.spark_settings import Spark
+from jobs.settling.receipts import receipts_of
 from tests.bench.contender import CORES
 from tests.bench.models import mlp
 from tests.bench.workload import FEATURES

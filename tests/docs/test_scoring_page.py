@@ -17,7 +17,7 @@ from typer.main import get_command
 from etl.contract import Contract
 from etl.outputs import RaggedMask, RaggedRows, TensorOutput
 from jobs.cli import app
-from jobs.config import JobConfig, Model, NamedModel, Scoring
+from jobs.config.job import JobConfig, Model, NamedModel, Scoring
 from scoring.combination import Combination, Ensemble
 from scoring.engine.stream import ScoreOptions
 from scoring.outputs.columns import OutputColumn

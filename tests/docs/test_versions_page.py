@@ -13,8 +13,8 @@ from typer.testing import CliRunner
 
 from etl.runs.manifest import Mode
 from jobs.cli import app
-from jobs.config import Input
-from jobs.output import Output
+from jobs.config.job import Input
+from jobs.config.output import Output
 
 PAGE = (Path(__file__).parents[2] / "docs" / "VERSIONS.md").read_text(encoding="utf-8")
 

@@ -24,7 +24,7 @@ from etl.ops.base import FittedStep
 from etl.pipeline import Pipeline
 from etl.spec import read_spec
 from etl.training import Provenance
-from jobs.fitting import fit_files
+from jobs.authoring.fitting import fit_files
 from tests.etl.nasty import INF, document, join_of, spec_of
 from tests.etl.test_pipeline import RECIPE, REFERENCE, nasty_rows
 

@@ -23,8 +23,8 @@ from etl.learning.fitting import fit
 from etl.pipeline import Pipeline
 from etl.relational import as_prepared, prepare
 from etl.spec import read_spec
+from jobs.authoring.fitting import fit_files
 from jobs.errors import Refused
-from jobs.fitting import fit_files
 from tests.etl import relational_oracle as oracle
 from tests.etl.nasty import DATES, FLOATS, INF, INT64S, NAN, TEXTS, arrow, bits, document, spec_of
 

@@ -21,8 +21,8 @@ from etl.learning.fitting import fit
 from etl.pipeline import Pipeline
 from etl.spec import read_spec
 from etl.types import ColumnType
+from jobs.authoring.fitting import fit_files
 from jobs.errors import Refused
-from jobs.fitting import fit_files
 from tests.etl.nasty import INF, NAN, TEXTS, applied, arrow, document, frame_of, plain, same_floats, step_of
 from tests.etl.test_categorical_ops import SEEDS
 

@@ -20,7 +20,7 @@ from etl.learning.fitting import fit
 from etl.pipeline import Pipeline
 from etl.runs.local import LocalStorage
 from etl.spec import read_spec
-from jobs.config import read_config
+from jobs.config.job import read_config
 from jobs.run import RunRequest, run
 from scoring.bundles.bundle import audit
 from scoring.bundles.golden import arrow_table, replay

@@ -9,7 +9,7 @@ import psutil
 import pytest
 import yaml
 
-from jobs.config import read_config
+from jobs.config.job import read_config
 from jobs.run import RunRequest, run
 from tests.faults.watch import Watch
 from tests.numbers_job import FEATURES, logistic_scores, write_numbers

@@ -35,8 +35,8 @@ _STOPWATCH = pytest.StashKey[Stopwatch]()
 @pytest.fixture(scope="session")
 def spark() -> Iterator[SparkSession]:
     """A session whose workers have credentials, since it is started behind them. Where a store is, configs say."""
+    from jobs.config.spark import Spark
     from jobs.session import start_session
-    from jobs.spark_settings import Spark
 
     with pytest.MonkeyPatch.context() as patch:
         for name, value in CREDENTIALS.items():

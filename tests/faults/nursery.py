@@ -26,7 +26,7 @@ import etl.runs.s3  # noqa: F401  as above
 from etl.errors import BatchscoreError
 from etl.runs.storage import storage_for
 from jobs.cli import app
-from jobs.config import read_config
+from jobs.config.job import read_config
 from jobs.errors import ExitCode, exit_code
 from jobs.record import RunState
 from jobs.run import RunRequest, run

@@ -55,7 +55,7 @@ def go_wrong() -> None:
 def main(config: str, *drives: str) -> None:
     """Run, and print how each run ended and in which year it began."""
     go_wrong()
-    from jobs.config import read_config  # the clock was right before
+    from jobs.config.job import read_config  # the clock was right before
     from jobs.run import RunRequest, run
 
     for drive in drives:

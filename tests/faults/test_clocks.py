@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from jobs.config import read_config
-from jobs.history import history
+from jobs.config.job import read_config
+from jobs.history.runs import history
 from jobs.record import RunState
 from jobs.results import open_results
 from jobs.run import RunRequest, run

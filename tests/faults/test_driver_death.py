@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import pyarrow.dataset as ds
 import pytest
 
-from jobs.config import read_config
-from jobs.history import find_run, quarantined_rows
+from jobs.config.job import read_config
+from jobs.history.runs import find_run, quarantined_rows
 from jobs.record import RunState
 from jobs.run import RunRequest, run
 from tests.lookup_job import lookup_scores, write_config, write_lookup_job

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from jobs.config import read_config
-from jobs.history import find_run
-from jobs.plan import load_plan
+from jobs.config.job import read_config
+from jobs.history.runs import find_run
+from jobs.planning.plan import load_plan
 from jobs.record import RunState
 from jobs.run import RunRequest, run
 from tests.numbers_job import logistic_scores, published_scores, write_numbers

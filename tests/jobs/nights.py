@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from etl.runs.receipt import RowTally, SplitAccount
-from jobs.models import ModelFacts
+from jobs.planning.models import ModelFacts
 from jobs.record import RunRecord, RunState
 
 __all__ = ["FIRST", "night"]

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import yaml
 
-from jobs.config import read_config
+from jobs.config.job import read_config
 from jobs.run import RunRequest, run
 from tests.numbers_job import FEATURES, write_numbers
 

@@ -14,14 +14,14 @@ from prometheus_client.parser import text_string_to_metric_families
 from typer.testing import CliRunner
 
 from jobs.cli import app
-from jobs.history import find_run
+from jobs.history.runs import find_run
 from jobs.monitoring.collected import Collected
 from jobs.record import RunRecord, RunState, load_record
 from tests.jobs.outputs import ROWS, run_job, write_bad_input, write_job
 from tests.jobs.pages import Page
 
 if TYPE_CHECKING:
-    from jobs.destination import Target
+    from jobs.planning.destination import Target
 
 OUTCOMES = ("rows_in", "scored", "quarantined", "filtered")
 

@@ -16,12 +16,12 @@ from typer.testing import CliRunner
 
 from etl.runs.storage import storage_for
 from jobs.cli import app
-from jobs.models import ModelFacts
 from jobs.monitoring.collected import collect
 from jobs.monitoring.sealing import KEY, Seal, check_seals, seal_ending
 from jobs.monitoring.tasks import tasks_table
+from jobs.planning.models import ModelFacts
+from jobs.planning.sources import Source
 from jobs.record import RunRecord, RunState, Snapshot
-from jobs.sources import Source
 from tests.jobs.nights import night
 from tests.jobs.outputs import run_job, write_input, write_job
 

@@ -22,7 +22,7 @@ from etl.errors import BatchscoreError
 from etl.runs.local import LocalStorage
 from etl.spec import read_spec
 from jobs import cli
-from jobs.config import read_config
+from jobs.config.job import read_config
 from jobs.errors import ExitCode, exit_code
 from jobs.run import RunRequest, run
 from scoring.bundles.create import BundleParts, create_bundle

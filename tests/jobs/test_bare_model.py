@@ -15,8 +15,8 @@ from etl.arrivals import check_entry
 from etl.errors import BatchscoreError
 from etl.pipeline import Pipeline
 from etl.ragged import padded_feeds
-from jobs.config import Model, read_config
-from jobs.model import resolve_model
+from jobs.config.job import Model, read_config
+from jobs.planning.model import resolve_model
 from jobs.run import RunRequest, run
 from tests.jobs.outputs import write_job
 from tests.numbers_job import published_scores

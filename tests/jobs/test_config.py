@@ -11,11 +11,11 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jobs.config import read_config
+from jobs.config.job import read_config
 from jobs.errors import ConfigError
 
 if TYPE_CHECKING:
-    from jobs.config import JobConfig
+    from jobs.config.job import JobConfig
 
 MINIMAL: dict[str, Any] = {
     "api_version": "batchscore/1",

@@ -14,15 +14,15 @@ import pytest
 from typer.testing import CliRunner
 
 from jobs import cli
-from jobs.config import read_config
-from jobs.damage import what_is_left
-from jobs.decisions import publish_run
+from jobs.config.job import read_config
 from jobs.errors import ConfigError, ExitCode, InputUnfit, Refused, SplitsFailed, exit_code
-from jobs.history import find_run
-from jobs.plan import load_plan
+from jobs.history.runs import find_run
+from jobs.planning.plan import load_plan
 from jobs.record import RunState, load_record
 from jobs.results import open_results
 from jobs.run import RunRequest, run
+from jobs.settling.damage import what_is_left
+from jobs.settling.decisions import publish_run
 from scoring.spark.tasks import Failure, run_tasks
 from tests.numbers_job import FEATURES, logistic_scores, published_scores
 

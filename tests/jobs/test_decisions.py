@@ -9,14 +9,14 @@ import pytest
 
 from etl.errors import AccountError, PublishError
 from etl.runs.storage import storage_for
-from jobs.config import read_config
-from jobs.decisions import Decision, check_not_discarded, discard_run, load_decision, publish_run
+from jobs.config.job import read_config
 from jobs.errors import Refused
-from jobs.history import find_run, quarantined_rows
-from jobs.preview import preview
+from jobs.history.runs import find_run, quarantined_rows
+from jobs.planning.preview import preview
 from jobs.record import RunState, load_record
 from jobs.results import open_results
 from jobs.run import RunRequest
+from jobs.settling.decisions import Decision, check_not_discarded, discard_run, load_decision, publish_run
 from tests.jobs.outputs import ROWS, run_job, write_bad_input, write_input, write_job
 from tests.numbers_job import logistic_scores, published_scores
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from pyspark.sql import SparkSession
 
-    from jobs.destination import Target
+    from jobs.planning.destination import Target
 
 BAD = 4
 """Rows that the runs here set aside."""

@@ -17,14 +17,15 @@ from typer.testing import CliRunner
 from etl.errors import StorageError
 from etl.learning.fitting import fit
 from etl.spec import read_spec
-from jobs import cli, drifting
-from jobs.decisions import publish_run
-from jobs.drifting import load_report
+from jobs import cli
 from jobs.errors import Refused
-from jobs.history import find_run
+from jobs.history.runs import find_run
 from jobs.monitoring.drift_settings import DriftSettings
 from jobs.record import RunRecord, RunState
 from jobs.results import open_results
+from jobs.settling import drifting
+from jobs.settling.decisions import publish_run
+from jobs.settling.drifting import load_report
 from scoring.bundles.create import create_bundle
 from tests.jobs.outputs import run_job, write_job
 from tests.scoring.workshop import STORE, P, logistic_model, parts_of

@@ -8,8 +8,8 @@ import onnxruntime as ort
 import pyarrow.parquet as pq
 import pytest
 
-from jobs.config import read_config
-from jobs.preview import preview
+from jobs.config.job import read_config
+from jobs.planning.preview import preview
 from jobs.run import RunRequest
 from tests.jobs.outputs import write_job
 from tests.scoring.workshop import logistic_bundle, logistic_model, numbers

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from jobs.config import read_config
+from jobs.config.job import read_config
 from jobs.results import open_results
 from jobs.run import RunRequest, run
 from tests.zoo import faults

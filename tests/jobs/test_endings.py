@@ -14,12 +14,12 @@ from typer.testing import CliRunner
 from etl.documents import sha256_hex
 from etl.errors import AccountError, StorageError
 from jobs.cli import app
-from jobs.config import read_config
+from jobs.config.job import read_config
 from jobs.errors import Cancelled, ExitCode, Refused, SplitsFailed
-from jobs.history import find_run
+from jobs.history.runs import find_run
 from jobs.identity import whoami
-from jobs.plan import target_of
-from jobs.planning import list_inputs, make_plan, store_plan
+from jobs.planning.plan import target_of
+from jobs.planning.resolving import list_inputs, make_plan, store_plan
 from jobs.record import RunRecord, RunState, load_record
 from jobs.results import open_results
 from jobs.run import RunRequest

@@ -19,9 +19,9 @@ from onnx import TensorProto, helper, numpy_helper
 from etl.runs.local import LocalStorage
 from etl.spec import read_spec
 from etl.types import is_readable
-from jobs.config import read_config
+from jobs.config.job import read_config
 from jobs.errors import Refused
-from jobs.history import find_run, quarantined_rows
+from jobs.history.runs import find_run, quarantined_rows
 from jobs.results import open_results
 from jobs.run import RunRequest, run
 from scoring.bundles.create import BundleParts, create_bundle

@@ -15,16 +15,16 @@ from etl.checks import check
 from etl.runs.receipt import Tally
 from etl.spec import read_spec
 from jobs import cli
-from jobs.config import read_config
-from jobs.decisions import publish_run
+from jobs.config.job import read_config
+from jobs.display.summary import record_facts
 from jobs.errors import Refused, SplitsFailed
-from jobs.history import find_run, quarantined_rows
-from jobs.plan import Plan
-from jobs.preview import preview
+from jobs.history.runs import find_run, quarantined_rows
+from jobs.planning.plan import Plan
+from jobs.planning.preview import preview
 from jobs.record import RunState
 from jobs.results import open_results
 from jobs.run import RunRequest
-from jobs.summary import record_facts
+from jobs.settling.decisions import publish_run
 from scoring.bundles.create import create_bundle
 from tests.jobs.outputs import run_job, write_job
 from tests.scoring.workshop import STORE, P, Work, logistic_model, numbers, parts_of

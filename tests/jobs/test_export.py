@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from jobs.authoring.exporting import Export, export_torch
 from jobs.errors import Refused
-from jobs.exporting import Export, export_torch
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -19,12 +19,12 @@ from typer.testing import CliRunner
 
 from etl.runs.layout import Layout
 from jobs.cli import app
-from jobs.config import read_config
-from jobs.decisions import publish_run
+from jobs.config.job import read_config
 from jobs.errors import ExitCode, LimitPassed
-from jobs.history import find_run, look_at
+from jobs.history.runs import find_run, look_at
 from jobs.monitoring.guard import Guard
 from jobs.record import RunState
+from jobs.settling.decisions import publish_run
 from tests.jobs.outputs import run_job, write_job
 from tests.numbers_job import WEIGHTS, logistic_scores, published_scores, write_numbers
 

@@ -13,14 +13,14 @@ from typer.testing import CliRunner
 from etl.errors import ReadError
 from jobs.cli import app
 from jobs.errors import Refused
-from jobs.explaining import tasks_of
-from jobs.history import config_of, find_run, history, look_at, quarantined_rows
+from jobs.history.explaining import tasks_of
+from jobs.history.runs import config_of, find_run, history, look_at, quarantined_rows
 from jobs.monitoring.collected import Collected, collect
 from jobs.monitoring.tasks import tasks_table
 from jobs.monitoring.trend import RunLine
-from jobs.plan import claim_run, target_of
-from jobs.receipts import receipts_of
+from jobs.planning.plan import claim_run, target_of
 from jobs.record import RunState
+from jobs.settling.receipts import receipts_of
 from tests.jobs.nights import FIRST, night
 from tests.jobs.outputs import ROWS, run_job, write_bad_input, write_job
 

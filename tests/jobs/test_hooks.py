@@ -18,7 +18,7 @@ from pydantic import ValidationError
 
 from etl.errors import BatchscoreError
 from jobs.errors import Refused
-from jobs.history import find_run
+from jobs.history.runs import find_run
 from jobs.monitoring.cost import CostFacts
 from jobs.monitoring.hook_settings import HookSettings
 from jobs.monitoring.hooks import Hooks, told_of

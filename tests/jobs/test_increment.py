@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 
 from etl.errors import Superseded
 from jobs.cli import app
-from jobs.config import read_config
+from jobs.config.job import read_config
 from jobs.errors import ConfigError, Refused
 from jobs.record import RunRecord, RunState
 from jobs.results import open_results

@@ -16,9 +16,9 @@ from onnx import TensorProto, helper
 from typer.testing import CliRunner
 
 from jobs import cli
-from jobs.binding import bind, guess_key
+from jobs.authoring.binding import bind, guess_key
+from jobs.authoring.starting import start
 from jobs.errors import Refused
-from jobs.starting import start
 from scoring.signature import Signature, TensorSpec
 from tests.scoring.workshop import logistic_model, logistic_scores, model_of, numbers
 

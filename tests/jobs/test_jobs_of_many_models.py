@@ -10,9 +10,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from jobs.config import read_config
+from jobs.config.job import read_config
 from jobs.errors import ConfigError, Refused
-from jobs.preview import validate
+from jobs.planning.preview import validate
 from jobs.results import open_results
 from jobs.run import RunRequest, run
 from scoring.errors import BundleError

@@ -14,14 +14,14 @@ from etl.errors import PublishError, ReceiptsVoid, Superseded
 from etl.runs.layout import Layout
 from etl.runs.local import LocalStorage
 from jobs.cli import app
-from jobs.config import read_config
-from jobs.decisions import publish_run
+from jobs.config.job import read_config
 from jobs.errors import ConfigError, ExitCode, Refused
-from jobs.history import find_run
-from jobs.planning import list_inputs
+from jobs.history.runs import find_run
+from jobs.planning.resolving import list_inputs
 from jobs.record import RunState
 from jobs.results import open_results
 from jobs.run import RunRequest, run
+from jobs.settling.decisions import publish_run
 from tests.jobs.test_increment import ROWS as NIGHT
 from tests.jobs.test_increment import oracle as scores_of
 from tests.jobs.test_increment import published as scores_by_id
@@ -205,7 +205,7 @@ def test_a_rollback_that_nobody_knows_of_says_so(
                 raise ConnectionError("no answer")
             return super().read_bytes(path)
 
-    monkeypatch.setattr("jobs.history.storage_for", lambda uri: (Away(), LocalStorage.normalise(uri)))
+    monkeypatch.setattr("jobs.history.runs.storage_for", lambda uri: (Away(), LocalStorage.normalise(uri)))
     told = CliRunner().invoke(app, ["rollback", str(tmp_path), "--to", "1", "--reason", "x"])
     assert told.exit_code == ExitCode.UNKNOWN
     assert "the commit may have landed. See with `batchscore versions`" in told.output

@@ -9,9 +9,9 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from jobs.config import read_config
-from jobs.plan import Plan
-from jobs.preview import preview
+from jobs.config.job import read_config
+from jobs.planning.plan import Plan
+from jobs.planning.preview import preview
 from jobs.request import RunRequest
 from tests.jobs.outputs import write_input, write_job
 from tests.numbers_job import FEATURES, WEIGHTS

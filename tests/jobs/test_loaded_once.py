@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from etl.runs.receipt import Receipt
-from jobs.config import read_config
+from jobs.config.job import read_config
 from jobs.run import RunRequest, run
 from tests.lookup_job import write_lookup_job
 
@@ -25,10 +25,10 @@ GAP_SECONDS = 1.0
 
 SUBMITTED_FROM_MAIN = """
 import sys, time
-from jobs.config import read_config
-from jobs.spark_settings import Spark
-from jobs.plan import target_of
-from jobs.planning import list_inputs, make_plan, store_plan
+from jobs.config.job import read_config
+from jobs.config.spark import Spark
+from jobs.planning.plan import target_of
+from jobs.planning.resolving import list_inputs, make_plan, store_plan
 from jobs.session import start_session
 from scoring.worker import score_split
 

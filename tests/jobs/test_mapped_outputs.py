@@ -13,7 +13,7 @@ from onnx import TensorProto, helper
 
 from etl.errors import DocumentError
 from jobs.column_types import arrow_of, spark_of
-from jobs.config import read_config
+from jobs.config.job import read_config
 from jobs.errors import Refused
 from jobs.results import open_results
 from jobs.run import RunRequest, run

@@ -19,7 +19,7 @@ REPOSITORY = Path(__file__).parents[2]
 
 RUN = """
 import json, sys
-from jobs.config import read_config
+from jobs.config.job import read_config
 from jobs.run import RunRequest, run
 for path in sys.argv[1:]:
     record = run(RunRequest(config=read_config(path), run_id="r"))

@@ -25,10 +25,10 @@ from onnx import TensorProto, helper
 from typer.testing import CliRunner
 
 from jobs import cli
-from jobs.budgets import Budget
-from jobs.config import read_config
-from jobs.plan import load_plan, target_of
-from jobs.preview import preview
+from jobs.config.budgets import Budget
+from jobs.config.job import read_config
+from jobs.planning.plan import load_plan, target_of
+from jobs.planning.preview import preview
 from jobs.run import RunRequest, run
 from scoring.bundles.bundle import audit, copy_bundle
 from scoring.bundles.served import _load_pyfunc

@@ -12,16 +12,16 @@ import pyarrow.parquet as pq
 import pytest
 from pydantic import ValidationError
 
-from jobs.decisions import discard_run, publish_run
 from jobs.errors import Refused
-from jobs.history import find_run
+from jobs.history.runs import find_run
 from jobs.monitoring.openlineage_events import event_of_end, run_uuid
 from jobs.monitoring.openlineage_names import DatasetName, data_names, name_of_place, name_of_source
 from jobs.monitoring.settings import OpenLineage
 from jobs.monitoring.sinks import Deliveries, Ended
 from jobs.monitoring.tasks import tasks_table
+from jobs.planning.sources import Source
 from jobs.record import ErrorFacts, RunState
-from jobs.sources import Source
+from jobs.settling.decisions import discard_run, publish_run
 from tests.jobs.nights import night
 from tests.jobs.openlineage_schema import problems
 from tests.jobs.outputs import ROWS, run_job, write_bad_input, write_input, write_job

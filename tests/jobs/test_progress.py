@@ -11,9 +11,9 @@ import pytest
 from rich.console import Console
 
 from etl.runs.layout import Layout
-from jobs.displays import display_for
-from jobs.history import find_run
-from jobs.plan import load_plan
+from jobs.display.progress import display_for
+from jobs.history.runs import find_run
+from jobs.planning.plan import load_plan
 from jobs.progress import PHASES, Observer, ReceiptWatch, Tally
 from tests.jobs.outputs import ROWS, run_job, write_input, write_job
 
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
     from pyspark.sql import SparkSession
 
-    from jobs.destination import Target
-    from jobs.plan import Plan
+    from jobs.planning.destination import Target
+    from jobs.planning.plan import Plan
 
 HALF = Tally(splits_done=5, splits=10, rows_done=500.0, share=0.5, rows_per_second=250_000.0, seconds_left=83.0)
 
@@ -214,7 +214,7 @@ def test_every_phase_of_a_run_has_words(done: Target, tmp_path: Path, logistic_o
     """Each phase that a run tells of has words for people, and is told once."""
     write_input(tmp_path)
     told: list[str] = []
-    from jobs.config import read_config
+    from jobs.config.job import read_config
     from jobs.run import RunRequest, run
 
     run(RunRequest(config=read_config(str(write_job(tmp_path, logistic_onnx))), run_id="r"), told.append)

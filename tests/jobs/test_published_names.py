@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 import pyarrow.parquet as pq
 import pytest
 
-from jobs.config import read_config
+from jobs.config.job import read_config
 from jobs.errors import Refused
-from jobs.plan import target_of
-from jobs.planning import list_inputs, make_plan
+from jobs.planning.plan import target_of
+from jobs.planning.resolving import list_inputs, make_plan
 from scoring.bundles.create import create_bundle
 from scoring.errors import BundleError
 from scoring.outputs.columns import OutputColumn

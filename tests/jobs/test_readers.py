@@ -16,7 +16,7 @@ import pytest
 
 from etl.runs.local import LocalStorage
 from etl.runs.write import ParquetWriter
-from jobs.config import read_config
+from jobs.config.job import read_config
 from jobs.errors import SplitsFailed
 from jobs.run import RunRequest, run
 from scoring.outputs.columns import OutputColumn

@@ -14,10 +14,10 @@ import pytest
 from typer.testing import CliRunner
 
 from jobs.cli import app
-from jobs.config import read_config
+from jobs.config.job import read_config
 from jobs.errors import ExitCode, Refused
-from jobs.plan import target_of
-from jobs.planning import list_inputs, make_plan
+from jobs.planning.plan import target_of
+from jobs.planning.resolving import list_inputs, make_plan
 from jobs.run import RunRequest
 from tests.jobs.outputs import write_input, write_job
 

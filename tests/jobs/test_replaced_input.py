@@ -14,7 +14,7 @@ import pytest
 import etl.runs.read
 from etl.errors import FileDamaged, InputChanged
 from etl.runs.read import RangeReader
-from jobs.config import read_config
+from jobs.config.job import read_config
 from jobs.errors import ExitCode, InputUnfit, exit_code
 from jobs.record import RunState
 from jobs.run import RunRequest, run

@@ -21,8 +21,8 @@ from typer.testing import CliRunner
 
 from jobs import cli
 from jobs.errors import Refused
-from jobs.replaying import replay_row
-from jobs.row_places import ByKey, ByPlace
+from jobs.history.replaying import replay_row
+from jobs.history.row_places import ByKey, ByPlace
 from scoring.bundles.create import create_bundle
 from tests.jobs.outputs import run_job
 from tests.lookup_job import WORDS, write_lookup_job
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from pyspark.sql import SparkSession
     from typer.testing import Result
 
-    from jobs.replaying import Replay
+    from jobs.history.replaying import Replay
 
 FILES, ROWS, GROUP = 2, 6000, 1000
 

@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 
 from etl.runs.local import LocalStorage
 from jobs.cli import app
-from jobs.history import find_run
+from jobs.history.runs import find_run
 from jobs.record import RunRecord, RunState, load_record
 from jobs.report import gathered, leaving
 from jobs.report.as_run import AsRun, config_bytes
@@ -32,7 +32,7 @@ from tests.numbers_job import published_scores
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
-    from jobs.destination import Target
+    from jobs.planning.destination import Target
 
 PLAIN = AsRun("", "absent")
 
@@ -198,7 +198,7 @@ def test_secrets_are_taken_out_of_the_config(
     tmp_path: Path, logistic_onnx: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A secret of the environment that stands in a text of the config is in neither file, and the page says so."""
-    from jobs.config import read_config
+    from jobs.config.job import read_config
 
     monkeypatch.setenv("DB_PASSWORD", "correct horse")
     job = write_job(tmp_path, logistic_onnx, doc="made with ${DB_PASSWORD}")
@@ -300,7 +300,7 @@ def test_a_page_that_cannot_be_written_fails_nothing(spark: SparkSession, tmp_pa
 
 def test_a_store_that_hangs_is_given_up(hostile: Target, monkeypatch: pytest.MonkeyPatch) -> None:
     """The end of a run waits for its page for a stated time, and no longer."""
-    from jobs.config import read_config
+    from jobs.config.job import read_config
 
     may_answer = threading.Event()
 
@@ -356,7 +356,7 @@ def test_an_old_record_is_shown(tmp_path: Path) -> None:
     record = RunRecord.from_bytes(json.dumps({"format": "batchscore.record/1", **plain}).encode(), where="old")
     storage = LocalStorage()
     from etl.runs.layout import Layout
-    from jobs.destination import Target
+    from jobs.planning.destination import Target
 
     ended = Ended(Target(storage, Layout(str(tmp_path), record.run_id)), record, None, ())
     found = Page(page(gather(ended, PLAIN)))

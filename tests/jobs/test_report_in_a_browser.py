@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from jobs.history import find_run
+from jobs.history.runs import find_run
 from jobs.record import RunRecord, RunState
 from jobs.report.as_run import load_as_run
 from jobs.report.gathered import DriftRow, ended_run, gather

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 
 from jobs.errors import Refused
-from jobs.history import find_run
+from jobs.history.runs import find_run
 from jobs.monitoring.cost import CostFacts
 from jobs.monitoring.limits import Breach, LimitName
 from jobs.monitoring.prometheus import PrometheusTextfile, registry_of

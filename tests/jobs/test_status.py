@@ -13,11 +13,11 @@ from typer.testing import CliRunner
 
 from etl.errors import StorageError
 from jobs.cli import app
-from jobs.config import read_config
-from jobs.destination import Target
-from jobs.history import find_run, look_at
+from jobs.config.job import read_config
+from jobs.history.runs import find_run, look_at
 from jobs.monitoring.status import RunStatus, StatusFile, load_status
-from jobs.plan import target_of
+from jobs.planning.destination import Target
+from jobs.planning.plan import target_of
 from jobs.progress import Tally
 from jobs.record import RunState
 from tests.jobs.outputs import ROWS, run_job, write_bad_input, write_input, write_job
@@ -210,7 +210,7 @@ def test_nobody_writes_beside_a_run_that_is_not_his(job: Path) -> None:
 
 def test_rows_that_are_set_aside_are_told(job: Path, tmp_path: Path, logistic_onnx: Path) -> None:
     """The share of rows set aside, as a follower sees it, is that of the receipts."""
-    from jobs.plan import load_plan
+    from jobs.planning.plan import load_plan
     from jobs.progress import ReceiptWatch
 
     write_bad_input(tmp_path)

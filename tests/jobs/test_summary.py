@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 from rich.cells import cell_len
 from rich.console import Console
 
-from jobs.history_summary import history_sheet
+from jobs.display.history import history_sheet
+from jobs.display.summary import Column, Screen, Sheet, rows_sheet
 from jobs.monitoring.trend import RunLine
 from jobs.record import RunState
-from jobs.summary import Column, Screen, Sheet, rows_sheet
 from tests.jobs.nights import night
 
 LINES = [

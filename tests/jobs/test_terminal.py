@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from jobs.terminal import Interruption
+from jobs.commands.process import Interruption
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 PROGRAM = """
 import subprocess, sys
 from jobs.errors import Refused, SplitsFailed
-from jobs.terminal import spark_log
+from jobs.commands.process import spark_log
 
 def jvm():
     subprocess.run([sys.executable, "-c", "import sys; print('noise', file=sys.stderr)"], check=True)

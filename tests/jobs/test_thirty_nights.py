@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 
 from etl.errors import BatchscoreError
 from jobs.cli import app
-from jobs.history import find_run
+from jobs.history.runs import find_run
 from jobs.record import RunState
 from tests.jobs.outputs import run_job, write_job
 from tests.jobs.pages import Page

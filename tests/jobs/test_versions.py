@@ -20,12 +20,12 @@ from etl.runs.layout import Layout
 from etl.runs.local import LocalStorage
 from etl.runs.manifest import latest_manifest
 from jobs.cli import app
-from jobs.config import read_config
+from jobs.config.job import read_config
 from jobs.errors import Refused
-from jobs.garbage import Keeping, Root, collect
 from jobs.record import RunRecord, RunState
 from jobs.results import open_results
 from jobs.run import RunRequest, run
+from jobs.settling.garbage import Keeping, Root, collect
 from tests.numbers_job import logistic_scores, write_numbers
 
 if TYPE_CHECKING:
@@ -417,7 +417,7 @@ def test_files_that_vanish_behind_their_table_are_scored_again(
 
     request = RunRequest(config=read_config(str(job)), run_id="r")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("jobs.plan.storage_for", lambda uri: (Dying(), LocalStorage.normalise(uri)))
+        patch.setattr("jobs.planning.plan.storage_for", lambda uri: (Dying(), LocalStorage.normalise(uri)))
         with pytest.raises(Stop):
             run(request)
     assert table.exists()

@@ -15,8 +15,8 @@ import numpy as np
 import onnxruntime as ort
 import pytest
 
-from jobs.config import Scoring
-from jobs.totals import totals_of
+from jobs.config.job import Scoring
+from jobs.settling.totals import totals_of
 from scoring.errors import DeviceError
 from scoring.runtimes.base import HERE, Placement, RuntimeOptions
 from scoring.runtimes.gpu import Gpu, gpu_facts

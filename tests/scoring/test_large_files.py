@@ -16,8 +16,8 @@ import pytest
 from onnx import TensorProto, helper
 
 from etl.runs.layout import model_folder
-from jobs.config import Model
-from jobs.model import resolve_model
+from jobs.config.job import Model
+from jobs.planning.model import resolve_model
 from scoring.bundles.bundle import AuditedBundle, audit, copy_bundle
 from scoring.bundles.create import BundleParts, create_bundle
 from scoring.bundles.weights import external_files, weights_beside

@@ -22,9 +22,9 @@ from hypothesis import strategies as st
 from safetensors.torch import save
 from typer.testing import CliRunner
 
+from jobs.authoring.exporting import Export, export_torch
 from jobs.cli import app
 from jobs.errors import Refused
-from jobs.exporting import Export, export_torch
 from scoring.errors import BundleError, DeviceError, InferenceError, OutOfMemory
 from scoring.runtimes import load
 from scoring.runtimes.base import Placement, RuntimeOptions

@@ -24,7 +24,7 @@ from etl.inspection.page import page_of
 from etl.runs.read import open_parquet
 from etl.runs.storage import storage_for
 from jobs import cli
-from jobs.summary import Screen, rows_sheet
+from jobs.display.summary import Screen, rows_sheet
 from scoring.bundles.golden import arrow_table
 from tests.numbers_job import write_numbers
 from tests.spine.builders import pin

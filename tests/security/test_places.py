@@ -18,9 +18,9 @@ from etl import load_spec
 from etl.errors import DocumentError, SpecError, StorageError
 from etl.runs.partitions import Partitioning, partition_values
 from etl.runs.storage import storage_for
-from jobs.config import read_config
+from jobs.config.job import read_config
 from jobs.errors import ConfigError, Refused
-from jobs.history import find_run
+from jobs.history.runs import find_run
 from jobs.identity import check_run_id
 from jobs.run import RunRequest
 from scoring.bundles.bundle import audit
@@ -303,7 +303,7 @@ def test_a_bundle_names_only_files_inside(tmp_path: Path, name: str) -> None:
 
 def test_a_stored_document_is_read_strictly() -> None:
     """What is read back from a store is checked as what comes from outside: no key more, no value of another type."""
-    from jobs.plan import Claim
+    from jobs.planning.plan import Claim
 
     good = {"format": "batchscore.claim/1", "run_id": "r", "job": "j", "claimed_at": "2026-11-01T00:00:00Z"}
     for wrong in ({**good}, {**good, "claimed_by": 1}, {**good, "claimed_by": "me", "more": 1}):

@@ -15,9 +15,9 @@ from etl.errors import StorageError
 from etl.redaction import has_secret, is_secret_name, redacted
 from etl.runs.storage import storage_for
 from jobs import cli
-from jobs.config import read_config
+from jobs.config.job import read_config
 from jobs.errors import SplitsFailed
-from jobs.plan import target_of
+from jobs.planning.plan import target_of
 from jobs.record import load_record
 from tests.numbers_job import logistic_scores, published_scores, write_numbers
 from tests.security.planting import SECRETS, Planted, found_in

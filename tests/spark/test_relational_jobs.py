@@ -19,11 +19,11 @@ from etl.relational import prepare
 from etl.runs.local import LocalStorage
 from etl.spec import read_spec
 from jobs import cli
-from jobs.config import read_config
+from jobs.config.job import read_config
 from jobs.errors import Refused
-from jobs.history import find_run, quarantined_rows
-from jobs.plan import load_plan, target_of
-from jobs.preparation import RowCounts
+from jobs.history.runs import find_run, quarantined_rows
+from jobs.planning.plan import load_plan, target_of
+from jobs.planning.preparation import RowCounts
 from jobs.record import RunState
 from jobs.run import RunRequest, run
 from scoring.bundles.create import BundleParts, create_bundle

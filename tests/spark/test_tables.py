@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 from etl.errors import InputMissing, ReadError
 from etl.spark.freeze import freeze, opening
 from jobs import cli
-from jobs.config import read_config
+from jobs.config.job import read_config
 from jobs.record import RunState
 from jobs.run import RunRequest, run
 from tests.numbers_job import FEATURES, JobWriter, published_scores, write_numbers

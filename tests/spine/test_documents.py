@@ -18,9 +18,9 @@ from etl.runs.manifest import ColumnEntry, Manifest, RunEntry
 from etl.runs.receipt import Receipt, RowTally, SplitAccount, Tally
 from etl.runs.splits import InputFile, cut_splits
 from etl.types import ColumnType
-from jobs.models import ModelFacts
-from jobs.plan import Claim, Plan
-from jobs.uniqueness import Repeats
+from jobs.planning.models import ModelFacts
+from jobs.planning.plan import Claim, Plan
+from jobs.settling.uniqueness import Repeats
 from scoring.order import ModelOrder, Order
 from scoring.runtimes.base import RuntimeOptions
 from tests.spine.builders import MASK, NOON, make_run

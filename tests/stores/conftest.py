@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 @pytest.fixture(scope="session")
 def spark(bucket: str) -> Iterator[SparkSession]:
     """A local session whose workers find the credentials, since it is started behind them."""
+    from jobs.config.spark import Spark
     from jobs.session import start_session
-    from jobs.spark_settings import Spark
 
     session = start_session("batchscore tests", Spark(conf={"spark.sql.shuffle.partitions": "2", **S3A}))
     yield session

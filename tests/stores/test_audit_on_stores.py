@@ -9,7 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from jobs.cli import app
-from jobs.config import read_config
+from jobs.config.job import read_config
 from jobs.run import RunRequest, run
 from tests.jobs.openlineage_schema import problems
 from tests.numbers_job import write_numbers

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from jobs.config import read_config
+from jobs.config.job import read_config
 from jobs.errors import ExitCode
 from jobs.record import RunState
 from jobs.run import RunRequest, run

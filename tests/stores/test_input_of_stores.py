@@ -12,9 +12,9 @@ import pytest
 
 from etl.errors import BatchscoreError, InputChanged
 from etl.runs.damage import load_damaged
-from jobs.config import read_config
+from jobs.config.job import read_config
 from jobs.errors import InputUnfit
-from jobs.history import find_run
+from jobs.history.runs import find_run
 from jobs.record import RunState
 from jobs.run import RunRequest, run
 from scoring.errors import TasksFailed

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from jobs.config import read_config
+from jobs.config.job import read_config
 from jobs.errors import Refused
 from jobs.record import RunState
 from jobs.results import open_results

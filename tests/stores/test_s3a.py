@@ -18,7 +18,7 @@ from etl.runs import store_settings
 from etl.runs.s3a import hadoop_advice, s3a_options
 from etl.runs.store_settings import StoreSettings, configure
 from etl.spark.freeze import freeze
-from jobs.config import read_config
+from jobs.config.job import read_config
 from jobs.record import RunState
 from jobs.results import open_results
 from jobs.run import RunRequest, run
@@ -194,7 +194,7 @@ COUNT = """
 import json, sys
 from pydantic import TypeAdapter
 from etl.runs.store_settings import StoreSettings, configure
-from jobs.spark_settings import Spark
+from jobs.config.spark import Spark
 from jobs.session import start_session
 uri, said, conf = sys.argv[1:]
 configure(TypeAdapter(tuple[StoreSettings, ...]).validate_json(said))

@@ -10,10 +10,10 @@ from typer.testing import CliRunner
 
 from etl.runs.storage import storage_for
 from jobs.cli import app
-from jobs.config import read_config
-from jobs.garbage import Keeping, Root, collect
+from jobs.config.job import read_config
 from jobs.record import RunRecord, RunState
 from jobs.run import RunRequest, run
+from jobs.settling.garbage import Keeping, Root, collect
 from tests.stores.days import put_days, version_scores
 from tests.stores.places import Place, scores_of
 

@@ -29,7 +29,7 @@ sys.exit(driver.wait())
 DRIVER = """
 import os, sys
 from rich.console import Console
-from jobs.terminal import take_streams
+from jobs.commands.process import take_streams
 
 take_streams()
 for stream in (sys.stdout, sys.stderr):

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import yaml
 
 from etl.spec import read_spec
-from jobs.config import read_config
+from jobs.config.job import read_config
 from jobs.run import RunRequest, run
 from scoring.bundles.create import BundleParts, create_bundle
 from scoring.bundles.weights import weights_beside

@@ -1,0 +1,185 @@
+"""`batchscore audit`: who scored what with what, by the collected records."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+
+from etl.printable import printable
+from jobs.display.summary import Column, Screen, Sheet, count_text, when_text
+from jobs.errors import ExitCode, Refused, refusing
+from jobs.history.runs import UNREADABLE, config_of
+from jobs.monitoring.auditing import Question, audit
+from jobs.monitoring.collected import Collected
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from jobs.monitoring.auditing import Audit, Entry
+    from jobs.record import RunRecord
+
+__all__ = ["audits"]
+
+_SHORT = 12
+"""Digits of a digest that are shown."""
+
+_Text = str | None
+
+
+def audits(  # noqa: PLR0913  each option is a part of the question
+    *,
+    metrics: Annotated[
+        _Text, typer.Option(metavar="URI", help="Where records are collected: metrics.uri of the jobs.")
+    ] = None,
+    config: Annotated[_Text, typer.Option(metavar="CONFIG", help="A job's YAML file that names it.")] = None,
+    job: Annotated[_Text, typer.Option(metavar="NAME", help="Of one job.")] = None,
+    model: Annotated[
+        _Text, typer.Option(metavar="NAME[:VERSION]|DIGEST", help="Scored with this model, or bundle.")
+    ] = None,
+    data: Annotated[
+        _Text, typer.Option(metavar="URI", help="Read, or wrote, what begins so; or read this very file.")
+    ] = None,
+    user: Annotated[_Text, typer.Option(metavar="USER[@HOST]", help="Started, or decided on, by them.")] = None,
+    since: Annotated[_Text, typer.Option(metavar="TIME", help="Ended then or later; in UTC, 2026-11-26 say.")] = None,
+    until: Annotated[_Text, typer.Option(metavar="TIME", help="Begun before.")] = None,
+    seal: Annotated[
+        _Text, typer.Option(metavar="SHA256", help="See that a seal that was told before is still there.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")] = False,
+) -> None:
+    """Tell who scored what with what, by the collected records alone; exits with 1 where they are not as sealed.
+
+    All records of the jobs that are asked about are held against their seals.
+    """
+    question = Question(job, model, data, user, _time("--since", since), _time("--until", until), seal)
+    collected = _collected(metrics, config)
+    with refusing():
+        found = audit(collected, question)
+    if as_json:
+        typer.echo(json.dumps(_document(found)))
+    else:
+        _print(Screen(Console(highlight=False)), found)
+    if found.findings:
+        raise typer.Exit(ExitCode.FAILED)
+
+
+def _collected(metrics: str | None, config: str | None) -> Collected:
+    if (metrics is None) == (config is None):
+        raise Refused("give one of --metrics and --config, so that the records can be found.")
+    uri = metrics
+    if config is not None:
+        found = config_of(config)
+        if found is None or found.metrics is None:
+            raise Refused(f"{config}: no config with metrics.uri, so no records are collected.")
+        uri = found.metrics.uri
+    with refusing():
+        return Collected.at(uri or "")
+
+
+def _time(option: str, text: str | None) -> datetime | None:
+    if text is None:
+        return None
+    try:
+        found = datetime.fromisoformat(text)
+    except ValueError as error:
+        raise Refused(f"{option} {text!r} is no time: give 2026-11-26 or 2026-11-26T14:30, in UTC.") from error
+    return found if found.tzinfo is not None else found.replace(tzinfo=UTC)
+
+
+def _print(screen: Screen, found: Audit) -> None:
+    if found.entries:
+        screen.sheet(_sheet(found.entries))
+    else:
+        screen.line("No record is of such a run.")
+    unsealed = sum(entry.seal == "unsealed" for entry in found.entries)
+    if unsealed:
+        screen.line(f"{unsealed:,} of these endings are from before the first seal; that they are right nobody knows.")
+    for entry in found.entries:
+        if entry.ending.problem is not None:
+            told = f"{entry.ending.job}: {entry.ending.name}: {entry.ending.problem}"
+            screen.line(printable(told), "bold yellow")
+    for job, finding in found.findings:
+        where = ": ".join(part for part in (job, finding.ending) if part)
+        told = f"{finding.what}: {where}{': ' if where else ''}{finding.told.removesuffix('.')}."
+        screen.line(printable(told), "bold red")
+    for job, digest in found.newest.items():
+        screen.line(f"newest seal of {job}: {digest}", "dim")
+
+
+def _sheet(entries: Sequence[Entry]) -> Sheet:
+    columns = (
+        Column("when"),
+        Column("who"),
+        Column("job", rank=4),
+        Column("run"),
+        Column("state", rank=3),
+        Column("model", "fold"),
+        Column("bundle", rank=6),
+        Column("etl", rank=8),
+        Column("input", "fold", rank=1),
+        Column("files", "right", rank=9),
+        Column("output", rank=7),
+        Column("version", "right", rank=5),
+        Column("rows", "right", rank=2),
+        Column("seal"),
+    )
+    return Sheet(columns, [_row(entry) for entry in entries])
+
+
+def _row(entry: Entry) -> tuple[str, ...]:
+    ending, record = entry.ending, entry.ending.record
+    if record is None:
+        empty = [""] * 8
+        return (when_text(ending.when), "", ending.job, ending.run_id, UNREADABLE, *empty, entry.seal)
+    models = record.all_models
+    return (
+        when_text(record.recorded_at),
+        record.decided_by or record.who,
+        record.job,
+        record.run_id,
+        str(record.state),
+        ", ".join(f"{model.name}:{model.version}" for model in models) or "-",
+        ", ".join(model.bundle_sha256[:_SHORT] for model in models),
+        ", ".join(dict.fromkeys(model.spec_digest[:_SHORT] for model in models)),
+        ", ".join(source.place for source in record.inputs if source.is_data) or "-",
+        count_text(record.snapshot.files if record.snapshot is not None else None),
+        record.output,
+        "-" if record.manifest is None else str(record.manifest),
+        count_text(record.account.rows_in.rows),
+        entry.seal,
+    )
+
+
+def _document(found: Audit) -> dict[str, Any]:
+    return {
+        "endings": [_entry(entry) for entry in found.entries],
+        "findings": [{"job": job, **finding._asdict()} for job, finding in found.findings],
+        "newest_seals": found.newest,
+    }
+
+
+def _entry(entry: Entry) -> dict[str, Any]:
+    ending = entry.ending
+    told = {"job": ending.job, "run_id": ending.run_id, "when": ending.when.isoformat(), "seal": entry.seal}
+    if ending.record is None:
+        return {**told, "state": UNREADABLE, "problem": ending.problem}
+    return {**told, **_of_record(ending.record)}
+
+
+def _of_record(record: RunRecord) -> dict[str, Any]:
+    shown = {"who", "decided_by", "accepted", "state", "code", "config", "inputs", "snapshot", "output", "manifest"}
+    return {
+        **record.model_dump(mode="json", include=shown),
+        "began": record.started_at.isoformat(),
+        "models": [model.model_dump(mode="json", exclude={"facts"}) for model in record.all_models],
+        "rows": {
+            "in": record.account.rows_in.rows,
+            "scored": record.account.scored.rows,
+            "quarantined": record.account.quarantined.rows,
+            "filtered": record.account.filtered.rows,
+        },
+    }
