@@ -34,7 +34,7 @@ test: env java ## Run the tests; ARGS="-k word" chooses
 	@$(PY) -m pytest $(BOTH_CORES) $(ARGS)
 
 test-servers: env java ## Run the tests that start servers and clusters, or let workers die
-	@$(PY) -m pytest -m servers $(ARGS)
+	@$(PY) -m pytest -m servers $(BOTH_CORES) $(ARGS)
 
 test-stores: env java ## Run the tests that ask servers of stores, which it starts: S3 and HDFS
 	@tests/stores/install.sh && $(PY) -m pytest -m stores $(BOTH_CORES) $(ARGS)

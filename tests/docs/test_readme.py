@@ -55,6 +55,7 @@ def test_the_demo_and_every_command_of_readme_succeed() -> None:
         assert done.returncode == 0, f"{command}\n{done.stdout}{done.stderr}"
 
 
+@pytest.mark.servers
 def test_the_preprocessing_of_readme_runs() -> None:
     """The data of the example specs are made as README says, and its Python block makes tensors of them."""
     assert shell("python examples/specs/data.py demo/specs").returncode == 0

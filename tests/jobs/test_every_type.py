@@ -278,6 +278,7 @@ def test_the_table_has_every_type_that_is_readable() -> None:
         assert there == readable, field.name
 
 
+@pytest.mark.servers
 def test_every_type_scores_as_plain_onnxruntime_does(spark: SparkSession, tmp_path: Path, bundle: Path) -> None:
     """Files of every physical type, with nulls, empty row groups and no rows at all, score as computed by hand."""
     (tmp_path / "in").mkdir()

@@ -10,6 +10,8 @@ from collections import defaultdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import pytest
+
 from etl.runs.receipt import Receipt
 from jobs.config.job import read_config
 from jobs.run import RunRequest, run
@@ -17,6 +19,8 @@ from tests.lookup_job import write_lookup_job
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
+
+pytestmark = pytest.mark.servers
 
 REPOSITORY = Path(__file__).parents[2]
 TASKS = 20

@@ -12,8 +12,11 @@ import numpy as np
 import onnx
 import pyarrow as pa
 import pyarrow.parquet as pq
+import pytest
 import yaml
 from onnx import TensorProto, helper, numpy_helper
+
+pytestmark = pytest.mark.servers
 
 REPOSITORY = Path(__file__).parents[2]
 

@@ -63,6 +63,7 @@ def test_a_mask_hides_what_rows_are_padded_with() -> None:
     np.testing.assert_allclose(whole, cut, rtol=0, atol=1e-6)
 
 
+@pytest.mark.servers
 def test_the_measurement_on_a_gpu_runs_without_one(tmp_path: Path) -> None:
     """Without a GPU, two tasks in processes of their own publish for each image what plain onnxruntime gives it."""
     arguments = ["--device", "cpu", "--small", "--tasks", "2", "--only", "ResNet"]
@@ -83,6 +84,7 @@ def test_the_measurement_on_a_gpu_runs_without_one(tmp_path: Path) -> None:
     assert (run["tasks"], run["rows"], run["busy"], run["provider"]) == (2, 256, None, "CPUExecutionProvider")
 
 
+@pytest.mark.servers
 def test_the_measurement_on_a_gpu_needs_neither_spark_nor_the_package_onnx() -> None:
     """A fresh interpreter that makes its models has loaded neither pyspark, nor onnx, pandas or scikit-learn."""
     made = "[work.make() for work in gpu.works(is_small=True)]"

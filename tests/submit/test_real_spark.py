@@ -18,6 +18,8 @@ import yaml
 from tests.numbers_job import FEATURES, WEIGHTS
 from tests.submit.conftest import ROOT
 
+pytestmark = pytest.mark.servers
+
 JVM = os.environ["SPARK_SUBMIT_OPTS"]
 """Of tests/conftest.py."""
 CLI = """
