@@ -36,6 +36,7 @@ from jobs.commands.export import exports
 from jobs.commands.history import list_history
 from jobs.commands.init import init
 from jobs.commands.options import AsJson, ConfigFile, Limit, MissingKeys, RunId, Sample, Sets  # noqa: TC001  typer reads them
+from jobs.commands.pack import pack
 from jobs.commands.plan import plan
 from jobs.commands.process import Interruption, spark_log
 from jobs.commands.quarantine import quarantined
@@ -121,6 +122,7 @@ app.command()(drift)
 app.command()(evaluate)
 app.add_typer(status_commands)
 app.command()(plan)
+app.command()(pack)
 app.command()(report)
 app.command("versions")(list_versions)
 app.command("rollback")(roll_back)

@@ -57,6 +57,17 @@ SOURCES = {
         "--extra=sklearn",
         "--extra=dev",
     ],
+    # What `batchscore pack` sends to clusters, which have a Spark of their own.
+    "cluster": [
+        "pyproject.toml",
+        "--extra=cpu",
+        "--extra=s3",
+        "--extra=hdfs",
+        "--extra=gs",
+        "--extra=openlineage",
+        "--extra=prometheus",
+        "requirements/cluster.in",
+    ],
     "train": ["pyproject.toml", "--extra=cpu", "requirements/train.in"],
     "bench": ["pyproject.toml", "--extra=cpu", "--extra=spark", "requirements/bench.in"],
     "zoo": [
