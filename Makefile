@@ -4,7 +4,7 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 
 PY := .venv/bin/python
-SHELL_FILES := spark-submit.sh .ci/run $(wildcard requirements/*.sh examples/*/*.sh tests/*/*.sh)
+SHELL_FILES := spark-submit.sh .ci/run $(wildcard conf/*/*.sh requirements/*.sh examples/*/*.sh tests/*/*.sh)
 
 # Tests wait for JVMs and servers much of their time. Those of a file share what they start.
 BOTH_CORES := -n 2 --dist loadfile
@@ -14,7 +14,7 @@ export PYSPARK_PYTHON := $(CURDIR)/$(PY)
 export PYSPARK_DRIVER_PYTHON := $(CURDIR)/$(PY)
 export TZ := UTC
 
-.PHONY: help env check test test-servers test-stores test-faults reliability test-torch test-spark35 demo docs train zoo bench bench-etl bench-stores bench-s3 bench-gpu format format-check lint types imports docstrings shell lock lock-check java clean
+.PHONY: help env check test test-servers test-stores test-faults test-cluster reliability test-torch test-spark35 demo docs train zoo bench bench-etl bench-stores bench-s3 bench-gpu format format-check lint types imports docstrings shell lock lock-check java clean
 
 ##@ Start here
 help: ## Say what each target does
@@ -41,6 +41,9 @@ test-stores: env java ## Run the tests that ask servers of stores, which it star
 
 test-faults: env java ## Run the tests that disturb stores, drivers and workers; takes the servers of test-stores
 	@tests/stores/install.sh && $(PY) -m pytest -m faults $(BOTH_CORES) $(ARGS)
+
+test-cluster: env java ## Submit jobs to clusters, which it starts: Spark's own, and YARN on HDFS
+	@tests/cluster/install.sh && $(PY) -m pytest -m cluster $(ARGS)
 
 reliability: ## Write docs/RELIABILITY.md anew after the tests that it is about; ARGS=--page writes it as they last ran
 	@$(if $(filter --page,$(ARGS)),$(MAKE) env,$(MAKE) test-faults) && $(PY) -m tests.faults.reliability

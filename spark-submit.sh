@@ -9,19 +9,35 @@ usage: ./spark-submit.sh CONFIG.yaml [option …]
 Of the job:
   --set KEY=VALUE     replace one value of the config; may be repeated
   --run-id ID         name the run; the same id again resumes it, or says that it is published
+  --logical-date D    name the run for its job and this date, as a schedule does
   --limit N           score the first N rows only
   --sample P          score a share of the rows, 0 < P ≤ 1
   --debug             tell more, Spark's warnings too
 
-Of Spark:
-  --master MASTER     default local[*,4]: all cores, a task may fail three times
-  --deploy-mode MODE  client, the default and the only one: cluster mode hides the exit code
-  --conf KEY=VALUE    a Spark setting; may be repeated
+Where it runs:
+  --target TARGET     local, standalone, yarn, k8s, emr, emr-serverless, dataproc, dataproc-serverless;
+                      default: what --master says, and without that local
+  --master MASTER     Spark's own name of it; default local[*,4]: all cores, a task may fail three times
+  --deploy-mode MODE  where the driver runs: client, on this machine, or cluster; default client, of services cluster
+  --environment FILE  the Python of the workers as `batchscore pack` made it, here or in a store
+  --gpus N            GPUs of an executor, one task on each
+  --profile NAME      settings of conf/spark/profiles: cpu, gpu, small, large; may be repeated, later ones win
+  --conf KEY=VALUE    a Spark setting, which wins over those of profiles; may be repeated
 
-  --dry-run           print the command instead of running it
+Of services and Kubernetes:
+  --stage URI         a folder of a store, for code and config
+  --cluster ID        of EMR or Dataproc
+  --application ID    of EMR Serverless
+  --role NAME         ARN of a role, or a service account, that the job runs as
+  --region NAME       of the service
+  --image IMAGE       a container's, of Kubernetes or Dataproc Serverless
+  --namespace NAME    of Kubernetes
+
+  --dry-run           print the command instead of running it; aws, gcloud and kubectl need not be here for that
   --help              print this
 
-Exit codes: 0 published, 1 failed, 2 refused before work, 3 outcome unknown, 4 finished but not published.
+Exit codes: 0 published, 1 failed, 2 refused before work, 3 outcome unknown, 4 finished but not published. In cluster
+mode the record of the run tells them; a run without a record has ended as 3.
 
 PYSPARK_PYTHON names the Python of the workers and, unless PYSPARK_DRIVER_PYTHON does, of the driver;
 without it: .venv/bin/python beside this script, then python3.11. Spark is SPARK_HOME, then that Python's pyspark,
@@ -47,23 +63,31 @@ quoted() {
 
 asked=("$0" "$@")
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd -P)
-config='' master='local[*,4]' deploy_mode=client dry_run='' log_level=error executor_log=off
-job_options=() spark_options=()
+config='' target='' master='' deploy_mode='' dry_run='' debug='' log_level=error executor_log=off
+job_options=() spark_options=() place_options=()
 
 while (($#)); do
   option=$1 && shift
   case $option in
-    --set | --run-id | --limit | --sample | --master | --deploy-mode | --conf)
+    --set | --run-id | --logical-date | --limit | --sample | --target | --master | --deploy-mode | --conf | \
+      --environment | --gpus | --profile | --stage | --cluster | --application | --role | --region | --image | --namespace)
       [[ $# -gt 0 && -n $1 && $1 != --* ]] || refuse_usage "$option needs a value"
       value=$1 && shift
       ;;
-    --set=?* | --run-id=?* | --limit=?* | --sample=?* | --master=?* | --deploy-mode=?* | --conf=?*)
+    --set=?* | --run-id=?* | --logical-date=?* | --limit=?* | --sample=?* | --target=?* | --master=?* | \
+      --deploy-mode=?* | --conf=?* | --environment=?* | --gpus=?* | --profile=?* | --stage=?* | --cluster=?* | \
+      --application=?* | --role=?* | --region=?* | --image=?* | --namespace=?*)
       value=${option#*=} option=${option%%=*}
       ;;
   esac
   case $option in
-    --set | --run-id | --limit | --sample) job_options+=("$option" "$value") ;;
-    --debug) job_options+=(--debug) log_level=warn executor_log=warn ;;
+    --set | --run-id | --logical-date | --limit | --sample) job_options+=("$option" "$value") ;;
+    --debug) log_level=warn executor_log=warn debug=yes ;;
+    --environment | --gpus | --profile) place_options+=("$option" "$value") ;;
+    --stage | --cluster | --application | --role | --region | --image | --namespace)
+      place_options+=(--place "${option#--}=$value")
+      ;;
+    --target) target=$value ;;
     --master) master=$value ;;
     --deploy-mode) deploy_mode=$value ;;
     --conf) spark_options+=(--conf "$value") ;;
@@ -77,10 +101,25 @@ while (($#)); do
   esac
 done
 [[ -n $config ]] || refuse_usage "which config?"
-# YARN and Kubernetes tell of a driver of their own only whether it failed: 1 to 4 would all be 1.
-[[ $deploy_mode != cluster ]] ||
-  refuse "--deploy-mode cluster is not supported: Spark would hide the exit code. Submit in client mode."
-[[ $deploy_mode == client ]] || refuse_usage "--deploy-mode is client"
+if [[ -z $target ]]; then
+  case $master in
+    yarn) target=yarn ;;
+    spark://*) target=standalone ;;
+    k8s://*) target=k8s ;;
+    *) target=local ;;
+  esac
+fi
+case $target in
+  local)
+    master=${master:-local[*,4]} deploy_mode=${deploy_mode:-client}
+    [[ $deploy_mode == client ]] || refuse_usage "--target local has no --deploy-mode but client"
+    ((${#place_options[@]} == 0)) || refuse_usage "--target local takes no ${place_options[*]:0:2}"
+    ;;
+  standalone | yarn | k8s) deploy_mode=${deploy_mode:-client} ;;
+  emr | emr-serverless | dataproc | dataproc-serverless) deploy_mode=${deploy_mode:-cluster} ;;
+  *) refuse_usage "unknown target $target" ;;
+esac
+[[ $deploy_mode == client || $deploy_mode == cluster ]] || refuse_usage "--deploy-mode is client or cluster"
 
 # The folder of a script and the working folder stay off sys.path: a stray scoring/ there would be taken for ours.
 export PYTHONSAFEPATH=1
@@ -94,51 +133,22 @@ if [[ -z ${PYSPARK_PYTHON:-} ]]; then
 fi
 export PYSPARK_PYTHON PYSPARK_DRIVER_PYTHON=${PYSPARK_DRIVER_PYTHON:-$PYSPARK_PYTHON}
 
-# Prints the path of the zip, then that of pyspark's own spark-submit, if this Python has one.
-pack() {
-  "$PYSPARK_DRIVER_PYTHON" - "$@" <<'PY'
-import hashlib
-import importlib.util
-import os
-import sys
-import tempfile
-import zipfile
-from pathlib import Path
-
-if sys.version_info < (3, 11):
-    sys.exit(f"spark-submit.sh: {sys.executable} is Python {sys.version.split()[0]}; 3.11 is needed. Set PYSPARK_PYTHON.")
-root, cache = map(Path, sys.argv[1:])
-contents = {}
-for path in sorted(path for package in ("etl", "scoring", "jobs") for path in (root / package).rglob("*")):
-    name = path.relative_to(root)
-    if path.is_file() and path.suffix != ".pyc" and not any(part.startswith(".") for part in name.parts):
-        contents[name.as_posix()] = path.read_bytes()
-digest = hashlib.sha256()
-for name, data in contents.items():
-    digest.update(f"{name}\0{len(data)}\0".encode() + data)
-code = cache / f"code-{digest.hexdigest()}.zip"
-try:
-    cache.mkdir(mode=0o700, parents=True, exist_ok=True)
-    if cache.stat().st_uid != os.getuid():
-        sys.exit(f"spark-submit.sh: {cache} belongs to another user. Set XDG_CACHE_HOME to a folder of your own.")
-    cache.chmod(0o700)
-    if not code.exists():
-        with tempfile.NamedTemporaryFile(dir=cache, delete=False) as file, zipfile.ZipFile(file, "w") as archive:
-            for name, data in contents.items():
-                archive.writestr(zipfile.ZipInfo(name), data)  # dated 1980: the same code, the same bytes
-        os.replace(file.name, code)
-except OSError as error:
-    sys.exit(f"spark-submit.sh: cannot keep the code's zip: {error}. Set XDG_CACHE_HOME to a folder of your own.")
-print(code)
-pyspark = importlib.util.find_spec("pyspark")
-if pyspark and pyspark.origin:
-    print(Path(pyspark.origin).parent / "bin" / "spark-submit")
-PY
-}
-
-packed=$(pack "$root" "${XDG_CACHE_HOME:-${HOME:-$root}/.cache}/batchscore") ||
+# The path of the code's zip, then that of pyspark's own spark-submit, if this Python has one.
+cache=${XDG_CACHE_HOME:-${HOME:-$root}/.cache}/batchscore
+packed=$("$PYSPARK_DRIVER_PYTHON" "$root/jobs/deploying/code_zip.py" "$root" "$cache") ||
   refuse "$PYSPARK_DRIVER_PYTHON could not pack the code."
 zip=${packed%%$'\n'*} own_submit=${packed#"$zip"} own_submit=${own_submit#$'\n'}
+
+# All but a run on this machine is put into words by the code itself.
+on_cluster() {
+  PYTHONPATH=$zip "$PYSPARK_DRIVER_PYTHON" -m jobs.main submit "$config" --target "$target" --deploy-mode "$deploy_mode" \
+    --home "$root" --code "$zip" ${master:+--master "$master"} ${place_options[@]+"${place_options[@]}"} \
+    ${spark_options[@]+"${spark_options[@]}"} ${job_options[@]+"${job_options[@]}"} ${debug:+--word --debug} "$@"
+}
+if [[ $target == emr* || $target == dataproc* || ($deploy_mode == cluster && -n $dry_run) ]]; then
+  on_cluster ${dry_run:+--show command}
+  exit
+fi
 
 if [[ -n ${SPARK_HOME:-} ]]; then
   submit=$SPARK_HOME/bin/spark-submit
@@ -154,27 +164,41 @@ fi
 log4j="-Dlog4j2.configurationFile=$root/conf/spark/log4j2.properties"
 export SPARK_SUBMIT_OPTS="\"$log4j\" -Dbatchscore.spark.log=$log_level -Dbatchscore.spark.executor.log=$executor_log${SPARK_SUBMIT_OPTS:+ $SPARK_SUBMIT_OPTS}"
 
-name=${config##*/}
-command=(
-  "$submit"
-  --master "$master"
-  --deploy-mode "$deploy_mode"
-  --name "batchscore ${name%.*}"
-  --py-files "$zip"
-  --conf spark.ui.showConsoleProgress=false
-)
-for place in spark.executorEnv spark.yarn.appMasterEnv spark.kubernetes.driverEnv; do
-  command+=(--conf "$place.PYSPARK_PYTHON=$PYSPARK_PYTHON" --conf "$place.PYTHONSAFEPATH=1")
-done
-command+=(${spark_options[@]+"${spark_options[@]}"})
-job=("$root/jobs/main.py" run "$config" ${job_options[@]+"${job_options[@]}"})
+if [[ $deploy_mode == cluster ]]; then
+  PATH=${submit%/*}:$PATH on_cluster
+  exit
+fi
+if [[ $target == local ]]; then
+  name=${config##*/}
+  command=(
+    "$submit"
+    --master "$master"
+    --deploy-mode "$deploy_mode"
+    --name "batchscore ${name%.*}"
+    --py-files "$zip"
+    --conf spark.ui.showConsoleProgress=false
+    --conf "spark.executorEnv.PYSPARK_PYTHON=$PYSPARK_PYTHON"
+    --conf spark.executorEnv.PYTHONSAFEPATH=1
+    ${spark_options[@]+"${spark_options[@]}"}
+    "$root/jobs/main.py" run "$config" ${job_options[@]+"${job_options[@]}"} ${debug:+--debug}
+  )
+else
+  command=()
+  while IFS= read -r -d '' word; do command+=("$word"); done < <(on_cluster --show words)
+  ((${#command[@]})) || exit 2
+  command[0]=$submit
+  # What Spark starts on the workers; the driver runs here.
+  for word in ${place_options[@]+"${place_options[@]}"}; do
+    if [[ $word == --environment ]]; then PYSPARK_PYTHON=./environment/bin/python; fi
+  done
+fi
 
 if [[ -n $dry_run ]]; then
   for variable in PYTHONSAFEPATH PYSPARK_PYTHON PYSPARK_DRIVER_PYTHON SPARK_HOME SPARK_SUBMIT_OPTS; do
     if [[ -n ${!variable:-} ]]; then printf '%s=%s \\\n' "$variable" "$(quoted "${!variable}")"; fi
   done
   printf '%s' "$(quoted "$submit")"
-  set -- "${command[@]:1}" "${job[@]}"
+  set -- "${command[@]:1}"
   while (($#)); do
     if [[ $1 == --* && $# -gt 1 && $2 != --* ]]; then
       printf ' \\\n  %s %s' "$1" "$(quoted "$2")" && shift 2
@@ -236,7 +260,7 @@ BATCHSCORE_COMMAND=$(for word in "${asked[@]}"; do printf '%s ' "$(quoted "$word
 export BATCHSCORE_COMMAND
 # Job control gives Spark a process group of its own: Ctrl-C at the terminal reaches this script alone.
 set -m
-"${command[@]}" "${job[@]}" </dev/null 2>&3 3>&- &
+"${command[@]}" </dev/null 2>&3 3>&- &
 jvm=$!
 set +m
 trap 'forward INT' INT

@@ -35,7 +35,7 @@ from jobs.commands.explain import explain_duration
 from jobs.commands.export import exports
 from jobs.commands.history import list_history
 from jobs.commands.init import init
-from jobs.commands.options import AsJson, ConfigFile, Limit, MissingKeys, RunId, Sample, Sets  # noqa: TC001  typer reads them
+from jobs.commands.options import AsJson, ConfigFile, Limit, LogicalDate, MissingKeys, RunId, Sample, Sets  # noqa: TC001  typer reads them
 from jobs.commands.pack import pack
 from jobs.commands.plan import plan
 from jobs.commands.process import Interruption, spark_log
@@ -43,6 +43,7 @@ from jobs.commands.quarantine import quarantined
 from jobs.commands.replay import replays
 from jobs.commands.report import report
 from jobs.commands.status import commands as status_commands
+from jobs.commands.submit import submit
 from jobs.commands.version import gc, roll_back
 from jobs.commands.version import versions as list_versions
 from jobs.config.job import JobConfig, read_config
@@ -50,7 +51,7 @@ from jobs.display import summary
 from jobs.display.progress import Displays, LogFormat, display_for
 from jobs.errors import ConfigError, ExitCode, InputUnfit, Refused, exit_code
 from jobs.history import runs
-from jobs.identity import new_run_id
+from jobs.identity import name_of_run
 from jobs.monitoring.status import StatusFile
 from jobs.planning.plan import target_of
 from jobs.planning.preview import validate as check_job
@@ -123,6 +124,7 @@ app.command()(evaluate)
 app.add_typer(status_commands)
 app.command()(plan)
 app.command()(pack)
+app.command(hidden=True)(submit)
 app.command()(report)
 app.command("versions")(list_versions)
 app.command("rollback")(roll_back)
@@ -163,12 +165,13 @@ def _root(
 
 
 @app.command()
-def run(
+def run(  # noqa: PLR0913  each option is a part of the request
     ctx: typer.Context,
     config: ConfigFile,
     *,
     sets: Sets = None,
     run_id: RunId = None,
+    logical_date: LogicalDate = None,
     limit: Limit = None,
     sample: Sample = None,
     missing_keys: MissingKeys = None,
@@ -176,7 +179,7 @@ def run(
 ) -> None:
     """Score a job's input and publish the predictions."""
     job = read_config(config, tuple(sets or ()))
-    name = run_id or new_run_id(job.name)
+    name = name_of_run(job.name, run_id, logical_date)
     request = RunRequest(config=job, run_id=name, limit=limit, sample=sample, missing_keys=missing_keys)
     again = _line_again(config, sets, request)
     # Other commands read the file without the overrides, so they are told the place itself.

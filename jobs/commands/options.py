@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-__all__ = ["AsJson", "ConfigFile", "Limit", "MissingKeys", "RunId", "Sample", "Sets"]
+__all__ = ["AsJson", "ConfigFile", "Limit", "LogicalDate", "MissingKeys", "RunId", "Sample", "Sets"]
 
 
 def _share(value: float | None) -> float | None:
@@ -26,6 +26,9 @@ Sets = Annotated[
 RunId = Annotated[
     str | None,
     typer.Option(metavar="ID", help="Name the run. The same id again goes on, or says that it is published."),
+]
+LogicalDate = Annotated[
+    str | None, typer.Option(metavar="DATE", help="Name the run for its job and this date, as a schedule does.")
 ]
 Limit = Annotated[
     int | None, typer.Option(min=1, metavar="N", help="A trial: score the first N rows, into an output of its own.")

@@ -11,10 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-import onnx
 import pytest
-from onnx import TensorProto, helper, numpy_helper
 from typer.testing import CliRunner
 
 from etl.runs.layout import Layout
@@ -26,7 +23,8 @@ from jobs.monitoring.guard import Guard
 from jobs.record import RunState
 from jobs.settling.decisions import publish_run
 from tests.jobs.outputs import run_job, write_job
-from tests.numbers_job import WEIGHTS, logistic_scores, published_scores, write_numbers
+from tests.numbers_job import logistic_scores, published_scores, write_numbers
+from tests.slow_model import write_slow_model
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -42,51 +40,8 @@ TURNS = 180_000
 
 @pytest.fixture(scope="module")
 def slow_onnx(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The logistic model, which takes its time for each call: a loop adds nothing to its scores, again and again."""
-    body = helper.make_graph(
-        [
-            helper.make_node("Identity", ["go"], ["go_on"]),
-            helper.make_node("Add", ["sum", "zero"], ["next"]),
-        ],
-        "turn",
-        [
-            helper.make_tensor_value_info("turn", TensorProto.INT64, []),
-            helper.make_tensor_value_info("go", TensorProto.BOOL, []),
-            helper.make_tensor_value_info("sum", TensorProto.FLOAT, [1]),
-        ],
-        [
-            helper.make_tensor_value_info("go_on", TensorProto.BOOL, []),
-            helper.make_tensor_value_info("next", TensorProto.FLOAT, [1]),
-        ],
-    )
-    # What the loop begins with comes of the rows, or it would be done once, when the model is loaded.
-    nodes = [
-        helper.make_node("MatMul", ["X", "W"], ["z"]),
-        helper.make_node("ReduceMax", ["z"], ["largest"], keepdims=0),
-        helper.make_node("Reshape", ["largest", "one"], ["flat"]),
-        helper.make_node("Mul", ["flat", "zero"], ["nothing"]),
-        helper.make_node("Loop", ["turns", "true", "nothing"], ["sum_of_all"], body=body),
-        helper.make_node("Add", ["z", "sum_of_all"], ["same"]),
-        helper.make_node("Sigmoid", ["same"], ["p"]),
-    ]
-    constants: dict[str, np.ndarray] = {
-        "W": WEIGHTS,
-        "one": np.array([1], np.int64),
-        "zero": np.array([0], np.float32),
-        "turns": np.array(TURNS, np.int64),
-        "true": np.array(True),  # noqa: FBT003  numpy's way
-    }
-    graph = helper.make_graph(
-        nodes,
-        "slow",
-        [helper.make_tensor_value_info("X", TensorProto.FLOAT, [None, 4])],
-        [helper.make_tensor_value_info("p", TensorProto.FLOAT, [None, 1])],
-        [numpy_helper.from_array(value, name) for name, value in constants.items()],
-    )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
-    path = tmp_path_factory.mktemp("slow") / "slow.onnx"
-    onnx.save(model, str(path))
-    return path
+    """The logistic model, which takes its time for each call."""
+    return write_slow_model(tmp_path_factory.mktemp("slow") / "slow.onnx", TURNS)
 
 
 def write_slow_job(folder: Path, model: Path, **sections: Any) -> Path:

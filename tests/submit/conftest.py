@@ -11,7 +11,12 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-SHIPPED = ("spark-submit.sh", "requirements/check-java.sh", "conf/spark/log4j2.properties")
+SHIPPED = (
+    "spark-submit.sh",
+    "jobs/deploying/code_zip.py",
+    "requirements/check-java.sh",
+    "conf/spark/log4j2.properties",
+)
 RECORDER = """#!/usr/bin/env bash
 printf '%s\\0' "$@" >"$RECORDED/arguments"
 env -0 >"$RECORDED/environment"

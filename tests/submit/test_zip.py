@@ -21,8 +21,8 @@ def test_the_zip_holds_the_three_packages_and_their_data(project):
     project.write("scoring/.x.py.swp", "")
     project.write("tests/test_x.py", "")
     project.submit("a.yaml")
-    packages = ["etl/__init__.py", "etl/ops/__init__.py", "jobs/__init__.py", "jobs/main.py", "jobs/report.html"]
-    assert names_in(project.zip) == [*packages, "scoring/__init__.py"]
+    of_jobs = ["jobs/__init__.py", "jobs/deploying/code_zip.py", "jobs/main.py", "jobs/report.html"]
+    assert names_in(project.zip) == ["etl/__init__.py", "etl/ops/__init__.py", *of_jobs, "scoring/__init__.py"]
 
 
 def test_the_same_code_gives_the_same_zip(project):

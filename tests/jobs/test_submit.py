@@ -1,0 +1,316 @@
+"""What is submitted to each target: whole commands, by hand, and what is refused before anything is asked."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import shlex
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from typer.testing import CliRunner, Result
+
+from jobs.cli import app
+from jobs.deploying.ending import code_of
+from jobs.deploying.submission import profile_of
+from jobs.errors import ExitCode
+from jobs.identity import run_id_of_date
+
+ROOT = Path(__file__).parents[2]
+PROFILES = ROOT / "conf" / "spark" / "profiles"
+STORE = "s3://b/x"
+PYTHON = "./environment/bin/python"
+CODE = f"/c/code-{'0' * 64}.zip"
+
+
+@pytest.fixture
+def job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A job of which all lies in a store; nobody is asked, so nothing has to be there."""
+    monkeypatch.setenv("PYSPARK_PYTHON", "/usr/bin/python3.11")
+    told: dict[str, Any] = {
+        "api_version": "batchscore/1",
+        "name": "nightly",
+        "input": {"files": f"{STORE}/in"},
+        "model": {"bundle": f"{STORE}/bundle"},
+        "output": {"uri": f"{STORE}/out"},
+    }
+    path = tmp_path / "nightly.yaml"
+    path.write_text(yaml.safe_dump(told), encoding="utf-8")
+    return path
+
+
+def submit(job: Path, *words: str) -> Result:
+    """As spark-submit.sh calls it."""
+    return CliRunner().invoke(app, ["submit", str(job), "--home", "/h", "--code", CODE, *words], catch_exceptions=False)
+
+
+def at(**places: str) -> list[str]:
+    """Options of places."""
+    return [word for name, value in places.items() for word in ("--place", f"{name}={value}")]
+
+
+def words_of(job: Path, *words: str) -> list[str]:
+    """The command that would be executed."""
+    done = submit(job, *words, "--run-id", "r", "--show", "words")
+    assert done.exit_code == 0, done.output
+    return done.stdout.split("\0")[:-1]
+
+
+def settings_in(words: list[str]) -> list[str]:
+    """All of --conf."""
+    return [value for option, value in itertools.pairwise(words) if option == "--conf"]
+
+
+def after(words: list[str], option: str) -> str:
+    """The value of an option."""
+    return words[words.index(option) + 1]
+
+
+def test_yarn_in_cluster_mode_gets_all_that_its_driver_needs(job: Path) -> None:
+    """Code, Python and config travel; the driver, the workers and the application master run the packed Python."""
+    options = [
+        "--target",
+        "yarn",
+        "--environment",
+        "/e/env.tar.gz",
+        "--gpus",
+        "1",
+        "--conf",
+        "a=b",
+        "--set",
+        "report=false",
+    ]
+    assert words_of(job, *options) == [
+        *("spark-submit", "--master", "yarn", "--deploy-mode", "cluster", "--name", "batchscore r"),
+        *("--py-files", CODE, "--archives", "/e/env.tar.gz#environment", "--files", f"{job},/h/conf/spark/gpus.sh"),
+        *("--conf", f"spark.executorEnv.PYSPARK_PYTHON={PYTHON}", "--conf", "spark.executorEnv.PYTHONSAFEPATH=1"),
+        *("--conf", f"spark.yarn.appMasterEnv.PYSPARK_PYTHON={PYTHON}"),
+        *("--conf", "spark.yarn.appMasterEnv.PYTHONSAFEPATH=1"),
+        *("--conf", f"spark.yarn.appMasterEnv.PYSPARK_DRIVER_PYTHON={PYTHON}"),
+        *("--conf", "spark.yarn.maxAppAttempts=1"),
+        *("--conf", "spark.executor.resource.gpu.amount=1", "--conf", "spark.task.resource.gpu.amount=1"),
+        *("--conf", "spark.executor.resource.gpu.discoveryScript=./gpus.sh", "--conf", "a=b"),
+        *("/h/jobs/main.py", "run", "nightly.yaml", "--run-id", "r", "--set", "report=false"),
+    ]
+
+
+def test_a_driver_here_keeps_its_own_python_and_config(job: Path) -> None:
+    """In client mode only workers run the packed Python, and the config is read where it is."""
+    words = words_of(job, "--target", "standalone", "--deploy-mode", "client", "--master", "spark://h:7077")
+    assert words[:5] == ["spark-submit", "--master", "spark://h:7077", "--deploy-mode", "client"]
+    assert "--files" not in words
+    assert words[-4:] == ["run", str(job), "--run-id", "r"]
+    assert settings_in(words) == [
+        "spark.ui.showConsoleProgress=false",
+        "spark.executorEnv.PYSPARK_PYTHON=/usr/bin/python3.11",
+        "spark.executorEnv.PYTHONSAFEPATH=1",
+    ]
+
+
+def test_kubernetes_gets_its_image_and_gpus_by_their_vendor(job: Path) -> None:
+    """The image holds the script that finds GPUs, and the submission waits for the end."""
+    options = [
+        "--target",
+        "k8s",
+        "--master",
+        "k8s://https://h:6443",
+        *at(image="i:1", namespace="n"),
+        "--gpus",
+        "2",
+    ]
+    settings = settings_in(words_of(job, *options))
+    assert settings[-7:] == [
+        "spark.kubernetes.container.image=i:1",
+        "spark.kubernetes.namespace=n",
+        "spark.kubernetes.submission.waitAppCompletion=true",
+        "spark.executor.resource.gpu.amount=2",
+        "spark.task.resource.gpu.amount=1",
+        "spark.executor.resource.gpu.vendor=nvidia.com",
+        "spark.executor.resource.gpu.discoveryScript=/opt/batchscore/gpus.sh",
+    ]
+    assert "spark.kubernetes.driverEnv.PYTHONSAFEPATH=1" in settings
+
+
+def test_emr_gets_a_step_whose_files_lie_in_the_stage(job: Path) -> None:
+    """The step is spark-submit on the cluster; what a digest names is shared by runs, the rest is the run's own."""
+    place = [
+        "--place",
+        "cluster=j-1",
+        "--place",
+        "stage=s3://b/stage/",
+        "--place",
+        "role=arn:aws:iam::1:role/s",
+        "--place",
+        "region=eu-west-1",
+    ]
+    words = words_of(job, "--target", "emr", "--environment", f"/e/environment-{'1' * 16}.tar.gz", *place)
+    assert words[:5] == ["aws", "emr", "add-steps", "--cluster-id", "j-1"]
+    assert (after(words, "--execution-role-arn"), after(words, "--region")) == ("arn:aws:iam::1:role/s", "eu-west-1")
+    [step] = json.loads(after(words, "--steps"))
+    arguments = step.pop("Args")
+    told = {"Type": "CUSTOM_JAR", "Jar": "command-runner.jar", "ActionOnFailure": "CONTINUE", "Name": "batchscore r"}
+    assert step == told
+    assert arguments[:3] == ["spark-submit", "--deploy-mode", "cluster"]
+    assert after(arguments, "--py-files") == f"s3://b/stage/code-{'0' * 64}.zip"
+    assert after(arguments, "--archives") == f"s3://b/stage/environment-{'1' * 16}.tar.gz#environment"
+    assert after(arguments, "--files") == "s3://b/stage/r/nightly.yaml"
+    assert arguments[-5:] == ["s3://b/stage/r/main.py", "run", "nightly.yaml", "--run-id", "r"]
+
+
+def test_emr_serverless_gets_settings_as_one_text(job: Path) -> None:
+    """Its parameters are a text that is split at spaces, so a value with a space stands in quotes."""
+    place = [*at(application="a", stage="s3://b/stage", role="arn:aws:iam::1:role/s")]
+    words = words_of(job, "--target", "emr-serverless", *place, "--environment", "s3://b/e.tar.gz", "--conf", 'k=v "w"')
+    assert words[:3] == ["aws", "emr-serverless", "start-job-run"]
+    told = json.loads(after(words, "--job-driver"))["sparkSubmit"]
+    assert told["entryPointArguments"] == ["run", "nightly.yaml", "--run-id", "r"]
+    settings = settings_in(shlex.split(told["sparkSubmitParameters"]))
+    assert 'k=v "w"' in settings
+    assert "spark.archives=s3://b/e.tar.gz#environment" in settings
+    assert f"spark.emr-serverless.executorEnv.PYSPARK_PYTHON={PYTHON}" in settings
+    assert f"spark.submit.pyFiles=s3://b/stage/code-{'0' * 64}.zip" in settings
+
+
+def test_dataproc_gets_properties_with_a_mark_of_their_own(job: Path) -> None:
+    """Commas part the properties unless another mark is named; the plugin that takes the GPU is off, as is a retry."""
+    place = [*at(cluster="c", region="r1", stage="gs://b/stage")]
+    words = words_of(job, "--target", "dataproc", *place, "--gpus", "1", "--conf", "k=a,b")
+    assert words[:6] == ["gcloud", "dataproc", "jobs", "submit", "pyspark", "gs://b/stage/r/main.py"]
+    properties = after(words, "--properties")
+    assert properties.startswith("^;^")
+    assert {"spark.plugins=", "k=a,b"} <= set(properties.removeprefix("^;^").split(";"))
+    assert after(words, "--files") == "gs://b/stage/r/nightly.yaml,gs://b/stage/r/gpus.sh"
+    assert after(words, "--max-failures-per-hour") == "0"
+    assert words[-5:] == ["--", "run", "nightly.yaml", "--run-id", "r"]
+
+
+def test_dataproc_serverless_gets_a_batch_of_a_name_of_its_own(job: Path) -> None:
+    """A batch's name cannot be used again, a run id can; GPUs are of the premium tier."""
+    place = [
+        "--place",
+        "region=r1",
+        "--place",
+        "stage=gs://b/stage",
+        "--place",
+        "image=i",
+        "--place",
+        "role=s@p",
+        "--gpus",
+        "1",
+    ]
+    first, second = (words_of(job, "--target", "dataproc-serverless", *place) for _ in range(2))
+    assert after(first, "--batch") != after(second, "--batch")
+    assert first[:6] == ["gcloud", "dataproc", "batches", "submit", "pyspark", "gs://b/stage/r/main.py"]
+    assert (after(first, "--container-image"), after(first, "--service-account")) == ("i", "s@p")
+    assert "spark.dataproc.executor.resource.accelerator.type=l4" in after(first, "--properties")
+
+
+@pytest.mark.parametrize(
+    ("words", "reason"),
+    [
+        (["--target", "emr"], "emr needs --stage s3://… and --cluster j-…."),
+        (["--target", "standalone", "--deploy-mode", "client"], "standalone needs --master spark://HOST:7077."),
+        (["--target", "standalone", "--master", "spark://h:1"], "use --deploy-mode client"),
+        (["--target", "yarn", "--profile", "huge"], "there is no profile 'huge'"),
+        (["--target", "yarn", "--run-id", "a", "--logical-date", "2026-11-26"], "both name the run; give one"),
+        (["--target", "yarn", "--logical-date", "yesterday"], "'yesterday' is no logical date"),
+        (
+            [
+                "--target",
+                "emr-serverless",
+                "--place",
+                "application=a",
+                "--place",
+                "role=r",
+                "--place",
+                "stage=s3://b",
+                "--gpus",
+                "1",
+            ],
+            "EMR Serverless has no GPUs",
+        ),
+        (
+            [
+                "--target",
+                "dataproc",
+                "--place",
+                "cluster=c",
+                "--place",
+                "region=r",
+                "--place",
+                "stage=gs://b",
+                "--deploy-mode",
+                "client",
+            ],
+            "dataproc runs the driver itself",
+        ),
+    ],
+)
+def test_what_cannot_be_submitted_is_refused_with_what_to_do(job: Path, words: list[str], reason: str) -> None:
+    """Nothing is printed to execute, and the exit code is that of a refusal."""
+    done = submit(job, *words, "--show", "words")
+    assert (done.exit_code, done.stdout) == (ExitCode.REFUSED, "")
+    assert reason in done.stderr
+
+
+def test_relative_paths_are_refused_where_the_driver_is_elsewhere(job: Path) -> None:
+    """All of them at once, by their places in the config; a driver on this machine takes them."""
+    told = yaml.safe_load(job.read_text(encoding="utf-8"))
+    told["input"]["files"], told["output"]["uri"] = ["data/in", "/mnt/in"], "out"
+    job.write_text(yaml.safe_dump(told), encoding="utf-8")
+    done = submit(job, "--target", "yarn", "--show", "words")
+    assert done.exit_code == ExitCode.REFUSED
+    assert "  /input/files/0: data/in\n  /output/uri: out\n" in done.stderr
+    assert words_of(job, "--target", "yarn", "--deploy-mode", "client")
+
+
+def test_a_dry_run_says_where_files_go_and_what_is_executed(job: Path) -> None:
+    """Without asking anybody, and as a shell reads it."""
+    done = submit(
+        job,
+        "--target",
+        "emr",
+        "--place",
+        "cluster=j-1",
+        "--place",
+        "stage=s3://b/s",
+        "--run-id",
+        "r",
+        "--show",
+        "command",
+    )
+    remarks = [line for line in done.stdout.splitlines() if line.startswith("# ")]
+    assert f"# {job} is put at s3://b/s/r/nightly.yaml" in remarks
+    command = "\n".join(line for line in done.stdout.splitlines() if not line.startswith("# "))
+    assert shlex.split(command.replace("\\\n", " ")) == words_of(
+        job, "--target", "emr", *at(cluster="j-1", stage="s3://b/s")
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "run_id"),
+    [
+        ("2026-11-26", "nightly-2026-11-26"),
+        ("2026-11-26T00:00:00+00:00", "nightly-2026-11-26"),
+        ("2026-11-26T01:30:00+02:00", "nightly-2026-11-25t233000"),
+    ],
+)
+def test_a_run_is_named_for_its_date(text: str, run_id: str) -> None:
+    """In UTC, and with the time of day only where it is not midnight."""
+    assert run_id_of_date("nightly", text) == run_id
+
+
+def test_every_profile_says_why() -> None:
+    """Each setting of a profile stands below a remark, and is read as it stands."""
+    for path in PROFILES.glob("*.conf"):
+        assert profile_of(PROFILES, path.stem)
+        lines = path.read_text(encoding="utf-8").splitlines()
+        assert lines[0].startswith("# ")
+    assert "spark.executor.memory=1g" in profile_of(PROFILES, "small")
+
+
+def test_without_a_record_nobody_knows() -> None:
+    """No record is exit code 3."""
+    assert code_of(None, None) == ExitCode.UNKNOWN
