@@ -55,7 +55,7 @@ def _values(report: DriftReport) -> Sheet:
         Column("measure"),
         Column("against"),
         Column("value", "right"),
-        Column("±", "right", rank=2),
+        Column("±", "right"),
         Column("limit", "right", rank=1),
         Column("verdict"),
     )
@@ -68,7 +68,7 @@ def _values(report: DriftReport) -> Sheet:
                 found.measure,
                 found.reference,
                 f"{found.value:.4f}",
-                f"{found.error:.4f}" if found.error else "exact",
+                f"{found.error:.2g}" if found.error else "exact",
                 "" if found.limit is None else f"{found.limit:g}",
                 found.verdict,
             )

@@ -25,6 +25,13 @@ def drift_rows(target: Target) -> tuple[DriftRow, ...]:
     if report is None:
         return ()
     return tuple(
-        DriftRow(found.column, f"{found.measure} against {found.reference}", found.value, found.limit, found.verdict)
+        DriftRow(
+            column=found.column,
+            measure=f"{found.measure} against {found.reference}",
+            value=found.value,
+            threshold=found.limit,
+            verdict=found.verdict,
+            error=found.error,
+        )
         for found in sorted(report.values, key=lambda found: _WORST_FIRST.index(found.verdict))
     )

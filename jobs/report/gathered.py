@@ -52,6 +52,8 @@ class DriftRow(NamedTuple):
     """None where nothing was asked of it."""
     verdict: str
     """`ok`, `warn` or `fail`."""
+    error: float = 0.0
+    """What a sample may put the value off by, with 95 % confidence; 0: it is exact."""
 
 
 class Gathered(NamedTuple):

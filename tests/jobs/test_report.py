@@ -366,17 +366,19 @@ def test_an_old_record_is_shown(tmp_path: Path) -> None:
 
 
 def test_drift_is_shown_where_there_is_any(hostile: Target) -> None:
-    """A row for each measure, with its verdict; without rows there is no such section."""
+    """A row for each measure, with what a sample may put it off by, and its verdict; without rows there is no such
+    section.
+    """  # noqa: D205  one sentence
     rows = (
-        DriftRow(HOSTILE, "psi of the training profile", 0.31, 0.2, "fail"),
+        DriftRow(HOSTILE, "psi of the training profile", 0.31, 0.2, "fail", error=0.0123),
         DriftRow("f1", "null rate", None, None, "ok"),
     )
     ended = ended_run(hostile)
     text = page(gather(ended, PLAIN, rows))
     found = Page(text)
     told = " ".join(found.text[found.text.index("Verdict") :].split())
-    assert told.startswith(f"Verdict {HOSTILE}psi of the training profile0.310.2fail")
-    assert "f1null rate" in told
+    assert told.startswith(f"Verdict {HOSTILE}psi of the training profile0.31 ± 0.0120.2fail")
+    assert re.search("f1null rate[^±]*ok", told)
     assert "<script" not in text
     assert 'id="drift"' not in page(gather(ended, PLAIN))
 
