@@ -324,9 +324,9 @@ class _Run:
             with self.phase("count"):
                 repeats = count_run(self.target, plan, receipts)
         self._sum_up(receipts, plan, repeats)
-        if self.request.config.drift is not None and not self.request.is_scratch:
+        if (settings := self.request.config.drift) is not None and self.request.part.is_all:
             with self.phase("drift"):
-                facts = drift_of(self.target, self.request.config, plan, receipts=receipts, is_committed=is_committed)
+                facts = drift_of(self.target, settings, plan, receipts=receipts, is_committed=is_committed)
             self._note(drift=facts)
         may_filter = plan.filters or plan.order.leaves_out
         if account.filtered.rows and not may_filter:

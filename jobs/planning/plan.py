@@ -64,6 +64,11 @@ class Part(NamedTuple):
         """Whether it is published in a place of its own."""
         return self.limit is not None or self.sample is not None
 
+    @property
+    def is_all(self) -> bool:
+        """Whether it is all that the job scores, so that its rows tell what a usual night is like."""
+        return not self.is_trial and self.missing_keys is None
+
 
 class Increment(Strict):
     """What an incremental run found in its input."""

@@ -158,7 +158,7 @@ def _models(config: JobConfig, first: InputFile, known: Known) -> Models:
 
 def _sketch(config: JobConfig, models: Models, part: Part, *, size: InputSize) -> SketchOrder | None:
     """What workers note of the rows; nothing of a trial, and of rows that are late or scored again: a few, and odd."""
-    return None if part.is_trial or part.missing_keys is not None else sketch_order(config, models, size)
+    return sketch_order(config, models, size) if part.is_all else None
 
 
 def _told_by(models: Models, order: Order) -> dict[str, Any]:

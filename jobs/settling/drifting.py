@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from etl.runs.receipt import Receipt
     from etl.runs.storage import Storage
     from etl.sketches.measures import Portrait
-    from jobs.config.job import JobConfig
     from jobs.monitoring.drift_settings import DriftSettings
     from jobs.planning.destination import Target
     from jobs.planning.plan import Plan
@@ -57,14 +56,12 @@ def load_report(target: Target) -> DriftReport | None:
 
 
 def drift_of(
-    target: Target, config: JobConfig, plan: Plan, *, receipts: Collection[Receipt], is_committed: bool
-) -> DriftFacts | None:
+    target: Target, settings: DriftSettings, plan: Plan, *, receipts: Collection[Receipt], is_committed: bool
+) -> DriftFacts:
     """Measure the drift of a run whose splits are all scored, and store it; of a committed run, what was stored.
 
     It fails nothing: where it cannot be done, that is warned of, and told in the notes.
     """
-    if config.drift is None or plan.order.missing_keys is not None:
-        return None
     try:
         if is_committed:
             stored = load_report(target)
@@ -73,13 +70,13 @@ def drift_of(
             return _without("the run was planned without `drift`")
         if not receipts:
             return DriftFacts(notes=("no row was read",))
-        return _Comparison(target, plan, config.drift).report(receipts).facts
+        return _Comparison(target, plan, settings).report(receipts).facts
     except Exception as error:  # noqa: BLE001  whatever it is, the run does not depend on it
         return _without(f"{type(error).__name__}: {error}")
 
 
 def forget_sketches(target: Target, plan: Plan) -> None:
-    """Remove the sketches of a published run's splits; the one of the run stays."""
+    """Remove the sketches of splits, of a run that is published or discarded; the one of the run stays."""
     if plan.order.sketch is None:
         return
     try:
