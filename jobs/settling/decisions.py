@@ -158,6 +158,7 @@ def discard_run(target: Target, *, reason: str, on_step: OnStep = lambda _: None
     decision = decided or _decide(target, record, verdict="discard", accept_errors=None, reason=reason)
     on_step("withdraw")
     withdraw(target.storage, target.layout, receipts_of(target, plan))
+    forget_sketches(target, plan)
     on_step("record")
     return _store(target, record, plan, state=RunState.DISCARDED, decided_by=decision.decided_by)
 

@@ -24,7 +24,7 @@ from jobs.monitoring.drift_settings import DriftSettings
 from jobs.record import RunRecord, RunState
 from jobs.results import open_results
 from jobs.settling import drifting
-from jobs.settling.decisions import publish_run
+from jobs.settling.decisions import discard_run, publish_run
 from jobs.settling.drifting import load_report
 from scoring.bundles.create import create_bundle
 from tests.jobs.outputs import run_job, write_job
@@ -189,8 +189,27 @@ def test_what_is_printed(spark: SparkSession, tmp_path: Path) -> None:
     assert (asked.exit_code, "was not measured" in asked.stderr) == (2, True)
 
 
-def test_a_limit_of_fail_holds_the_run_back_until_a_person_publishes_it(spark: SparkSession, tmp_path: Path) -> None:
-    """A limit of one column; where it is raised the same run is published without scoring, or a person accepts it."""
+def test_what_a_sample_may_put_a_value_off_by_is_shown_everywhere(spark: SparkSession, tmp_path: Path) -> None:
+    """On a terminal of 80 columns no column of the values is left out, and the page has it beside the value."""
+    job = job_of(tmp_path, MOVED, columns=["scaled1", "word"], reference=["training"], rows=1000)
+    run_job(job, "r")
+    found = value(report_of(job, "r"), "word", "out_of_vocabulary", "training")
+    assert found.error > 0
+    terminal = {"TTY_COMPATIBLE": "1", "COLUMNS": "80", "TERM": "dumb"}
+    lines = CliRunner().invoke(cli.app, ["drift", str(job), "r"], env=terminal).stdout.splitlines()
+    assert max(map(len, lines)) <= 80
+    assert ["column", "measure", "against", "value", "±", "limit", "verdict"] in [line.split() for line in lines]
+    told = [f"{found.value:.4f}", f"{found.error:.2g}", "0.05", "warn"]
+    assert ["word", "out_of_vocabulary", "training", *told] in [line.split() for line in lines]
+    page = STORE.read_bytes(find_run(str(job), "r").layout.report)
+    assert page is not None
+    assert f"{found.value:.4g} ± {found.error:.2g}</td>" in page.decode()
+
+
+def test_a_limit_of_fail_holds_the_run_back_until_a_person_decides(spark: SparkSession, tmp_path: Path) -> None:
+    """A limit of one column; where it is raised the same run is published without scoring, or a person accepts it, or
+    throws it away. Sketches of splits are kept until then, and no longer.
+    """  # noqa: D205  one sentence
     limits = {"by_column": {"f1": {"fail": {"null_rate": 0.1}}}, "reference": ["training"]}
     job = job_of(tmp_path, MOVED, **limits)
     record = run_job(job, "r")
@@ -198,9 +217,14 @@ def test_a_limit_of_fail_holds_the_run_back_until_a_person_publishes_it(spark: S
     assert (record.state, record.error and record.error.message) == (RunState.HELD_BACK, told)
     with pytest.raises(Refused):
         open_results(str(tmp_path / "out"))
-    accepted = run_job(job, "other")
-    assert accepted.state is RunState.HELD_BACK
+    for run_id in ("other", "third"):
+        assert run_job(job, run_id).state is RunState.HELD_BACK
+        assert len(STORE.names(find_run(str(job), run_id).layout.sketches)) == FILES
+    discarded = find_run(str(job), "third")
+    assert discard_run(discarded, reason="half of it is missing").state is RunState.DISCARDED
+    assert not STORE.names(discarded.layout.sketches)
     accepted = publish_run(find_run(str(job), "other"), accept_errors=0, reason="a known gap")
+    assert not STORE.names(find_run(str(job), "other").layout.sketches)
     assert accepted.state is RunState.SUCCEEDED
     assert accepted.drift is not None
     assert accepted.drift.failures == (told,)
