@@ -52,17 +52,34 @@ def start_session(app: str, config: Spark) -> SparkSession:
     if "PYSPARK_GATEWAY_PORT" in os.environ:
         session = builder.getOrCreate()
         _tell_what_is_not_used(session, config)
-        return session
+        return _hushed(session)
     builder = builder.master(config.master)
     stores = {f"spark.hadoop.{key}": value for key, value in s3a_options().items()}
     for key, value in {**_DEFAULTS, **_S3, **stores, **config.conf}.items():
         builder = builder.config(key, value)
     try:
-        return builder.getOrCreate()
+        return _hushed(builder.getOrCreate())
     except Exception as error:  # a setting that Spark refuses has an error of py4j, of Java or of PySpark
         said = next(iter(str(error).strip().splitlines()), type(error).__name__).rstrip(".")
         message = f"Spark did not start with spark.master {config.master!r}: {said}. Check spark.master and spark.conf."
         raise SparkNotStarted(message) from error
+
+
+def _hushed(session: SparkSession) -> SparkSession:
+    """Without a traceback on the terminal where the JVM ends first, as by a signal to the whole process group.
+
+    The thread that is told of accumulators would write one; whoever needs the JVM has an error of his own.
+    """
+    server = getattr(session.sparkContext, "_accumulatorServer", None)
+    if server is not None:
+        tell = server.handle_error
+
+        def tell_others(request: object, address: object) -> None:
+            if not isinstance(sys.exception(), EOFError | ConnectionError):
+                tell(request, address)
+
+        server.handle_error = tell_others
+    return session
 
 
 def _tell_what_is_not_used(session: SparkSession, config: Spark) -> None:
@@ -136,7 +153,10 @@ def session_scope() -> Generator[None]:
     try:
         yield
     finally:
-        started = _active_session()
+        started = None
+        # A JVM that is gone, as by a signal to the whole process group, has nothing left to stop.
+        with contextlib.suppress(Exception):
+            started = _active_session()
         if started is not None and before is None:
             _stop(started)
 

@@ -347,6 +347,18 @@ def start(job: Path, *words: str) -> subprocess.Popen[str]:
     )
 
 
+def check_cancelled(job: Path, errors: list[str]) -> None:
+    """The run `stopped` was, says so once, and prints nothing else than its progress."""
+    expected = (
+        r"run stopped|\S+Z [a-z_]+(: .*)?|stopping: .*|error: run stopped was stopped by a signal\. .*|Go on with: .*"
+    )
+    assert [line for line in errors if not re.fullmatch(expected, line)] == []
+    assert sum(line.startswith("error: ") for line in errors) == 1
+    record = json.loads(batchscore("show", job, "stopped", "--json").stdout)
+    assert record["state"] == "CANCELLED"
+    assert not list(job.parent.glob("batchscore-spark-*"))
+
+
 def test_signals_cancel_a_run_once(spark: SparkSession, tmp_path: Path, logistic_onnx: Path) -> None:
     """Signals while a run scores, and more while it writes that down, end it CANCELLED with one message and no noise.
 
@@ -365,14 +377,31 @@ def test_signals_cancel_a_run_once(spark: SparkSession, tmp_path: Path, logistic
             os.kill(process.pid, signal.SIGTERM)
     out, _ = process.communicate(timeout=60)
     assert (process.returncode, out) == (1, "")
-    expected = (
-        r"run stopped|\S+Z [a-z_]+(: .*)?|stopping: .*|error: run stopped was stopped by a signal\. .*|Go on with: .*"
-    )
-    assert [line for line in read if not re.fullmatch(expected, line)] == []
-    assert sum(line.startswith("error: ") for line in read) == 1
-    record = json.loads(batchscore("show", job, "stopped", "--json").stdout)
-    assert record["state"] == "CANCELLED"
-    assert not list(tmp_path.glob("batchscore-spark-*"))
+    check_cancelled(job, read)
     again = batchscore("run", job, "--run-id", "stopped")
     assert again.exit_code == 0, again.output
     assert "rows: 240,000 in = 240,000 scored + 0 quarantined + 0 filtered" in again.stdout
+
+
+@pytest.mark.servers
+@pytest.mark.parametrize("phase", ["score", "drift"])
+def test_a_signal_that_spark_gets_too_cancels_a_run(
+    spark: SparkSession, tmp_path: Path, logistic_onnx: Path, phase: str
+) -> None:
+    """SIGTERM to all processes, as systemd sends it, ends the JVM first: neither its end nor that of its threads is
+    told. Drift is held up by a baseline that nobody writes.
+    """  # noqa: D205  one sentence
+    write_numbers(tmp_path / "in", files=4, rows=60_000, row_group=5_000)
+    os.mkfifo(tmp_path / "baseline")
+    drift = {"reference": ["previous"], "baseline": str(tmp_path / "baseline")}
+    job = write_job(tmp_path, logistic_onnx, splits={"target_bytes": 60_000}, drift=drift)
+    process = start(job, "--run-id", "stopped")
+    assert process.stderr
+    read: list[str] = []
+    for line in process.stderr:
+        read.append(line.rstrip())
+        if line.endswith(f"Z {phase}\n"):
+            threading.Timer(0.5, os.killpg, (process.pid, signal.SIGTERM)).start()
+    out, _ = process.communicate(timeout=60)
+    assert (process.returncode, out) == (1, "")
+    check_cancelled(job, read)
