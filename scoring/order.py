@@ -67,7 +67,9 @@ class SketchOrder(Strict):
 
     columns: tuple[SketchColumn, ...] = Field(min_length=1)
     rows: int = Field(ge=1, description="Rows of the sample of the run, at most.")
-    bytes: int = Field(ge=0, description="Size of all splits: each keeps its share of the sample.")
+    bytes: int = Field(
+        ge=0, description="Size of all splits: each keeps its share of the sample where `of_rows` is None."
+    )
     of_rows: int | None = Field(
         default=None,
         ge=0,

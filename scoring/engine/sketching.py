@@ -30,7 +30,9 @@ __all__ = ["Published", "Sketcher", "sketcher_of"]
 
 _FEWEST_ROWS = 256
 _MARGIN = 2
-"""A split keeps so many times its share of the run's sample: of the bounds of all splits the lowest one holds."""
+"""Where nobody can tell how many rows there are, a split keeps so many times its share of the run's sample: of the
+bounds of all splits the lowest one holds.
+"""
 _SPARE = 1.5
 """All splits together keep so many times the run's sample, where the number of rows is as it was estimated."""
 
@@ -112,11 +114,13 @@ def sketcher_of(order: SketchOrder | None, split: Split) -> Sketcher | None:
     """What sketches a split; None where nothing is to be sketched."""
     if order is None:
         return None
-    share = split.bytes / max(1, order.bytes)
-    rows = min(order.rows, max(_FEWEST_ROWS, int(_MARGIN * order.rows * share)))
+    if order.of_rows is None:
+        share = split.bytes / max(1, order.bytes)
+        rows = min(order.rows, max(_FEWEST_ROWS, int(_MARGIN * order.rows * share)))
+        return Sketcher(order.columns, rows)
+    # One bound for all splits: rows of a split need not be its share of the bytes, where a row group is larger.
     most = int(_SPARE * order.rows)
-    below = EVERY if order.of_rows is None or order.of_rows <= most else EVERY * most // order.of_rows
-    return Sketcher(order.columns, rows, below)
+    return Sketcher(order.columns, order.rows, EVERY if order.of_rows <= most else EVERY * most // order.of_rows)
 
 
 def _column(column: SketchColumn, published: Published, *, is_all: bool) -> _Column:

@@ -75,6 +75,14 @@ def test_published_rows_are_sketched_and_no_others(tmp_path: Path, pieces: int, 
     assert all(receipt.seconds["sketch"] > 0 for receipt in receipts)
 
 
+def test_a_row_group_that_is_larger_than_a_split_costs_no_row_of_the_sample(tmp_path: Path) -> None:
+    """All rows of a file come from one of its four splits, and the sample has as many as it was asked for."""
+    work = Work(tmp_path, numbers(ROWS), pieces=4, row_group=ROWS)
+    receipts = work.score(sketch=order_of(of_rows=ROWS, bytes=sum(split.bytes for split in work.splits)))
+    assert [receipt.account.scored.rows for receipt in receipts] == [ROWS, 0, 0, 0]
+    assert merge(sketches(receipts), 300).hashes.size == 300
+
+
 def test_the_sample_does_not_depend_on_batches_and_predictions_not_on_the_sketch(tmp_path: Path) -> None:
     """Rows of a call, or at once, change no byte of a sketch; with and without one the same is published."""
     work = Work(tmp_path, bad_rows())
