@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import posixpath
 import stat
 from pathlib import Path
@@ -40,6 +41,7 @@ __all__ = [
     "audit",
     "copy_bundle",
     "output_schema",
+    "spec_of",
 ]
 
 BUNDLE_FILE = "bundle.json"
@@ -191,6 +193,31 @@ def _read_spec(path: str, written: bytes | mmap.mmap, files: Mapping[str, bytes 
         return bytes(files[name]) if name in files else None
 
     return read_spec(bytes(written).decode(errors="replace"), path, artifacts=artifact)
+
+
+def spec_of(storage: Storage, folder: str, sha256: str) -> Spec:
+    """The spec of a bundle that was audited before, and has the digest `sha256`; none of its other files is read.
+
+    Raises:
+        BundleError: another bundle is there now, or a file of its spec is missing or was changed.
+    """
+    path = f"{folder}/{BUNDLE_FILE}"
+    text = storage.read_bytes(path)
+    if text is None or sha256_hex(text) != sha256:
+        message = f"{path}: is missing or was changed: its SHA-256 was {sha256} when the run was planned."
+        raise BundleError(message)
+    bundle = Bundle.from_bytes(text, where=path)
+
+    def content(name: str) -> bytes:
+        found = None
+        with contextlib.suppress(FileNotFoundError):
+            found = content_of(storage, f"{folder}/{name}", bundle.files[name]) if name in bundle.files else None
+        if found is None:
+            message = f"{folder}/{name}: is missing or was changed: its SHA-256 is not the one in {BUNDLE_FILE}."
+            raise BundleError(message)
+        return bytes(found)
+
+    return read_spec(content(bundle.spec).decode(), f"{folder}/{bundle.spec}", artifacts=content)
 
 
 def _read_files(storage: Storage, folder: str, bundle: Bundle) -> tuple[dict[str, bytes | mmap.mmap], list[str]]:

@@ -11,17 +11,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import onnxruntime as ort
+import pyarrow as pa
 import pytest
 import yaml
 
 from etl.documents import canonical_json
 from etl.errors import SpecError
+from etl.format.artifacts import MOST_INLINE, stored
+from etl.learning.fitting import fit
 from etl.runs.layout import model_folder
-from scoring.bundles.bundle import DEFAULT_TOLERANCES, audit, copy_bundle
+from scoring.bundles.bundle import DEFAULT_TOLERANCES, audit, copy_bundle, spec_of
 from scoring.bundles.create import create_bundle
 from scoring.errors import BundleError
 from scoring.outputs.columns import OutputColumn
 from scoring.scorer import load_scorer
+from tests.etl.nasty import spec_of as nasty_spec
 from tests.scoring.workshop import (
     LOGISTIC_SPEC,
     STORE,
@@ -110,6 +114,43 @@ def test_a_changed_byte_is_found(folder: Path, nothing_loads: None, name: str) -
     assert refused(folder) == (
         f"{folder}: file {name} was changed: its SHA-256 is not the one in bundle.json. Nothing was loaded."
     )
+
+
+@pytest.mark.parametrize("name", ["bundle.json", "etl.json"])
+def test_a_spec_is_read_without_the_model_and_checked(folder: Path, name: str) -> None:
+    """The spec of an audited bundle is the audit's, also where no other file is there any more; another bundle, and a
+    spec with another byte or none, are refused with the path.
+    """  # noqa: D205  one sentence
+    audited = audit(STORE, str(folder))
+    for other in audited.files:
+        if other != "etl.json":
+            (folder / other).unlink()
+    assert spec_of(STORE, str(folder), audited.sha256) == audited.spec
+    data = bytearray((folder / name).read_bytes())
+    data[len(data) // 2] ^= 1
+    (folder / name).write_bytes(data)
+    with pytest.raises(BundleError, match=f"^{folder}/{name}: is missing or was changed"):
+        spec_of(STORE, str(folder), audited.sha256)
+    (folder / name).unlink()
+    with pytest.raises(BundleError, match=f"^{folder}/{name}: is missing or was changed"):
+        spec_of(STORE, str(folder), audited.sha256)
+
+
+def test_a_large_state_is_read_with_its_spec(folder: Path) -> None:
+    """A state that lies in a file beside the spec is read and checked, too."""
+    fields = [{"name": "word", "type": "string"}]
+    steps = [{"id": "s", "op": "string_index", "in": ["word"], "out": ["code"]}]
+    words = pa.table({"word": [f"word {number}" for number in range(MOST_INLINE + 1)]})
+    spec = fit(nasty_spec(fields, steps, dtype="int64", fitted=False), words)
+    files = stored(spec)
+    [large] = files.artifacts
+    for name, data in {"etl.json": files.text, **files.artifacts}.items():
+        replace_file(folder, name, data)
+    digest = sha256((folder / "bundle.json").read_bytes())
+    assert spec_of(STORE, str(folder), digest) == spec
+    (folder / large).write_bytes(files.artifacts[large][:-1])
+    with pytest.raises(BundleError, match=f"^{folder}/{large}: is missing or was changed"):
+        spec_of(STORE, str(folder), digest)
 
 
 @pytest.mark.parametrize("name", ["model.onnx", "etl.json", "golden/features.arrow"])
