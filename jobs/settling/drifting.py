@@ -9,10 +9,12 @@ from __future__ import annotations
 import threading
 import time
 import warnings
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections import Counter
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from datetime import UTC, datetime
+from functools import partial
 from itertools import islice
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from etl.errors import BatchscoreError
 from etl.runs.layout import Layout, model_folder
@@ -22,7 +24,7 @@ from etl.sketches.measures import portrait_of, profiled
 from etl.sketches.sketch import Sketch, merge
 from jobs.monitoring.drift import DriftCost, DriftFacts, DriftReport, column_facts, drift_values
 from jobs.record import load_record
-from scoring.bundles.bundle import audit
+from scoring.bundles.bundle import spec_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator
@@ -30,15 +32,20 @@ if TYPE_CHECKING:
     from etl.runs.receipt import Receipt
     from etl.runs.storage import Storage
     from etl.sketches.measures import Portrait
+    from etl.spec import Spec
     from jobs.monitoring.drift_settings import DriftSettings
     from jobs.planning.destination import Target
     from jobs.planning.plan import Plan
 
 __all__ = ["drift_of", "forget_sketches", "load_report"]
 
+FoundT = TypeVar("FoundT")
+
 _THREADS = 16
 _PATIENCE = 30.0
-"""Seconds in which references are read, all together: they may lie in stores that do not answer, and the run waits."""
+"""Seconds that the run waits for the sketches of its splits, all together, and again for what it is compared with:
+stores may not answer.
+"""
 
 
 class _Reference(NamedTuple):
@@ -122,34 +129,47 @@ class _Comparison:
         return report
 
     def _merged(self, receipts: Collection[Receipt]) -> Sketch:
-        missing: list[int] = []
-        sketches = self._sketches(receipts, missing)
+        gaps: Counter[str] = Counter()
+        sketches = self._sketches(receipts, gaps)
         try:
             merged = merge(sketches, self._settings.rows)
         except ValueError as error:
-            message = f"there is no sketch of a split ({error})" if missing else str(error)
+            without = ", ".join(f"{splits} of {len(receipts)} splits {why}" for why, splits in gaps.items())
+            message = f"{error} ({without})" if gaps else str(error)
             raise ValueError(message) from error
-        if missing:
-            self._warn(f"{len(missing)} of {len(receipts)} splits have no sketch, and their rows are not counted here")
+        for why, splits in gaps.items():
+            self._warn(f"{splits} of {len(receipts)} splits {why}, and their rows are not counted here")
         return merged
 
-    def _sketches(self, receipts: Iterable[Receipt], missing: list[int]) -> Iterator[Sketch]:
+    def _sketches(self, receipts: Iterable[Receipt], gaps: Counter[str]) -> Iterator[Sketch]:
         """A few at a time: all of them may be more than a driver can hold."""
-        storage = self._target.storage
-        left = iter(receipts)
-        with ThreadPoolExecutor(_THREADS, "batchscore-sketches") as threads:
-            while some := list(islice(left, _THREADS)):
-                asked = [threads.submit(_stored, storage, one.sketch) for one in some]
-                for receipt, found in zip(some, asked, strict=True):
-                    try:
-                        sketch = found.result()
-                    except (BatchscoreError, OSError) as error:
-                        self._warn(f"the sketch of split {receipt.split} cannot be read: {error}")
-                        sketch = None
-                    if sketch is not None:
-                        yield sketch
-                    elif receipt.account.scored.rows:
-                        missing.append(receipt.split)
+        left, patience = iter(receipts), _PATIENCE
+        asked: dict[Future[Sketch | None], Receipt] = {}
+        while True:
+            for receipt in islice(left, _THREADS - len(asked)):
+                asked[_begun(partial(_stored, self._target.storage, receipt.sketch))] = receipt
+            start = time.monotonic()
+            answers = wait(asked, max(0.0, patience), FIRST_COMPLETED).done
+            patience -= time.monotonic() - start
+            if not answers:
+                break
+            for found in answers:
+                receipt = asked.pop(found)
+                sketch = self._sketch_of(receipt, found)
+                if sketch is not None:
+                    yield sketch
+                elif receipt.account.scored.rows:
+                    gaps["have no sketch"] += 1
+        late = sum(receipt.account.scored.rows > 0 for receipt in (*asked.values(), *left))
+        if late:
+            gaps[f"have a sketch that was not read within {_PATIENCE:g} s"] += late
+
+    def _sketch_of(self, receipt: Receipt, found: Future[Sketch | None]) -> Sketch | None:
+        try:
+            return found.result()
+        except (BatchscoreError, OSError) as error:
+            self._warn(f"the sketch of split {receipt.split} cannot be read: {error}")
+            return None
 
     def _references(self) -> dict[str, _Reference]:
         """What there is of what is asked for."""
@@ -172,10 +192,8 @@ class _Comparison:
 
     def _training(self) -> _Reference | None:
         assert self._plan.order.sketch is not None  # noqa: S101  without it nothing is compared
-        root, orders = self._plan.order.root, self._plan.order.models
-        bundles = {number: model_folder(root, order.bundle_sha256) for number, order in enumerate(orders)}
         wanted = {column.model for column in self._plan.order.sketch.columns if column.model is not None}
-        specs = {number: audit(self._target.storage, bundles[number]).spec for number in wanted}
+        specs = {number: self._spec(self._plan.order.models[number].bundle_sha256) for number in wanted}
         columns: dict[str, Portrait] = {}
         for column in self._plan.order.sketch.columns:
             profile = specs[column.model].reference.get(column.field) if column.model is not None else None
@@ -188,6 +206,9 @@ class _Comparison:
             )
             return None
         return _Reference("the rows that the model's spec was fitted to", columns)
+
+    def _spec(self, bundle_sha256: str) -> Spec:
+        return spec_of(self._target.storage, model_folder(self._plan.order.root, bundle_sha256), bundle_sha256)
 
     def _previous(self) -> _Reference | None:
         storage, layout = self._target
@@ -232,16 +253,7 @@ def _by(until: float, look: Callable[[], _Reference | None]) -> _Reference | Non
     Raises:
         TimeoutError: it has given nothing by then, and is left alone.
     """
-    told: Future[_Reference | None] = Future()
-
-    def work() -> None:
-        try:
-            told.set_result(look())
-        except Exception as error:  # noqa: BLE001  raised again where it is waited for
-            told.set_exception(error)
-
-    # A daemon: the process may end while a store does not answer.
-    threading.Thread(target=work, name="batchscore-reference", daemon=True).start()
+    told = _begun(look)
     try:
         return told.result(max(0.0, until - time.monotonic()))
     except TimeoutError:
@@ -249,6 +261,20 @@ def _by(until: float, look: Callable[[], _Reference | None]) -> _Reference | Non
             raise
         message = f"it was not read within {_PATIENCE:g} s"
         raise TimeoutError(message) from None
+
+
+def _begun(look: Callable[[], FoundT]) -> Future[FoundT]:
+    """Look in a daemon thread: the process may end while a store does not answer."""
+    told: Future[FoundT] = Future()
+
+    def work() -> None:
+        try:
+            told.set_result(look())
+        except Exception as error:  # noqa: BLE001  raised again where it is waited for
+            told.set_exception(error)
+
+    threading.Thread(target=work, name="batchscore-drift", daemon=True).start()
+    return told
 
 
 def _stored(storage: Storage, path: str | None) -> Sketch | None:

@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 
     from pyspark.sql import SparkSession
 
+    from etl.runs.storage import Storage
+    from etl.sketches.sketch import Sketch
     from jobs.monitoring.drift import DriftReport, DriftValue
 
 ROWS = 2000
@@ -274,7 +276,10 @@ def test_what_is_missing_is_told_and_stops_nothing(spark: SparkSession, tmp_path
         if phase == "settle":
             STORE.remove(find_run(str(job), "t").layout.sketches)
 
-    with pytest.warns(UserWarning, match="drift is not measured: ValueError: there is no sketch of a split"):
+    with pytest.warns(
+        UserWarning,
+        match="drift is not measured: ValueError: there is no sketch to merge .4 of 4 splits have no sketch.$",
+    ):
         record = run_job(job, "t", lose_all)
     assert (record.state, record.drift and record.drift.measured) == (RunState.SUCCEEDED, 0)
 
@@ -298,6 +303,41 @@ def test_a_reference_that_does_not_answer_holds_nothing_up(
     assert record.state is RunState.SUCCEEDED
     assert record.wall_seconds["drift"] < 30
     assert set(report_of(job, "r").references) == {"training"}
+
+
+def test_splits_whose_sketches_are_not_read_hold_nothing_up(
+    spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A sketch that a store does not give costs a bounded time, and those of other splits are measured; without any
+    nothing is, and no limit of `fail` holds the run back. Both are noted.
+    """  # noqa: D205  one sentence
+    let_go, stored = threading.Event(), drifting._stored
+    hung = "/000001-"
+
+    def hang(storage: Storage, path: str | None) -> Sketch | None:
+        if path is not None and hung in path:
+            let_go.wait(60)
+        return stored(storage, path)
+
+    monkeypatch.setattr(drifting, "_stored", hang)
+    monkeypatch.setattr(drifting, "_PATIENCE", 2.0)
+    job = job_of(tmp_path, MOVED, reference=["training"], fail={"psi": 0.01})
+    told = "1 of 4 splits have a sketch that was not read within 2 s, and their rows are not counted here"
+    with pytest.warns(UserWarning, match=f"drift: {told}"):
+        record = run_job(job, "one")
+    assert record.drift is not None
+    assert record.drift.notes == (told,)
+    assert report_of(job, "one").rows == ROWS - ROWS // FILES
+    assert record.state is RunState.HELD_BACK, "what was measured is beyond its limit"
+    hung = "/sketches/"
+    with pytest.warns(UserWarning, match="drift is not measured: ValueError"):
+        record = run_job(job, "all")
+    let_go.set()
+    told = "there is no sketch to merge (4 of 4 splits have a sketch that was not read within 2 s)"
+    assert record.drift is not None
+    assert record.drift.notes == (f"not measured: ValueError: {told}",)
+    assert record.state is RunState.SUCCEEDED
+    assert record.wall_seconds["drift"] < 30
 
 
 def test_a_resumed_run_has_the_sketch_of_an_uninterrupted_one(spark: SparkSession, tmp_path: Path) -> None:
