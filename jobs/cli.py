@@ -404,17 +404,21 @@ def _print_quarantine(screen: summary.Screen, where: str, run_id: str | None) ->
 def _next_steps(record: RunRecord, where: str) -> Iterator[tuple[str, str]]:
     """Commands that make sense after a run, each with what it is good for."""
     run_id = record.run_id
-    if record.state is RunState.HELD_BACK:
-        accepted = str(record.account.quarantined.rows)
-        yield "see the rows that were set aside", _line("results", where, run_id, "--quarantine")
-        yield "publish all the same", _line("publish", where, run_id, "--accept-errors", accepted) + " --reason TEXT"
-        yield "or throw it away", _line("discard", where, run_id) + " --reason TEXT"
-    elif record.state.is_published:
+    is_held, quarantined = record.state is RunState.HELD_BACK, record.account.quarantined.rows
+    if not is_held and not record.state.is_published:
+        return
+    if not is_held:
         yield "look at predictions", _line("results", where, run_id)
-        if record.account.quarantined.rows:
-            yield "see the rows that were set aside", _line("results", where, run_id, "--quarantine")
-        if scratch_folder("") not in record.output:
-            yield "see all runs", _line("history", where)
+    if quarantined:
+        yield "see the rows that were set aside", _line("results", where, run_id, "--quarantine")
+    if record.drift is not None and record.drift.beyond:
+        yield "see how far columns have moved", _line("drift", where, run_id)
+    if is_held:
+        accept = ("--accept-errors", str(quarantined))
+        yield "publish all the same", _line("publish", where, run_id, *accept) + " --reason TEXT"
+        yield "or throw it away", _line("discard", where, run_id) + " --reason TEXT"
+    elif scratch_folder("") not in record.output:
+        yield "see all runs", _line("history", where)
 
 
 def _line(*words: str) -> str:

@@ -10,10 +10,11 @@ from rich.console import Console
 from jobs.display.summary import Column, Screen, Sheet
 from jobs.errors import Refused
 from jobs.history.runs import find_run
+from jobs.record import load_record
 from jobs.settling.drifting import load_report
 
 if TYPE_CHECKING:
-    from jobs.monitoring.drift import ColumnFacts, DriftReport
+    from jobs.monitoring.drift import ColumnFacts, DriftFacts, DriftReport
 
 __all__ = ["drift"]
 
@@ -25,9 +26,11 @@ def drift(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")] = False,
 ) -> None:
     """Show what each column looks like, how far it has moved, and what that took to find out."""
-    report = load_report(find_run(where, run_id))
+    target = find_run(where, run_id)
+    report = load_report(target)
     if report is None:
-        raise Refused(f"run {run_id}: its drift was not measured. Give the job a section `drift` and run it again.")
+        record = load_record(target.storage, target.layout.record)
+        raise Refused(f"run {run_id}: {_why_not(record.drift if record is not None else None)}")
     if as_json:
         typer.echo(report.to_bytes().decode())
         return
@@ -49,6 +52,15 @@ def drift(
     )
 
 
+def _why_not(facts: DriftFacts | None) -> str:
+    if facts is not None and facts.notes:
+        return f"its drift: {'; '.join(facts.notes)}."
+    return (
+        "its drift was not measured. The job had no section `drift`, or the run is a trial, is of late rows alone, or "
+        "ended before all was scored."
+    )
+
+
 def _values(report: DriftReport) -> Sheet:
     columns = (
         Column("column"),
@@ -59,7 +71,6 @@ def _values(report: DriftReport) -> Sheet:
         Column("limit", "right", rank=1),
         Column("verdict"),
     )
-    order = {"fail": 0, "warn": 1, "ok": 2}
     return Sheet(
         columns,
         [
@@ -72,7 +83,7 @@ def _values(report: DriftReport) -> Sheet:
                 "" if found.limit is None else f"{found.limit:g}",
                 found.verdict,
             )
-            for found in sorted(report.values, key=lambda found: order[found.verdict])
+            for found in report.worst_first
         ],
     )
 

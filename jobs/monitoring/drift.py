@@ -100,9 +100,17 @@ class DriftReport(Document):
     @property
     def facts(self) -> DriftFacts:
         """For the record."""
-        beyond = [found for found in self.values if found.verdict != "ok"]
-        beyond.sort(key=lambda found: (found.verdict != "fail", -found.value / (found.limit or found.value or 1)))
-        return DriftFacts(measured=len(self.values), beyond=tuple(beyond), notes=self.notes, cost=self.cost)
+        beyond = tuple(found for found in self.worst_first if found.verdict != "ok")
+        return DriftFacts(measured=len(self.values), beyond=beyond, notes=self.notes, cost=self.cost)
+
+    @property
+    def worst_first(self) -> list[DriftValue]:
+        """The values: what fails, what is warned of, and the others, each by how far it is beyond its limit."""
+        severity = {"fail": 0, "warn": 1, "ok": 2}
+        return sorted(
+            self.values,
+            key=lambda found: (severity[found.verdict], -found.value / (found.limit or found.value or 1)),
+        )
 
 
 def drift_values(

@@ -14,16 +14,18 @@ __all__ = ["ColumnLimits", "DriftSettings", "Limits", "Reference"]
 Reference = Literal["training", "previous"]
 """`training`: the profile of the rows that the model's spec was fitted to. `previous`: the job's last published run."""
 Limit = Annotated[FiniteFloat, Field(ge=0)]
+Share = Annotated[FiniteFloat, Field(ge=0, le=1)]
+"""What is measured is never above 1, so that a limit of 5, meant as percent, would always hold."""
 
 
 class Limits(Strict):
     """Values that are still good, by measure; null: any value is. The measures are told in `etl.sketches.measures`."""
 
     psi: Limit | None = None
-    jensen_shannon: Limit | None = None
-    ks: Limit | None = None
-    null_rate: Limit | None = None
-    out_of_vocabulary: Limit | None = None
+    jensen_shannon: Share | None = None
+    ks: Share | None = None
+    null_rate: Share | None = None
+    out_of_vocabulary: Share | None = None
 
 
 class ColumnLimits(Strict):

@@ -12,15 +12,19 @@ from scoring.engine.ensembles import ensemble_type
 from scoring.order import SketchColumn, SketchOrder
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     import pyarrow as pa
 
     from etl.runs.splits import InputFile
+    from etl.sketches.counting import Kind
     from jobs.config.job import JobConfig
+    from jobs.monitoring.drift_settings import DriftSettings
     from jobs.planning.models import Models
 
 __all__ = ["InputSize", "sketch_order"]
+
+_ONLY_OF: dict[str, Kind] = {"ks": "number", "out_of_vocabulary": "text"}
 
 
 class InputSize(NamedTuple):
@@ -57,13 +61,24 @@ def sketch_order(config: JobConfig, models: Models, size: InputSize) -> SketchOr
     columns = tuple(there.usual()) if asked is None else tuple(there.named(name) for name in dict.fromkeys(asked))
     if not columns:
         raise Refused("drift: no column of this job is of numbers or texts. Leave `drift` out.")
-    known = {column.name for column in columns}
-    for name in config.drift.by_column:
-        if name not in known:
-            raise Refused(f"drift.by_column: {name!r} is not sketched.{nearest(name, known)}")
+    _check_limits(config.drift, {column.name: column.kind for column in columns})
     is_filtered = any(audited.spec.filters for audited in models.bundles)
     rows = None if is_filtered else size.rows
     return SketchOrder(columns=columns, rows=config.drift.rows, bytes=size.bytes, of_rows=rows)
+
+
+def _check_limits(settings: DriftSettings, kinds: Mapping[str, Kind]) -> None:
+    """Refuse limits of single columns that nothing could be held against."""
+    for name, limits in settings.by_column.items():
+        if name not in kinds:
+            raise Refused(f"drift.by_column: {name!r} is not sketched.{nearest(name, kinds)}")
+        own = {**limits.warn.model_dump(exclude_none=True), **limits.fail.model_dump(exclude_none=True)}
+        for measure, kind in _ONLY_OF.items():
+            if measure in own and kinds[name] != kind:
+                raise Refused(
+                    f"drift.by_column: {name!r} has a limit of {measure}, which is of {kind}s only. It is a column of "
+                    f"{kinds[name]}s."
+                )
 
 
 class _There:

@@ -13,8 +13,6 @@ if TYPE_CHECKING:
 
 __all__ = ["drift_rows"]
 
-_WORST_FIRST = ("fail", "warn", "ok")
-
 
 def drift_rows(target: Target) -> tuple[DriftRow, ...]:
     """What was measured, beyond limits first; none where nothing was, one that says so where it cannot be read."""
@@ -33,5 +31,5 @@ def drift_rows(target: Target) -> tuple[DriftRow, ...]:
             verdict=found.verdict,
             error=found.error,
         )
-        for found in sorted(report.values, key=lambda found: _WORST_FIRST.index(found.verdict))
+        for found in report.worst_first
     )

@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from pydantic import ValidationError
 from scipy.stats import ks_2samp  # type: ignore[import-untyped]  # it has no types
 from typer.testing import CliRunner
 
@@ -188,7 +189,7 @@ def test_what_is_printed(spark: SparkSession, tmp_path: Path) -> None:
     without = run_job(plain, "plain")
     assert without.drift is None
     asked = CliRunner().invoke(cli.app, ["drift", str(plain), "plain"])
-    assert (asked.exit_code, "was not measured" in asked.stderr) == (2, True)
+    assert (asked.exit_code, "was not measured. The job had no section `drift`" in asked.stderr) == (2, True)
 
 
 def test_what_a_sample_may_put_a_value_off_by_is_shown_everywhere(spark: SparkSession, tmp_path: Path) -> None:
@@ -217,6 +218,9 @@ def test_a_limit_of_fail_holds_the_run_back_until_a_person_decides(spark: SparkS
     record = run_job(job, "r")
     told = "drift of 'f1': null_rate is 0.2 against training, above 0.1"
     assert (record.state, record.error and record.error.message) == (RunState.HELD_BACK, told)
+    shown = CliRunner().invoke(cli.app, ["show", str(job), "r"]).stdout.splitlines()
+    steps = [line for line in shown if line.startswith("next: ")]
+    assert [step.split()[2] for step in steps] == ["drift", "publish", "discard"]
     with pytest.raises(Refused):
         open_results(str(tmp_path / "out"))
     for run_id in ("other", "third"):
@@ -338,6 +342,8 @@ def test_splits_whose_sketches_are_not_read_hold_nothing_up(
     assert record.drift.notes == (f"not measured: ValueError: {told}",)
     assert record.state is RunState.SUCCEEDED
     assert record.wall_seconds["drift"] < 30
+    asked = CliRunner().invoke(cli.app, ["drift", str(job), "all"])
+    assert (asked.exit_code, f"run all: its drift: not measured: ValueError: {told}." in asked.stderr) == (2, True)
 
 
 def test_a_resumed_run_has_the_sketch_of_an_uninterrupted_one(spark: SparkSession, tmp_path: Path) -> None:
@@ -439,6 +445,14 @@ def test_several_models_are_sketched_side_by_side_and_by_variant(spark: SparkSes
         ({"columns": ["words"]}, "drift.columns: nothing is called 'words'. Did you mean \"word\"?"),
         ({"columns": ["who"]}, "drift.columns: 'who' is personal data"),
         ({"by_column": {"ff0": {"warn": {"psi": 1}}}}, "drift.by_column: 'ff0' is not sketched. Did you mean \"f0\"?"),
+        (
+            {"by_column": {"p": {"fail": {"out_of_vocabulary": 0.1}}}},
+            "drift.by_column: 'p' has a limit of out_of_vocabulary, which is of texts only. It is a column of",
+        ),
+        (
+            {"by_column": {"word": {"warn": {"ks": 0.1}}}},
+            "drift.by_column: 'word' has a limit of ks, which is of numbers only. It is a column of texts.",
+        ),
     ],
 )
 def test_columns_that_cannot_be_sketched_are_refused(
@@ -459,3 +473,11 @@ def test_limits_are_the_columns_own_where_it_has_them() -> None:
     assert settings.limit("warn", "f1", "psi") == 0.3
     assert settings.limit("fail", "f0", "psi") is None
     assert DriftSettings().limit("warn", "f0", "psi") == 0.2
+
+
+@pytest.mark.parametrize("measure", ["jensen_shannon", "ks", "null_rate", "out_of_vocabulary"])
+def test_a_share_has_no_limit_in_percent(measure: str) -> None:
+    """What is never above 1 has no limit above it; `psi` may be anything."""
+    DriftSettings.model_validate({"fail": {measure: 1, "psi": 5}})
+    with pytest.raises(ValidationError, match="less than or equal to 1"):
+        DriftSettings.model_validate({"fail": {measure: 5}})
