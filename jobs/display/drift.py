@@ -1,4 +1,4 @@
-"""What a run's record says of drift, in a few lines."""
+"""What a run's plan and its record say of drift, in a few lines."""
 
 from __future__ import annotations
 
@@ -6,11 +6,23 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from jobs.display.summary import Facts
+    from jobs.monitoring.drift_settings import DriftSettings
     from jobs.record import RunRecord
+    from scoring.order import SketchOrder
 
-__all__ = ["drift_facts"]
+__all__ = ["drift_facts", "planned_drift"]
 
 _SHOWN = 10
+
+
+def planned_drift(settings: DriftSettings | None, order: SketchOrder | None) -> Facts:
+    """Which columns will be measured, and against what; nothing of a run of which none is."""
+    if settings is None or order is None:
+        return []
+    against = [str(name) for name in settings.reference]
+    against += [f"baseline {settings.baseline}"] if settings.baseline is not None else []
+    columns = ", ".join(column.name for column in order.columns)
+    return [("drift", f"{columns}; against {', '.join(against) or 'nothing'}")]
 
 
 def drift_facts(record: RunRecord) -> Facts:

@@ -15,7 +15,7 @@ from etl.learning.fitting import passes
 from etl.printable import distinct, printable
 from etl.training import Provenance
 from jobs.display.cost import cost_facts_of
-from jobs.display.drift import drift_facts
+from jobs.display.drift import drift_facts, planned_drift
 from jobs.display.engine import engine_facts
 from jobs.history.runs import UNFINISHED, RunView
 from jobs.monitoring.trend import RunLine
@@ -255,6 +255,7 @@ def preview_facts(shown: Preview) -> Facts:
         ("columns", ", ".join(f"{column.name} {column.type}" for column in plan.columns)),
         ("output", shown.view.target.layout.data),
         ("budgets", f"rows that may be set aside: {', '.join(limits)}"),
+        *planned_drift(shown.config.drift, order.sketch),
     ]
 
 

@@ -168,8 +168,11 @@ def test_planted_drift_is_found_against_training_and_the_run_before(spark: Spark
 
 
 def test_what_is_printed(spark: SparkSession, tmp_path: Path) -> None:
-    """`show` tells what moved and what it took, `drift` has each value, and as JSON the document that is stored."""
+    """`plan` tells what will be measured, `show` what moved and what it took, `drift` has each value, and as JSON the
+    document that is stored.
+    """  # noqa: D205  one sentence
     job = job_of(tmp_path, MOVED, columns=["f0", "scaled1", "p"], reference=["training"])
+    assert "drift: f0, scaled1, p; against training\n" in CliRunner().invoke(cli.app, ["plan", str(job)]).stdout
     run_job(job, "r")
     shown = CliRunner().invoke(cli.app, ["show", str(job), "r"]).stdout
     [told] = [line for line in shown.splitlines() if line.startswith("drift, warn: ")]
@@ -186,6 +189,7 @@ def test_what_is_printed(spark: SparkSession, tmp_path: Path) -> None:
     as_json = CliRunner().invoke(cli.app, ["drift", str(job), "r", "--json"]).stdout
     assert json.loads(as_json) == report_of(job, "r").model_dump(mode="json")
     plain = write_job(tmp_path, tmp_path, model={"bundle": str(tmp_path / "bundle")})
+    assert "drift: " not in CliRunner().invoke(cli.app, ["plan", str(plain)]).stdout
     without = run_job(plain, "plain")
     assert without.drift is None
     asked = CliRunner().invoke(cli.app, ["drift", str(plain), "plain"])
