@@ -13,7 +13,7 @@ import time
 import urllib.error
 import urllib.request
 from functools import partial
-from typing import TYPE_CHECKING, Any, Protocol, get_args
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, get_args
 from urllib.parse import urlsplit
 
 from etl.redaction import redacted
@@ -21,15 +21,18 @@ from jobs.errors import Refused
 from jobs.monitoring.sinks import Event, Line
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     from jobs.monitoring.hook_settings import Hook, HookSettings
     from jobs.monitoring.limits import Breach
     from jobs.monitoring.sinks import Delivery
     from jobs.record import RunRecord
 
-__all__ = ["Hooks", "told_of"]
+__all__ = ["EVERY_EVENT", "OF_A_DECISION", "Hooks", "hook_problems", "told_of"]
 
+EVERY_EVENT: tuple[Event, ...] = get_args(Event)
+OF_A_DECISION: tuple[Event, ...] = ("finish", "failure")
+"""What a person decides on a run is another ending of it, and passes no limit."""
 _RUNNING = "RUNNING"
 """State of a run that has not ended, in what hooks are told."""
 _GRACE = 1.0
@@ -43,7 +46,8 @@ def told_of(event: Event, record: RunRecord, breach: Breach | None = None) -> di
     has_ended = record.ended_at > record.started_at
     state = str(record.state) if has_ended else _RUNNING
     account = record.account
-    facts = record.model_dump(mode="json", include={"run_id", "job", "output", "error", "cost", "breaches"})
+    told = {"run_id", "job", "output", "error", "cost", "breaches", "decided_by", "accepted"}
+    facts = record.model_dump(mode="json", include=told)
     if breach is not None:
         facts["breach"] = breach.model_dump(mode="json") | {"text": str(breach)}
     model = record.model
@@ -68,6 +72,8 @@ def _text(event: Event, record: RunRecord, state: str, *, breach: Breach | None)
     if breach is not None:
         return f"{what} ({state}): {breach}."
     rows = f"{record.account.scored.rows:,} of {record.account.rows_in.rows:,} rows"
+    if record.decided_by is not None:
+        return f"{what} is {state} by decision of {record.decided_by}, {rows} scored"
     why = f": {record.error.message}" if record.error is not None else ""
     return f"{what} has ended as {state}, {rows} scored in {record.seconds:,.0f} s{why}"
 
@@ -75,19 +81,19 @@ def _text(event: Event, record: RunRecord, state: str, *, breach: Breach | None)
 class Hooks:
     """Those of one run."""
 
-    def __init__(self, settings: HookSettings) -> None:
-        """Nobody is told yet.
+    def __init__(self, settings: HookSettings, events: Iterable[Event] = EVERY_EVENT) -> None:
+        """Nobody is told yet, and of other events nobody will be.
 
         Raises:
-            Refused: a variable of the environment that a hook names is not set.
+            Refused: variables of the environment that hooks of these events name are not set; all of them.
         """
+        problems = hook_problems(settings, events)
+        if problems:
+            raise Refused("\n".join(problems))
         self._settings = settings
-        self._hooks: dict[Event, list[_Told]] = {}
-        for event in get_args(Event):
-            hooks: tuple[Hook, ...] = getattr(settings, event)
-            self._hooks[event] = [
-                _made(hook, f"hooks.{event}[{at}]", timeout=settings.timeout) for at, hook in enumerate(hooks)
-            ]
+        self._hooks: dict[Event, list[_Told]] = {event: [] for event in EVERY_EVENT}
+        for event, place, hook in _named(settings, events):
+            self._hooks[event].append(_made(hook, place.name, timeout=settings.timeout))
         self._lines = {hook.name: Line(hook.name, settings.tries) for hooks in self._hooks.values() for hook in hooks}
 
     def start(self, begun: RunRecord) -> None:
@@ -129,22 +135,52 @@ class _Told(Protocol):
         """End what still runs."""
 
 
+def hook_problems(settings: HookSettings, events: Iterable[Event] = EVERY_EVENT) -> list[str]:
+    """What the environment lacks for hooks of these events, a sentence each, by JSON pointer into the config."""
+    found = []
+    for _, place, hook in _named(settings, events):
+        for key in ("url_env", "signing_key_env"):
+            variable = getattr(hook, key)
+            if variable is None:
+                continue
+            value = _variable(variable)
+            if not value:
+                told = f"the environment variable {variable} is not set. Set it for the driver."
+                found.append(f"{place.pointer}/{key}: {told}")
+            elif key == "url_env" and urlsplit(value).scheme not in {"http", "https"}:
+                told = f"what the environment variable {variable} has is no URL that begins with http."
+                found.append(f"{place.pointer}/{key}: {told}")
+    return found
+
+
+class _Place(NamedTuple):
+    """Where a hook stands in the config."""
+
+    name: str
+    """As deliveries name it."""
+    pointer: str
+    """JSON pointer."""
+
+
+def _named(settings: HookSettings, events: Iterable[Event]) -> Iterator[tuple[Event, _Place, Hook]]:
+    for event in events:
+        hooks: tuple[Hook, ...] = getattr(settings, event)
+        for at, hook in enumerate(hooks):
+            yield event, _Place(f"hooks.{event}[{at}]", f"/hooks/{event}/{at}"), hook
+
+
 def _made(hook: Hook, name: str, *, timeout: float) -> _Told:
     if hook.command is not None:
         return _Command(name, hook.command, timeout=timeout)
-    url = hook.url if hook.url_env is None else _variable(hook.url_env, f"{name}.url_env")
+    url = hook.url if hook.url_env is None else _variable(hook.url_env)
     assert url is not None  # noqa: S101  one of the three is given
-    if urlsplit(url).scheme not in {"http", "https"}:
-        raise Refused(f"{name}.url_env: what the variable {hook.url_env} has is no URL that begins with http.")
-    key = _variable(hook.signing_key_env, f"{name}.signing_key_env") if hook.signing_key_env is not None else None
+    key = _variable(hook.signing_key_env) if hook.signing_key_env is not None else None
     return _Webhook(name, url, key, timeout=timeout)
 
 
-def _variable(variable: str, where: str) -> str:
-    value = os.environ.get(variable, "").strip()
-    if not value:
-        raise Refused(f"{where}: the environment variable {variable} is not set. Set it for the driver.")
-    return value
+def _variable(name: str) -> str:
+    """Empty where it is not set."""
+    return os.environ.get(name, "").strip()
 
 
 class _NoRedirects(urllib.request.HTTPRedirectHandler):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from etl.errors import BatchscoreError
 from jobs.errors import Refused
 from jobs.monitoring.collected import collect
-from jobs.monitoring.hooks import Hooks
+from jobs.monitoring.hooks import OF_A_DECISION, Hooks
 from jobs.monitoring.sinks import Deliveries, Delivery, Ended, Sink, Sinks
 from jobs.monitoring.tasks import tasks_table
 from jobs.settling.receipts import receipts_of
@@ -82,15 +82,26 @@ class Telling:
 def tell_decision(target: Target, plan: Plan, record: RunRecord) -> None:
     """Tell those whom the run's config named what a person decided on it. What cannot be told is a warning."""
     seal = collect(plan.metrics_uri, record) if plan.metrics_uri is not None else None
-    try:
+    hooks = sinks = None
+    with _telling("hook", record):
+        hooks = Hooks(plan.hooks, OF_A_DECISION) if plan.hooks is not None else None
+    with _telling("sink", record):
         sinks = _made(plan.sinks)
-    except Refused as error:
-        warnings.warn(f"nobody was told what was decided on run {record.run_id}: {error}", stacklevel=2)
-        return
+    found = hooks.finish(record) if hooks is not None else ()
     if sinks is not None:
         tasks = tasks_table(receipts_of(target, plan), plan.splits)
-        found = sinks.finish(Ended(record, tasks, plan, seal))
+        found += sinks.finish(Ended(record, tasks, plan, seal))
+    if found:
         _keep(target, record.run_id, found, before=_kept(target))
+
+
+@contextlib.contextmanager
+def _telling(whom: str, record: RunRecord) -> Generator[None]:
+    """Who cannot be told from here is a warning."""
+    try:
+        yield
+    except Refused as error:
+        warnings.warn(f"no {whom} was told what was decided on run {record.run_id}: {error}", stacklevel=4)
 
 
 def _made(settings: SinkSettings) -> Sinks | None:

@@ -21,6 +21,7 @@ from etl.runs.splits import InputFile, Split
 from etl.runs.storage import storage_for
 from jobs.errors import Refused, refusing
 from jobs.identity import whoami
+from jobs.monitoring.hook_settings import HookSettings
 from jobs.monitoring.settings import SinkSettings
 from jobs.planning.destination import Target
 from jobs.planning.lineage import Lineage
@@ -111,6 +112,7 @@ class Plan(Document):
     lineage: Lineage = Field(default=Lineage(), description="Where the published columns come from.")
     metrics_uri: str | None = Field(default=None, description="Where a decision on the run is told, too.")
     sinks: SinkSettings = Field(default=SinkSettings(), description="Who is told of it.")
+    hooks: HookSettings | None = Field(default=None, description="Webhooks and commands that are told of it.")
     prepared: Preparation | None = Field(
         default=None, description="Where the inputs come from, if Spark ran relational steps to make them."
     )

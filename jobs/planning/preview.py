@@ -20,6 +20,7 @@ from etl.runs.store_settings import configure
 from jobs.errors import Refused, refusing
 from jobs.history.runs import RunView, look_at
 from jobs.identity import new_run_id
+from jobs.monitoring.hooks import hook_problems
 from jobs.planning.model import bare_signature
 from jobs.planning.models import Known, audited_models
 from jobs.planning.plan import Plan, check_asked, target_of
@@ -115,6 +116,7 @@ def validate(config: JobConfig) -> list[Check]:
         "contract": job.compare_columns,
         "references": job.read_references,
         "golden rows": job.replay_golden_rows,
+        "hooks": job.find_variables,
         "plan": job.plan,
     }
     return [_check(name, step) for name, step in steps.items()]
@@ -210,6 +212,15 @@ class _Job:
             return f"the bundle has none; the model loads on {runtime.provider}"
         features = f"features off by {deviation.features_ulp} units in the last place"
         return f"reproduced on {runtime.provider}: {features}, outputs by {deviation.outputs_abs:.1g}"
+
+    def find_variables(self) -> str:
+        hooks = self.config.hooks
+        if hooks is None:
+            return "the config names none"
+        problems = hook_problems(hooks)
+        if problems:
+            raise Refused("\n".join(problems))
+        return "the environment has the variables that they name"
 
     def plan(self) -> str:
         if not self.files or self.schema is None or not self.models:

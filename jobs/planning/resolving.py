@@ -212,7 +212,8 @@ def _told_of(config: JobConfig, part: Part) -> dict[str, Any]:
     """What is asked for, and who is told of the run; of a trial nobody."""
     told: dict[str, Any] = {"asked": asked(config, part)}
     if not part.is_trial:
-        told |= {"metrics_uri": config.metrics.uri if config.metrics is not None else None, "sinks": config.sinks}
+        uri = config.metrics.uri if config.metrics is not None else None
+        told |= {"metrics_uri": uri, "sinks": config.sinks, "hooks": config.hooks}
     return told
 
 

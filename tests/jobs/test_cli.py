@@ -244,7 +244,7 @@ def test_validate_is_a_checklist(job: Path) -> None:
     done = batchscore("validate", job)
     assert done.exit_code == 0, done.output
     states = [line.split("  ")[0] for line in done.stdout.splitlines()[1:]]
-    assert states == ["input", "format", "model", "contract", "references", "golden rows", "plan"]
+    assert states == ["input", "format", "model", "contract", "references", "golden rows", "hooks", "plan"]
     assert "unchecked" not in done.stdout
 
 

@@ -17,15 +17,18 @@ import pytest
 from pydantic import ValidationError
 
 from etl.errors import BatchscoreError
+from jobs.config.job import read_config
 from jobs.errors import Refused
 from jobs.history.runs import find_run
 from jobs.monitoring.cost import CostFacts
 from jobs.monitoring.hook_settings import HookSettings
 from jobs.monitoring.hooks import Hooks, told_of
 from jobs.monitoring.sinks import Deliveries
+from jobs.planning.preview import Check, validate
 from jobs.record import RunState
+from jobs.settling.decisions import discard_run, publish_run
 from tests.jobs.nights import night
-from tests.jobs.outputs import ROWS, run_job, write_input, write_job
+from tests.jobs.outputs import ROWS, run_job, write_bad_input, write_input, write_job
 from tests.jobs.test_sinks import until_none_is_left
 from tests.stores.servers import free_port
 
@@ -246,7 +249,7 @@ def test_a_variable_that_is_not_set_is_refused_before_work(spark, tmp_path, logi
     """The run does not begin, and the message names the place and the variable, never what another one holds."""
     write_input(tmp_path)
     job = write_job(tmp_path, logistic_onnx, hooks={"failure": [{"url_env": "NOT_SET"}]})
-    with pytest.raises(Refused, match=r"hooks.failure\[0\].url_env: the environment variable NOT_SET is not set"):
+    with pytest.raises(Refused, match="/hooks/failure/0/url_env: the environment variable NOT_SET is not set"):
         run_job(job, "r")
     monkeypatch.setenv("NOT_SET", "gopher://s3cr3t")
     with pytest.raises(Refused, match="is no URL") as refused:
@@ -291,3 +294,61 @@ def test_a_failing_run_tells_of_its_error(spark, tmp_path, logistic_onnx, receiv
     assert {one["state"] for one in told} == {"FAILED"}
     assert all("part-1.parquet" in one["error"]["message"] for one in told)
     until_none_is_left()
+
+
+def test_a_decision_is_told(spark, tmp_path, logistic_onnx, receiver, hook, monkeypatch) -> None:
+    """Of a held-back run `finish` hears that it is published, and `failure` too that it is discarded, and who did it.
+
+    A person who lacks the variables decides all the same, and is warned; who was told before stays recorded.
+    """
+    write_bad_input(tmp_path)
+    job = write_job(tmp_path, logistic_onnx, hooks={event: [dict(hook)] for event in ("start", "finish", "failure")})
+    for run_id in ("a", "b", "c"):
+        assert run_job(job, run_id).state is RunState.HELD_BACK
+    receiver.heard.clear()
+    published = publish_run(find_run(str(job), "a"), accept_errors=4, reason="known")
+    [told] = [json.loads(body) for _, _, body in receiver.heard]
+    assert told == told_of("finish", published)
+    assert (told["state"], told["accepted"]) == ("PARTIALLY_SUCCEEDED", "known")
+    assert told["text"].endswith(f"by decision of {published.decided_by}, 1,196 of 1,200 rows scored")
+    receiver.heard.clear()
+    discarded = discard_run(find_run(str(job), "b"), reason="wrong input")
+    heard = [json.loads(body) for _, _, body in receiver.heard]
+    assert sorted(one["event"] for one in heard) == ["failure", "finish"]
+    assert {(one["state"], one["decided_by"]) for one in heard} == {("DISCARDED", discarded.decided_by)}
+    target = find_run(str(job), "b")
+    kept = Deliveries.from_bytes(target.storage.read_bytes(target.layout.deliveries) or b"", where="deliveries")
+    assert [one.event for one in kept.deliveries] == ["start", "finish", "failure", "finish", "failure"]
+    monkeypatch.delenv("NIGHTLY_CHAT")
+    with pytest.warns(UserWarning, match="no hook was told what was decided on run c") as warned:
+        assert discard_run(find_run(str(job), "c"), reason="wrong input").state is RunState.DISCARDED
+    [told] = [str(one.message) for one in warned if "no hook" in str(one.message)]
+    assert "/hooks/finish/0/url_env" in told
+    assert "/hooks/failure/0/url_env" in told
+    assert "/hooks/start" not in told, "of a beginning nobody is told here"
+    until_none_is_left()
+
+
+def test_validate_names_every_variable_that_hooks_lack(tmp_path, logistic_onnx, monkeypatch) -> None:
+    """All variables that are missing or hold no URL are told at once, by JSON pointer, and none of what they hold."""
+    write_input(tmp_path)
+    hook = {"url_env": "GOPHER", "signing_key_env": "NO_KEY"}
+    settings = {"start": [{"url": "https://a.example"}, {"url_env": "NO_URL"}], "sla": [hook]}
+    job = write_job(tmp_path, logistic_onnx, hooks=settings)
+    monkeypatch.setenv("GOPHER", "gopher://s3cr3t")
+
+    def checked() -> Check:
+        [found] = [check for check in validate(read_config(str(job))) if check.name == "hooks"]
+        return found
+
+    found = checked()
+    assert found.state == "failed"
+    assert [line.partition(": ")[0] for line in found.detail.splitlines()] == [
+        "/hooks/start/1/url_env",
+        "/hooks/sla/0/url_env",
+        "/hooks/sla/0/signing_key_env",
+    ]
+    assert "s3cr3t" not in found.detail
+    for name in ("NO_URL", "GOPHER", "NO_KEY"):
+        monkeypatch.setenv(name, "https://a.example/s3cr3t")
+    assert checked().state == "ok"
