@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
+import os
+import ssl
 import tempfile
+import urllib.error
+import urllib.request
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,6 +28,9 @@ __all__ = ["MLflowTracking"]
 
 _LONGEST = 500
 """Characters of a parameter that every store of MLflow takes."""
+_OWN_WAY = "MLFLOW_HTTP_REQUEST_MAX_RETRIES"
+"""The variable by which a person says how often MLflow's client is to try."""
+_UNAVAILABLE = {502, 503, 504}
 _STATUS = {RunState.FAILED: "FAILED", RunState.CANCELLED: "KILLED"}
 
 
@@ -34,8 +42,8 @@ class MLflowTracking:
 
     name = "mlflow"
 
-    def __init__(self, settings: MLflow) -> None:
-        """Nothing is asked yet.
+    def __init__(self, settings: MLflow, timeout: float) -> None:
+        """`timeout` in seconds is how long a server may take to say that it is there. Nothing is asked yet.
 
         Raises:
             ModuleNotFoundError: MLflow is not installed.
@@ -43,7 +51,7 @@ class MLflowTracking:
         if importlib.util.find_spec("mlflow") is None:
             message = "No module named 'mlflow'"
             raise ModuleNotFoundError(message, name="mlflow")
-        self._settings = settings
+        self._settings, self._timeout = settings, timeout
         self._run: str | None = None
 
     @cached_property
@@ -53,16 +61,21 @@ class MLflowTracking:
         return MlflowClient(tracking_uri=self._settings.uri)
 
     def start(self, begun: RunRecord) -> None:
-        """Make the run; again, where its answer was lost, finds it."""
+        """Make the run; again, where its answer was lost, finds it.
+
+        Raises:
+            ConnectionError: the server is not there.
+        """
+        self._look()
         if self._run is None:
             self._run = self._found(begun) or self._made(begun)
 
     def finish(self, ended: Ended) -> None:
         """Tell all of it, and end the run. What was told already is told again."""
-        from mlflow.entities import Metric, Param, RunTag  # noqa: PLC0415  takes seconds
-
         record = ended.record
         self.start(record)
+        from mlflow.entities import Metric, Param, RunTag  # noqa: PLC0415  takes seconds
+
         assert self._run is not None  # noqa: S101  it was made above
         at = int(record.ended_at.timestamp() * 1000)
         metrics = [Metric(name, value, at, 0) for name, value in _metrics(record).items()]
@@ -73,6 +86,27 @@ class MLflowTracking:
             pq.write_table(ended.tasks, Path(folder) / "tasks.parquet", compression="zstd")
             self._client.log_artifacts(self._run, folder)
         self._client.set_terminated(self._run, _STATUS.get(record.state, "FINISHED"), at)
+
+    def _look(self) -> None:
+        """See that the server is there: the client would try for minutes, by variables that are the whole process's."""
+        uri = self._settings.uri
+        if not uri.startswith(("http://", "https://")) or os.environ.get(_OWN_WAY):
+            return
+        problem = None
+        try:
+            with urllib.request.urlopen(f"{uri.rstrip('/')}/health", timeout=self._timeout):  # noqa: S310  checked
+                return
+        except urllib.error.HTTPError as error:
+            # Any other answer is that of somebody; whether they let the client in, it finds out.
+            with contextlib.closing(error):
+                if error.code in _UNAVAILABLE:
+                    problem = f"it answers with {error.code}"
+        except urllib.error.URLError as error:
+            # The client has settings of its own for certificates.
+            if not isinstance(error.reason, ssl.SSLError):
+                problem = str(error.reason)
+        if problem is not None:
+            raise ConnectionError(f"no server of MLflow at {uri}: {problem}")
 
     def _experiment(self, job: str) -> str:
         name = self._settings.experiment or job

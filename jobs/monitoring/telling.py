@@ -146,7 +146,7 @@ def sinks_of(settings: SinkSettings) -> list[Sink]:
         if settings.mlflow is not None:
             from jobs.monitoring.mlflow_tracking import MLflowTracking  # noqa: PLC0415  an extra
 
-            found.append(MLflowTracking(settings.mlflow))
+            found.append(MLflowTracking(settings.mlflow, settings.timeout))
         if settings.openlineage is not None:
             from jobs.monitoring.openlineage_sink import OpenLineageSink  # noqa: PLC0415  an extra
 

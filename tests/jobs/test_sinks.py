@@ -2,27 +2,39 @@
 
 from __future__ import annotations
 
+import contextlib
+import http.server
+import os
+import re
 import sys
 import threading
 import time
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from prometheus_client import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
 from jobs.errors import Refused
 from jobs.history.runs import find_run
 from jobs.monitoring.cost import CostFacts
 from jobs.monitoring.limits import Breach, LimitName
+from jobs.monitoring.mlflow_tracking import MLflowTracking
 from jobs.monitoring.prometheus import PrometheusTextfile, registry_of
+from jobs.monitoring.settings import MLflow
 from jobs.monitoring.sinks import Deliveries, Ended, Sinks
 from jobs.monitoring.tasks import tasks_table
-from jobs.record import RunState
+from jobs.record import RunRecord, RunState
 from tests.jobs.nights import night
 from tests.jobs.outputs import ROWS, run_job, write_input, write_job
 from tests.numbers_job import published_scores
 from tests.stores.servers import free_port
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 ENDED = Ended(night(), tasks_table((), ()))
 
@@ -143,6 +155,30 @@ def test_the_file_for_prometheus_has_the_numbers_of_the_record(tmp_path) -> None
     assert {sample.labels["job"] for sample in samples.values()} == {"flights"}
 
 
+def test_prometheus_gets_the_documented_metrics_and_no_others() -> None:
+    """Of a run that has all that can be told, the series are those of the table in docs/MONITORING.md."""
+    cost = CostFacts(driver_hours=1, executor_hours=6, gpu_hours=3, amount=2.5, currency="EUR", per_million_rows=2.5)
+    at = night().ended_at
+    passed = Breach(limit="sla.finish_by", allowed=1, value=2, unit="s", at=at, is_projected=False)
+    record = night(cost=cost, breaches=(passed,), peak_task_bytes=1 << 30)
+    text = generate_latest(registry_of(record)).decode()
+    page = (Path(__file__).parents[2] / "docs" / "MONITORING.md").read_text(encoding="utf-8")
+    table = page.partition("| metric | labels | |")[2].partition("\n\n")[0]
+    documented = set(re.findall(r"`(scoring_\w+)`", table))
+    assert len(documented) > 10
+    assert {line.partition("{")[0] for line in text.splitlines() if not line.startswith("#")} == documented
+
+
+def test_a_folder_that_is_not_there_is_named(tmp_path) -> None:
+    """Where the textfile's folder is missing the message names the folder and the setting, and no temporary file."""
+    path = tmp_path / "nowhere" / "batchscore.prom"
+    [found] = Sinks([PrometheusTextfile(str(path))], timeout=20, tries=1).finish(ENDED)
+    assert found.problem == (
+        f"FileNotFoundError: {path.parent}: there is no such folder on the driver's host. "
+        "Make it, or mend sinks.prometheus.textfile."
+    )
+
+
 def test_prometheus_has_cost_and_passed_limits() -> None:
     """Hours, money in its currency and limits that were passed are those of the record; an expected limit is not."""
     cost = CostFacts(driver_hours=1.5, executor_hours=6, gpu_hours=3, amount=2.5, earlier=1, currency="EUR")
@@ -175,8 +211,7 @@ def test_a_run_without_a_model_has_metrics_too() -> None:
 def test_a_run_is_published_whoever_is_told(spark, tmp_path, logistic_onnx, monkeypatch) -> None:
     """A server that nobody runs and a folder that is not there fail no run: both are recorded, and warned of."""
     write_input(tmp_path)
-    # It would ask again for minutes, in a thread of its own, while other tests count theirs.
-    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    monkeypatch.delenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", raising=False)
     sinks = {
         "prometheus": {"textfile": str(tmp_path / "nowhere" / "batchscore.prom")},
         "mlflow": {"uri": f"http://127.0.0.1:{free_port()}"},
@@ -200,6 +235,80 @@ def test_a_run_is_published_whoever_is_told(spark, tmp_path, logistic_onnx, monk
     }
     assert sum("was not told of" in str(one.message) for one in warned) == 3
     until_none_is_left()
+
+
+@contextlib.contextmanager
+def answering(code: int) -> Iterator[str]:
+    """A server that answers with this code, whatever it is asked; its address."""
+
+    class Answer(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(code)
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            """Nothing."""
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Answer) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}"
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+def test_a_server_of_mlflow_that_is_not_there_is_given_up(monkeypatch) -> None:
+    """Where nobody listens, or a proxy has nobody behind it, each try says so at once, and no variable has changed.
+
+    By itself MLflow's client would try 8 times with pauses of minutes.
+    """
+    monkeypatch.delenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", raising=False)
+    before = dict(os.environ)
+    gone = f"http://127.0.0.1:{free_port()}"
+    with answering(503) as unavailable:
+        for uri, problem in ((gone, "Connection refused"), (unavailable, "it answers with 503")):
+            sink = MLflowTracking(MLflow(uri=uri), 10)
+            began = time.monotonic()
+            [found] = Sinks([sink], timeout=10, tries=2).finish(ENDED)
+            assert time.monotonic() - began < 5
+            assert (found.is_sent, found.tries) == (False, 2)
+            assert found.problem is not None
+            assert f"no server of MLflow at {uri}: " in found.problem
+            assert problem in found.problem
+    assert dict(os.environ) == before
+    until_none_is_left()
+
+
+@pytest.mark.parametrize("code", [200, 401, 404])
+def test_who_answers_is_left_to_the_client(monkeypatch, code: int) -> None:
+    """A server that is there, but has no `/health` or lets nobody in without credentials, is asked by the client."""
+    monkeypatch.delenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", raising=False)
+    asked: list[str] = []
+
+    def found(_: MLflowTracking, begun: RunRecord) -> str:
+        asked.append(begun.run_id)
+        return "run"
+
+    monkeypatch.setattr(MLflowTracking, "_found", found)
+    with answering(code) as uri:
+        MLflowTracking(MLflow(uri=uri), 10).start(night())
+    assert asked == ["night-00"]
+
+
+def test_who_says_how_often_to_try_is_not_overruled(monkeypatch) -> None:
+    """With MLflow's own variable set, its client is asked at once, be there a server or not."""
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "20")
+    asked: list[str] = []
+
+    def found(_: MLflowTracking, begun: RunRecord) -> str:
+        asked.append(begun.run_id)
+        return "run"
+
+    monkeypatch.setattr(MLflowTracking, "_found", found)
+    MLflowTracking(MLflow(uri=f"http://127.0.0.1:{free_port()}"), 10).start(night())
+    assert asked == ["night-00"]
 
 
 def test_what_hangs_after_it_failed_is_told_with_its_tries() -> None:
