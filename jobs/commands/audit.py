@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -10,7 +11,7 @@ import typer
 from rich.console import Console
 
 from etl.printable import printable
-from jobs.display.summary import Column, Screen, Sheet, count_text, when_text
+from jobs.display.summary import Column, Screen, Sheet, count_text
 from jobs.errors import ExitCode, Refused, refusing
 from jobs.history.runs import UNREADABLE, config_of
 from jobs.monitoring.auditing import Question, audit
@@ -92,7 +93,13 @@ def _time(option: str, text: str | None) -> datetime | None:
 
 def _print(screen: Screen, found: Audit) -> None:
     if found.entries:
-        screen.sheet(_sheet(found.entries))
+        # A log keeps whole places, which grep finds.
+        above = _above(found.entries) if screen.is_terminal else ""
+        screen.sheet(_sheet(found.entries, above))
+        if above:
+            screen.line(f"inputs are below {above}", "dim")
+        if not found.findings and all(entry.seal == "ok" for entry in found.entries):
+            screen.line("all seals are ok")
     else:
         screen.line("No record is of such a run.")
     unsealed = sum(entry.seal == "unsealed" for entry in found.entries)
@@ -110,48 +117,66 @@ def _print(screen: Screen, found: Audit) -> None:
         screen.line(f"newest seal of {job}: {digest}", "dim")
 
 
-def _sheet(entries: Sequence[Entry]) -> Sheet:
-    columns = (
-        Column("when"),
+def _sheet(entries: Sequence[Entry], above: str) -> Sheet:
+    """Who scored what with what, and when, is never left out; of inputs not what is `above` all of them."""
+    columns: tuple[Column, ...] = (
+        Column("when (UTC)"),
         Column("who"),
-        Column("job", rank=4),
-        Column("run"),
-        Column("state", rank=3),
+        Column("state"),
         Column("model", "fold"),
-        Column("bundle", rank=6),
-        Column("etl", rank=8),
-        Column("input", "fold", rank=1),
-        Column("files", "right", rank=9),
-        Column("output", rank=7),
-        Column("version", "right", rank=5),
+        Column("input", "fold"),
+        Column("run", rank=1),
         Column("rows", "right", rank=2),
-        Column("seal"),
+        Column("job", rank=3),
+        Column("version", "right", rank=4),
+        Column("bundle", rank=5),
+        Column("output", rank=6),
+        Column("etl", rank=7),
+        Column("files", "right", rank=8),
     )
-    return Sheet(columns, [_row(entry) for entry in entries])
+    rows = [_row(entry, above) for entry in entries]
+    if any(entry.seal != "ok" for entry in entries):
+        columns = (Column("seal"), *columns)
+        rows = [(entry.seal, *row) for entry, row in zip(entries, rows, strict=True)]
+    return Sheet(columns, rows)
 
 
-def _row(entry: Entry) -> tuple[str, ...]:
+def _row(entry: Entry, above: str) -> tuple[str, ...]:
     ending, record = entry.ending, entry.ending.record
     if record is None:
-        empty = [""] * 8
-        return (when_text(ending.when), "", ending.job, ending.run_id, UNREADABLE, *empty, entry.seal)
+        return (_minute(ending.when), "", UNREADABLE, "", "", ending.run_id, "", ending.job, *[""] * 5)
     models = record.all_models
     return (
-        when_text(record.recorded_at),
+        _minute(record.recorded_at),
         record.decided_by or record.who,
-        record.job,
-        record.run_id,
         str(record.state),
         ", ".join(f"{model.name}:{model.version}" for model in models) or "-",
-        ", ".join(model.bundle_sha256[:_SHORT] for model in models),
-        ", ".join(dict.fromkeys(model.spec_digest[:_SHORT] for model in models)),
-        ", ".join(source.place for source in record.inputs if source.is_data) or "-",
-        count_text(record.snapshot.files if record.snapshot is not None else None),
-        record.output,
-        "-" if record.manifest is None else str(record.manifest),
+        ", ".join(place.removeprefix(above) for place in _inputs(record)) or "-",
+        record.run_id,
         count_text(record.account.rows_in.rows),
-        entry.seal,
+        record.job,
+        "-" if record.manifest is None else str(record.manifest),
+        ", ".join(model.bundle_sha256[:_SHORT] for model in models),
+        record.output,
+        ", ".join(dict.fromkeys(model.spec_digest[:_SHORT] for model in models)),
+        count_text(record.snapshot.files if record.snapshot is not None else None),
     )
+
+
+def _minute(moment: datetime) -> str:
+    return f"{moment.astimezone(UTC):%Y-%m-%d %H:%M}"
+
+
+def _inputs(record: RunRecord) -> list[str]:
+    return [source.place for source in record.inputs if source.is_data]
+
+
+def _above(entries: Sequence[Entry]) -> str:
+    """The folder that all inputs are below, with its slash; empty where they have none in common."""
+    places = [place for entry in entries if entry.ending.record is not None for place in _inputs(entry.ending.record)]
+    folder = os.path.commonprefix(places).rpartition("/")[0]  # noqa: RUF071  cut at a slash
+    # Of `s3://a/x` and `s3://b/x` the scheme alone is no folder.
+    return f"{folder}/" if folder and not folder.endswith((":", ":/")) else ""
 
 
 def _document(found: Audit) -> dict[str, Any]:

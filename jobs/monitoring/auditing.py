@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from etl.runs.globs import has_magic, matcher
 from jobs.errors import Refused
+from jobs.monitoring.collected import Collected
 from jobs.monitoring.sealing import Finding, check_seals
 from jobs.planning.sources import place_of
 
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from datetime import datetime
 
-    from jobs.monitoring.collected import Collected, Ending
+    from jobs.monitoring.collected import Ending
     from jobs.planning.models import ModelFacts
     from jobs.planning.sources import Source
     from jobs.record import RunRecord
@@ -71,8 +72,7 @@ def audit(collected: Collected, question: Question) -> Audit:
     jobs = collected.jobs()
     asked = [name for name in jobs if question.job in {None, name}]
     if not asked:
-        which = f"of job {question.job!r}" if question.job is not None else "at all"
-        raise Refused(f"{collected.folder}: no record {which} is here. There are: {', '.join(jobs) or 'none'}.")
+        raise Refused(f"{collected.folder}: {_nothing(collected, jobs, question.job)}")
     entries: list[Entry] = []
     findings: list[tuple[str, Finding]] = []
     newest: dict[str, str] = {}
@@ -93,6 +93,19 @@ def audit(collected: Collected, question: Question) -> Audit:
         findings.append((question.job or "", Finding("", "missing", told)))
     entries.sort(key=lambda entry: (entry.ending.when, entry.ending.run_id), reverse=True)
     return Audit(tuple(entries), tuple(findings), newest)
+
+
+def _nothing(collected: Collected, jobs: list[str], job: str | None) -> str:
+    """Why there is no record that could be asked about, and what to do."""
+    if jobs:
+        return f"no record of job {job!r} is here. There are: {', '.join(jobs)}."
+    above, _, name = collected.folder.rpartition("/")
+    if above and name in Collected(collected.storage, above).jobs():
+        return f"these are the records of job {name!r} alone. Give {above}, and --job {name}."
+    return (
+        "no record at all is here. Give the place that `metrics.uri` of the jobs names, or --config with a job's file; "
+        "records are collected there from the first run on that ends with it."
+    )
 
 
 def _is_asked(ending: Ending, question: Question) -> bool:

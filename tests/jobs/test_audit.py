@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import shutil
 import warnings
 from datetime import UTC, datetime
@@ -116,6 +117,53 @@ def test_an_answer_says_who_scored_what_with_what(metrics: Path) -> None:
     shown = CliRunner().invoke(app, ["audit", "--metrics", str(metrics), "--user", "ann"]).output
     for word in ("night-03", "ann@a", "late-flights:2026-11-01", "ok", "newest seal of flights: "):
         assert word in shown
+
+
+def shown_at(width: int, metrics: Path) -> str:
+    """What a person sees on a terminal of so many columns; its exit code is 0."""
+    done = CliRunner().invoke(
+        app, ["audit", "--metrics", str(metrics)], env={"COLUMNS": str(width), "FORCE_COLOR": "1", "TERM": "dumb"}
+    )
+    assert done.exit_code in {0, 1}, done.output
+    return re.sub(r"\x1b\[[0-9;]*m", "", done.stdout)
+
+
+def test_eighty_columns_say_who_scored_what_with_what_and_when(metrics: Path) -> None:
+    """On a terminal of 80 columns each of these is there, whole or folded, of every ending.
+
+    A line says that all seals are ok; they take a column only where one is not.
+    """
+    shown = shown_at(80, metrics)
+    lines = shown.splitlines()
+    assert max(map(len, lines)) <= 80
+    assert lines[0].split("  ")[0] == "when (UTC)"
+    assert {"who", "state", "model", "input"} <= set(lines[0].split())
+    assert "seal" not in lines[0].split()
+    assert "all seals are ok" in lines
+    assert "inputs are below s3://b/" in lines
+    # A cell is folded into lines of its own column.
+    starts = [lines[0].index(name) for name in ("when (UTC)", "who", "state", "model", "input")]
+    ends = [*starts[1:], 80]
+    body = lines[2 : lines.index("inputs are below s3://b/")]
+    columns = ["".join(line[start:end].strip() for line in body) for start, end in zip(starts, ends, strict=True)]
+    for record in records():
+        assert f"{record.recorded_at:%Y-%m-%d}" in columns[0]
+        assert (record.decided_by or record.who) in columns[1]
+        assert str(record.state).replace("PARTIALLY_SUCCEEDED", "PARTIAL") in columns[2]
+    assert columns[3].count("late-flights:2026-11-01") == 3
+    assert columns[4].startswith("-in/x.parquet")
+    assert "other/in" in columns[4]
+    place, user = "s3://history-of-all-flights/carrier=LH/year=2026/*.parquet", "svc-scoring@ip-10-0-12-7"
+    collect(str(metrics), night(5, who=user, inputs=files(place)), tasks_table((), ()))
+    lines = shown_at(80, metrics).splitlines()
+    assert max(map(len, lines)) <= 80
+    start = lines[0].index("input")
+    until = next(at for at, line in enumerate(lines) if "2026-10-05" in line)
+    assert "".join(line[start:80].strip() for line in lines[2:until]) == place
+    next((metrics / "flights" / "records").glob("night-01.*")).write_bytes(b"\xff{")
+    broken = shown_at(80, metrics)
+    assert broken.split()[0] == "seal"
+    assert "all seals are ok" not in broken
 
 
 def test_a_run_is_audited_from_what_it_left(spark, tmp_path, logistic_onnx) -> None:
@@ -341,7 +389,8 @@ def test_a_seal_that_cannot_be_made_is_a_warning(tmp_path: Path) -> None:
         ([], "give one of --metrics and --config"),
         (["--metrics", "{metrics}", "--config", "x.yaml"], "give one of --metrics and --config"),
         (["--metrics", "{metrics}", "--job", "fligths"], "There are: boats, flights"),
-        (["--metrics", "{metrics}/nowhere"], "no record at all is here"),
+        (["--metrics", "{metrics}/nowhere"], "no record at all is here. Give the place that `metrics.uri`"),
+        (["--metrics", "{metrics}/flights"], "records of job 'flights' alone. Give {metrics}, and --job flights"),
         (["--metrics", "{metrics}", "--since", "yesterday"], "'yesterday' is no time"),
     ],
 )
@@ -351,4 +400,4 @@ def test_what_cannot_be_asked_is_refused(metrics: Path, options: list[str], told
         warnings.simplefilter("error")
         done = CliRunner().invoke(app, ["audit", *(one.format(metrics=metrics) for one in options)])
     assert done.exit_code == 2
-    assert told in done.output.replace("\n", " ")
+    assert told.format(metrics=metrics) in done.output.replace("\n", " ")
