@@ -11,7 +11,7 @@ from jobs.monitoring.cost import money_text
 from jobs.monitoring.durations import deadline_after
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from datetime import datetime
 
     from jobs.monitoring.limit_settings import Cost, OnBreach, Sla
@@ -43,12 +43,33 @@ class Breach(Strict):
         if self.unit != "s":
             verb = "is expected to cost" if self.is_projected else "cost"
             what = " a million rows" if self.limit == "cost.budget.per_million_rows" else ""
-            return f"it {verb} {money_text(self.value, self.unit)}{what}; {self.limit} is {money_text(self.allowed)}"
+            value, allowed = _apart(self.value, self.allowed, _money)
+            return f"it {verb} {value} {self.unit}{what}; {self.limit} is {allowed}"
         if self.deadline is not None:
-            late = self.value - self.allowed
+            late, _ = _apart(self.value - self.allowed, 0, _seconds)
             verb = "is expected to be" if self.is_projected else "was"
-            return f"it {verb} {late:,.0f} s later than {self.deadline:%Y-%m-%d %H:%M:%S} UTC ({self.limit})"
-        return f"it {verb} {self.value:,.0f} s; {self.limit} is {self.allowed:,.0f} s"
+            return f"it {verb} {late} s later than {self.deadline:%Y-%m-%d %H:%M:%S} UTC ({self.limit})"
+        value, allowed = _apart(self.value, self.allowed, _seconds)
+        return f"it {verb} {value} s; {self.limit} is {allowed} s"
+
+
+_DIGITS = 12
+
+
+def _apart(value: float, limit: float, text: Callable[[float, int], str]) -> tuple[str, str]:
+    """Both as texts, with as few further digits as tell them apart: a limit that was passed must not read as it was."""
+    pairs = ((text(value, more), text(limit, more)) for more in range(_DIGITS))
+    # As numbers: 1.00 and 1 are different texts.
+    apart = (pair for pair in pairs if len({float(one.replace(",", "")) for one in pair}) > 1)
+    return next(apart, (text(value, 0), text(limit, 0)))
+
+
+def _seconds(amount: float, more: int) -> str:
+    return f"{amount:,.{more}f}"
+
+
+def _money(amount: float, more: int) -> str:
+    return f"{amount:,.{2 + more}f}" if more else money_text(amount)
 
 
 class Moment(NamedTuple):

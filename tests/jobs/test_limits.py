@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -14,7 +15,7 @@ from pydantic import TypeAdapter, ValidationError
 from jobs.monitoring.cost import Meter, Used, amount_of, cost_facts
 from jobs.monitoring.durations import Duration, deadline_after, seconds_of
 from jobs.monitoring.limit_settings import Cost, Sla
-from jobs.monitoring.limits import Limits, Moment
+from jobs.monitoring.limits import Breach, LimitName, Limits, Moment
 from jobs.record import RunRecord
 from jobs.session import Cluster, counted
 from tests.jobs.nights import night
@@ -226,3 +227,31 @@ def test_a_price_that_is_missing_is_refused() -> None:
         Cost.model_validate({**PRICES, "driver": {"instance": "p5.48xlarge"}})
     with pytest.raises(ValidationError, match="of `driver`, of `executors`, or of both"):
         Cost.model_validate({"prices": PRICES["prices"]})
+
+
+@given(
+    allowed=st.floats(1e-3, 1e6), over=st.floats(1e-6, 1e6), unit=st.sampled_from(["s", "EUR"]), expected=st.booleans()
+)
+def test_what_passed_a_limit_does_not_read_as_the_limit(
+    allowed: float, over: float, unit: str, *, expected: bool
+) -> None:
+    """The two numbers of a breach never read the same, and the larger one reads as the larger."""
+    limit: LimitName = "sla.max_duration" if unit == "s" else "cost.budget.run"
+    at = datetime(2026, 11, 26, tzinfo=UTC)
+    told = str(Breach(limit=limit, allowed=allowed, value=allowed + over, unit=unit, at=at, is_projected=expected))
+    value, most = (float(number.replace(",", "")) for number in re.findall(r"[\d,.]+(?:e-?\d+)?(?= |$)", told))
+    assert value > most
+
+
+def test_a_second_late_is_told_in_parts() -> None:
+    """Both would be rounded to 12 s, 1.00 EUR and no second."""
+    at = datetime(2026, 11, 26, 6, tzinfo=UTC)
+    facts: dict[str, Any] = {"at": at, "is_projected": False}
+    assert str(Breach(limit="sla.max_duration", allowed=12, value=12.3, unit="s", **facts)) == (
+        "it took 12.3 s; sla.max_duration is 12.0 s"
+    )
+    assert str(Breach(limit="cost.budget.run", allowed=1, value=1.004, unit="EUR", **facts)) == (
+        "it cost 1.004 EUR; cost.budget.run is 1.000"
+    )
+    late = Breach(limit="sla.finish_by", allowed=60, value=60.25, unit="s", deadline=at, **facts)
+    assert str(late) == "it was 0.2 s later than 2026-11-26 06:00:00 UTC (sla.finish_by)"
