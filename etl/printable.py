@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import unicodedata
 
-__all__ = ["code_span", "distinct", "printable", "prose"]
+__all__ = ["code_span", "counted", "distinct", "printable", "prose"]
 
 _CONTROLS = {
     code: f"\\x{code:02x}" if code < 256 else f"\\u{code:04x}"  # noqa: PLR2004  what two digits hold
@@ -20,6 +20,11 @@ _CONTROLS = {
 """Control characters, line ends, and what turns the direction of writing: written out, so that nothing obeys them."""
 
 _LINES = {code: text for code, text in _CONTROLS.items() if chr(code) != "\n"}
+
+
+def counted(number: int, one: str, several: str | None = None) -> str:
+    """A number with what is counted: `1 row`, `1,200 rows`; `several` where that is not `one` and an s."""
+    return f"{number:,} {one if number == 1 else several or f'{one}s'}"
 
 
 def printable(text: str, *, lines: bool = False) -> str:

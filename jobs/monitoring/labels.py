@@ -10,6 +10,7 @@ from pyarrow import csv
 
 from etl.errors import ReadError
 from etl.format.problems import nearest
+from etl.printable import counted
 from etl.runs.read import open_parquet
 from etl.runs.storage import storage_for
 from jobs.errors import Refused, refusing
@@ -108,7 +109,15 @@ def read_labels(asked: Asked, results: Results, keys: Sequence[str], *, by: Sequ
         table = pa.concat_tables(tables, promote_options="permissive")
     except pa.ArrowException as error:
         raise ReadError(f"{asked.labels}: the files differ in their columns: {error}. Give one table.") from error
+    if not table.num_rows:
+        count = counted(len(files), "file has", "files have")
+        raise Refused(
+            f"{asked.labels}: {count} no row, so there is no label. Were they delivered? Name other --labels."
+        )
     at = table.column_names.index(label)
+    if table.column(label).null_count == table.num_rows:
+        rows = counted(table.num_rows, "row")
+        raise Refused(f"{asked.labels}: column {label!r} is null in each of {rows}. Name another with --label.")
     table = table.set_column(at, label, _truths(table.column(label), asked, label))
     # The same label may be delivered again; another one for the same key is told.
     return Labels(table.group_by(names).aggregate([]).select(names), tuple(keys), label)
@@ -148,8 +157,11 @@ def _columns_of(file: InputFile) -> list[str]:
     storage, path = storage_for(file.path)
     if not _is_csv(file):
         return list(open_parquet(storage, file).schema_arrow.names)
-    with storage.open_input(path) as source:
-        return list(csv.open_csv(source).schema.names)
+    try:
+        with storage.open_input(path) as source:
+            return list(csv.open_csv(source).schema.names)
+    except pa.ArrowInvalid as error:
+        raise Refused(f"{file.path}: {error}. The first line of a CSV has the names of its columns.") from error
 
 
 def _read(file: InputFile, names: Sequence[str], types: dict[str, pa.DataType]) -> pa.Table:

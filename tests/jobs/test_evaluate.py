@@ -228,6 +228,24 @@ def test_labels_that_say_nothing_are_refused(
     assert told in str(refused.value)
 
 
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("", "The first line of a CSV has the names of its columns."),
+        ("id,y\n", "1 file has no row, so there is no label. Were they delivered? Name other --labels."),
+        ("id,y\n1,\n2,\n", "column 'y' is null in each of 2 rows. Name another with --label."),
+    ],
+)
+def test_labels_that_are_empty_say_so(pair: Pair, tmp_path: Path, text: str, told: str) -> None:
+    """A file without a byte, without a row, or without a value is refused with its name and what to do, exit code 2."""
+    path = tmp_path / "labels.csv"
+    path.write_text(text, encoding="utf-8")
+    done = batchscore("evaluate", pair.champion, "--labels", path, "--key", "id")
+    assert done.exit_code == 2
+    assert str(path) in done.stderr
+    assert told in done.stderr.replace("\n", " ")
+
+
 def test_keys_of_a_csv_are_read_as_the_run_has_them(pair: Pair, tmp_path: Path) -> None:
     """A key in a CSV that is none of the run's type is refused with the file's name, and a missing file is told."""
     path = tmp_path / "labels.csv"
