@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import pyarrow as pa
 
-from etl.errors import DocumentError
+from etl.errors import DocumentError, StorageError
 from etl.format.problems import nearest
 from etl.runs.layout import Layout, runs_folder, scratch_folder, scratch_root
 from etl.runs.storage import storage_for
@@ -208,7 +208,7 @@ def _line(target: Target) -> RunLine | None:
     storage, layout = target
     try:
         record = load_record(storage, layout.record)
-    except DocumentError as error:
+    except (DocumentError, StorageError) as error:
         claim = load_claim(target)
         if claim is None:
             raise

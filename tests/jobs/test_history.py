@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
@@ -13,7 +14,7 @@ from typer.testing import CliRunner
 from etl.errors import ReadError
 from jobs.cli import app
 from jobs.errors import Refused
-from jobs.history.explaining import tasks_of
+from jobs.history.explaining import tasks_of, usual_run
 from jobs.history.runs import config_of, find_run, history, look_at, quarantined_rows
 from jobs.monitoring.collected import Collected, collect
 from jobs.monitoring.tasks import tasks_table
@@ -100,6 +101,40 @@ def test_a_record_that_cannot_be_read_is_told(tmp_path: Path) -> None:
         ("night-01", "UNREADABLE"),
         ("night-00", "UNREADABLE"),
     ]
+
+
+def test_a_folder_in_the_place_of_a_record_is_told(job: Path, tmp_path: Path) -> None:
+    """A folder where a record should be, beside a run or among the collected ones, is a line and hides no other one."""
+    shutil.copytree(job.parent / "out", tmp_path / "out")
+    beside = tmp_path / "out" / "_batchscore" / "runs" / "a-held" / "record.json"
+    before = {line.run_id: line.state for line in history(str(tmp_path / "out"))}
+    for number in range(2):
+        collect(str(tmp_path / "metrics"), night(number))
+    [collected] = (tmp_path / "metrics" / "flights" / "records").glob("night-00.*")
+    for path in (beside, collected):
+        path.unlink()
+        path.mkdir()
+    with pytest.warns(UserWarning, match=r"run a-held of numbers: .*record\.json"):
+        found = {line.run_id: line.state for line in history(str(tmp_path / "out"))}
+    assert found == before | {"a-held": "UNREADABLE"}
+    with pytest.warns(UserWarning, match="run night-00 of flights: "):
+        lines = history(str(tmp_path / "metrics"))
+    assert [(line.run_id, line.state) for line in lines] == [("night-01", "SUCCEEDED"), ("night-00", "UNREADABLE")]
+
+
+def test_runs_of_missing_keys_are_no_usual_ones(tmp_path: Path) -> None:
+    """Runs of `--missing-keys`, and so of `--resubmit`, are not among those of which the usual one is the median."""
+    seconds = {0: 100.0, 2: 102.0, 4: 104.0}
+    for number in range(7):
+        missing = None if number in seconds or number == 6 else "id"
+        told = night(number, seconds=seconds.get(number, 1.0), missing_keys=missing)
+        collect(str(tmp_path), told, tasks_table((), ()))
+    lines = history(str(tmp_path))
+    newest = lines[0]
+    assert usual_run(lines, newest).run_id == "night-02"
+    fewer = [line for line in lines if line.run_id != "night-04"]
+    with pytest.raises(Refused, match="2 runs of flights ended before night-06"):
+        usual_run(fewer, newest)
 
 
 def test_what_is_beside_the_run_counts_where_the_collected_record_does_not(job: Path, tmp_path: Path) -> None:

@@ -42,6 +42,13 @@ def test_trends_are_those_of_the_records() -> None:
         assert list(found[f"{phase} s/Mrow"].values) == pytest.approx([seconds] * 3)
 
 
+def test_runs_of_missing_keys_are_no_part_of_trends() -> None:
+    """Runs of `--missing-keys`, and so of `--resubmit`, give no trend a value."""
+    few = night(7, rows=1_000_000, seconds=1.0, missing_keys="id")
+    lines = [RunLine.of_record(record) for record in RECORDS]
+    assert trends([*lines, RunLine.of_record(few)]) == trends(lines)
+
+
 def test_what_is_exported_are_the_records(tmp_path: Path) -> None:
     """As Parquet and as CSV history has a line a run, the newest first, with the numbers of its record."""
     for record in RECORDS:
