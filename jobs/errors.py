@@ -4,6 +4,7 @@ BatchscoreError
 └── JobError
     ├── ConfigError    the config is malformed or inconsistent; refused before any work
     ├── Refused        the request cannot be honoured as it stands; refused before any work
+    │   └── NoPlanYet  only a run can make the plan: Spark makes, or freezes, what is scored
     ├── SplitsFailed   some splits cannot be scored; the rest is kept for the next try under the same id
     │   └── InputUnfit the input is at fault; mended it is another input, which needs another id
     ├── SparkNotStarted  no session could be made
@@ -28,6 +29,7 @@ __all__ = [
     "InputUnfit",
     "JobError",
     "LimitPassed",
+    "NoPlanYet",
     "Refused",
     "SparkNotStarted",
     "SplitsFailed",
@@ -46,6 +48,10 @@ class ConfigError(JobError):
 
 class Refused(JobError):
     """The request cannot be honoured as it stands."""
+
+
+class NoPlanYet(Refused):
+    """Only a run can make the plan, since Spark makes, or freezes, what is scored."""
 
 
 class SplitsFailed(JobError):

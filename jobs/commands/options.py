@@ -2,18 +2,29 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from typing import Annotated
 
 import typer
 
-__all__ = ["AsJson", "ConfigFile", "Limit", "LogicalDate", "MissingKeys", "RunId", "Sample", "Sets"]
+__all__ = ["AsJson", "ConfigFile", "Limit", "LogicalDate", "MissingKeys", "RunId", "Sample", "Sets", "share_option"]
 
 
-def _share(value: float | None) -> float | None:
-    if value is not None and not 0 < value <= 1:
-        message = f"{value:g} is no share; give one above 0 and at most 1."
+def share_option(text: str) -> float:
+    """A share, as `1%` or `0.01`: both are the same number, so that both name the same trial.
+
+    Raises:
+        typer.BadParameter: it is none above 0 and at most 1.
+    """
+    try:
+        # In decimals, since 0.7 / 100 is not the float that 0.007 is.
+        share = float(Decimal(text.removesuffix("%")).scaleb(-2 if text.endswith("%") else 0))
+    except (ArithmeticError, ValueError):
+        share = 0.0
+    if not 0 < share <= 1:
+        message = f"{text} is no share above 0 and at most 1; give one as 1% or 0.01."
         raise typer.BadParameter(message)
-    return value
+    return share
 
 
 ConfigFile = Annotated[str, typer.Argument(metavar="CONFIG", help="The job's YAML file.")]
@@ -35,7 +46,9 @@ Limit = Annotated[
 ]
 Sample = Annotated[
     float | None,
-    typer.Option(callback=_share, metavar="P", help="A trial: score a share of the rows, chosen by hash, 0 < P ≤ 1."),
+    typer.Option(
+        parser=share_option, metavar="1%", help="A trial: score this share of the rows, chosen by hash; 1% or 0.01."
+    ),
 ]
 MissingKeys = Annotated[
     str | None, typer.Option(metavar="KEY", help="Score only rows whose value of this column is not published yet.")

@@ -8,13 +8,14 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from jobs.commands.options import AsJson, ConfigFile, Limit, MissingKeys, RunId, Sample, Sets  # noqa: TC001  typer reads them
+from jobs.commands.options import AsJson, ConfigFile, Limit, MissingKeys, RunId, Sample, Sets, share_option
 from jobs.commands.process import spark_log
 from jobs.config.job import read_config
 from jobs.display.summary import Screen, preview_facts
-from jobs.history.sizing import Question, answer, duration_option, plan_text, share_option, sizing_facts
+from jobs.errors import NoPlanYet
+from jobs.history.sizing import Question, answer, duration_option, plan_text, sizing_facts
 from jobs.identity import new_run_id
-from jobs.planning.preview import preview
+from jobs.planning.preview import Preview, preview
 from jobs.request import RunRequest
 from jobs.session import session_scope
 
@@ -46,17 +47,25 @@ def plan(  # noqa: PLR0913  each option is a part of the question
     """Say what a run would do, take and cost; starts nothing and writes nothing, unless --measure does a trial.
 
     Shows what would be read, split, scored and written, and the projected memory of a worker. For a run id that was
-    tried before, also how much of it is done. What it takes is reckoned from the runs before.
+    tried before, also how much of it is done. What it takes is reckoned from the runs before. Of a table or a query,
+    which Spark freezes when a run begins, that is all that is known.
     """
     job = read_config(config, tuple(sets or ()))
     name = run_id or new_run_id(job.name)
-    shown = preview(RunRequest(config=job, run_id=name, limit=limit, sample=sample, missing_keys=missing_keys))
+    request = RunRequest(config=job, run_id=name, limit=limit, sample=sample, missing_keys=missing_keys)
+    shown: Preview | None = None
+    without = ""
+    try:
+        shown = preview(request)
+    except NoPlanYet as error:
+        without = str(error)
     with contextlib.ExitStack() as stack:
         if measure is not None:
             stack.enter_context(spark_log(ctx.find_root().obj))
             stack.enter_context(session_scope())
-        sizing = answer(shown, Question(job.output.uri if sets else config, deadline, measure))
+        sizing = answer(request, shown, Question(job.output.uri if sets else config, deadline, measure))
     if as_json:
-        typer.echo(plan_text(shown, sizing))
+        typer.echo(plan_text(shown or without, sizing))
         return
-    Screen(Console(highlight=False)).facts([*preview_facts(shown), *sizing_facts(sizing)])
+    facts = preview_facts(shown) if shown is not None else [("run", name), ("plan", without)]
+    Screen(Console(highlight=False)).facts([*facts, *sizing_facts(sizing)])

@@ -94,6 +94,10 @@ class Sizing(Strict):
 
     nights: int = Field(description="Runs that this comes from.")
     is_sample: bool = Field(default=False, description="Whether it comes from a trial of a share of the rows.")
+    as_large_as: str | None = Field(
+        default=None,
+        description="The run whose input this one's is taken to be as large as, where nobody knows before.",
+    )
     bytes: int
     rows: int = Field(description="As many as the nights had for so many bytes, in the median.")
     rows_per_core_second: Range

@@ -17,7 +17,7 @@ from etl.runs.read import open_parquet
 from etl.runs.splits import group_splits
 from etl.runs.storage import storage_for
 from etl.runs.store_settings import configure
-from jobs.errors import Refused, refusing
+from jobs.errors import NoPlanYet, Refused, refusing
 from jobs.history.runs import RunView, look_at
 from jobs.identity import new_run_id
 from jobs.monitoring.hooks import hook_problems
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from jobs.config.spark import Spark
     from scoring.bundles.bundle import AuditedBundle
 
-__all__ = ["Check", "Preview", "preview", "validate"]
+__all__ = ["Check", "Preview", "cores_of", "preview", "validate"]
 
 _THREADS = 16
 
@@ -81,6 +81,7 @@ def preview(request: RunRequest) -> Preview:
     """Resolve a request as `run` would, but write nothing and start nothing.
 
     Raises:
+        NoPlanYet: only a run can make one.
         Refused: anything is known that would make the run fail.
     """
     config = request.config
@@ -101,7 +102,7 @@ def preview(request: RunRequest) -> Preview:
             plan = make_plan(target, config, inputs, latest=latest, part=request.part, known=known).plan
     there = live_receipts(target)
     left = tuple(split for split in splits_of(target, plan) if f"{split.name}.json" not in there)
-    cores = _cores(config.spark)
+    cores = cores_of(config.spark)
     tasks = group_splits(left, task_bytes=int(config.splits.task_bytes), parallelism=cores or 1) if left else ()
     return Preview(config, plan, view, cores, len(tasks))
 
@@ -254,7 +255,8 @@ def _fault(contracts: list[Contract], file: InputFile, *, made: list[pa.Field], 
 
 def _patterns(config: JobConfig) -> tuple[str, ...]:
     if not config.input.patterns:
-        raise Refused("the input is a table or a query: Spark freezes it when a run begins; before, there is no plan.")
+        message = "the input is a table or a query: Spark freezes it when a run begins; before, there is no plan."
+        raise NoPlanYet(message)
     return config.input.patterns
 
 
@@ -262,7 +264,7 @@ def _need_no_spark(config: JobConfig, audited: AuditedBundle | None) -> None:
     """Refuse a job of which only a run can tell what is scored."""
     work = work_on_table(config, audited)
     if work is not None:
-        raise Refused(_before(work))
+        raise NoPlanYet(_before(work))
 
 
 def _before(work: TableWork) -> str:
@@ -270,7 +272,7 @@ def _before(work: TableWork) -> str:
     return f"{work.reason}, when a run begins; before, there is no plan."
 
 
-def _cores(spark: Spark) -> int | None:
+def cores_of(spark: Spark) -> int | None:
     """Tasks that run at once, as far as the config says; spark-submit's options may say otherwise."""
     local = re.fullmatch(r"local(?:\[(\*|\d+)(?:,\d+)?\])?", spark.master)
     if local is not None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+import re
+from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,6 +16,7 @@ from typer.testing import CliRunner
 
 from etl.runs.receipt import RowTally, SplitAccount
 from jobs.cli import app
+from jobs.commands.options import share_option
 from jobs.monitoring.collected import collect
 from jobs.monitoring.cost import CostFacts
 from jobs.monitoring.limit_settings import Cost
@@ -143,12 +146,13 @@ def test_the_fewest_are_the_fewest(nights: list[tuple[float, float]], each: int,
 
 
 def test_only_whole_nights_count() -> None:
-    """A run that failed, went on from another, or does not say on how many cores it ran tells nothing."""
+    """A run that failed, went on from another, scored missing keys or does not say on how many cores tells nothing."""
     wrong = [
         known(1, state=RunState.FAILED),
         known(2, splits_scored_now=3),
         known(3).model_copy(update={"cost": None}),
         known(4).model_copy(update={"snapshot": None}),
+        known(7, missing_keys="id"),
     ]
     assert nights_of(wrong) == []
     assert len(nights_of([*wrong, known(5), known(6).model_copy(update={"cost": None, "workers": 8})])) == 2
@@ -219,9 +223,70 @@ def test_the_plan_says_what_the_run_will_take(tmp_path: Path, logistic_onnx: Pat
     assert "on 1 executor, 4 cores" in shown
 
 
-@pytest.mark.parametrize(("option", "value"), [("--deadline", "soon"), ("--deadline", "0"), ("--measure", "150%")])
+@given(st.integers(1, 10**9), st.sampled_from(["", "%"]))
+def test_a_share_is_the_same_number_in_both_forms(billionths: int, sign: str) -> None:
+    """A share as a decimal, or in hundredths with a sign, is the float that is nearest to it, by exact fractions."""
+    places = 9 - 2 * len(sign)
+    whole, rest = divmod(billionths, 10**places)
+    share = share_option(f"{whole}.{rest:0{places}}{sign}")
+    assert share == billionths / 10**9 == float(Fraction(billionths, 10**9))
+
+
+@pytest.mark.parametrize(
+    "text", ["0", "0%", "-1%", "1.01", "100.1%", "%", "", "nan", "inf", "1e-400", "x", "1%%", "sNaN"]
+)
+@pytest.mark.parametrize("words", [("plan", "--measure"), ("plan", "--sample"), ("run", "--sample")])
+def test_what_is_no_share_is_refused(tmp_path: Path, words: tuple[str, str], text: str) -> None:
+    """Each option that takes a share refuses the same, by its name."""
+    command, option = words
+    done = CliRunner().invoke(app, [command, str(tmp_path / "job.yaml"), f"{option}={text}"])
+    assert done.exit_code == 2
+    assert option in done.output
+    assert "no share above 0 and at most 1" in " ".join(re.sub("[│╭╮╰╯─]", " ", done.output).split())
+
+
+def test_a_table_is_sized_by_the_runs_before(tmp_path: Path, logistic_onnx: Path) -> None:
+    """Before a run there is no plan of a table; what it takes is that of the runs before, as large as the newest.
+
+    Where no run tells it, the command says how to find out; a deadline is answered, too.
+    """
+    sections = {
+        "input": {"table": "flights.today"},
+        "metrics": {"uri": str(tmp_path / "metrics")},
+        "spark": {"master": "yarn", "conf": {"spark.executor.instances": 2, "spark.executor.cores": 4}},
+    }
+    job = write_job(tmp_path, logistic_onnx, **sections)
+    shown = plan(job)
+    assert "plan: the input is a table or a query: Spark freezes it when a run begins" in shown
+    assert "takes: not known: no run of this job" in shown
+    unknown = plan(job, "--json")
+    assert unknown["sizing"] is None
+    assert unknown["no_plan"].startswith("the input is a table")
+    assert CliRunner().invoke(app, ["plan", str(job), "--deadline", "2h"]).exit_code == 2
+    for number, gibibytes in enumerate((4, 1, 2)):
+        record = known(number, job="numbers", size=gibibytes * GIB, splits=16, splits_scored_now=16)
+        collect(str(tmp_path / "metrics"), record)
+    sizing = plan(job, "--json", "--deadline", "1h")["sizing"]
+    assert (sizing["as_large_as"], sizing["bytes"], sizing["rows"]) == ("night-02", 2 * GIB, 2_000_000)
+    # Two million rows at 1,000 rows a second and core, on the newest night's 8 cores, beside a minute.
+    assert sizing["present"]["seconds"]["median"] == pytest.approx(60 + 2_000_000 / 8_000)
+    assert sizing["needed"]["executors"] == 1
+    told = plan(job)
+    assert "by 3 runs before, which is not much, if the input is as large as that of run night-02" in told
+
+
+def test_a_resubmission_sizes_no_table(tmp_path: Path, logistic_onnx: Path) -> None:
+    """The newest run that scored all of its input is what a table is taken to be like, not one of missing keys."""
+    job = write_job(tmp_path, logistic_onnx, input={"sql": "select 1"}, metrics={"uri": str(tmp_path / "metrics")})
+    collect(str(tmp_path / "metrics"), known(0, job="numbers", size=2 * GIB))
+    collect(str(tmp_path / "metrics"), known(1, job="numbers", size=GIB, missing_keys="id"))
+    sizing = plan(job, "--json")["sizing"]
+    assert (sizing["nights"], sizing["as_large_as"], sizing["bytes"]) == (1, "night-00", 2 * GIB)
+
+
+@pytest.mark.parametrize(("option", "value"), [("--deadline", "soon"), ("--deadline", "0")])
 def test_an_option_that_is_no_number_is_refused(tmp_path: Path, option: str, value: str) -> None:
-    """What is no length of time, or no share, is refused with the option's name."""
+    """What is no length of time is refused with the option's name."""
     done = CliRunner().invoke(app, ["plan", str(tmp_path / "job.yaml"), option, value])
     assert done.exit_code == 2
     assert option in done.output
