@@ -14,6 +14,7 @@ import pyarrow as pa
 from etl.errors import ContractError
 from etl.frame import EXACT_INTEGERS, Frame, RejectionCode
 from etl.patterns import matches
+from etl.printable import counted
 from etl.tensors import faults_inside, matrix_of
 from etl.treatments import AsValue, Flag
 from etl.types import (
@@ -176,7 +177,7 @@ class Entry:
         if rows.any():
             found = f"column {self._field.name!r} {violation.reason}"
             row = int(np.argmax(rows))
-            first = f"in {rows.sum()} rows of the batch, the first at {row}"
+            first = f"in {counted(int(rows.sum()), 'row')} of the batch, the first at {row}"
             raise ContractError.at(row, f"{self._where}: {found} {first}; the contract says fail at {rule}.")
 
 

@@ -18,6 +18,7 @@ from etl.expectations import (
     TruncatedShare,
     maker_of,
 )
+from etl.printable import counted
 from etl.runs.receipt import Tally
 
 if TYPE_CHECKING:
@@ -83,7 +84,7 @@ def _judged(expectation: RowExpectation, pointer: str, frame: Frame, *, broken: 
     count = int(np.count_nonzero(broken))
     if count and expectation.severity == "fail":
         row = int(np.argmax(broken))
-        first = f"in {count} rows of the batch, the first at {row}"
+        first = f"in {counted(count, 'row')} of the batch, the first at {row}"
         message = f"{pointer}: expectation {expectation.id!r} is not met {first}; the spec says fail."
         raise TransformError.at(row, message)
     if count and expectation.severity == "quarantine":

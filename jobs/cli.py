@@ -19,7 +19,7 @@ from typer.core import TyperGroup
 from etl.errors import BatchscoreError
 from etl.format.files import save_spec
 from etl.format.json_schema import spec_schema
-from etl.printable import printable
+from etl.printable import counted, printable
 from etl.redaction import redacted
 from etl.runs.layout import scratch_folder
 from etl.runs.manifest import latest_manifest
@@ -287,10 +287,10 @@ def results(
         for folder in found.folders:
             typer.echo(folder)
     elif export is not None:
-        screen.line(f"{found.export(export):,} rows of version {found.seq} written to {export}")
+        screen.line(f"{counted(found.export(export), 'row')} of version {found.seq} written to {export}")
     else:
         screen.sheet(summary.rows_sheet(found.head(rows), found.scores))
-        screen.line(f"{min(rows, found.rows):,} of {found.rows:,} rows of version {found.seq}", "dim")
+        screen.line(f"{min(rows, found.rows):,} of {counted(found.rows, 'row')} of version {found.seq}", "dim")
 
 
 @app.command()
@@ -398,7 +398,7 @@ def _print_quarantine(screen: summary.Screen, where: str, run_id: str | None) ->
     found = runs.quarantined_rows(target)
     if found.num_rows:
         screen.sheet(summary.reasons_sheet(found))
-    screen.line(f"run {target.layout.run_id} set {found.num_rows:,} rows aside", "dim")
+    screen.line(f"run {target.layout.run_id} set {counted(found.num_rows, 'row')} aside", "dim")
 
 
 def _next_steps(record: RunRecord, where: str) -> Iterator[tuple[str, str]]:

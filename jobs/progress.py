@@ -11,6 +11,7 @@ import threading
 import time
 from typing import TYPE_CHECKING, NamedTuple, Protocol, Self
 
+from etl.printable import counted
 from jobs.planning.plan import load_plan
 from scoring.worker import receipt_of
 
@@ -66,7 +67,7 @@ class Tally(NamedTuple):
 
     def __str__(self) -> str:
         """One line for a log."""
-        parts = [f"{self.splits_done:,} of {self.splits:,} splits"]
+        parts = [f"{self.splits_done:,} of {counted(self.splits, 'split')}"]
         if self.rows_done is not None:
             parts.append(f"{self.rows_done:,.0f} rows")
         if self.rows_per_second is not None and self.seconds_left is not None:

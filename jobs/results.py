@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 
 from etl.errors import ReadError
 from etl.format.problems import nearest
+from etl.printable import counted
 from etl.runs.layout import Layout
 from etl.runs.manifest import (
     FILES_SCHEMA,
@@ -232,7 +233,7 @@ class Results:
             found = list(threads.map(self._footer_rows, self._paths))
         expected = self.files.column("rows").to_pylist()
         problems = [
-            f"{path} has {rows} rows, {wanted} were committed"
+            f"{path} has {counted(rows, 'row')}, {wanted} were committed"
             for path, rows, wanted in zip(self._paths, found, expected, strict=True)
             if rows != wanted
         ]

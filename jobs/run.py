@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from etl.documents import canonical_json, sha256_hex
 from etl.errors import AccountError, BatchscoreError, ReceiptsVoid, StorageError
 from etl.expectations import unique_columns
+from etl.printable import counted
 from etl.runs.account import counting_rows, settle
 from etl.runs.damage import account_of_damaged
 from etl.runs.manifest import is_held, latest_manifest, version_of
@@ -328,9 +329,8 @@ class _Run:
             with self.phase("drift"):
                 facts = drift_of(self.target, settings, plan, receipts=receipts, is_committed=is_committed)
             self._note(drift=facts)
-        may_filter = plan.filters or plan.order.leaves_out
-        if account.filtered.rows and not may_filter:
-            raise AccountError(f"{account.filtered.rows} rows were filtered, but the run asked for no filter.")
+        if account.filtered.rows and not (plan.filters or plan.order.leaves_out):
+            raise AccountError(f"filtered: {counted(account.filtered.rows, 'row')}, but the run asked for no filter.")
         return receipts, account
 
     def _sum_up(self, receipts: Collection[Receipt], plan: Plan, repeats: Mapping[str, Tally]) -> None:
@@ -487,10 +487,10 @@ def over_budget(config: JobConfig, reasons: dict[str, int], account: SplitAccoun
     for reason, rows in reasons.items():
         if reason != DAMAGED:
             by_stage[reason.partition("/")[0]] += rows
-    sentences = []
+    found = []
     for stage, rows in sorted(by_stage.items()):
         budget = getattr(config.budgets, stage)
         if not budget.allows(rows, account.rows_in.rows):
-            allowed = budget.model_dump_json(exclude_none=True) if budget != Budget() else "0 rows"
-            sentences.append(f"{rows} rows were quarantined by stage {stage}, its budget is {allowed}")
-    return sentences
+            most = budget.model_dump_json(exclude_none=True) if budget != Budget() else "0 rows"
+            found.append(f"{counted(rows, 'row was', 'rows were')} quarantined by stage {stage}, its budget is {most}")
+    return found

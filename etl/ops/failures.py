@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from etl.errors import TransformError
+from etl.printable import counted
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -41,5 +42,5 @@ def treat_failures(
         rows = failed & ~frame.gone
         if rows.any():
             row = int(np.argmax(rows))
-            found = f"in {rows.sum()} rows of the batch, the first at {row}"
+            found = f"in {counted(int(rows.sum()), 'row')} of the batch, the first at {row}"
             raise TransformError.at(row, f"{pointer}: step {step.id!r}: column {message} {found}; the spec says fail.")

@@ -18,6 +18,7 @@ from etl.ops.base import Name, Step, StepId
 from etl.ops.codes import IntegerCodes, TextCodes
 from etl.ops.groups import KEY_KINDS, sort_keys
 from etl.ops.time import integers_of
+from etl.printable import counted
 from etl.tensors import matrix_of
 from etl.treatments import fits
 from etl.types import ColumnType, TypeName, is_readable, kernels, one_chunk
@@ -321,7 +322,9 @@ def _read(table: pa.Table, column: ReferenceColumn, where: str) -> ArrowArray:
     values, unheld = read(table.column(column.name), column.type)
     for violation in unheld:
         rows = violation.rows
-        place = f"in {rows.sum()} rows, the first {np.argmax(rows)}, counted from 0: it {violation.reason}"
+        place = (
+            f"in {counted(int(rows.sum()), 'row')}, the first {np.argmax(rows)}, counted from 0: it {violation.reason}"
+        )
         message = f"{where}: column {column.name!r} holds a value that {column.type} cannot hold, {place}."
         raise ContractError(message)
     return values
@@ -336,7 +339,8 @@ def _taken(table: pa.Table, column: ReferenceColumn, where: str) -> Column:
     if not column.type.may_be_missing:
         broken = broken | given.is_null().to_numpy(zero_copy_only=False)
     if broken.any():
-        message = f"{where}: column {column.name!r} has {broken.sum()} rows without {column.type.width} values."
+        count = counted(int(broken.sum()), "row")
+        message = f"{where}: column {column.name!r} has {count} without {column.type.width} values."
         raise ContractError(message)
     return matrix
 

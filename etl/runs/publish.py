@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 
 from etl.documents import sha256_hex
 from etl.errors import AccountError, PendingLost, PublishError, ReceiptsVoid, StorageError, Superseded
+from etl.printable import counted
 from etl.runs.commit import check_place, commit, hint, next_version
 from etl.runs.manifest import (
     RunEntry,
@@ -111,7 +112,9 @@ def _complete_all(storage: Storage, receipts: Collection[Receipt], schema: pa.Sc
             while some := list(itertools.islice(files, _AT_ONCE)):
                 lost.extend(found for found in threads.map(partial(_lost, step), some) if found is not None)
             if lost:
-                raise ReceiptsVoid.of({attempt for attempt, _ in lost}, f"{len(lost)} files are lost. {lost[0][1]}")
+                raise ReceiptsVoid.of(
+                    {attempt for attempt, _ in lost}, f"{counted(len(lost), 'file is', 'files are')} lost. {lost[0][1]}"
+                )
 
 
 def _lost(step: Callable[[Written], None], item: tuple[str, Written]) -> tuple[str, PendingLost] | None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from etl.printable import counted
 from etl.tensors import listed
 from etl.types import is_bytes, one_chunk
 
@@ -52,10 +53,10 @@ def guess_key(sample: pa.Table, taken: Iterable[str] = ()) -> Key | None:
     exact, endings = _KEY_NAMES
     for name in unique:
         if name.lower() in exact:
-            return Key(name, f"it is called so, and is unique in {sample.num_rows:,} rows")
+            return Key(name, f"it is called so, and is unique in {counted(sample.num_rows, 'row')}")
     for name in unique:
         if re.search(rf"(^|_)({'|'.join(endings)})$", name.lower()) or re.search(r"[a-z](Id|ID|Key)$", name):
-            return Key(name, f"it is called like one, and is unique in {sample.num_rows:,} rows")
+            return Key(name, f"it is called like one, and is unique in {counted(sample.num_rows, 'row')}")
     return None
 
 
@@ -151,13 +152,14 @@ class _Binder:
                 return
         names = ", ".join(likely[:_FEW]) + (", …" if len(likely) > _FEW else "")
         told = f" ({names})" if likely else ""
-        self.reasons[tensor.name] = f"takes {wanted} values, and {len(likely)} columns{told} could feed it"
+        values = counted(wanted, "value") if wanted is not None else "any number of values"
+        self.reasons[tensor.name] = f"takes {values}, and {counted(len(likely), 'column')}{told} could feed it"
 
     def _take(self, tensor: TensorSpec, found: str | list[str], why: str) -> None:
         self.inputs[tensor.name] = found
         if isinstance(found, list):
             order = "in their order in the file; see that it is the order of training"
-            self.notes.append(f"{tensor.name} is fed by {len(found)} columns side by side, {order}")
+            self.notes.append(f"{tensor.name} is fed by {counted(len(found), 'column')} side by side, {order}")
             return
         if why != "has its name":
             self.notes.append(f"{tensor.name} is fed by {found}, which {why}")

@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 import yaml
 
+from etl.printable import counted
 from etl.runs.read import open_parquet
 from etl.runs.storage import storage_for
 from jobs.authoring.binding import Bound, bind, guess_key
@@ -121,10 +122,13 @@ def _sample(data: tuple[str, ...]) -> tuple[pa.Table, str]:
         if rows >= _SAMPLE_ROWS:
             break
     if not parts:
-        raise Refused(f"{files[0].path}: has no row to look at, nor has another of the first {opened:,} files.")
+        raise Refused(
+            f"{files[0].path}: has no row to look at, nor has another of the first {counted(opened, 'file')}."
+        )
     # Distinct values are counted, and dictionaries of two files say the same by other codes.
     sample = pa.concat_tables(parts).unify_dictionaries().combine_chunks()
-    return sample, f"what follows is by the first {rows:,} rows, which are of {len(parts):,} of {len(files):,} files"
+    first = counted(rows, "row, which is", "rows, which are")
+    return sample, f"what follows is by the first {first} of {len(parts):,} of {counted(len(files), 'file')}"
 
 
 def _name(found: Found) -> str:
@@ -218,9 +222,8 @@ def _with_nulls(job: dict[str, Any], sample: pa.Table, columns: list[str]) -> li
         return []
     share = min(1.0, _NULLS_ALLOWED * max(0.01, rows / sample.num_rows))
     job["budgets"] = {"contract": {"max_ratio": round(share, 4)}}
-    found = (
-        f"{rows:,} of {sample.num_rows:,} rows have a null in an input: they are set aside, up to {share:.0%} of all"
-    )
+    of_all = counted(sample.num_rows, "row has", "rows have")
+    found = f"{rows:,} of {of_all} a null in an input: they are set aside, up to {share:.0%} of all"
     return [f"{found} (budgets.contract); where the model knows NaN as missing, say model.nulls: nan instead"]
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
-from etl.printable import printable
+from etl.printable import counted, printable
 from jobs.display.summary import Column, Screen, Sheet, count_text
 from jobs.errors import ExitCode, Refused, refusing
 from jobs.history.runs import UNREADABLE, config_of
@@ -104,7 +104,8 @@ def _print(screen: Screen, found: Audit) -> None:
         screen.line("No record is of such a run.")
     unsealed = sum(entry.seal == "unsealed" for entry in found.entries)
     if unsealed:
-        screen.line(f"{unsealed:,} of these endings are from before the first seal; that they are right nobody knows.")
+        told = counted(unsealed, "of these endings is", "of these endings are")
+        screen.line(f"{told} from before the first seal; that it is as it was nobody knows.")
     for entry in found.entries:
         if entry.ending.problem is not None:
             told = f"{entry.ending.job}: {entry.ending.name}: {entry.ending.problem}"

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
+from etl.printable import counted
 from jobs.display.summary import Column, Screen, Sheet, rows_sheet
 from jobs.errors import ExitCode, Refused
 from jobs.monitoring.comparing import Gate
@@ -161,7 +162,7 @@ def _facts(change: ColumnChange) -> list[tuple[str, str]]:
         ]
     if flips is not None:
         ways = "to another value" if flips.up is None else f"{flips.up:,} up and {flips.down:,} down"
-        facts.append(("flips", f"{flips.rows:,} rows ({_share(flips)}), {ways}"))
+        facts.append(("flips", f"{counted(flips.rows, 'row')} ({_share(flips)}), {ways}"))
     return facts
 
 

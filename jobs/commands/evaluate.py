@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
+from etl.printable import counted
 from jobs.commands.compare import number_text, plain
 from jobs.display.summary import Column, Screen, Sheet, count_text, when_text
 from jobs.monitoring.evaluating import Classified
@@ -211,7 +212,7 @@ def _notes(scores: Sequence[ScoreQuality]) -> Iterator[str]:
     """Why something has no number."""
     unscored = sum(score.unscored for score in scores)
     if unscored:
-        yield f"{unscored:,} rows with a label have no score: null, NaN or infinite."
+        yield f"{counted(unscored, 'row with a label has', 'rows with a label have')} no score: null, NaN or infinite."
     classified = [score.quality for score in scores if isinstance(score.quality, Classified) and score.quality.rows]
     if any(quality.auc is None for quality in classified):
         yield "AUC is not defined where all labels are of one class."

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from etl.printable import counted
 from jobs.authoring.exporting import Export, Exported, export_torch
 from jobs.display.summary import Screen
 
@@ -58,6 +59,6 @@ def _facts(done: Exported) -> list[tuple[str, str]]:
     return [
         *(("input", str(tensor)) for tensor in done.signature.inputs),
         *(("output", str(tensor)) for tensor in done.signature.outputs),
-        ("compared", f"{done.rows:,} rows, all at once and the first alone"),
+        ("compared", f"{counted(done.rows, 'row')}, all at once and the first alone"),
         *((f"off, {one.output}", f"{one.absolute:.3g}, relative {one.relative:.3g}") for one in done.differences),
     ]

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from etl.printable import counted
 from jobs.display.history import history_sheet, trend_sheet
 from jobs.display.summary import Screen
 from jobs.errors import Refused
@@ -44,7 +45,7 @@ def list_history(
     if export is not None:
         table = history_table(lines)
         export_batches(export, table.schema, table.to_batches())
-        screen.line(f"{table.num_rows:,} runs written to {export}")
+        screen.line(f"{counted(table.num_rows, 'run')} written to {export}")
         return
     screen.sheet(history_sheet(lines))
     if len(found) > last:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
+from etl.printable import counted
 from jobs.commands.process import spark_log
 from jobs.display import summary
 from jobs.display.progress import Displays, display_for
@@ -76,7 +77,7 @@ def _show(where: str, run_id: str | None, *, export: str | None, as_json: bool) 
     if export is not None:
         table = flat(found)
         export_batches(export, table.schema, table.to_batches())
-        screen.line(f"{table.num_rows:,} rows that run {name} set aside written to {export}")
+        screen.line(f"{counted(table.num_rows, 'row')} that run {name} set aside written to {export}")
         return
     private, groups = private_of(target), groups_of(found, _SAMPLES)
     if as_json:
@@ -88,9 +89,9 @@ def _show(where: str, run_id: str | None, *, export: str | None, as_json: bool) 
         screen.sheet(summary.reasons_sheet(found))
     for group in groups:
         screen.line()
-        screen.line(f"{group.rows:,} rows: {group.stage}/{group.code} {group.column}".rstrip(), "bold")
+        screen.line(f"{counted(group.rows, 'row')}: {group.stage}/{group.code} {group.column}".rstrip(), "bold")
         screen.sheet(_samples(group, private))
-    screen.line(f"run {name} set {found.num_rows:,} rows aside", "dim")
+    screen.line(f"run {name} set {counted(found.num_rows, 'row')} aside", "dim")
     if groups:
         first = groups[0].samples[0]
         at = f"{first.file}:{first.row}"
@@ -146,8 +147,9 @@ def _resubmit(where: str, run_id: str | None, key: str | None, *, as_run: str | 
     screen = Screen(Console(highlight=False))
     screen.facts(summary.record_facts(record))
     before, account = quarantined_rows(source).num_rows, record.account
+    good = counted(account.scored.rows, "row is", "rows are")
     screen.line(
-        f"run {source.layout.run_id} had set {before:,} rows aside; of those files {account.scored.rows:,} rows are "
+        f"run {source.layout.run_id} had set {counted(before, 'row')} aside; of those files {good} "
         f"published now, and {account.quarantined.rows:,} are set aside again"
     )
     if record.state is RunState.HELD_BACK:

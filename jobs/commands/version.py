@@ -10,6 +10,7 @@ import typer
 from rich.console import Console
 
 from etl.errors import OutcomeUnknown, PublishError
+from etl.printable import counted
 from etl.runs.layout import runs_folder
 from etl.runs.manifest import all_manifests, latest_manifest
 from etl.runs.retention import rollback
@@ -77,10 +78,10 @@ def roll_back(
     after_commit(storage, root)
     screen = Screen(Console(highlight=False))
     rows = sum(run.rows for run in made.runs)
-    runs = "1 run" if len(made.runs) == 1 else f"{len(made.runs):,} runs"
+    runs = counted(len(made.runs), "run")
     has_already = before is not None and before.seq == made.seq
     told = "holds already, so nothing was committed," if has_already else "holds"
-    screen.line(f"version {made.seq} {told} what version {to} held: {rows:,} rows of {runs}")
+    screen.line(f"version {made.seq} {told} what version {to} held: {counted(rows, 'row')} of {runs}")
     if any(not run.folder.startswith("_") for run in made.runs):
         screen.line(
             "Who lists the folder instead of asking for a version still finds the runs that were rolled back.", "yellow"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from etl.inspection.explain import explain
+from etl.printable import counted
 from jobs.display.spec import explained_plain, explained_sheet, spec_facts
 from jobs.display.summary import Column, Facts, Sheet
 from scoring.bundles.golden import arrow_table
@@ -67,9 +68,10 @@ def files_sheet(audited: AuditedBundle) -> Sheet:
 def verified_facts(found: Verified) -> Facts:
     """That it is sound, and how far the golden rows were off."""
     audited, bundle = found.audited, found.audited.bundle
+    files = counted(len(bundle.files), "file has the digest", "files have the digests")
     facts: Facts = [
         ("bundle", f"{bundle.name}:{bundle.version}, sha256 {audited.sha256}"),
-        ("files", f"{len(bundle.files)} files have the digests that bundle.json names, and the parts fit"),
+        ("files", f"{files} that bundle.json names, and the parts fit"),
         ("device", f"{found.device}, {found.provider}"),
     ]
     if found.deviation is None:
@@ -117,7 +119,7 @@ def _golden(audited: AuditedBundle) -> str:
         return "none"
     rows = arrow_table(audited.files[golden.rows]).num_rows
     tables = f", with excerpts of {', '.join(golden.references)}" if golden.references else ""
-    return f"{rows} rows that every machine must reproduce{tables}"
+    return f"{counted(rows, 'row')} that every machine must reproduce{tables}"
 
 
 def _tolerances(audited: AuditedBundle) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from etl.printable import counted
 from jobs.monitoring.cost import money_text
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ def cost_facts_of(record: RunRecord) -> list[tuple[str, str]]:
             parts.append(f"{money_text(cost.earlier)} of it for earlier tries")
         hours = f"{cost.driver_hours:,.2f} h of the driver"
         if not cost.is_local:
-            hours += f", {cost.executor_hours:,.2f} h of up to {cost.executors:,} executors"
+            hours += f", {cost.executor_hours:,.2f} h of up to {counted(cost.executors, 'executor')}"
         if cost.gpu_hours:
             hours += f", {cost.gpu_hours:,.2f} GPU-hours"
         facts.append(("cost", f"{', '.join(parts)}: {hours}"))

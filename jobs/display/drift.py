@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from etl.printable import counted
+
 if TYPE_CHECKING:
     from jobs.display.summary import Facts
     from jobs.monitoring.drift_settings import DriftSettings
@@ -32,7 +34,7 @@ def drift_facts(record: RunRecord) -> Facts:
         return []
     facts: Facts = []
     if drift.cost is not None:
-        told = f"{len(drift.beyond):,} of {drift.measured:,} values are beyond their limits"
+        told = f"{len(drift.beyond):,} of {counted(drift.measured, 'value is', 'values are')} beyond the limits"
         facts.append(("drift", f"{told}; took {drift.cost.worker_share:.1%} of the workers' time"))
     facts += [(f"drift, {found.verdict}", str(found)) for found in drift.beyond[:_SHOWN]]
     if len(drift.beyond) > _SHOWN:

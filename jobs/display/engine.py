@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from etl.printable import counted
+
 if TYPE_CHECKING:
     from jobs.display.summary import Facts
     from jobs.record import RunRecord
@@ -34,12 +36,12 @@ def engine_facts(record: RunRecord) -> Facts:
         )
         memory = f", {engine.out_of_memory:,} of them too large and halved" if engine.out_of_memory else ""
         facts.append(("calls", f"{engine.calls:,} of the model{memory}, with up to {sizes}"))
-    if engine.by_model:
-        facts.append(("models", ", ".join(f"{name} {rows:,} rows" for name, rows in engine.by_model.items())))
-    if engine.unscored:
-        facts.append(("no score", ", ".join(f"{name} {rows:,} rows" for name, rows in engine.unscored.items())))
-    if engine.non_finite:
-        facts.append(("not finite", ", ".join(f"{name} {rows:,} rows" for name, rows in engine.non_finite.items())))
+    by_name = {"models": engine.by_model, "no score": engine.unscored, "not finite": engine.non_finite}
+    for told, counts in by_name.items():
+        if counts:
+            facts.append((told, ", ".join(f"{name} {counted(rows, 'row')}" for name, rows in counts.items())))
     if engine.contained_rows:
-        facts.append(("apart", f"{engine.contained_rows:,} rows in a process of their own, after a worker had died"))
+        facts.append(
+            ("apart", f"{counted(engine.contained_rows, 'row')} in a process of their own, after a worker had died")
+        )
     return facts

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Literal
 from rich.constrain import Constrain
 from rich.progress import BarColumn, Progress, ProgressColumn, TextColumn
 
+from etl.printable import counted
 from jobs.progress import PHASES
 
 if TYPE_CHECKING:
@@ -84,7 +85,7 @@ class _Bar:
 
     def tally(self, tally: Tally) -> None:
         if isinstance(self._live, Progress):
-            facts = [f"{tally.splits_done:,}/{tally.splits:,} splits"]
+            facts = [f"{tally.splits_done:,}/{counted(tally.splits, 'split')}"]
             if tally.rows_per_second is not None and tally.seconds_left is not None:
                 facts += [f"{_short(tally.rows_per_second)} rows/s", f"{_clock(tally.seconds_left)} left"]
             if tally.quarantined_share:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from etl.learning.fitting import most_extra_passes
 from etl.ops.base import FittedStep
 from etl.ops.relations import reads_as_stored, unpinned
+from etl.printable import counted
 from jobs.display.summary import Column, Facts, Sheet
 
 if TYPE_CHECKING:
@@ -41,20 +42,22 @@ def spec_facts(spec: Spec) -> Facts:
     learning = sum(not step.is_fitted for step in spec.steps)
     told = spec.provenance
     without = told.notes.get("golden", "none") if told is not None else "none"
-    golden = f"{len(spec.golden)} rows, replayed" if spec.golden else without
+    golden = f"{counted(len(spec.golden), 'row')}, replayed" if spec.golden else without
     sealed = f"{spec.digest}, not sealed" if spec.is_fitted and spec.integrity is None else spec.digest
     facts = [
         ("spec", f"{spec.spec_id}, revision {spec.revision}, {spec.format}, {spec.semantics.profile}"),
         ("input", f"{len(spec.input.fields)} fields"),
         ("steps", f"{len(spec.relational)} relational, {len(spec.steps)} row steps"),
-        ("fitted", "yes" if spec.is_fitted else f"no, {_many(learning, 'step')} to be learned"),
+        ("fitted", "yes" if spec.is_fitted else f"no, {counted(learning, 'step')} to be learned"),
         ("tensors", ", ".join(_tensors(spec))),
         ("golden rows", golden),
         ("sha256", sealed),
     ]
     if told is not None and told.rows:
         left_out = f"of which {told.rejected:,} rejected and {told.filtered:,} filtered"
-        facts.insert(4, ("learned from", f"{told.rows:,} rows in {_many(told.passes, 'pass')}, {left_out}"))
+        facts.insert(
+            4, ("learned from", f"{counted(told.rows, 'row')} in {counted(told.passes, 'pass', 'passes')}, {left_out}")
+        )
     return facts
 
 
@@ -82,10 +85,6 @@ def _stored_facts(spec: Spec) -> Facts:
         ("warning", f"step {step!r} reads {name} as it is stored, not as the contract treats it: it {behind}.")
         for step, name in reads_as_stored(spec.relational, spec.input.fields)
     ]
-
-
-def _many(count: int, what: str) -> str:
-    return f"{count} {what}{'' if count == 1 else 'es' if what.endswith('s') else 's'}"
 
 
 def _tensors(spec: Spec) -> list[str]:

@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from etl.learning.fitting import passes
-from etl.printable import distinct, printable
+from etl.printable import counted, distinct, printable
 from etl.training import Provenance
 from jobs.display.cost import cost_facts_of
 from jobs.display.drift import drift_facts, planned_drift
@@ -187,7 +187,7 @@ def record_facts(record: RunRecord, decision: Decision | None = None) -> Facts:
     if record.relational is not None:
         counts = record.relational
         left_out = f"{counts.filtered:,} filtered, {counts.deduplicated:,} deduplicated"
-        facts.append(("prepared", f"{counts.rows_in:,} rows of the table, of which {left_out}"))
+        facts.append(("prepared", f"{counted(counts.rows_in, 'row')} of the table, of which {left_out}"))
     if account.rows_in.rows or record.state.is_published:
         facts.append(("rows", _account(record)))
     if record.reasons:
@@ -199,9 +199,8 @@ def record_facts(record: RunRecord, decision: Decision | None = None) -> Facts:
             ("model", f"{model.name}:{model.version}, bundle {model.bundle_sha256[:12]}, spec {model.spec_digest[:12]}")
         )
     if record.snapshot is not None:
-        facts.append(
-            ("input", f"{record.snapshot.files:,} files, {size_text(record.snapshot.bytes)}, {record.splits:,} splits")
-        )
+        files, splits = counted(record.snapshot.files, "file"), counted(record.splits, "split")
+        facts.append(("input", f"{files}, {size_text(record.snapshot.bytes)}, {splits}"))
     facts += [*_increment_facts(record), ("seconds", _phases(record)), *cost_facts_of(record)]
     return [*facts, *_worker_facts(record), ("by", f"{record.who}, {when_text(record.started_at)}, code {record.code}")]
 
@@ -212,7 +211,8 @@ def view_facts(view: RunView) -> Facts:
         return record_facts(view.record, view.decision)
     facts: Facts = [("state", view.state), ("run", view.target.layout.run_id)]
     if view.plan is not None:
-        done = f"{view.splits_done:,} of {len(view.plan.splits):,} splits are scored; the run is at work, or it died"
+        splits = counted(len(view.plan.splits), "split is", "splits are")
+        done = f"{view.splits_done:,} of {splits} scored; the run is at work, or it died"
         facts += [("progress", done), ("model", f"{view.plan.model.name}:{view.plan.model.version}")]
     else:
         facts.append(("progress", "it has no plan yet; it is at work, or it died"))
@@ -224,13 +224,13 @@ def view_facts(view: RunView) -> Facts:
 def _calls(order: Order) -> str:
     if order.batch_rows == "auto":
         return "as many rows a call of the model as are quickest"
-    return f"{order.batch_rows:,} rows a call of the model"
+    return f"{counted(order.batch_rows, 'row')} a call of the model"
 
 
 def preview_facts(shown: Preview) -> Facts:
     """What a run would read, split, score and write."""
     plan, order, done = shown.plan, shown.plan.order, shown.view.splits_done
-    files = f"{len(plan.inputs):,} files, {size_text(plan.bytes_in)}"
+    files = f"{counted(len(plan.inputs), 'file')}, {size_text(plan.bytes_in)}"
     each = size_text(plan.bytes_in / max(1, len(plan.splits)))
     facts: Facts = [
         ("run", plan.run_id),
@@ -358,12 +358,15 @@ def _account(record: RunRecord) -> str:
 
 def _increment_facts(record: RunRecord) -> Facts:
     """How many files were left out, and why; how many splits were scored again."""
-    facts = [("again", f"{record.void_receipts:,} splits, whose files were gone before they were published")]
+    facts = [("again", f"{counted(record.void_receipts, 'split')}, whose files were gone before they were published")]
     facts = facts if record.void_receipts else []
     increment = record.increment
     if increment is None:
         return facts
-    parts = [f"{increment.listed:,} files are there", f"{increment.scored_before:,} were scored before"]
+    parts = [
+        f"{counted(increment.listed, 'file is', 'files are')} there",
+        f"{increment.scored_before:,} were scored before",
+    ]
     for what, paths in (("changed since", increment.changed), ("are gone", increment.deleted)):
         if paths:
             more = f" and {len(paths) - 1:,} more" if len(paths) > 1 else ""
@@ -392,13 +395,18 @@ def _worker_facts(record: RunRecord) -> Facts:
         )
     facts.extend(engine_facts(record))
     for reason, splits in record.fell_back.items():
-        facts.append(("fell back", f"{splits:,} splits ran on the CPU though a GPU was asked for: {reason}"))
+        facts.append(("fell back", f"{counted(splits, 'split')} ran on the CPU though a GPU was asked for: {reason}"))
     in_all = RunLine.of_record(record).seconds_per_million
     if scoring > 0 and in_all is not None and record.splits_scored_now == record.splits:
         pace = f"{record.account.rows_in.rows / scoring:,.0f} rows/s while scoring"
         facts.append(("pace", f"{pace}; {in_all:,.1f} s per million rows in all"))
     elif record.resumed:
-        facts.append(("resumed", f"{record.splits_scored_now:,} of {record.splits:,} splits were left to score"))
+        facts.append(
+            (
+                "resumed",
+                f"{record.splits_scored_now:,} of {counted(record.splits, 'split was', 'splits were')} left to score",
+            )
+        )
     if record.peak_task_bytes:
         projected = f", {size_text(record.projected_task_bytes)} projected" if record.projected_task_bytes else ""
         facts.append(("memory", f"{size_text(record.peak_task_bytes)} at most in a worker{projected}"))
@@ -412,7 +420,7 @@ def _tasks(shown: Preview) -> str:
 
 
 def _budget(budget: Budget) -> str:
-    limits = [f"{budget.max_rows:,} rows"] if budget.max_rows is not None else []
+    limits = [f"{counted(budget.max_rows, 'row')}"] if budget.max_rows is not None else []
     if budget.max_ratio is not None:
         limits.append(f"{budget.max_ratio:.2%}")
     return " and ".join(limits) or "0 rows"

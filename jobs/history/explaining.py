@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from etl.errors import ReadError
 from etl.format.problems import nearest
+from etl.printable import counted
 from jobs.errors import Refused
 from jobs.history.runs import config_of, find_run, history, look_at
 from jobs.monitoring.anatomy import Anatomy, anatomy_of
@@ -89,7 +90,7 @@ def usual_run(lines: Sequence[RunLine], run: RunLine) -> RunLine:
     latest = sorted(comparable, key=lambda line: line.started_at)[-_MANY:]
     if len(latest) < _ENOUGH:
         raise Refused(
-            f"{len(latest)} runs of {run.job} ended before {run.run_id}, too few to say what is usual. "
+            f"{counted(len(latest), 'run')} of {run.job} ended before {run.run_id}, too few to say what is usual. "
             "Name one with --against."
         )
     return sorted(latest, key=lambda line: line.seconds or 0.0)[(len(latest) - 1) // 2]
@@ -139,14 +140,14 @@ def tasks_of(where: str, record: RunRecord) -> pa.Table:
 def _notes(before: Side, now: Side) -> dict[str, str]:
     old, new = before.record, now.record
     notes = {
-        "rows": f"{before.anatomy.rows:,} → {now.anatomy.rows:,} rows",
+        "rows": f"{before.anatomy.rows:,} → {counted(now.anatomy.rows, 'row')}",
         "workers": f"{before.anatomy.slots:,} → {now.anatomy.slots:,} at a time",
         "skew": _slowest(now.tasks),
         "read": f"{_bytes_a_row(old)} → {_bytes_a_row(new)} bytes a row",
     }
     retried = sum(count > 0 for count in now.tasks["task_try"].to_pylist())
     if retried:
-        notes["retries"] = f"{retried:,} splits were scored by tasks that Spark had tried before"
+        notes["retries"] = f"{counted(retried, 'split was', 'splits were')} scored by tasks that Spark had tried before"
     if old.model is not None and new.model is not None and old.model.bundle_sha256 != new.model.bundle_sha256:
         told = f"model {old.model.name}:{old.model.version} → {new.model.name}:{new.model.version}"
         notes |= {name: told for name in new.worker_seconds if name.startswith("infer")}

@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 from etl.arrivals import ORIGIN
 from etl.errors import InputChanged
 from etl.format.problems import nearest
+from etl.printable import counted
 from etl.runs.read import ROW, RangeReader, open_parquet, place_in, read_row_group
 from etl.runs.splits import FileRange, InputFile, Split
 from etl.runs.storage import storage_for
@@ -89,7 +90,9 @@ def _placed(splits: tuple[Split, ...], file: InputFile, row: int) -> RowPlace:
                     return RowPlace(file, row, split, number, group.number, group.first_row)
     if not rows:
         raise Refused(f"{file.path}: the run was to score none of its rows, or set it aside as damaged.")
-    raise Refused(f"{file.path}: there is no row {row} that the run was to score; of the file it has {rows:,} rows.")
+    raise Refused(
+        f"{file.path}: there is no row {row} that the run was to score; of the file it has {counted(rows, 'row')}."
+    )
 
 
 def _file_of(plan: Plan, name: str) -> InputFile:
@@ -102,7 +105,9 @@ def _file_of(plan: Plan, name: str) -> InputFile:
         return found[0]
     if found:
         raise Refused(f"{name} may be {_listed([file.path for file in found])}. Give more of the path.")
-    raise Refused(f"{name} is none of the {len(files):,} files of the run.{nearest(name, [f.path for f in files])}")
+    raise Refused(
+        f"{name} is none of the {counted(len(files), 'file')} of the run.{nearest(name, [f.path for f in files])}"
+    )
 
 
 def _of_key(plan: Plan, named: ByKey) -> tuple[InputFile, int]:

@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from etl.printable import counted
 from jobs.errors import Refused
 from jobs.monitoring.matching import examples, keyed_as, match, numbers_in, slices_of
 from jobs.monitoring.measures import rank_correlation
@@ -186,9 +187,12 @@ def compare(before: pa.Table, now: pa.Table, question: Question) -> Comparison:
     now = keyed_as(now, before, question.keys, what="the second run")
     matches = match(before, now, question.keys)
     if not len(matches.left):
+        sides = [
+            f"{counted(side.num_rows, 'row has', 'rows have')} {examples(side, question.keys)}"
+            for side in (before, now)
+        ]
         raise Refused(
-            f"no row of the two runs has the same {' and '.join(question.keys)}: {before.num_rows:,} rows have "
-            f"{examples(before, question.keys)}, {now.num_rows:,} rows have {examples(now, question.keys)}. "
+            f"no row of the two runs has the same {' and '.join(question.keys)}: {', '.join(sides)}. "
             "Name another --key."
         )
     left, right = pa.array(matches.left), pa.array(matches.right)

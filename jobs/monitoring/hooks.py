@@ -16,6 +16,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, get_args
 from urllib.parse import urlsplit
 
+from etl.printable import counted
 from etl.redaction import redacted
 from jobs.errors import Refused
 from jobs.monitoring.sinks import Event, Line
@@ -71,7 +72,7 @@ def _text(event: Event, record: RunRecord, state: str, *, breach: Breach | None)
         return f"{what} has begun."
     if breach is not None:
         return f"{what} ({state}): {breach}."
-    rows = f"{record.account.scored.rows:,} of {record.account.rows_in.rows:,} rows"
+    rows = f"{record.account.scored.rows:,} of {counted(record.account.rows_in.rows, 'row')}"
     if record.decided_by is not None:
         return f"{what} is {state} by decision of {record.decided_by}, {rows} scored"
     why = f": {record.error.message}" if record.error is not None else ""

@@ -17,6 +17,7 @@ import numpy as np
 from pydantic import Field
 
 from etl.documents import Strict
+from etl.printable import counted
 from jobs.monitoring.cost import Used, amount_of
 from jobs.record import RunState
 
@@ -177,7 +178,8 @@ def _for_deadline(nights: Sequence[Night], work: Work, deadline: float, *, price
         fixed = Range.of([night.fixed for night in nights]).high
         if fixed >= deadline:
             return {"problem": f"{fixed:,.0f} s pass outside of scoring, which no executor makes less"}
-        why = f"there are {work.splits:,} splits, and so no use for more than {most * each:,} cores"
+        there = "is 1 split" if work.splits == 1 else f"are {work.splits:,} splits"
+        why = f"there {there}, and so no use for more than {counted(most * each, 'core')}"
         return {"problem": f"{why}, on which it takes {high(most):,.0f} s; lower splits.target_bytes"}
     fewest, enough = 0, most
     while enough - fewest > 1:

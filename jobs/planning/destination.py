@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import pyarrow as pa
 
 from etl.format.problems import nearest
+from etl.printable import counted
 from etl.runs.commit import Terms, check_terms
 from etl.runs.layout import Layout
 from etl.runs.manifest import schema_entries
@@ -121,8 +122,9 @@ def _check_empty(target: Target) -> None:
             "was. Wait for it, or run its id again; then use another output.uri."
         )
         raise Refused(message)
+    files = counted(len(others), "file that no run published lies", "files that no run published lie")
     message = (
-        f"{target.layout.root}: output.mode is `error`, and {len(others)} files that no run published lie here, "
+        f"{target.layout.root}: output.mode is `error`, and {files} here, "
         f"{others[0]} among them. Remove them, or use another output.uri."
     )
     raise Refused(message)

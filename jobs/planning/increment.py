@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 
 from etl.errors import Superseded
 from etl.format.problems import nearest
+from etl.printable import counted
 from etl.runs.damage import load_damaged
 from etl.runs.layout import Layout
 from etl.runs.manifest import all_manifests, published_files, read_manifest
@@ -121,9 +122,9 @@ def published_keys(target: Target, key: str, *, latest: Manifest | None, most_by
         values = pc.unique(pa.concat_tables([schema.empty_table(), *tables]).column(key))
     if values.nbytes > most_bytes:
         message = (
-            f"--missing-keys: {target.layout.root} holds {len(values):,} keys of {values.nbytes / 1e6:,.0f} MB, and "
-            f"each worker would hold them all; scoring.reference_bytes allows {most_bytes / 1e6:,.0f} MB. Raise it, or "
-            "score new files only, with input.incremental."
+            f"--missing-keys: {target.layout.root} holds {counted(len(values), 'key')} of "
+            f"{values.nbytes / 1e6:,.0f} MB, and each worker would hold them all; scoring.reference_bytes allows "
+            f"{most_bytes / 1e6:,.0f} MB. Raise it, or score new files only, with input.incremental."
         )
         raise Refused(message)
     return pa.table([values], schema=schema)
@@ -159,9 +160,10 @@ def admit_of(target: Target, plan: Plan) -> Admit:
         before = scored_files(target, came, job=plan.job, models=plan.bundles)
         twice = [file.path for file in plan.sources if file.path in before]
         if twice:
+            files = counted(len(twice), "file was", "files were")
             message = (
-                f"{target.layout.root}: {len(twice)} files were scored and published by another run meanwhile, "
-                f"{twice[0]} among them. Nothing was published; score under a new run id."
+                f"{target.layout.root}: {files} scored and published by another run meanwhile, {twice[0]} among them. "
+                "Nothing was published; score under a new run id."
             )
             raise Superseded(message)
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 import pyarrow as pa
 
 from etl.errors import BatchscoreError, ContractError
+from etl.printable import counted
 from etl.references import pin_references
 from etl.runs.manifest import latest_manifest
 from etl.runs.read import open_parquet
@@ -150,14 +151,14 @@ class _Job:
         if not self.config.input.patterns:
             raise _NotPossible("it is a table, which Spark opens when a run begins")
         self.files = list_inputs(self.config.input.patterns)
-        return f"{len(self.files)} files, {sum(file.bytes for file in self.files):,} bytes"
+        return f"{counted(len(self.files), 'file')}, {sum(file.bytes for file in self.files):,} bytes"
 
     def open_first_file(self) -> str:
         if not self.files:
             raise _NotPossible("there is no file to open")
         storage, _ = storage_for(self.files[0].path)
         self.schema = open_parquet(storage, self.files[0]).schema_arrow
-        return f"Parquet, {len(self.schema)} columns in {self.files[0].path}"
+        return f"Parquet, {counted(len(self.schema), 'column')} in {self.files[0].path}"
 
     def audit_model(self) -> str:
         bare = [entry.model for entry in self.config.entries if entry.model.bundle is None]
@@ -165,7 +166,9 @@ class _Job:
             inputs = ", ".join(str(tensor) for model in bare for tensor in bare_signature(model).inputs)
             raise _NotPossible(f"it loads; its inputs ({inputs}) are bound to columns once Spark has opened the table")
         self.models = audited_models(self.config, self.schema or pa.schema([]))
-        found = [f"{model.bundle.name}:{model.bundle.version}, {len(model.files)} files" for model in self.models]
+        found = [
+            f"{model.bundle.name}:{model.bundle.version}, {counted(len(model.files), 'file')}" for model in self.models
+        ]
         return f"{'; '.join(found)} with their digests"
 
     def compare_columns(self) -> str:
@@ -179,10 +182,11 @@ class _Job:
             look = partial(_fault, contracts, made=made, others=others)
             faults = [fault for fault in threads.map(look, self.files) if fault is not None]
         if faults:
-            more = f" {len(faults) - 1} more files have faults." if len(faults) > 1 else ""
+            more = f" {counted(len(faults) - 1, 'more file has', 'more files have')} faults." if len(faults) > 1 else ""
             raise ContractError(f"{faults[0]}{more}")
         read = {field.name for contract in contracts for field in contract.fields} - {field.name for field in made}
-        return f"{len(read)} columns are there with their types, in all {len(self.files)} files"
+        columns = counted(len(read), "column is there with its type", "columns are there with their types")
+        return f"{columns}, in {'the one file' if len(self.files) == 1 else f'all {len(self.files):,} files'}"
 
     def read_references(self) -> str:
         work = work_on_table(self.config, self._models[0])
@@ -230,7 +234,7 @@ class _Job:
         if work is not None:
             raise _NotPossible(_before(work))
         plan = preview(RunRequest(config=self.config, run_id=new_run_id(self.config.name))).plan
-        return f"{len(plan.splits)} splits, {len(plan.columns)} output columns"
+        return f"{counted(len(plan.splits), 'split')}, {counted(len(plan.columns), 'output column')}"
 
     @property
     def _models(self) -> tuple[AuditedBundle, ...]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import pyarrow as pa
 
 from etl.errors import BatchscoreError
+from etl.printable import counted
 from etl.redaction import redacted
 from etl.runs.layout import model_folder
 from jobs.history.quarantine import groups_of, private_of
@@ -100,7 +101,8 @@ def _read(storage: Storage, files: Sequence[Quarantined], until: float) -> tuple
     tables, notes = [], []
     for number, file in enumerate(files):
         if time.monotonic() > until:
-            notes.append(f"{len(files) - number:,} files with samples were not read for want of time.")
+            left = counted(len(files) - number, "file with samples was", "files with samples were")
+            notes.append(f"{left} not read for want of time.")
             break
         try:
             tables.append(_head(storage, file.path))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, NamedTuple
 
+from etl.printable import counted
 from jobs.display.summary import duration_text
 from jobs.progress import PHASES
 from jobs.record import RunState
@@ -100,12 +101,13 @@ def headline(gathered: Gathered) -> str:
     """What became of the run, in one sentence."""
     record, account = gathered.record, gathered.record.account
     took = duration_text(record.seconds)
+    scored = counted(account.scored.rows, "row was", "rows were")
     if record.state.is_published:
         aside = f"; {account.quarantined.rows:,} were set aside" if account.quarantined.rows else ""
         where = "in a place of its own, for it is a trial" if gathered.is_trial else f"as version {record.manifest}"
-        return f"{account.scored.rows:,} rows were scored and published {where}, in {took}{aside}."
+        return f"{scored} scored and published {where}, in {took}{aside}."
     if record.state is RunState.HELD_BACK:
-        return f"{account.scored.rows:,} rows were scored in {took} and wait for a decision: nothing is published."
+        return f"{scored} scored in {took}, and a person has to decide on the run: nothing is published."
     if record.state is RunState.DISCARDED:
         return "A person threw the predictions away; nothing is published."
     kept = f" {account.scored.rows:,} scored rows are kept for it." if account.scored.rows else ""

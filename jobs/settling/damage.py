@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from etl.errors import FileDamaged, StorageError
+from etl.printable import counted
 from etl.runs.damage import damaged_files, load_damaged, mark_damaged, without_files
 from etl.runs.layout import model_folder
 from jobs.errors import InputUnfit, SplitsFailed
@@ -123,7 +124,7 @@ def _failed(plan: Plan, failures: Sequence[Failure], *, found: Sequence[DamagedF
             is_unfit = False
             causes.append(f"{failure.message} {_UNCONFIRMED}")
     failed = len({failure.split for failure in failures})
-    head = f"{failed} of {len(plan.splits)} splits cannot be scored; nothing was published."
+    head = f"{failed} of {counted(len(plan.splits), 'split')} cannot be scored; nothing was published."
     lines = [head, _listed(list(dict.fromkeys(causes))), *([advice] if found and advice else [])]
     return (InputUnfit if is_unfit else SplitsFailed)("\n".join(lines))
 
@@ -139,7 +140,8 @@ def over_file_budget(budget: FileBudget, damaged: Sequence[DamagedFile], total: 
     if budget.allows(len(damaged), size, total):
         return []
     limits = budget.model_dump_json(exclude_none=True)
-    return [f"{len(damaged)} damaged files of {size:,} bytes were set aside, the budget of stage read is {limits}"]
+    files = counted(len(damaged), "damaged file was", "damaged files were")
+    return [f"{files} set aside, {size:,} bytes, the budget of stage read is {limits}"]
 
 
 def damage_facts(record: RunRecord) -> list[tuple[str, str]]:

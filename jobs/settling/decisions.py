@@ -14,6 +14,7 @@ from pydantic import AwareDatetime, Field
 
 from etl.documents import Document
 from etl.errors import AccountError, PublishError, ReceiptsVoid, Superseded
+from etl.printable import counted
 from etl.runs.manifest import version_of
 from etl.runs.publish import bar, is_barred, publish, withdraw
 from jobs.errors import Refused
@@ -75,8 +76,8 @@ def publish_run(target: Target, *, accept_errors: int, reason: str, on_step: OnS
     quarantined = record.account.quarantined.rows
     if accept_errors < quarantined:
         raise Refused(
-            f"run {record.run_id} set {quarantined} rows aside, more than the {accept_errors} that you accept. "
-            f"Look at them with `batchscore results {target.layout.root} {record.run_id} --quarantine`, "
+            f"run {record.run_id} set {counted(quarantined, 'row')} aside, more than the {accept_errors} that you "
+            f"accept. Look at them with `batchscore results {target.layout.root} {record.run_id} --quarantine`, "
             f"or publish with --accept-errors {quarantined}."
         )
     on_step("settle")
@@ -125,9 +126,8 @@ def _published(
 
 def _unscored(splits: int, why: str) -> PublishError:
     """Receipts are void."""
-    return PublishError(
-        f"{splits} splits have lost their files: {why} Run the same id again, which scores them, then publish."
-    )
+    lost = counted(splits, "split has lost its files", "splits have lost their files")
+    return PublishError(f"{lost}: {why} Run the same id again, which scores them, then publish.")
 
 
 def _settled_receipts(target: Target, plan: Plan, record: RunRecord) -> Collection[Receipt]:

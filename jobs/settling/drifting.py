@@ -17,6 +17,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from etl.errors import BatchscoreError
+from etl.printable import counted
 from etl.runs.layout import Layout, model_folder
 from etl.runs.manifest import latest_manifest
 from etl.runs.storage import storage_for
@@ -134,11 +135,11 @@ class _Comparison:
         try:
             merged = merge(sketches, self._settings.rows)
         except ValueError as error:
-            without = ", ".join(f"{splits} of {len(receipts)} splits {why}" for why, splits in gaps.items())
+            without = ", ".join(f"{splits} of {counted(len(receipts), 'split')} {why}" for why, splits in gaps.items())
             message = f"{error} ({without})" if gaps else str(error)
             raise ValueError(message) from error
         for why, splits in gaps.items():
-            self._warn(f"{splits} of {len(receipts)} splits {why}, and their rows are not counted here")
+            self._warn(f"{splits} of {counted(len(receipts), 'split')} {why}, and their rows are not counted here")
         return merged
 
     def _sketches(self, receipts: Iterable[Receipt], gaps: Counter[str]) -> Iterator[Sketch]:

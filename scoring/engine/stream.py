@@ -21,6 +21,7 @@ from etl.errors import SpecError
 from etl.format.problems import nearest
 from etl.frame import once
 from etl.ops.relations import joins, on_table
+from etl.printable import counted
 from etl.relational import used_references
 from scoring.bundles.bundle import output_schema
 from scoring.bundles.golden import arrow_bytes
@@ -304,7 +305,7 @@ def _note_wait(stage: str, item: Any, seconds: float) -> None:
 
 def _refusal(scored: Scored, where: str) -> str:
     refused = scored.rejected.drop_null()
-    count = f"{len(refused)} of {len(scored.rejected)} rows of a batch have no score"
+    count = f"{len(refused)} of {counted(len(scored.rejected), 'row of a batch has', 'rows of a batch have')} no score"
     return f"{where}: {count}, the first one: {refused[0]}. Mend the rows, or let them have null: on_bad_row='null'."
 
 

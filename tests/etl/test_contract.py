@@ -285,7 +285,7 @@ def test_not_nullable_rejects_and_fail_fails():
     """A field that is not nullable rejects missing values by default, and `fail` stops with file, column and rule."""
     column = pa.array([1.0, NAN])
     assert reasons(apply(column, nullable=False)[0]) == [([1], "MISSING", "/input/fields/0/on_missing")]
-    with pytest.raises(ContractError, match=r"^file\.parquet: column 'x' has no value in 1 rows .* the first at 1; .*"):
+    with pytest.raises(ContractError, match=r"^file\.parquet: column 'x' has no value in 1 row .* the first at 1; .*"):
         apply(column, on_missing="fail")
 
 

@@ -807,7 +807,7 @@ def test_what_is_made_missing_is_treated_as_missing(rules: dict[str, Any]) -> No
         ([2], "MISSING", pointer, "x has no value"),
         ([1], "MISSING", pointer, f"x has no value, since {key} makes it missing"),
     ]
-    with pytest.raises(ContractError, match=f"since {key} makes it missing in 1 rows .* the first at 1; .*{pointer}"):
+    with pytest.raises(ContractError, match=f"since {key} makes it missing in 1 row .* the first at 1; .*{pointer}"):
         applied("float64", column.slice(0, 2), **rules, on_missing="fail")
 
 

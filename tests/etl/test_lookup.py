@@ -179,12 +179,12 @@ def test_a_table_with_a_value_beyond_its_type_is_refused():
         ("float64", pa.array([2**53 + 1])),
         ("string", broken),
     ):
-        with pytest.raises(ContractError, match=f"'r0' holds a value that {kind} cannot hold, in 1 rows, the first 0,"):
+        with pytest.raises(ContractError, match=f"'r0' holds a value that {kind} cannot hold, in 1 row, the first 0,"):
             ReferenceTable.index(join_of(["string"], [kind]), pa.table({"k0": ["a"], "r0": column}), "t")
     with pytest.raises(ContractError, match=r"'k0' holds a value that string .*: it is not UTF-8\.$"):
         ReferenceTable.index(join_of(["string"], ["int64"]), pa.table({"k0": broken, "r0": [1]}), "t")
     table = pa.table({"k0": ["a"], "r0": pa.array([[1.0]])})
-    with pytest.raises(ContractError, match="column 'r0' has 1 rows without 2 values"):
+    with pytest.raises(ContractError, match="column 'r0' has 1 row without 2 values"):
         ReferenceTable.index(join_of(["string"], ["float32[2]"]), table, "t")
 
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from etl.printable import code_span, distinct, printable
+from etl.printable import code_span, counted, distinct, printable
 
 
 @pytest.mark.parametrize(
@@ -44,3 +44,12 @@ def test_a_shown_text_is_its_own_normal_form(text):
 def test_a_command_keeps_what_it_is_made_of():
     """What may be run, such as a path that macOS decomposed, is shown as it is but for what turns it around."""
     assert printable("run e\u0301\u00a0\u202e") == "run e\u0301\u00a0\\u202e"
+
+
+@pytest.mark.parametrize(
+    ("number", "told"), [(0, "0 passes are"), (1, "1 pass is"), (2, "2 passes are"), (1200, "1,200 passes are")]
+)
+def test_one_is_counted_as_one(number, told):
+    """One alone has the singular, with its verb; without a plural of its own a noun gets an s."""
+    assert counted(number, "pass is", "passes are") == told
+    assert counted(number, "row") == f"{number:,} row{'' if number == 1 else 's'}"

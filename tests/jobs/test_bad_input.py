@@ -318,7 +318,7 @@ CASES = (
         "disk full",
         larger_than_the_disk,
         1,
-        "1 of 1 splits cannot be scored; nothing was published.\n"
+        "1 of 1 split cannot be scored; nothing was published.\n"
         "StorageError: {dir}/out/run_id=r/.part-000000-<attempt>.parquet.inprogress: no space left to write. "
         "Free some; what is finished stays, and the same run id goes on.",
         within=ON_A_SMALL_DISK,

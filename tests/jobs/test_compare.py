@@ -196,7 +196,7 @@ def test_keys_of_other_types_are_read_as_those_of_the_first_run() -> None:
 
 def test_what_cannot_be_compared_is_refused() -> None:
     """Runs without a common key, a number against a text and a segment column of too many values are refused."""
-    with pytest.raises(Refused, match=r"no row of the two runs has the same k: 1 rows have 1, 2 rows have 2, 3"):
+    with pytest.raises(Refused, match=r"no row of the two runs has the same k: 1 row has 1, 2 rows have 2, 3"):
         compare(run_of([1], [0.5]), run_of([2, 3], [0.5, 0.5]), QUESTION)
     with pytest.raises(Refused, match=r"--column p: double cannot be compared with string"):
         compare(run_of([1], [0.5]), run_of([1], ["a"]), QUESTION)

@@ -275,7 +275,7 @@ def test_the_budget_holds_a_run_back_and_a_person_may_publish_it(
     job = job_file(input=policy(tmp_path, "quarantine"), budgets={"read": budget})
     done = CliRunner().invoke(cli.app, ["run", str(job), "--run-id", "r"])
     assert done.exit_code == ExitCode.NOT_PUBLISHED, done.output
-    assert "1 damaged files of" in done.output
+    assert "1 damaged file was set aside, " in done.output
     shown = CliRunner().invoke(cli.app, ["show", str(job), "r"])
     assert f"damaged: 1 input files set aside as a whole:\n  {bad_file(tmp_path)} (" in shown.output
     assert "rows unknown" in shown.output

@@ -178,7 +178,7 @@ def test_what_is_printed(spark: SparkSession, tmp_path: Path) -> None:
     [told] = [line for line in shown.splitlines() if line.startswith("drift, warn: ")]
     assert told.startswith("drift, warn: drift of 'f0': psi is ")
     assert told.endswith(" against training, above 0.2")
-    assert "drift: 1 of 4 values are beyond their limits; took " in shown
+    assert "drift: 1 of 4 values are beyond the limits; took " in shown
     lines = CliRunner().invoke(cli.app, ["drift", str(job), "r"]).stdout.splitlines()
     assert lines[0] == f"{ROWS:,} published rows, {ROWS:,} of them in the sample"
     assert lines[1] == "training: the rows that the model's spec was fitted to"

@@ -209,7 +209,7 @@ def test_files_of_others_are_not_an_empty_place(job: Path, tmp_path: Path, logis
     foreign = tmp_path / "out" / "old" / "a.parquet"
     foreign.parent.mkdir(parents=True)
     foreign.write_bytes((tmp_path / "in" / "part-0.parquet").read_bytes())
-    with pytest.raises(Refused, match=f"1 files that no run published lie here, {foreign} among them"):
+    with pytest.raises(Refused, match=f"1 file that no run published lies here, {foreign} among them"):
         run_job(job, "r")
     foreign.unlink()
     assert run_job(job, "r").state is RunState.SUCCEEDED

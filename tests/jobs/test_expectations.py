@@ -202,7 +202,7 @@ def test_a_row_that_may_not_be_there_fails_the_run_with_its_place(spark: SparkSe
     with pytest.raises(SplitsFailed) as caught:
         run_job(job, "r")
     place = f"{tmp_path}/in/0250.parquet, row 10: /expectations/0: expectation 'e0' is not met"
-    assert f"TransformError: {place} in 1 rows of the batch, the first at 10; the spec says fail." in str(caught.value)
+    assert f"TransformError: {place} in 1 row of the batch, the first at 10; the spec says fail." in str(caught.value)
     assert "1 of 4 splits cannot be scored" in str(caught.value)
 
 

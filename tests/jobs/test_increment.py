@@ -111,7 +111,7 @@ def test_what_was_rolled_back_is_scored_again(spark: SparkSession, tmp_path: Pat
     assert third.increment is not None
     assert (third.increment.scored_before, third.account.scored.rows) == (1, ROWS)
     assert published(tmp_path) == oracle(*tables)
-    with pytest.raises(Superseded, match=r"1 files were scored and published by another run meanwhile, .*b\.parquet"):
+    with pytest.raises(Superseded, match=r"1 file was scored and published by another run meanwhile, .*b\.parquet"):
         start(job, "dead")
 
 
@@ -179,7 +179,7 @@ def test_two_runs_at_once_do_not_publish_a_file_twice(spark: SparkSession, tmp_p
         if phase == "commit":
             start(job, "quick")
 
-    with pytest.raises(Superseded, match=r"1 files were scored and published by another run meanwhile, .*a\.parquet"):
+    with pytest.raises(Superseded, match=r"1 file was scored and published by another run meanwhile, .*a\.parquet"):
         run(RunRequest(config=read_config(str(job)), run_id="slow"), overtake)
     assert published(tmp_path) == oracle(table)
 
@@ -280,7 +280,7 @@ def test_what_was_held_back_and_mended_is_not_published_twice(
     words = ["publish", str(job), "held", "--accept-errors", "1", "--reason", "known"]
     refused = CliRunner().invoke(app, words)
     assert refused.exit_code == 4
-    assert "were scored and published by another run meanwhile" in refused.output
+    assert "1 file was scored and published by another run meanwhile" in refused.output
     assert published(tmp_path) == oracle(mended)
 
 

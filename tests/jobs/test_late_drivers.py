@@ -124,7 +124,7 @@ def test_a_version_that_comes_back_counts_for_an_increment(
             back(2)
 
     back(1)
-    with pytest.raises(Superseded, match=r"1 files were scored and published by another run meanwhile, .*b\.parquet"):
+    with pytest.raises(Superseded, match=r"1 file was scored and published by another run meanwhile, .*b\.parquet"):
         run(RunRequest(config=read_config(str(job)), run_id="three"), forward)
     assert scores_by_id(tmp_path) == scores_of(*tables)
 

@@ -276,7 +276,7 @@ def test_a_row_that_fails_the_run_is_told_by_its_own_file(tmp_path: Path, rule: 
     table = with_values(numbers(60), "f1", {33: None} if rule == "contract" else {})
     work.fill([table.slice(0, 20), table.slice(20)], 20)
     with pytest.raises(
-        (ContractError, TransformError), match=r"^\S*/part-01\.parquet, row 13: .*in 1 rows of the batch"
+        (ContractError, TransformError), match=r"^\S*/part-01\.parquet, row 13: .*in 1 row of the batch"
     ):
         score_split(work.make_order(table_rows=100), work.splits[0])
 

@@ -87,4 +87,4 @@ def test_connect_brings_the_code(told: dict[str, Any]) -> None:
 
 def test_connect_tells_our_errors(told: dict[str, Any]) -> None:
     """A row that was refused is told to the client in our words, without its value."""
-    assert told["failure"].startswith("scoring.errors.RowsRefused: the DataFrame: 1 of 1 rows of a batch have no score")
+    assert told["failure"].startswith("scoring.errors.RowsRefused: the DataFrame: 1 of 1 row of a batch has no score")

@@ -487,7 +487,7 @@ def test_a_publisher_whose_files_are_taken_away_finds_them_lost(tmp_path: Path) 
             if pending == written.pending:
                 self.delete(pending.path)
 
-    with pytest.raises(ReceiptsVoid, match=f"1 files are lost. {written.pending.path}") as told:
+    with pytest.raises(ReceiptsVoid, match=f"1 file is lost. {written.pending.path}") as told:
         do_publish(layout, receipts, storage=Overtaken())
     assert told.value.attempts == {receipts[1].attempt}
 
