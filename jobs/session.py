@@ -8,6 +8,7 @@ import re
 import secrets
 import sys
 import threading
+import warnings
 from typing import TYPE_CHECKING, NamedTuple
 
 from etl.runs.s3a import s3a_options
@@ -50,7 +51,10 @@ def start_session(app: str, config: Spark) -> SparkSession:
         return active
     builder = SparkSession.builder.appName(app)
     if "PYSPARK_GATEWAY_PORT" in os.environ:
-        session = builder.getOrCreate()
+        with warnings.catch_warnings():
+            # In YARN's cluster mode Spark looks for our zip where it was on the host that submitted it. We run from it.
+            warnings.filterwarnings("ignore", r"Failed to add file .* 'spark\.submit\.pyFiles'", RuntimeWarning)
+            session = builder.getOrCreate()
         _tell_what_is_not_used(session, config)
         return _hushed(session)
     builder = builder.master(config.master)

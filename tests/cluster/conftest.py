@@ -29,10 +29,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.timeout(TRIES + 200))
 
 
+PACKED = ROOT / ".cache" / "packed"
+
+
 @pytest.fixture(scope="session")
-def environment() -> Path:
+def environment() -> str:
     """The packed Python of workers."""
-    return servers.packed_environment(ROOT / ".cache" / "packed")
+    return servers.packed_environment(PACKED)
 
 
 @pytest.fixture(scope="session")
@@ -88,10 +91,13 @@ def submitter(tmp_path: Path) -> Submitter:
 
 
 @pytest.fixture(scope="session")
-def on_yarn(yarn: Yarn, environment: Path) -> list[str]:
+def on_yarn(yarn: Yarn) -> list[str]:
     """Options that send a job to YARN with a driver of its own, on a machine with little memory."""
+    # YARN unpacks an archive once a node, for all jobs, where it lies in the store. Without Hadoop's native library it
+    # starts a program for each file of it, which takes more than a minute.
+    environment = servers.packed_environment(PACKED, "--upload", f"{yarn.url}/environments")
     memory = ("spark.executor.memory=512m", "spark.executor.memoryOverhead=512m", "spark.driver.memory=512m")
     # The jars of Spark lie on each node here, as distributions have them. Sent along they are 420 MB a job.
     settings = (*memory, "spark.executor.instances=1", f"spark.yarn.jars=local:{SPARK_HOME}/jars/*")
-    options = ["--target", "yarn", "--deploy-mode", "cluster", "--environment", str(environment)]
+    options = ["--target", "yarn", "--deploy-mode", "cluster", "--environment", environment]
     return [*options, *(word for setting in settings for word in ("--conf", setting))]

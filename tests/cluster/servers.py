@@ -23,7 +23,7 @@ _START_SECONDS = 60
 
 
 class Yarn(NamedTuple):
-    """YARN with two node managers, on HDFS."""
+    """YARN with one node manager, on HDFS."""
 
     url: str
     """Of HDFS."""
@@ -99,9 +99,9 @@ def _wait_for_workers(page: str, wanted: int) -> None:
     raise RuntimeError(message)
 
 
-def packed_environment(folder: Path) -> Path:
+def packed_environment(folder: Path, *words: str) -> str:
     """The Python of workers, as `batchscore pack` makes it; one that is there is taken."""
-    command = [sys.executable, "-m", "jobs.main", "pack", "--to", str(folder)]
+    command = [sys.executable, "-m", "jobs.main", "pack", "--to", str(folder), *words]
     done = subprocess.run(command, check=True, capture_output=True, text=True)
     line = next(line for line in done.stdout.splitlines() if line.startswith("environment: "))
-    return Path(line.removeprefix("environment: "))
+    return line.removeprefix("environment: ")

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def test_the_demo_is_scored_by_workers_without_the_checkout(
-    standalone: str, environment: Path, submitter: Submitter, tmp_path: Path
+    standalone: str, environment: str, submitter: Submitter, tmp_path: Path
 ) -> None:
     """The driver here and the packed Python there give the scores of this machine, from both workers."""
     prepare = [sys.executable, str(ROOT / "examples" / "flights" / "prepare.py"), str(tmp_path / "data")]
@@ -27,7 +27,7 @@ def test_the_demo_is_scored_by_workers_without_the_checkout(
         tmp_path / "here.yaml", f"{tmp_path}/root", output={"uri": f"{tmp_path}/here", "passthrough": ["flight_id"]}
     )
     memory = ["--conf", "spark.executor.memory=512m"]
-    options = ["--master", standalone, "--environment", str(environment), *memory]
+    options = ["--master", standalone, "--environment", environment, *memory]
     done = submitter.run("flights.yaml", "--run-id", "there", *options)
     assert done.returncode == ExitCode.PUBLISHED, done.stderr + done.stdout
     expected, record = run_here(here, "here"), record_of(there, "there")

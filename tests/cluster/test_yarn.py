@@ -78,7 +78,7 @@ def test_an_executor_that_is_killed_loses_and_doubles_nothing(
     table = write_numbers(tmp_path / "in", files=12, rows=500, row_group=500)
     root = f"{yarn.url}/numbers"
     put(tmp_path / "in", f"{root}/in")
-    put(write_slow_model(tmp_path / "slow.onnx", 1_000_000), f"{root}/slow.onnx")
+    put(write_slow_model(tmp_path / "slow.onnx", 60_000), f"{root}/slow.onnx")
     job = submitter.folder / "numbers.yaml"
     config = {
         "api_version": "batchscore/1",
@@ -86,7 +86,8 @@ def test_an_executor_that_is_killed_loses_and_doubles_nothing(
         "input": {"files": f"{root}/in"},
         "model": {"onnx": f"{root}/slow.onnx", "inputs": {"X": list(FEATURES)}},
         "output": {"uri": f"{root}/out", "passthrough": ["id"]},
-        "splits": {"target_bytes": 1, "task_bytes": 1, "file_bytes": 1},
+        "splits": {"task_bytes": 1},
+        "scoring": {"batch_rows": 100, "overlap": "never"},
     }
     job.write_text(yaml.safe_dump(config), encoding="utf-8")
     with submitter.start("numbers.yaml", "--run-id", "killed", *on_yarn) as process:
