@@ -105,7 +105,7 @@ class ExitCode:
     """`etl diff`: the model cannot be fed by the new spec."""
 
 
-def exit_code(error: BatchscoreError) -> int:
+def exit_code(error: Exception) -> int:
     """The exit code of an ending; anything that is not told apart is a failure."""
     if isinstance(error, ConfigError | Refused):
         return ExitCode.REFUSED

@@ -15,6 +15,7 @@ from etl.documents import Document, Strict
 from etl.redaction import redacted
 from etl.runs.damage import DamagedFile
 from etl.runs.receipt import SplitAccount
+from jobs.errors import Refused, exit_code
 from jobs.monitoring.cost import CostFacts
 from jobs.monitoring.drift import DriftFacts
 from jobs.monitoring.limits import Breach
@@ -68,6 +69,15 @@ class ErrorFacts(Strict):
 
     kind: str
     message: Annotated[str, AfterValidator(redacted)]
+    exit_code: int = Field(
+        default=1, description="What the driver ended with: platforms that run it tell only whether it failed."
+    )
+
+    @classmethod
+    def of(cls, error: Exception) -> ErrorFacts:
+        """Of a refusal the kind is that of its cause, which says more."""
+        cause = error.__cause__ if isinstance(error, Refused) and error.__cause__ is not None else error
+        return cls(kind=type(cause).__name__, message=str(error), exit_code=exit_code(error))
 
 
 class Snapshot(Strict):

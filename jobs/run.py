@@ -404,8 +404,7 @@ class _Run:
         """Record an ending that was not asked for, with what is known by then. It must not hide the error."""
         if not self._claimed:
             return
-        cause = error.__cause__ if isinstance(error, Refused) and error.__cause__ is not None else error
-        self._note(state=state, error=ErrorFacts(kind=type(cause).__name__, message=str(error)))
+        self._note(state=state, error=ErrorFacts.of(error))
         try:
             if self._plan is not None:
                 receipts, repeats = receipts_of(self.target, self._plan), load_repeats(self.target)

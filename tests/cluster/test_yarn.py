@@ -60,13 +60,15 @@ def test_the_demo_is_scored_from_what_was_packed(
 def test_exit_codes_are_those_of_the_record(
     yarn: Yarn, flights: Path, submitter: Submitter, on_yarn: list[str]
 ) -> None:
-    """YARN knows success and failure: what was held back is 4, and a driver that left no record is 3."""
+    """YARN knows success and failure: what was held back is 4, what was refused 2, and what was never started 3."""
     root = f"{yarn.url}/flights"
     job = write_flights_job(submitter.folder / "held.yaml", root, budgets={})
     done = submitter.run("held.yaml", "--run-id", "held", *on_yarn)
     assert (done.returncode, record_of(job, "held").state) == (ExitCode.NOT_PUBLISHED, RunState.HELD_BACK), done.stderr
     write_flights_job(submitter.folder / "none.yaml", root, model={"bundle": f"{root}/no-such-bundle"})
-    done = submitter.run("none.yaml", "--run-id", "none", *on_yarn)
+    done = submitter.run("none.yaml", "--run-id", "refused", *on_yarn)
+    assert done.returncode == ExitCode.REFUSED, done.stderr
+    done = submitter.run("held.yaml", "--run-id", "none", *on_yarn, "--conf", "spark.driver.memory=100g")
     assert done.returncode == ExitCode.UNKNOWN, done.stderr
     assert "run none left no record of this try" in done.stderr
 
