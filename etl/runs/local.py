@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 __all__ = ["LocalPendingWriter", "LocalStorage"]
 
-_MISPLACED = {errno.EROFS, errno.ENOTDIR, errno.ENAMETOOLONG, errno.EISDIR, errno.ELOOP, errno.EFBIG}
+_MISPLACED = {errno.EROFS, errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP, errno.EFBIG}
 """What the operating system says of a path that will never do."""
 
 _PENDING = ".inprogress"
@@ -51,6 +51,10 @@ def _explained(path: Path | str, verb: str) -> Generator[None]:
         if error.errno in {errno.ENOSPC, errno.EDQUOT}:
             remedy = "Free some; what is finished stays, and the same run id goes on."
             message = f"{path}: no space left to {verb}. {remedy}"
+            raise StorageError(message) from error
+        if error.errno == errno.EISDIR:
+            remedy = "A folder has the name of this file. Move it away."
+            message = f"{path}: cannot {verb}: {os.strerror(error.errno)}. {remedy}"
             raise StorageError(message) from error
         if error.errno in _MISPLACED:
             message = f"{path}: cannot {verb}: {os.strerror(error.errno)}. Choose another folder."

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 from pydantic import Field
 
 from etl.documents import Document, Strict, sha256_hex
-from etl.errors import DocumentError
+from etl.errors import DocumentError, StorageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -74,7 +74,7 @@ class Finding(NamedTuple):
     """Something that is not as it was sealed."""
 
     ending: str
-    what: Literal["changed", "missing", "added", "unsigned"]
+    what: Literal["changed", "missing", "added", "unsigned", "unreadable"]
     told: str
     """A sentence on it."""
 
@@ -94,8 +94,13 @@ def seal_ending(storage: Storage, folder: str, seal: Seal) -> str:
     others = _endings(storage, f"{folder}/seals", _JSON)
     newest = sorted(others, key=_when, reverse=True)[:_FOLLOWED]
     data = _read(storage, [f"{folder}/seals/{ending}{_JSON}" for ending in newest])
-    follows = (Followed(ending=one, sha256=sha256_hex(found or b"")) for one, found in zip(newest, data, strict=True))
-    facts: dict[str, object] = {"follows": tuple(follows)}
+    # One that cannot be read is not followed: a digest of nothing would accuse it once it is mended.
+    follows = tuple(
+        Followed(ending=one, sha256=sha256_hex(found or b""))
+        for one, found in zip(newest, data, strict=True)
+        if not isinstance(found, Exception)
+    )
+    facts: dict[str, object] = {"follows": follows}
     if not newest:
         facts["unsealed"] = tuple(sorted(_endings(storage, f"{folder}/records", _JSON) - {seal.ending}))
     seal = seal.model_copy(update=facts)
@@ -109,32 +114,38 @@ def check_seals(storage: Storage, folder: str) -> Sealed:
     """Hold everything that is collected of a job against its seals. Reads all of it."""
     endings = sorted(_endings(storage, f"{folder}/seals", _JSON), key=_when)
     data = _read(storage, [f"{folder}/seals/{ending}{_JSON}" for ending in endings])
-    digests = {ending: sha256_hex(found or b"") for ending, found in zip(endings, data, strict=True)}
+    digests: dict[str, str] = {}
     findings: list[Finding] = []
     seals: dict[str, Seal] = {}
     for ending, found in zip(endings, data, strict=True):
+        if isinstance(found, Exception):
+            findings.append(Finding(ending, "unreadable", f"its seal cannot be read: {found}"))
+            continue
+        digests[ending] = sha256_hex(found or b"")
         try:
             seals[ending] = Seal.from_bytes(found or b"", where=f"{folder}/seals/{ending}{_JSON}")
         except DocumentError as error:
             findings.append(Finding(ending, "changed", f"its seal cannot be read: {error}"))
-    findings += _chain(seals, digests)
+    unreadable = {finding.ending for finding in findings} - digests.keys()
+    findings += _chain(seals, digests, unreadable)
     findings += _signatures(seals)
     findings += _contents(storage, folder, seals)
-    named = {name for seal in seals.values() for name in seal.unsealed} - digests.keys()
+    sealed = digests.keys() | unreadable
+    named = {name for seal in seals.values() for name in seal.unsealed} - sealed
     records, tasks = _endings(storage, f"{folder}/records", _JSON), _endings(storage, f"{folder}/tasks", _PARQUET)
     findings += [Finding(one, "missing", "its record, which is older than seals, is gone") for one in named - records]
-    free = records - digests.keys()
-    added = free - named if digests else set()
+    free = records - sealed
+    added = free - named if sealed else set()
     told = "its record has no seal: it was added, or who wrote it died before the seal"
     findings += [Finding(one, "added", told) for one in added]
-    alone = tasks - records - digests.keys() - named
+    alone = tasks - records - sealed - named
     findings += [Finding(one, "added", "its table of tasks has no record") for one in alone]
     return Sealed(tuple(sorted(findings, key=lambda one: _when(one.ending))), frozenset(free - added), digests)
 
 
-def _chain(seals: dict[str, Seal], digests: dict[str, str]) -> Iterator[Finding]:
-    """Seals that others follow, and that are gone or others now."""
-    told: set[str] = set()
+def _chain(seals: dict[str, Seal], digests: dict[str, str], unreadable: set[str]) -> Iterator[Finding]:
+    """Seals that others follow, and that are gone or others now; of the unreadable ones that is told already."""
+    told = set(unreadable)
     for seal in seals.values():
         for one in seal.follows:
             if digests.get(one.ending) == one.sha256 or one.ending in told:
@@ -172,6 +183,8 @@ def _contents(storage: Storage, folder: str, seals: dict[str, Seal]) -> Iterator
             if seal.ending != ending:
                 if kind == "records":
                     yield Finding(ending, "changed", f"its seal is that of {seal.ending}")
+            elif isinstance(data, Exception):
+                yield Finding(ending, "unreadable", f"its {told} cannot be read: {data}")
             elif data is None and sealed is not None:
                 yield Finding(ending, "missing", f"its {told} is gone")
             elif data is not None and sealed is None:
@@ -180,9 +193,17 @@ def _contents(storage: Storage, folder: str, seals: dict[str, Seal]) -> Iterator
                 yield Finding(ending, "changed", f"its {told} is not what was sealed")
 
 
-def _read(storage: Storage, paths: list[str]) -> list[bytes | None]:
+def _read(storage: Storage, paths: list[str]) -> list[bytes | StorageError | OSError | None]:
+    """What lies there, None where nothing does, or why it cannot be read: a folder in the place of one, say."""
+
+    def one(path: str) -> bytes | StorageError | OSError | None:
+        try:
+            return storage.read_bytes(path)
+        except (StorageError, OSError) as error:
+            return error
+
     with ThreadPoolExecutor(_THREADS) as threads:
-        return list(threads.map(storage.read_bytes, paths))
+        return list(threads.map(one, paths))
 
 
 def _endings(storage: Storage, folder: str, suffix: str) -> set[str]:

@@ -259,6 +259,28 @@ def sealed(untouched: Path, tmp_path: Path) -> Path:
     return tmp_path / "metrics"
 
 
+@pytest.mark.parametrize("kind", ["records", "tasks", "seals"])
+def test_a_folder_in_the_place_of_a_file_hides_no_other_ending(sealed: Path, kind: str) -> None:
+    """It is told as unreadable, once; every ending is a line still, and later ones are sealed, whole where it goes."""
+    path = in_folder(sealed, kind, 1)
+    before = path.read_bytes()
+    path.unlink()
+    path.mkdir()
+    told = asked(sealed, "--user", "nobody" if kind == "records" else "me", code=1)
+    [found] = told["findings"]
+    assert (found["what"], found["ending"].partition(".")[0]) == ("unreadable", "night-01")
+    assert str(path) in found["told"]
+    assert "another folder" not in found["told"]
+    lines = {one["run_id"]: (one["state"] == "UNREADABLE", one["seal"]) for one in told["endings"]}
+    assert lines["night-01"] == (kind == "records", "unreadable")
+    assert len(lines) == (1 if kind == "records" else NIGHTS)
+    assert collect(str(sealed), night(NIGHTS), tasks_table((), ())) is not None
+    assert findings(sealed) == {("01", "unreadable")}
+    path.rmdir()
+    path.write_bytes(before)
+    assert findings(sealed) == set()
+
+
 def test_what_is_whole_is_called_whole(sealed: Path) -> None:
     """Nothing is found where nothing was done."""
     assert findings(sealed) == set()
