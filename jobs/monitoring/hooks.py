@@ -18,22 +18,18 @@ from urllib.parse import urlsplit
 
 from etl.printable import counted
 from etl.redaction import redacted
-from jobs.errors import Refused
-from jobs.monitoring.sinks import Event, Line
+from jobs.monitoring.sinks import Delivery, Event, Line
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterator, Mapping
 
     from jobs.monitoring.hook_settings import Hook, HookSettings
     from jobs.monitoring.limits import Breach
-    from jobs.monitoring.sinks import Delivery
     from jobs.record import RunRecord
 
-__all__ = ["EVERY_EVENT", "OF_A_DECISION", "Hooks", "hook_problems", "told_of"]
+__all__ = ["Hooks", "hook_problems", "told_of"]
 
-EVERY_EVENT: tuple[Event, ...] = get_args(Event)
-OF_A_DECISION: tuple[Event, ...] = ("finish", "failure")
-"""What a person decides on a run is another ending of it, and passes no limit."""
+_EVERY_EVENT: tuple[Event, ...] = get_args(Event)
 _RUNNING = "RUNNING"
 """State of a run that has not ended, in what hooks are told."""
 _GRACE = 1.0
@@ -82,19 +78,18 @@ def _text(event: Event, record: RunRecord, state: str, *, breach: Breach | None)
 class Hooks:
     """Those of one run."""
 
-    def __init__(self, settings: HookSettings, events: Iterable[Event] = EVERY_EVENT) -> None:
-        """Nobody is told yet, and of other events nobody will be.
-
-        Raises:
-            Refused: variables of the environment that hooks of these events name are not set; all of them.
-        """
-        problems = hook_problems(settings, events)
-        if problems:
-            raise Refused("\n".join(problems))
+    def __init__(self, settings: HookSettings) -> None:
+        """Nobody is told yet. A hook that lacks a variable of the environment will not be, and silences no other."""
         self._settings = settings
-        self._hooks: dict[Event, list[_Told]] = {event: [] for event in EVERY_EVENT}
-        for event, place, hook in _named(settings, events):
-            self._hooks[event].append(_made(hook, place.name, timeout=settings.timeout))
+        self._hooks: dict[Event, list[_Told]] = {event: [] for event in _EVERY_EVENT}
+        self._lacking: dict[Event, list[Delivery]] = {event: [] for event in _EVERY_EVENT}
+        self._untold: list[Delivery] = []
+        for event, place, hook in _named(settings):
+            if problems := list(_problems_of(place, hook)):
+                told = Delivery(sink=place.name, event=event, is_sent=False, tries=0, problem=" ".join(problems))
+                self._lacking[event].append(told)
+            else:
+                self._hooks[event].append(_made(hook, place.name, timeout=settings.timeout))
         self._lines = {hook.name: Line(hook.name, settings.tries) for hooks in self._hooks.values() for hook in hooks}
 
     def start(self, begun: RunRecord) -> None:
@@ -115,9 +110,10 @@ class Hooks:
         for hooks in self._hooks.values():
             for hook in hooks:
                 hook.end()
-        return tuple(found)
+        return (*found, *self._untold)
 
     def _ask(self, event: Event, document: dict[str, Any]) -> None:
+        self._untold += self._lacking[event]
         body = json.dumps(document, ensure_ascii=False).encode()
         facts = {f"BATCHSCORE_{name.upper()}": str(document[name]) for name in ("event", "run_id", "job", "state")}
         for hook in self._hooks[event]:
@@ -136,22 +132,22 @@ class _Told(Protocol):
         """End what still runs."""
 
 
-def hook_problems(settings: HookSettings, events: Iterable[Event] = EVERY_EVENT) -> list[str]:
-    """What the environment lacks for hooks of these events, a sentence each, by JSON pointer into the config."""
-    found = []
-    for _, place, hook in _named(settings, events):
-        for key in ("url_env", "signing_key_env"):
-            variable = getattr(hook, key)
-            if variable is None:
-                continue
-            value = _variable(variable)
-            if not value:
-                told = f"the environment variable {variable} is not set. Set it for the driver."
-                found.append(f"{place.pointer}/{key}: {told}")
-            elif key == "url_env" and urlsplit(value).scheme not in {"http", "https"}:
-                told = f"what the environment variable {variable} has is no URL that begins with http."
-                found.append(f"{place.pointer}/{key}: {told}")
-    return found
+def hook_problems(settings: HookSettings) -> list[str]:
+    """What the environment lacks for hooks, a sentence each, by JSON pointer into the config."""
+    return [problem for _, place, hook in _named(settings) for problem in _problems_of(place, hook)]
+
+
+def _problems_of(place: _Place, hook: Hook) -> Iterator[str]:
+    for key in ("url_env", "signing_key_env"):
+        variable = getattr(hook, key)
+        if variable is None:
+            continue
+        value = _variable(variable)
+        if not value:
+            yield f"{place.pointer}/{key}: the environment variable {variable} is not set. Set it for the driver."
+        elif key == "url_env" and urlsplit(value).scheme not in {"http", "https"}:
+            told = f"what the environment variable {variable} has is no URL that begins with http."
+            yield f"{place.pointer}/{key}: {told}"
 
 
 class _Place(NamedTuple):
@@ -163,8 +159,8 @@ class _Place(NamedTuple):
     """JSON pointer."""
 
 
-def _named(settings: HookSettings, events: Iterable[Event]) -> Iterator[tuple[Event, _Place, Hook]]:
-    for event in events:
+def _named(settings: HookSettings) -> Iterator[tuple[Event, _Place, Hook]]:
+    for event in _EVERY_EVENT:
         hooks: tuple[Hook, ...] = getattr(settings, event)
         for at, hook in enumerate(hooks):
             yield event, _Place(f"hooks.{event}[{at}]", f"/hooks/{event}/{at}"), hook

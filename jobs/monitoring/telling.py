@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from etl.errors import BatchscoreError
 from jobs.errors import Refused
 from jobs.monitoring.collected import collect
-from jobs.monitoring.hooks import OF_A_DECISION, Hooks
+from jobs.monitoring.hooks import Hooks, hook_problems
 from jobs.monitoring.sinks import Deliveries, Delivery, Ended, Sink, Sinks
 from jobs.monitoring.tasks import tasks_table
 from jobs.settling.receipts import receipts_of
@@ -47,11 +47,13 @@ class Telling:
         """Make the sinks, before the id is claimed; a run that was published before does without, and is quicker.
 
         Raises:
-            Refused: see `sinks_of` and `Hooks`.
+            Refused: see `sinks_of`; or hooks, of any event, lack variables of the environment. All are named.
         """
         if self._settings is not None:
             self._sinks = _made(self._settings)
         if self._hook_settings is not None:
+            if problems := hook_problems(self._hook_settings):
+                raise Refused("\n".join(problems))
             self._hooks = Hooks(self._hook_settings)
 
     def start(self, begun: RunRecord) -> None:
@@ -82,26 +84,17 @@ class Telling:
 def tell_decision(target: Target, plan: Plan, record: RunRecord) -> None:
     """Tell those whom the run's config named what a person decided on it. What cannot be told is a warning."""
     seal = collect(plan.metrics_uri, record) if plan.metrics_uri is not None else None
-    hooks = sinks = None
-    with _telling("hook", record):
-        hooks = Hooks(plan.hooks, OF_A_DECISION) if plan.hooks is not None else None
-    with _telling("sink", record):
+    sinks = None
+    try:
         sinks = _made(plan.sinks)
-    found = hooks.finish(record) if hooks is not None else ()
+    except Refused as error:
+        warnings.warn(f"no sink was told what was decided on run {record.run_id}: {error}", stacklevel=3)
+    found = Hooks(plan.hooks).finish(record) if plan.hooks is not None else ()
     if sinks is not None:
         tasks = tasks_table(receipts_of(target, plan), plan.splits)
         found += sinks.finish(Ended(record, tasks, plan, seal))
     if found:
         _keep(target, record.run_id, found, before=_kept(target))
-
-
-@contextlib.contextmanager
-def _telling(whom: str, record: RunRecord) -> Generator[None]:
-    """Who cannot be told from here is a warning."""
-    try:
-        yield
-    except Refused as error:
-        warnings.warn(f"no {whom} was told what was decided on run {record.run_id}: {error}", stacklevel=4)
 
 
 def _made(settings: SinkSettings) -> Sinks | None:

@@ -23,7 +23,7 @@ from jobs.history.runs import find_run
 from jobs.monitoring.cost import CostFacts
 from jobs.monitoring.hook_settings import HookSettings
 from jobs.monitoring.hooks import Hooks, told_of
-from jobs.monitoring.sinks import Deliveries
+from jobs.monitoring.sinks import Deliveries, Delivery
 from jobs.planning.preview import Check, validate
 from jobs.record import RunState
 from jobs.settling.decisions import discard_run, publish_run
@@ -101,6 +101,13 @@ def hook(receiver: Receiver, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
 def hooks(**settings: Any) -> Hooks:
     """Hooks of these settings."""
     return Hooks(HookSettings.model_validate(settings))
+
+
+def deliveries_of(job: Path, run_id: str) -> tuple[Delivery, ...]:
+    """Who was told of a run, as it lies beside it."""
+    target = find_run(str(job), run_id)
+    kept = target.storage.read_bytes(target.layout.deliveries) or b""
+    return Deliveries.from_bytes(kept, where="deliveries").deliveries
 
 
 def test_each_event_is_told_to_those_who_asked(receiver: Receiver, hook: dict[str, str]) -> None:
@@ -268,9 +275,7 @@ def test_a_run_is_published_though_no_hook_hears(spark, tmp_path, logistic_onnx,
     assert record.state is RunState.SUCCEEDED
     assert record.account.scored.rows == 2 * ROWS
     assert sum("was not told of" in str(one.message) for one in warned) == 2
-    target = find_run(str(job), "r")
-    kept = target.storage.read_bytes(target.layout.deliveries) or b""
-    found = Deliveries.from_bytes(kept, where="deliveries").deliveries
+    found = deliveries_of(job, "r")
     assert {one.sink: one.is_sent for one in found} == {
         "hooks.start[0]": True,
         "hooks.finish[0]": False,
@@ -299,33 +304,47 @@ def test_a_failing_run_tells_of_its_error(spark, tmp_path, logistic_onnx, receiv
 def test_a_decision_is_told(spark, tmp_path, logistic_onnx, receiver, hook, monkeypatch) -> None:
     """Of a held-back run `finish` hears that it is published, and `failure` too that it is discarded, and who did it.
 
-    A person who lacks the variables decides all the same, and is warned; who was told before stays recorded.
+    A person who lacks the variable of one hook decides all the same, is warned, and the others hear it; a variable of a
+    hook that does not apply is asked of nobody. Who was told before stays recorded.
     """
     write_bad_input(tmp_path)
-    job = write_job(tmp_path, logistic_onnx, hooks={event: [dict(hook)] for event in ("start", "finish", "failure")})
+    other = {"url_env": "OTHER_CHAT"}
+    monkeypatch.setenv("OTHER_CHAT", receiver.url)
+    settings = {"start": [dict(hook)], "finish": [dict(hook)], "failure": [dict(hook), other]}
+    job = write_job(tmp_path, logistic_onnx, hooks=settings)
     for run_id in ("a", "b", "c"):
         assert run_job(job, run_id).state is RunState.HELD_BACK
     receiver.heard.clear()
+    monkeypatch.delenv("OTHER_CHAT")
     published = publish_run(find_run(str(job), "a"), accept_errors=4, reason="known")
     [told] = [json.loads(body) for _, _, body in receiver.heard]
     assert told == told_of("finish", published)
     assert (told["state"], told["accepted"]) == ("PARTIALLY_SUCCEEDED", "known")
     assert told["text"].endswith(f"by decision of {published.decided_by}, 1,196 of 1,200 rows scored")
     receiver.heard.clear()
-    discarded = discard_run(find_run(str(job), "b"), reason="wrong input")
+    with pytest.warns(UserWarning, match=r"hooks\.failure\[1\] was not told of the failure of run b") as warned:
+        discarded = discard_run(find_run(str(job), "b"), reason="wrong input")
+    [told] = [str(one.message) for one in warned if "not told" in str(one.message)]
+    assert "/hooks/failure/1/url_env: the environment variable OTHER_CHAT is not set" in told
     heard = [json.loads(body) for _, _, body in receiver.heard]
     assert sorted(one["event"] for one in heard) == ["failure", "finish"]
     assert {(one["state"], one["decided_by"]) for one in heard} == {("DISCARDED", discarded.decided_by)}
-    target = find_run(str(job), "b")
-    kept = Deliveries.from_bytes(target.storage.read_bytes(target.layout.deliveries) or b"", where="deliveries")
-    assert [one.event for one in kept.deliveries] == ["start", "finish", "failure", "finish", "failure"]
+    found = deliveries_of(job, "b")
+    begun, decided = found[:4], found[4:]
+    assert sorted(one.event for one in begun) == ["failure", "failure", "finish", "start"]
+    assert {one.sink: (one.is_sent, one.tries) for one in decided} == {
+        "hooks.finish[0]": (True, 1),
+        "hooks.failure[0]": (True, 1),
+        "hooks.failure[1]": (False, 0),
+    }
     monkeypatch.delenv("NIGHTLY_CHAT")
-    with pytest.warns(UserWarning, match="no hook was told what was decided on run c") as warned:
+    receiver.heard.clear()
+    with pytest.warns(UserWarning, match="was not told"):
         assert discard_run(find_run(str(job), "c"), reason="wrong input").state is RunState.DISCARDED
-    [told] = [str(one.message) for one in warned if "no hook" in str(one.message)]
-    assert "/hooks/finish/0/url_env" in told
-    assert "/hooks/failure/0/url_env" in told
-    assert "/hooks/start" not in told, "of a beginning nobody is told here"
+    assert {one.sink for one in deliveries_of(job, "c") if not one.is_sent} == {one.sink for one in decided}, (
+        "of a beginning nobody is told here"
+    )
+    assert receiver.heard == []
     until_none_is_left()
 
 
