@@ -6,7 +6,6 @@ import json
 import os
 import shlex
 import sys
-import traceback
 import warnings
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Any
@@ -20,7 +19,6 @@ from etl.errors import BatchscoreError
 from etl.format.files import save_spec
 from etl.format.json_schema import spec_schema
 from etl.printable import counted, printable
-from etl.redaction import redacted
 from etl.runs.layout import scratch_folder
 from etl.runs.manifest import latest_manifest
 from jobs.authoring.fitting import check_out, fit_files
@@ -48,6 +46,7 @@ from jobs.commands.version import gc, roll_back
 from jobs.commands.version import versions as list_versions
 from jobs.config.job import JobConfig, read_config
 from jobs.display import summary
+from jobs.display.messages import Messages
 from jobs.display.progress import Displays, LogFormat, display_for
 from jobs.errors import ConfigError, ExitCode, InputUnfit, Refused, exit_code
 from jobs.history import runs
@@ -73,7 +72,8 @@ __all__ = ["app", "main"]
 
 _SAMPLE_ROWS = 3
 _UNFIT = "This run is bound to its input as it is. Mend the input, or leave it out, under a new --run-id."
-_interruption = Interruption()
+_messages = Messages()
+_interruption = Interruption(_messages.note)
 
 
 class _Commands(TyperGroup):
@@ -82,6 +82,7 @@ class _Commands(TyperGroup):
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Take `--debug` out, so that no command needs to know it."""
         ctx.obj = "--debug" in args
+        _messages.log_format = "text"
         return super().parse_args(ctx, [arg for arg in args if arg != "--debug"])
 
     def invoke(self, ctx: Any) -> Any:
@@ -89,10 +90,10 @@ class _Commands(TyperGroup):
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt as error:
-            _say_error("stopped by a signal.", error, debug=ctx.obj)
+            _messages.error("stopped by a signal.", error, debug=ctx.obj)
             raise typer.Exit(ExitCode.FAILED) from error
         except BatchscoreError as error:
-            _say_error(str(error), error, debug=ctx.obj)
+            _messages.error(str(error), error, debug=ctx.obj)
             raise typer.Exit(exit_code(error)) from error
         except Exception as error:
             # typer's own endings know their code, and a reader that went away is no fault of ours.
@@ -100,7 +101,7 @@ class _Commands(TyperGroup):
                 raise
             first = next(iter(str(error).splitlines()), "").rstrip(".")
             hint = "" if ctx.obj else " Run with --debug for the traceback."
-            _say_error(f"unexpected {type(error).__name__}: {first}.{hint}", error, debug=ctx.obj)
+            _messages.error(f"unexpected {type(error).__name__}: {first}.{hint}", error, debug=ctx.obj)
             raise typer.Exit(ExitCode.FAILED) from error
 
 
@@ -178,6 +179,7 @@ def run(  # noqa: PLR0913  each option is a part of the request
     log_format: _LogFormat = "text",
 ) -> None:
     """Score a job's input and publish the predictions."""
+    _messages.log_format = log_format
     job = read_config(config, tuple(sets or ()))
     name = name_of_run(job.name, run_id, logical_date)
     request = RunRequest(config=job, run_id=name, limit=limit, sample=sample, missing_keys=missing_keys)
@@ -442,30 +444,11 @@ def _screen() -> summary.Screen:
     return summary.Screen(Console(highlight=False))
 
 
-def _say_error(message: str, error: BaseException, *, debug: bool) -> None:
-    """One message on standard error, the traceback only when it was asked for."""
-    if debug:
-        sys.stderr.write(_shown("".join(traceback.format_exception(error))))
-    console = Console(stderr=True, highlight=False)
-    console.print(Text.assemble(("error: ", "bold red"), _shown(message)), soft_wrap=True)
-    for note in getattr(error, "__notes__", ()):
-        console.print(Text(_shown(note)), soft_wrap=True)
-
-
-def _shown(text: str) -> str:
-    return printable(redacted(text), lines=True)
-
-
-def _say_warning(message: Warning | str, *_: object, **__: object) -> None:
-    # Not by a console of its own: it would write into the line of the spinner, which minds sys.stderr.
-    sys.stderr.write(f"warning: {_shown(str(message))}\n")
-
-
 def main() -> None:
     """Entry of the console script, and of what spark-submit starts."""
     _interruption.listen()
     if not sys.warnoptions:
-        warnings.showwarning = _say_warning
+        warnings.showwarning = _messages.warning
     try:
         app(prog_name="batchscore")
     finally:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, TextIO
 from jobs.errors import Cancelled, Refused
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Callable, Generator
     from types import FrameType
 
 __all__ = ["Interruption", "spark_log", "take_streams"]
@@ -44,8 +44,9 @@ def take_streams() -> None:
 class Interruption:
     """The first signal stops what runs, as KeyboardInterrupt; later ones wait until what was done is written down."""
 
-    def __init__(self) -> None:
-        """Nothing is installed yet."""
+    def __init__(self, tell: Callable[[str], None] | None = None) -> None:
+        """Nothing is installed yet. `tell` says that a signal was heard; without it standard error gets a line."""
+        self._tell = tell or _print
         self._listens = False
         self._may_stop = True
 
@@ -74,7 +75,11 @@ class Interruption:
         if self._may_stop:
             self._may_stop = False
             raise KeyboardInterrupt
-        sys.stderr.write("stopping: what was done is being written down\n")
+        self._tell("stopping: what was done is being written down")
+
+
+def _print(text: str) -> None:
+    sys.stderr.write(f"{text}\n")
 
 
 @contextlib.contextmanager

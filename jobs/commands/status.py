@@ -12,7 +12,7 @@ import typer
 from rich.console import Console
 
 from etl.errors import DocumentError
-from jobs.display.progress import display_for
+from jobs.display.progress import display_for, json_line
 from jobs.display.summary import Screen, duration_text, when_text
 from jobs.errors import ExitCode
 from jobs.history.runs import UNFINISHED, find_run
@@ -129,8 +129,7 @@ def _driver(status: RunStatus, silence: float) -> Facts:
 
 def _tell_of_silence(console: Console, look: _Look, *, as_json: bool) -> None:
     if as_json:
-        told = {"time": datetime.now(UTC).isoformat(), "event": "silent", "seconds": round(look.silence, 3)}
-        console.out(json.dumps(told), highlight=False)
+        console.out(json_line({"event": "silent", "seconds": round(look.silence, 3)}), highlight=False)
         return
     console.print(
         f"{look.run_id}: no sign of its driver for {duration_text(look.silence)}. It may have died: the same `run` "

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from jobs.progress import Display, Tally
 
-__all__ = ["Displays", "LogFormat", "display_for"]
+__all__ = ["Displays", "LogFormat", "display_for", "json_line"]
 
 _LOG_SECONDS = 10.0
 
@@ -152,8 +152,12 @@ class _JsonLines:
         pass
 
     def _say(self, told: dict[str, object]) -> None:
-        line = json.dumps({"time": datetime.now(UTC).isoformat(), **told})
-        self._console.out(line, highlight=False)
+        self._console.out(json_line(told), highlight=False)
+
+
+def json_line(told: dict[str, object]) -> str:
+    """A document for programs, with the time."""
+    return json.dumps({"time": datetime.now(UTC).isoformat(), **told})
 
 
 def _short(number: float) -> str:

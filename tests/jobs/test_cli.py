@@ -359,6 +359,33 @@ def check_cancelled(job: Path, errors: list[str]) -> None:
     assert not list(job.parent.glob("batchscore-spark-*"))
 
 
+def test_all_that_programs_read_of_a_failure_is_json(spark: SparkSession, tmp_path: Path, logistic_onnx: Path) -> None:
+    """With `--log-format json` each line of standard error is a document: phases, who was not told, and the error last.
+
+    A request that is refused before anything is done ends so, too.
+    """
+    write_input(tmp_path)
+    (tmp_path / "in" / "part-1.parquet").write_bytes(b"PAR1 no parquet PAR1")
+    job = write_job(tmp_path, logistic_onnx, hooks={"failure": [{"command": ["false"]}], "tries": 1})
+
+    def told(*words: str, code: int) -> list[dict[str, str]]:
+        command = [sys.executable, "-m", "jobs.main", "run", str(job), "--log-format", "json", *words]
+        done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=100, check=False)
+        assert (done.returncode, done.stdout) == (code, "")
+        return [json.loads(line) for line in done.stderr.splitlines()]
+
+    documents = told("--run-id", "r", code=1)
+    assert {one["event"] for one in documents[:-2]} <= {"phase", "progress"}
+    warning, error = documents[-2:]
+    assert (warning["event"], error["event"]) == ("warning", "error")
+    assert warning["message"].startswith("hooks.failure[0] was not told of the failure of run r: ")
+    assert "part-1.parquet" in error["message"]
+    times = [one["time"] for one in documents]
+    assert times == sorted(times)
+    [refused] = told("--set", "scoring.threds=2", code=2)
+    assert (refused["event"], 'unknown key "threds"' in refused["message"]) == ("error", True)
+
+
 def test_signals_cancel_a_run_once(spark: SparkSession, tmp_path: Path, logistic_onnx: Path) -> None:
     """Signals while a run scores, and more while it writes that down, end it CANCELLED with one message and no noise.
 
