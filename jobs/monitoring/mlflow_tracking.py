@@ -58,7 +58,12 @@ class MLflowTracking:
     def _client(self) -> MlflowClient:
         from mlflow.tracking import MlflowClient  # noqa: PLC0415  takes seconds
 
-        return MlflowClient(tracking_uri=self._settings.uri)
+        client = MlflowClient(tracking_uri=self._settings.uri)
+        # It would print where the run is among the results of the command. Its variable against that, as a redirection,
+        # would be the whole process's.
+        if (tracking := getattr(client, "_tracking_client", None)) is not None:
+            tracking._log_url = lambda _: None  # noqa: SLF001  MLflow has no other way for one client
+        return client
 
     def start(self, begun: RunRecord) -> None:
         """Make the run; again, where its answer was lost, finds it.

@@ -413,9 +413,12 @@ def test_a_model_is_known_by_its_content(tmp_path: Path) -> None:
 
 
 def test_a_run_is_told_to_tracking(
-    spark: SparkSession, registry: Registry, tmp_path: Path, logistic_onnx: Path
+    spark: SparkSession, registry: Registry, tmp_path: Path, logistic_onnx: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Each try at a run is a run of MLflow, with the counts, the seconds, the record and the tasks that it left."""
+    """Each try at a run is a run of MLflow, with the counts, the seconds, the record and the tasks that it left.
+
+    MLflow's own client prints nothing among the results.
+    """
     from mlflow.tracking import MlflowClient
 
     write_bad_input(tmp_path)
@@ -425,6 +428,7 @@ def test_a_run_is_told_to_tracking(
     for budgets in ({}, {"contract": {"max_rows": 4}}):
         job = write_job(tmp_path, logistic_onnx, sinks=sinks, budgets=budgets)
         records.append(run(RunRequest(config=read_config(str(job)), run_id="r")))
+    assert capsys.readouterr().out == ""
     client = MlflowClient()
     experiment = client.get_experiment_by_name("nightly")
     assert experiment is not None
