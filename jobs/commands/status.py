@@ -15,11 +15,11 @@ from etl.errors import DocumentError
 from jobs.display.progress import display_for, json_line
 from jobs.display.summary import Screen, duration_text, when_text
 from jobs.errors import ExitCode
-from jobs.history.runs import UNFINISHED, find_run
+from jobs.history.runs import UNFINISHED, find_run, record_of
 from jobs.monitoring.status import ENDED, load_status
 from jobs.planning.plan import load_last_try, load_plan
 from jobs.progress import PHASES, ReceiptWatch
-from jobs.record import RunState, load_record
+from jobs.record import RunState
 
 if TYPE_CHECKING:
     from jobs.display.summary import Facts
@@ -70,7 +70,7 @@ class _Look:
         # It is a hint: record and receipts tell more, where it is damaged or of another release.
         with contextlib.suppress(DocumentError):
             self.status = load_status(target)
-        last, record = load_last_try(target), load_record(target.storage, target.layout.record)
+        last, record = load_last_try(target), record_of(target)
         # A record from before the last try is of another one, which has ended.
         self.record = record if record and (last is None or record.recorded_at >= last.claimed_at) else None
         # A plan of many splits is large, and stays as it is.

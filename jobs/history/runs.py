@@ -39,6 +39,7 @@ __all__ = [
     "look_at",
     "output_root",
     "quarantined_rows",
+    "record_of",
 ]
 
 UNFINISHED = "UNFINISHED"
@@ -132,15 +133,35 @@ def run_at(storage: Storage, root: str, run_id: str) -> Target | None:
 
 def look_at(target: Target) -> RunView:
     """Read everything that storage knows of a run."""
-    storage, layout = target
     return RunView(
         target=target,
         claim=load_claim(target),
         plan=load_plan(target),
-        record=load_record(storage, layout.record),
+        record=record_of(target),
         decision=load_decision(target),
         splits_done=len(live_receipts(target)),
     )
+
+
+def record_of(target: Target) -> RunRecord | None:
+    """The record beside a run; where that cannot be read, the one that was collected of it, with a warning.
+
+    Raises:
+        DocumentError, StorageError: it cannot be read, and none was collected that can be.
+    """
+    storage, layout = target
+    try:
+        return load_record(storage, layout.record)
+    except (DocumentError, StorageError) as error:
+        plan = load_plan(target)
+        claim = load_claim(target)
+        if plan is None or claim is None or plan.metrics_uri is None:
+            raise
+        ending = Collected.at(plan.metrics_uri).last(claim.job, layout.run_id)
+        if ending is None or ending.record is None:
+            raise
+        warnings.warn(f"{error} What is told is of the record that was collected in {plan.metrics_uri}.", stacklevel=3)
+        return ending.record
 
 
 def history(where: str, job: str | None = None) -> list[RunLine]:

@@ -83,6 +83,11 @@ class Collected(NamedTuple):
         """All endings of the runs of a job, the oldest first."""
         return self._read(job, self._named(f"{self.folder}/{job}/records"))
 
+    def last(self, job: str, run_id: str) -> Ending | None:
+        """The last ending of a run, be it one that cannot be read; None where none was collected."""
+        stamp = self._latest(job, "records").get(run_id)
+        return self._ending(job, run_id, stamp) if stamp is not None else None
+
     def tasks(self, job: str, run_id: str) -> pa.Table | None:
         """The table of a run's tasks; None where none was collected.
 

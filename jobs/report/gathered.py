@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from etl.runs.layout import scratch_folder
 from jobs.errors import Refused
+from jobs.history.runs import record_of
 from jobs.planning.plan import load_plan
-from jobs.record import load_record
 from jobs.report.reasons import Reasons, reasons_of
 from jobs.report.scores import Scores, scores_of
 from jobs.report.work import Work, work_of
@@ -78,7 +78,7 @@ def ended_run(target: Target) -> Ended:
     Raises:
         Refused: it has not ended.
     """
-    record, plan = load_record(target.storage, target.layout.record), load_plan(target)
+    record, plan = record_of(target), load_plan(target)
     if record is None:
         name = target.layout.run_id
         raise Refused(

@@ -122,6 +122,41 @@ def test_a_folder_in_the_place_of_a_record_is_told(job: Path, tmp_path: Path) ->
     assert [(line.run_id, line.state) for line in lines] == [("night-01", "SUCCEEDED"), ("night-00", "UNREADABLE")]
 
 
+@pytest.mark.parametrize("damage", ["folder", "text"])
+def test_what_was_collected_is_shown_where_the_record_is_damaged(job: Path, tmp_path: Path, damage: str) -> None:
+    """`show`, `status` and `report` tell the same of a run whose record is damaged, from the one that was collected.
+
+    They warn of it. Where none was collected they end with 1, and say what is wrong with the record and no other place.
+    """
+    shutil.copytree(job.parent / "out", tmp_path / "out")
+    out = str(tmp_path / "out")
+
+    def shown(command: str, run_id: str = "b-partial") -> str:
+        words = [command, out, run_id, *(["--out", str(tmp_path / "page.html")] if command == "report" else ["--json"])]
+        done = CliRunner().invoke(app, words)
+        assert done.exit_code == 0, done.output
+        if command != "report":
+            return done.stdout
+        page, footer, _ = (tmp_path / "page.html").read_text().partition("<footer>")
+        assert footer, "it has the time at which the page was made"
+        return page
+
+    commands = ("show", "status", "report")
+    before = [shown(command) for command in commands]
+    for run_id in ("b-partial", "a-held"):
+        [path] = (tmp_path / "out").rglob(f"{run_id}/record.json")
+        path.unlink()
+        path.mkdir() if damage == "folder" else path.write_text("{")
+    for command, told in zip(commands, before, strict=True):
+        with pytest.warns(UserWarning, match=r"b-partial/record\.json: .* What is told is of the record that was coll"):
+            assert shown(command) == told
+    for command in commands:
+        failed = CliRunner().invoke(app, [command, out, "a-held"])
+        assert failed.exit_code == 1
+        assert "a-held/record.json: " in failed.stderr
+        assert "another folder" not in failed.stderr
+
+
 def test_runs_of_missing_keys_are_no_usual_ones(tmp_path: Path) -> None:
     """Runs of `--missing-keys`, and so of `--resubmit`, are not among those of which the usual one is the median."""
     seconds = {0: 100.0, 2: 102.0, 4: 104.0}
