@@ -308,10 +308,12 @@ def _common_folder(paths: list[str]) -> str:
 
 
 def checks_sheet(checks: Sequence[Check]) -> Sheet:
-    """A list of checks."""
-    return Sheet(
-        (Column("check"), Column("state"), Column("found", "fold")), [(c.name, c.state, c.detail) for c in checks]
-    )
+    """A list of checks; what one has found in several lines has a row for each."""
+    rows = []
+    for check in checks:
+        first, *others = check.detail.splitlines() or [""]
+        rows += [(check.name, check.state, first), *(("", "", line) for line in others)]
+    return Sheet((Column("check"), Column("state"), Column("found", "fold")), rows)
 
 
 def fit_facts(recipe: Spec, fitted: Spec) -> Facts:

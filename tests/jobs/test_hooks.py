@@ -15,8 +15,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from pydantic import ValidationError
+from typer.testing import CliRunner
 
 from etl.errors import BatchscoreError
+from jobs.cli import app
 from jobs.config.job import read_config
 from jobs.errors import Refused
 from jobs.history.runs import find_run
@@ -368,6 +370,10 @@ def test_validate_names_every_variable_that_hooks_lack(tmp_path, logistic_onnx, 
         "/hooks/sla/0/signing_key_env",
     ]
     assert "s3cr3t" not in found.detail
+    lines = CliRunner().invoke(app, ["validate", str(job)]).stdout.splitlines()
+    shown = [line for line in lines if "/hooks/" in line]
+    assert shown[0].startswith("hooks ")
+    assert [line[line.index("/hooks/") :] for line in shown] == found.detail.splitlines(), "a line each"
     for name in ("NO_URL", "GOPHER", "NO_KEY"):
         monkeypatch.setenv(name, "https://a.example/s3cr3t")
     assert checked().state == "ok"
