@@ -98,10 +98,10 @@ def _print(screen: Screen, found: Audit) -> None:
         screen.sheet(_sheet(found.entries, above))
         if above:
             screen.line(f"inputs are below {above}", "dim")
-        if not found.findings and all(entry.seal == "ok" for entry in found.entries):
-            screen.line("all seals are ok")
     else:
         screen.line("No record is of such a run.")
+    if not found.findings and all(entry.seal == "ok" for entry in found.entries):
+        screen.line("all seals are ok" if found.newest else "there are no seals")
     unsealed = sum(entry.seal == "unsealed" for entry in found.entries)
     if unsealed:
         told = counted(unsealed, "of these endings is", "of these endings are")

@@ -17,6 +17,7 @@ from etl.training import Provenance
 from jobs.display.cost import cost_facts_of
 from jobs.display.drift import drift_facts, planned_drift
 from jobs.display.engine import engine_facts
+from jobs.display.folding import Folding
 from jobs.history.runs import UNFINISHED, RunView
 from jobs.monitoring.trend import RunLine
 from jobs.progress import PHASES
@@ -146,7 +147,14 @@ class Screen:
         for column in fitted.columns:
             table.add_column(Text(column.name), justify="right" if column.align == "right" else "left", overflow="fold")
         for row in fitted.rows:
-            table.add_row(*(Text(_SHORT_STATES.get(cell, cell), _STYLES.get(cell, "")) for cell in row))
+            table.add_row(
+                *(
+                    Folding(cell)
+                    if column.align == "fold"
+                    else Text(_SHORT_STATES.get(cell, cell), _STYLES.get(cell, ""))
+                    for column, cell in zip(fitted.columns, row, strict=True)
+                )
+            )
         self._console.print(table)
 
     def next_steps(self, steps: Iterable[tuple[str, str]]) -> None:
@@ -393,7 +401,10 @@ def _worker_facts(record: RunRecord) -> Facts:
     if record.workers:
         spent = ", ".join(f"{name} {seconds:.1f}" for name, seconds in sorted(record.worker_seconds.items()))
         facts.append(
-            ("workers", f"{record.workers}, {record.model_loads} model loads, {record.provider}; seconds: {spent}")
+            (
+                "workers",
+                f"{record.workers}, {counted(record.model_loads, 'model load')}, {record.provider}; seconds: {spent}",
+            )
         )
     facts.extend(engine_facts(record))
     for reason, splits in record.fell_back.items():

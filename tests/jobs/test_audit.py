@@ -103,6 +103,19 @@ def test_each_question_has_its_answer(metrics: Path, options: list[str], wanted:
     assert runs_of(asked(metrics, *options)) == [f"night-0{number}" for number in wanted.split()]
 
 
+def test_seals_are_told_of_where_no_run_is_asked_for(metrics: Path) -> None:
+    """Where no ending matches, people still read whether all is as it was sealed."""
+    words = ["audit", "--metrics", str(metrics), "--model", "none"]
+    shown = CliRunner().invoke(app, words).stdout
+    assert shown.splitlines()[:2] == ["No record is of such a run.", "all seals are ok"]
+    in_folder(metrics, "records", 0).write_bytes(b"{}")
+    done = CliRunner().invoke(app, [*words, "--since", "2026-10-09"])
+    assert (done.exit_code, "all seals are ok" in done.stdout) == (1, False)
+    assert "changed: flights: night-00" in done.stdout
+    shutil.rmtree(metrics / "flights" / "seals")
+    assert "there are no seals" in CliRunner().invoke(app, [*words, "--job", "flights", "--since", "2026-10-09"]).stdout
+
+
 def test_an_answer_says_who_scored_what_with_what(metrics: Path) -> None:
     """All of a record that an auditor asks for is told, to people and to programs."""
     [told] = asked(metrics, "--job", "flights", "--since", "2026-10-04")["endings"]

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from rich.cells import cell_len
 from rich.console import Console
 
+from jobs.display.folding import folded
 from jobs.display.history import history_sheet
 from jobs.display.summary import Column, Screen, Sheet, rows_sheet
 from jobs.monitoring.trend import RunLine
@@ -92,6 +93,24 @@ def test_commands_to_try_can_be_copied() -> None:
     Screen(Console(file=out, force_terminal=True, width=40, color_system=None)).next_steps(steps)
     assert f"\n  {command}\n" in out.getvalue()
     assert printed(None, show="next_steps", value=steps) == [f"next: {command}  # look at predictions"]
+
+
+def test_a_long_path_is_folded_behind_its_dividers() -> None:
+    """No name of a path is cut in two where it fits a line; one that does not is cut where the line ends."""
+    text = "demo/data/flights-2026.parquet, demo/data/planes.parquet and others"
+    assert folded(text, 24) == ["demo/data/flights-", "2026.parquet,", "demo/data/planes.parquet", "and others"]
+    assert folded("abcdefgh ij", 4) == ["abcd", "efgh", "ij"]
+    sheet = Sheet((Column("run"), Column("input", "fold")), [("x", "demo/data/flights/planes.parquet, demo/b.parquet")])
+    lines = printed(30, show="sheet", value=sheet)
+    assert [line.split()[-1] for line in lines[2:]] == ["demo/data/flights/", "planes.parquet,", "demo/b.parquet"]
+
+
+@given(st.text("ab/,- ", max_size=60), st.integers(1, 30))
+def test_folding_loses_nothing(text: str, width: int) -> None:
+    """All characters but the spaces at which lines end are there in their order, and no line is too long."""
+    lines = folded(text, width)
+    assert "".join(lines).replace(" ", "") == text.replace(" ", "")
+    assert max(map(len, lines)) <= width
 
 
 TEXT = st.text(st.characters(codec="utf-8", exclude_categories=["C", "Z"]), max_size=30)
