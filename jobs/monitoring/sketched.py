@@ -91,6 +91,7 @@ class _There:
         self._private = {field.name for spec in self._specs for field in spec.input.fields if field.pii}
         self._is_variant = bool(config.models) and config.combine.is_variant
         self._made = self._published(config, models)
+        self._passed = self._through(config, models)
         # What a model reads of an earlier one is published already.
         self._chained = {
             f"{name}_{field.name}"
@@ -109,6 +110,12 @@ class _There:
         ensembles = config.combine.ensembles if config.models else ()
         found |= {one.column: ensemble_type(one, found) for one in ensembles}
         return found
+
+    def _through(self, config: JobConfig, models: Models) -> dict[str, pa.DataType]:
+        """What is published of the input as it is."""
+        types = {name: type_.arrow for spec in self._specs for name, type_ in spec.input.columns().items()}
+        types |= {field.name: field.type.arrow for field in models.carried}
+        return {name: types[name] for name in config.output.passthrough}
 
     def usual(self) -> Iterator[SketchColumn]:
         """What models publish and read, where it can be sketched."""
@@ -138,15 +145,19 @@ class _There:
             types = {**spec.schema_at(), **spec.input.columns()}
             if own not in types:
                 continue
-            if self._is_variant:
+            if own in spec.derived_from(self._private):
+                raise Refused(f"drift.columns: {name!r} is personal data, or made of it; values of it are not kept.")
+            if not self._is_variant:
+                return self._checked(name, types[own].arrow, model=number, field=own)
+            if name not in self._passed:
                 raise Refused(
                     f"drift.columns: {name!r} is a column of one model, and a row is not given to all of them. Name "
                     "columns that are published."
                 )
-            if own in spec.derived_from(self._private):
-                raise Refused(f"drift.columns: {name!r} is personal data, or made of it; values of it are not kept.")
-            return self._checked(name, types[own].arrow, model=number, field=own)
-        known = {*self._made, *(one for spec in self._specs for one in (*spec.input.columns(), *spec.schema_at()))}
+        if name in self._passed:
+            return self._checked(name, self._passed[name])
+        read = {one for spec in self._specs for one in (*spec.input.columns(), *spec.schema_at())}
+        known = {*self._made, *self._passed, *read}
         raise Refused(f"drift.columns: nothing is called {name!r}.{nearest(name, known)}")
 
     @staticmethod

@@ -439,6 +439,40 @@ def test_several_models_are_sketched_side_by_side_and_by_variant(spark: SparkSes
         run_job(write_job(folder, folder, model=None, models=models, combine=combine, drift=named), "w")
 
 
+def test_a_column_that_is_only_passed_through_is_measured_where_it_is_named(
+    spark: SparkSession, tmp_path: Path
+) -> None:
+    """What no model reads is published all the same: of a bare model, and of variants, where a row is one model's. An
+    input that models read is the one that is published. A column of no type that is sketched is refused.
+    """  # noqa: D205  one sentence
+    dated = USUAL.append_column("day", pa.array([0] * ROWS, pa.date32()))
+    write_rows(tmp_path, dated)
+    (tmp_path / "model.onnx").write_bytes(logistic_model(np.array([[1], [0], [0], [0]], np.float32)))
+    bare: dict[str, Any] = {"onnx": str(tmp_path / "model.onnx"), "inputs": {"X": ["f0", "f1", "f2", "f3"]}}
+    output = {"uri": str(tmp_path / "out"), "passthrough": ["id", "word", "f1", "day"]}
+    drift = {"columns": ["word", "id"], "reference": ["previous"]}
+    job = write_job(tmp_path, tmp_path, model=bare, output=output, drift=drift)
+    run_job(job, "bare")
+    found = report_of(job, "bare").columns
+    words = USUAL["word"].to_pylist()
+    assert dict(found["word"].top) == {word: words.count(word) / ROWS for word in set(words)}
+    assert (found["word"].rows, found["id"].least, found["id"].most) == (ROWS, 0, ROWS - 1)
+    with pytest.raises(Refused, match="'day' is of type date32"):
+        run_job(write_job(tmp_path, tmp_path, model=bare, output=output, drift={"columns": ["day"]}), "day")
+    with pytest.raises(Refused, match=r"nothing is called 'wort'\. Did you mean \"word\"\?"):
+        run_job(write_job(tmp_path, tmp_path, model=bare, output=output, drift={"columns": ["wort"]}), "wort")
+
+    models = [{"name": name, **bare, "inputs": {"X": ["f0", "f1", "f2", "f3"]}} for name in ("champion", "challenger")]
+    combine = {"assign_by": ["id"], "shares": {"champion": 0.7, "challenger": 0.3}}
+    sections = {"model": None, "models": models, "combine": combine, "drift": {"columns": ["word", "f1"], "reference": ["previous"]}}
+    variants = {"uri": str(tmp_path / "variants"), "passthrough": ["id", "word", "f1"]}
+    job = write_job(tmp_path, tmp_path, output=variants, **sections)
+    run_job(job, "v")
+    found = report_of(job, "v").columns
+    assert dict(found["word"].top) == {word: words.count(word) / ROWS for word in set(words)}
+    assert found["f1"].least == USUAL["f1"].to_numpy().min()
+
+
 @pytest.mark.parametrize(
     ("drift", "message"),
     [
