@@ -31,10 +31,7 @@ def report(
     target = find_run(where, run_id)
     made = make_report(target)
     if out is not None:
-        path = Path(out)
-        if not path.absolute().parent.is_dir():
-            raise Refused(f"--out {out}: there is no folder {path.absolute().parent}. Make it, or name another place.")
-        path.write_text(made, encoding="utf-8")
+        _write(made, out)
     else:
         target.storage.replace(target.layout.report, made.encode())
     Screen(Console(highlight=False)).line(f"report of run {target.layout.run_id}: {out or target.layout.report}")
@@ -45,3 +42,15 @@ def report(
                 file.write(made)
             found = file.name
         webbrowser.open(Path(found).absolute().as_uri())
+
+
+def _write(made: str, out: str) -> None:
+    path = Path(out)
+    if path.is_dir():
+        raise Refused(f"--out {out}: it is a folder. Name a file, as {path / 'report.html'}.")
+    if not path.absolute().parent.is_dir():
+        raise Refused(f"--out {out}: there is no folder {path.absolute().parent}. Make it, or name another place.")
+    try:
+        path.write_text(made, encoding="utf-8")
+    except OSError as error:
+        raise Refused(f"--out {out}: it cannot be written: {error.strerror}. Name another place.") from error

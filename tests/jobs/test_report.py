@@ -172,6 +172,12 @@ def test_the_page_is_made_anew_from_what_is_stored(hostile: Target, tmp_path: Pa
     assert seconds_made((tmp_path / "r.html").read_text(encoding="utf-8")) == seconds_made(left)
     assert stored(hostile) == left
     assert asked("report", hostile.layout.root, "r", "--out", tmp_path / "no" / "r.html").exit_code == 2
+    folder = asked("report", hostile.layout.root, "r", "--out", tmp_path)
+    told = f"--out {tmp_path}: it is a folder. Name a file, as {tmp_path}/report.html."
+    assert (folder.exit_code, told in folder.stderr.replace("\n", " ")) == (2, True)
+    loop = tmp_path / "loop.html"
+    loop.symlink_to(loop)
+    assert asked("report", hostile.layout.root, "r", "--out", loop).exit_code == 2
     Path(hostile.layout.report).unlink()
     assert hostile.layout.report in asked("report", hostile.layout.root).output.replace("\n", "")
     assert seconds_made(stored(hostile)) == seconds_made(left)
