@@ -8,13 +8,20 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
+from etl.printable import counted
 from jobs.display.summary import Column, Screen, Sheet, duration_text
 from jobs.history.explaining import explain_run
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from jobs.history.explaining import Explanation
+    from jobs.monitoring.explain import Part
 
 __all__ = ["explain_duration"]
+
+_LEAST = 0.05
+"""Seconds that are not `0.0 s` where they are printed."""
 
 
 def explain_duration(
@@ -34,14 +41,20 @@ def explain_duration(
     screen = Screen(Console(highlight=False))
     before, now = found.before.record, found.now.record
     more = "longer" if found.change >= 0 else "less"
+    usual = f", the median of {counted(found.median_of, 'run')}" if found.median_of is not None else ""
     screen.line(
         f"{now.run_id} took {duration_text(now.seconds)}, {duration_text(abs(found.change))} {more} than "
-        f"{before.run_id} ({duration_text(before.seconds)})"
+        f"{before.run_id}{usual} ({duration_text(before.seconds)})"
     )
-    screen.sheet(_sheet(found))
+    shown = [part for part in found.parts if part.name == "unexplained" or abs(part.change) >= _LEAST]
+    screen.sheet(_sheet(found, shown))
+    small = len(found.parts) - len(shown)
+    if small:
+        told = counted(small, "cause is", "causes are")
+        screen.line(f"{told} below {_LEAST:g} s and not shown; --json has all.", "dim")
 
 
-def _sheet(found: Explanation) -> Sheet:
+def _sheet(found: Explanation, shown: Sequence[Part]) -> Sheet:
     columns = (
         Column("cause"),
         Column("change", "right"),
@@ -57,7 +70,7 @@ def _sheet(found: Explanation) -> Sheet:
             "" if part.now is None else f"{part.now:,.1f} s",
             found.notes.get(part.name, ""),
         )
-        for part in found.parts
+        for part in shown
     ]
     rows.append(("in all", f"{found.change:+,.1f} s", *(f"{side.record.seconds:,.1f} s" for side in found[:2]), ""))
     return Sheet(columns, rows)
@@ -67,6 +80,7 @@ def _document(found: Explanation) -> dict[str, object]:
     return {
         "run": found.now.record.run_id,
         "against": found.before.record.run_id,
+        "median_of": found.median_of,
         "seconds": found.now.record.seconds,
         "seconds_before": found.before.record.seconds,
         "change": found.change,

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from jobs.monitoring.trend import RunLine
     from jobs.record import RunRecord
 
-__all__ = ["Explanation", "Side", "explain_run", "tasks_of", "usual_run"]
+__all__ = ["Explanation", "Side", "Usual", "explain_run", "tasks_of", "usual_run"]
 
 _MANY = 30
 """Runs of which the usual one is the median."""
@@ -41,6 +41,14 @@ class Side(NamedTuple):
     anatomy: Anatomy
 
 
+class Usual(NamedTuple):
+    """The usual run of a job."""
+
+    line: RunLine
+    of: int
+    """The number of runs of which it is the median."""
+
+
 class Explanation(NamedTuple):
     """Why a run took longer, or less, than another one."""
 
@@ -49,6 +57,8 @@ class Explanation(NamedTuple):
     parts: list[Part]
     notes: dict[str, str]
     """By name of a part, what is known of its cause."""
+    median_of: int | None = None
+    """The number of runs of which `before` is the median; None where it was named."""
 
     @property
     def change(self) -> float:
@@ -64,14 +74,16 @@ def explain_run(where: str, run_id: str, against: str = "median") -> Explanation
     """
     lines = [line for line in history(where) if line.record is not None]
     asked = _line(lines, where, run_id)
-    other = usual_run(lines, asked) if against == "median" else _line(lines, where, against)
+    usual = usual_run(lines, asked) if against == "median" else None
+    other = usual.line if usual is not None else _line(lines, where, against)
     if other.run_id == run_id:
         raise Refused(f"run {run_id} is compared with itself; name another one.")
     before, now = _side(where, other), _side(where, asked)
-    return Explanation(before, now, explain(before.anatomy, now.anatomy), _notes(before, now))
+    parts, notes = explain(before.anatomy, now.anatomy), _notes(before, now)
+    return Explanation(before, now, parts, notes, usual.of if usual is not None else None)
 
 
-def usual_run(lines: Sequence[RunLine], run: RunLine) -> RunLine:
+def usual_run(lines: Sequence[RunLine], run: RunLine) -> Usual:
     """The run of the median duration among the latest ones before a run, of the same job, that were scored in one try.
 
     Raises:
@@ -93,7 +105,7 @@ def usual_run(lines: Sequence[RunLine], run: RunLine) -> RunLine:
             f"{counted(len(latest), 'run')} of {run.job} ended before {run.run_id}, too few to say what is usual. "
             "Name one with --against."
         )
-    return sorted(latest, key=lambda line: line.seconds or 0.0)[(len(latest) - 1) // 2]
+    return Usual(sorted(latest, key=lambda line: line.seconds or 0.0)[(len(latest) - 1) // 2], len(latest))
 
 
 def _line(lines: Sequence[RunLine], where: str, run_id: str) -> RunLine:
@@ -154,7 +166,7 @@ def _notes(before: Side, now: Side) -> dict[str, str]:
         if old.model.spec_digest != new.model.spec_digest:
             told = f"ETL spec {old.model.spec_digest[:12]} → {new.model.spec_digest[:12]}"
             notes |= {name: told for name in new.worker_seconds if name.startswith("transform")}
-    if old.provider != new.provider:
+    if old.provider and new.provider and old.provider != new.provider:
         told = f"{old.provider} → {new.provider}"
         notes |= {name: told for name in new.worker_seconds if name.startswith("infer")}
     return notes

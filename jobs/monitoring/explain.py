@@ -5,7 +5,8 @@ With R rows, K slots and s worker-seconds a row of a phase, a phase takes R·s/K
     R_B·s_B/K_B − R_A·s_A/K_A = (R_B − R_A)·s_A/K_A  +  R_B·(s_B − s_A)/K_A  +  R_B·s_B·(1/K_B − 1/K_A)
                                      more rows              slower phase             fewer workers
 
-and the other pieces of a run's anatomy are compared as they are.
+and the other pieces of a run's anatomy are compared as they are; so is what each worker does once, whatever its rows:
+to load the models.
 """
 
 from __future__ import annotations
@@ -18,14 +19,10 @@ if TYPE_CHECKING:
 __all__ = ["Part", "explain"]
 
 _FIXED = ("waiting", "retries", "skew", "unexplained")
-_CAUSES = {
-    "rows": "more rows",
-    "workers": "fewer workers",
-    "waiting": "waiting for executors",
-    "retries": "retries",
-    "skew": "skew",
-    "unexplained": "unexplained",
-}
+_ONCE = "load"
+_CAUSES = {"rows": ("more rows", "fewer rows"), "workers": ("fewer workers", "more workers")}
+"""Of what made a run longer, and shorter."""
+_TOLD = {"waiting": "waiting for executors"}
 
 
 class Part(NamedTuple):
@@ -41,8 +38,11 @@ class Part(NamedTuple):
 
     @property
     def cause(self) -> str:
-        """In words; a phase of the workers is slower where its part is above nought."""
-        return _CAUSES.get(self.name, self.name if self.name.startswith("driver: ") else f"slower {self.name}")
+        """In words, which say whether it made the run longer."""
+        if self.name in _FIXED or self.name.startswith("driver: "):
+            return _TOLD.get(self.name, self.name)
+        longer, shorter = _CAUSES.get(self.name, (f"slower {self.name}", f"faster {self.name}"))
+        return longer if self.change >= 0 else shorter
 
 
 def explain(before: Anatomy, now: Anatomy) -> list[Part]:
@@ -54,6 +54,9 @@ def explain(before: Anatomy, now: Anatomy) -> list[Part]:
     rows, workers = 0.0, 0.0
     for phase in dict.fromkeys([*before.phases, *now.phases]):
         then, here = before.phases.get(phase, 0.0), now.phases.get(phase, 0.0)
+        if phase == _ONCE:
+            parts.append(Part(phase, then, here, here - then))
+            continue
         # Worker-seconds of a row, whatever the number of workers.
         cost_then = then * before.slots / (before.rows or 1)
         cost_here = here * now.slots / (now.rows or 1)

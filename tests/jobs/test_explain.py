@@ -64,6 +64,7 @@ def schedule(
     slow_split: float = 0.0,
     retried_after: float = 0.0,
     plan: float = 2.0,
+    load: float = 0.0,
 ) -> Anatomy:
     """The anatomy of a run whose splits are dealt out to workers in turn; seconds of a split and of what goes wrong."""
     began = sum(DRIVER.values()) - 2.0 + plan
@@ -73,9 +74,11 @@ def schedule(
         worker = free.index(min(free))
         extra = slow_split if split == splits - 1 else 0.0
         lost = retried_after if split == splits // 2 else 0.0
-        begin = free[worker] + lost
+        # To load is told as work of a worker's first split, and ends where that begins.
+        loads = load if split < workers else 0.0
+        begin = free[worker] + lost + loads
         free[worker] = begin + read + infer + extra
-        spent = {"read": read, "infer": infer + extra}
+        spent = {"read": read, "infer": infer + extra, **({"load": loads} if load else {})}
         tasks.append(task(worker, begin, free[worker], seconds=spent, rows=rows, tries=int(lost > 0)))
     return anatomy_of(*told(tasks, {**DRIVER, "plan": plan}, began=began, end=max(free)))
 
@@ -138,6 +141,30 @@ def test_the_planted_cause_is_the_largest_part(cause: str, planted: dict[str, An
         assert parts[0].name == cause
 
 
+@pytest.mark.parametrize(
+    ("planted", "seconds", "words"),
+    [
+        ({"splits": 240, "load": 7.0}, {"rows": 500.0, "load": 4.0}, {"more rows", "slower load"}),
+        ({"splits": 20, "load": 1.0}, {"rows": -50.0, "load": -2.0}, {"fewer rows", "faster load"}),
+        ({"workers": 8, "load": 3.0}, {"workers": -50.0}, {"more workers"}),
+        ({"infer": 4.0, "load": 3.0}, {"infer": -40.0}, {"faster infer"}),
+    ],
+)
+def test_what_a_worker_does_once_does_not_grow_with_rows(
+    planted: dict[str, Any], seconds: dict[str, float], words: set[str]
+) -> None:
+    """Each worker loads for three seconds before; with other rows and workers all that load adds is by how much longer
+    a worker loads, and the cause says which way it went.
+    """  # noqa: D205  one sentence
+    before, now = schedule(load=3.0), schedule(**planted)
+    parts = explain(before, now)
+    assert before.phases["load"] == pytest.approx(3.0)
+    assert sum(part.change for part in parts) == pytest.approx(now.seconds - before.seconds)
+    found = {part.name: part for part in parts if abs(part.change) > 0.01}
+    assert {name: part.change for name, part in found.items()} == pytest.approx(seconds, rel=0.001)
+    assert {part.cause for part in found.values()} == words
+
+
 causes = st.fixed_dictionaries(
     {
         "splits": st.integers(1, 60),
@@ -149,6 +176,7 @@ causes = st.fixed_dictionaries(
         "slow_split": st.floats(0, 100),
         "retried_after": st.floats(0, 100),
         "plan": st.floats(0, 100),
+        "load": st.floats(0, 10),
     }
 )
 

@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from etl.errors import ReadError
 from jobs.cli import app
 from jobs.errors import Refused
-from jobs.history.explaining import tasks_of, usual_run
+from jobs.history.explaining import explain_run, tasks_of, usual_run
 from jobs.history.runs import config_of, find_run, history, look_at, quarantined_rows
 from jobs.monitoring.collected import Collected, collect
 from jobs.monitoring.tasks import tasks_table
@@ -166,7 +166,7 @@ def test_runs_of_missing_keys_are_no_usual_ones(tmp_path: Path) -> None:
         collect(str(tmp_path), told, tasks_table((), ()))
     lines = history(str(tmp_path))
     newest = lines[0]
-    assert usual_run(lines, newest).run_id == "night-02"
+    assert (usual_run(lines, newest).line.run_id, usual_run(lines, newest).of) == ("night-02", 3)
     fewer = [line for line in lines if line.run_id != "night-04"]
     with pytest.raises(Refused, match="2 runs of flights ended before night-06"):
         usual_run(fewer, newest)
@@ -290,6 +290,31 @@ def test_a_run_is_explained_by_another(job: Path) -> None:
     assert sum(part["change"] for part in told[0]["parts"]) == pytest.approx(told[0]["change"])
     records = [look_at(find_run(str(job), name)).record for name in ("d-first", "e-second")]
     assert [told[0]["seconds_before"], told[0]["seconds"]] == [record.seconds for record in records if record]
+
+
+def test_what_is_printed_of_an_explanation(tmp_path: Path) -> None:
+    """It says of how many runs the one before is the median, and names what was slower or faster; what rounds to
+    nought is counted and not shown, and a provider is no cause where a run had none.
+    """  # noqa: D205  one sentence
+    providers = {4: "CPUExecutionProvider"}
+    for number in range(5):
+        wall = {"list": 5.0 - number, "plan": 2.0 + number, "publish": 1.0}
+        told = night(number, seconds=sum(wall.values()), wall_seconds=wall, provider=providers.get(number))
+        collect(str(tmp_path), told, tasks_table((), ()))
+    runner = CliRunner()
+    done = runner.invoke(app, ["explain-duration", str(tmp_path), "night-04"])
+    assert done.exit_code == 0, done.output
+    lines = done.output.splitlines()
+    assert lines[0] == "night-04 took 8.0 s, 0.0 s longer than night-01, the median of 4 runs (8.0 s)"
+    shown = {line.split("  ")[0] for line in lines[2:-1]}
+    assert shown == {"driver: list", "driver: plan", "unexplained", "in all"}
+    assert lines[-1] == "6 causes are below 0.05 s and not shown; --json has all."
+    assert "infer" not in explain_run(str(tmp_path), "night-04").notes
+    collect(str(tmp_path), night(5, provider="CUDAExecutionProvider"), tasks_table((), ()))
+    told = explain_run(str(tmp_path), "night-05", "night-04").notes["infer"]
+    assert told == "CPUExecutionProvider → CUDAExecutionProvider"
+    named = runner.invoke(app, ["explain-duration", str(tmp_path), "night-04", "--against", "night-01"])
+    assert named.output.splitlines()[0] == "night-04 took 8.0 s, 0.0 s longer than night-01 (8.0 s)"
 
 
 def test_a_run_without_a_usual_one_is_refused(job: Path, tmp_path: Path) -> None:
