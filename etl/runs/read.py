@@ -303,11 +303,11 @@ def _decoding(path: str, group: int) -> Generator[None]:
         raise FileDamaged(message) from error
 
 
-def read_whole(storage: Storage, file: InputFile) -> pa.Table:
-    """All rows and columns of a pinned file; errors are those of `open_parquet`."""
+def read_whole(storage: Storage, file: InputFile, columns: Sequence[str] | None = None) -> pa.Table:
+    """All rows of a pinned file, and all columns or these; errors are those of `open_parquet`."""
     parquet = open_parquet(storage, file)
     try:
-        return parquet.read()
+        return parquet.read(list(columns) if columns is not None else None)
     except _DAMAGE as error:
         if not _is_damage(error):
             raise

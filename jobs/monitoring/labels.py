@@ -8,10 +8,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pyarrow import csv
 
-from etl.errors import ReadError
 from etl.format.problems import nearest
 from etl.printable import counted
-from etl.runs.read import open_parquet
+from etl.runs.read import open_parquet, read_whole
 from etl.runs.storage import storage_for
 from jobs.errors import Refused, refusing
 from jobs.monitoring.evaluating import Evaluation, Labels, evaluate, no_label_fits
@@ -95,20 +94,19 @@ def read_labels(asked: Asked, results: Results, keys: Sequence[str], *, by: Sequ
     """The labels, each once, with keys in the types that they have in a run.
 
     Raises:
-        Refused: nothing is there, a column is not, or its values are no labels.
-        ReadError: a file is damaged.
+        Refused: nothing is there, a column is not, a file is damaged, or values are no labels.
     """
     with refusing():
         files = list_inputs((asked.labels,))
-    label = asked.label or _only_other(asked.labels, _columns_of(files[0]), {*keys, *by})
-    names = list(dict.fromkeys([*keys, *by, label]))
-    schema = results.schema
-    types = {key: schema.field(key).type for key in keys}
-    tables = [keyed_as(_read(file, names, types), schema.empty_table(), keys, what=file.path) for file in files]
+        label = asked.label or _only_other(asked.labels, _columns_of(files[0]), {*keys, *by})
+        names = list(dict.fromkeys([*keys, *by, label]))
+        schema = results.schema
+        types = {key: schema.field(key).type for key in keys}
+        tables = [keyed_as(_read(file, names, types), schema.empty_table(), keys, what=file.path) for file in files]
     try:
         table = pa.concat_tables(tables, promote_options="permissive")
     except pa.ArrowException as error:
-        raise ReadError(f"{asked.labels}: the files differ in their columns: {error}. Give one table.") from error
+        raise Refused(f"{asked.labels}: the files differ in their columns: {error}. Give one table.") from error
     if not table.num_rows:
         count = counted(len(files), "file has", "files have")
         raise Refused(
@@ -171,7 +169,7 @@ def _read(file: InputFile, names: Sequence[str], types: dict[str, pa.DataType]) 
             raise Refused(f"{file.path}: has no column {name!r}.{nearest(name, known)}")
     storage, path = storage_for(file.path)
     if not _is_csv(file):
-        return open_parquet(storage, file).read(list(names))
+        return read_whole(storage, file, names)
     # Keys are read as they are in the run: 0042 is a text there, and would be a number here.
     options = csv.ConvertOptions(include_columns=list(names), column_types=types, strings_can_be_null=True)
     try:

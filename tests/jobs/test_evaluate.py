@@ -246,6 +246,27 @@ def test_labels_that_are_empty_say_so(pair: Pair, tmp_path: Path, text: str, tol
     assert told in done.stderr.replace("\n", " ")
 
 
+@pytest.mark.parametrize(
+    ("broken", "told"),
+    [(0, "not a Parquet file, or a damaged one"), (1, "a damaged Parquet file: ")],
+    ids=["no Parquet", "a page"],
+)
+def test_labels_that_are_damaged_are_refused(pair: Pair, tmp_path: Path, broken: int, told: str) -> None:
+    """Nothing was evaluated, so a file that is no Parquet, or has a page that cannot be read, ends with 2 as others."""
+    path = tmp_path / "labels.parquet"
+    pq.write_table(pa.table({"id": list(range(100)), "y": [0, 1] * 50}), path)
+    data = bytearray(path.read_bytes())
+    if broken:
+        start = pq.read_metadata(path).row_group(0).column(0).dictionary_page_offset
+        data[start : start + 40] = b"\xff" * 40
+    else:
+        data[:] = b"garbage" * 10
+    path.write_bytes(data)
+    done = batchscore("evaluate", pair.champion, "--labels", path, "--key", "id")
+    assert done.exit_code == 2, done.output
+    assert f"{path}: {told}" in done.stderr.replace("\n", " ")
+
+
 def test_keys_of_a_csv_are_read_as_the_run_has_them(pair: Pair, tmp_path: Path) -> None:
     """A key in a CSV that is none of the run's type is refused with the file's name, and a missing file is told."""
     path = tmp_path / "labels.csv"
