@@ -51,7 +51,8 @@ RUN_ID_PATTERN = r"[a-z][a-z0-9_.-]{0,99}"
 """An idempotency key that is a safe folder name, and that Spark cannot read as a date or a number."""
 
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}")
-_FREE_KEYS = ("spark.conf.", "model.inputs.", "references.", "drift.by_column.", "cost.prices.")
+_BY_COLUMN = "drift.by_column."
+_FREE_KEYS = ("spark.conf.", "model.inputs.", "references.", _BY_COLUMN, "cost.prices.")
 """Mappings whose keys are names, which may have dots: what follows in `--set` is one key."""
 
 
@@ -437,9 +438,16 @@ def _override(value: Any, overrides: tuple[str, ...]) -> tuple[dict[str, str], l
             wrong.append(f"--set {override}: {path} does not lead through mappings.")
             continue
         try:
-            node[last] = _yaml(text)
+            found = _yaml(text)
         except ValueError:
             wrong.append(f"--set {override}: the value is not valid YAML.")
+            continue
+        if path.startswith(_BY_COLUMN) and not isinstance(found, dict):
+            wrong.append(
+                f"--set {override}: {last!r} is taken for a column. Give {_BY_COLUMN}COLUMN={{fail: {{psi: 1}}}}."
+            )
+            continue
+        node[last] = found
         given["".join(f"/{escape(key)}" for key in (*parents, last))] = f"--set {override}"
     return given, wrong
 

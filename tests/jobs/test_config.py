@@ -171,6 +171,11 @@ def test_no_message_depends_on_a_secret(secret: str, place: str, form: Any) -> N
         ("=1", "give key.path=value."),
         ("name.x=1", "name.x does not lead through mappings."),
         ("name={", "the value is not valid YAML."),
+        (
+            "drift.by_column.p_late.fail.psi=0.1",
+            "'p_late.fail.psi' is taken for a column. Give drift.by_column.COLUMN={fail: {psi: 1}}.",
+        ),
+        ("drift.by_column.p_late={fail: {psi: x}}", "/drift/by_column/p_late/fail/psi: should be a number, found 'x'."),
     ],
 )
 def test_an_error_of_an_override_names_it(tmp_path: Path, override: str, line: str) -> None:
