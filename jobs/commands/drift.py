@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
+from jobs.display.drift import NO_REFERENCE
 from jobs.display.summary import Column, Screen, Sheet
 from jobs.errors import Refused
 from jobs.history.runs import find_run
@@ -41,7 +42,12 @@ def drift(
     for note in report.notes:
         screen.line(f"note: {note}")
     screen.line()
-    screen.sheet(_values(report))
+    if report.values:
+        screen.sheet(_values(report))
+    else:
+        # Where one was asked for and not found, a note says why.
+        advice = "" if report.notes else " Name one under drift.reference or drift.baseline."
+        screen.line(f"{NO_REFERENCE}.{advice}")
     screen.line()
     screen.sheet(_columns(report))
     cost = report.cost
@@ -67,8 +73,8 @@ def _values(report: DriftReport) -> Sheet:
         Column("measure"),
         Column("against"),
         Column("value", "right"),
-        Column("±", "right"),
-        Column("limit", "right", rank=1),
+        Column("±", "right", rank=1),
+        Column("limit", "right"),
         Column("verdict"),
     )
     return Sheet(

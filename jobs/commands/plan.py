@@ -11,6 +11,7 @@ from rich.console import Console
 from jobs.commands.options import AsJson, ConfigFile, Limit, MissingKeys, RunId, Sample, Sets, share_option
 from jobs.commands.process import spark_log
 from jobs.config.job import read_config
+from jobs.display.drift import planned_drift
 from jobs.display.summary import Screen, preview_facts
 from jobs.errors import NoPlanYet
 from jobs.history.sizing import Question, answer, duration_option, plan_text, sizing_facts
@@ -68,4 +69,6 @@ def plan(  # noqa: PLR0913  each option is a part of the question
         typer.echo(plan_text(shown or without, sizing))
         return
     facts = preview_facts(shown) if shown is not None else [("run", name), ("plan", without)]
+    if shown is None and job.drift is not None and request.part.is_all:
+        facts += planned_drift(job.drift)
     Screen(Console(highlight=False)).facts([*facts, *sizing_facts(sizing)])

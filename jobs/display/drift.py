@@ -12,18 +12,19 @@ if TYPE_CHECKING:
     from jobs.record import RunRecord
     from scoring.order import SketchOrder
 
-__all__ = ["drift_facts", "planned_drift"]
+__all__ = ["NO_REFERENCE", "drift_facts", "planned_drift"]
 
 _SHOWN = 10
+NO_REFERENCE = "nothing was held against a reference, so no limit was looked at"
+"""Of a run of which no value was measured."""
 
 
-def planned_drift(settings: DriftSettings | None, order: SketchOrder | None) -> Facts:
-    """Which columns will be measured, and against what; nothing of a run of which none is."""
-    if settings is None or order is None:
-        return []
+def planned_drift(settings: DriftSettings, order: SketchOrder | None = None) -> Facts:
+    """Which columns will be measured, and against what; without a plan as far as the config says."""
     against = [str(name) for name in settings.reference]
     against += [f"baseline {settings.baseline}"] if settings.baseline is not None else []
-    columns = ", ".join(column.name for column in order.columns)
+    named = settings.columns if order is None else [column.name for column in order.columns]
+    columns = ", ".join(named) if named is not None else "what models publish, and the input fields that they read"
     return [("drift", f"{columns}; against {', '.join(against) or 'nothing'}")]
 
 
@@ -35,6 +36,7 @@ def drift_facts(record: RunRecord) -> Facts:
     facts: Facts = []
     if drift.cost is not None:
         told = f"{len(drift.beyond):,} of {counted(drift.measured, 'value is', 'values are')} beyond the limits"
+        told = told if drift.measured else NO_REFERENCE
         facts.append(("drift", f"{told}; took {drift.cost.worker_share:.1%} of the workers' time"))
     facts += [(f"drift, {found.verdict}", str(found)) for found in drift.beyond[:_SHOWN]]
     if len(drift.beyond) > _SHOWN:

@@ -254,7 +254,7 @@ def preview_facts(shown: Preview) -> Facts:
     if shown.view.record is not None:
         facts.insert(1, ("state", shown.view.state))
     facts.append(("memory", f"{size_text(plan.projected_task_bytes)} for a worker at its peak, as projected"))
-    budgets = shown.config.budgets
+    budgets, drift = shown.config.budgets, shown.config.drift
     limits = [f"{stage} {_budget(getattr(budgets, stage))}" for stage in type(budgets).model_fields if stage != "read"]
     if shown.config.input.on_damaged == "quarantine":
         limits.append(f"of damaged files {budgets.read.model_dump_json(exclude_none=True)}")
@@ -263,7 +263,7 @@ def preview_facts(shown: Preview) -> Facts:
         ("columns", ", ".join(f"{column.name} {column.type}" for column in plan.columns)),
         ("output", shown.view.target.layout.data),
         ("budgets", f"rows that may be set aside: {', '.join(limits)}"),
-        *planned_drift(shown.config.drift, order.sketch),
+        *(planned_drift(drift, order.sketch) if drift is not None and order.sketch is not None else ()),
     ]
 
 

@@ -124,8 +124,11 @@ def next_steps(gathered: Gathered) -> tuple[tuple[str, str], ...]:
     aside = ("See the rows that were set aside", f"batchscore quarantine {root} {name}")
     if record.state is RunState.HELD_BACK:
         accepted = record.account.quarantined.rows
+        has_moved = record.drift is not None and record.drift.beyond
+        moved = ("See how far columns have moved", f"batchscore drift {root} {name}")
         return (
-            aside,
+            *((aside,) if accepted else ()),
+            *((moved,) if has_moved else ()),
             ("Publish all the same", f"batchscore publish {root} {name} --accept-errors {accepted} --reason TEXT"),
             ("Or throw it away", f"batchscore discard {root} {name} --reason TEXT"),
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import threading
 from typing import TYPE_CHECKING, Any
 
@@ -213,6 +214,45 @@ def test_what_a_sample_may_put_a_value_off_by_is_shown_everywhere(spark: SparkSe
     assert f"{found.value:.4g} ± {found.error:.2g}</td>" in page.decode()
 
 
+def test_a_narrow_terminal_keeps_the_limit(spark: SparkSession, tmp_path: Path) -> None:
+    """Of a table that is too wide the error is left out, and said to be; a limit that holds the run back stays."""
+    usual = USUAL.rename_columns([f"a_long_name_{name}" if name == "f3" else name for name in USUAL.column_names])
+    write_rows(tmp_path, usual)
+    (tmp_path / "model.onnx").write_bytes(logistic_model())
+    names = ["f0", "f1", "f2", "a_long_name_f3"]
+    sections: dict[str, Any] = {
+        "model": {"onnx": str(tmp_path / "model.onnx"), "inputs": {"X": names}},
+        "output": {"uri": str(tmp_path / "out"), "passthrough": ["word", "a_long_name_f3"]},
+    }
+    limits = {"reference": ["previous"], "columns": ["word", "a_long_name_f3"], "rows": 1000}
+    run_job(write_job(tmp_path, tmp_path, **sections, drift=limits), "monday")
+    write_rows(tmp_path, usual.set_column(2, "word", pa.array(["zebra"] * ROWS)))
+    failing = {**limits, "fail": {"out_of_vocabulary": 0.05}}
+    job = write_job(tmp_path, tmp_path, **sections, drift=failing)
+    assert run_job(job, "tuesday").state is RunState.HELD_BACK
+    terminal = {"TTY_COMPATIBLE": "1", "COLUMNS": "80", "TERM": "dumb"}
+    lines = CliRunner().invoke(cli.app, ["drift", str(job), "tuesday"], env=terminal).stdout.splitlines()
+    assert max(map(len, lines)) <= 80
+    assert ["column", "measure", "against", "value", "limit", "verdict"] in [line.split() for line in lines]
+    found = value(report_of(job, "tuesday"), "word", "out_of_vocabulary", "previous")
+    told = ["word", "out_of_vocabulary", "previous", f"{found.value:.4f}", "0.05", "fail"]
+    assert told in [line.split() for line in lines]
+    assert "left out for want of width: ±" in lines
+
+
+def test_without_a_reference_no_limit_is_said_to_hold(spark: SparkSession, tmp_path: Path) -> None:
+    """Where nothing is compared, neither `show` nor `drift` tells of values that keep to a limit."""
+    job = job_of(tmp_path, MOVED, columns=["f0"], reference=[], fail={"psi": 0.01})
+    assert run_job(job, "r").state is RunState.SUCCEEDED
+    told = "nothing was held against a reference, so no limit was looked at"
+    shown = CliRunner().invoke(cli.app, ["show", str(job), "r"]).stdout
+    assert f"drift: {told}; took " in shown
+    assert "beyond the limits" not in shown
+    lines = CliRunner().invoke(cli.app, ["drift", str(job), "r"]).stdout.splitlines()
+    assert f"{told}. Name one under drift.reference or drift.baseline." in lines
+    assert not [line for line in lines if "verdict" in line]
+
+
 def test_a_limit_of_fail_holds_the_run_back_until_a_person_decides(spark: SparkSession, tmp_path: Path) -> None:
     """A limit of one column; where it is raised the same run is published without scoring, or a person accepts it, or
     throws it away. Sketches of splits are kept until then, and no longer.
@@ -225,6 +265,9 @@ def test_a_limit_of_fail_holds_the_run_back_until_a_person_decides(spark: SparkS
     shown = CliRunner().invoke(cli.app, ["show", str(job), "r"]).stdout.splitlines()
     steps = [line for line in shown if line.startswith("next: ")]
     assert [step.split()[2] for step in steps] == ["drift", "publish", "discard"]
+    page = STORE.read_bytes(find_run(str(job), "r").layout.report)
+    assert page is not None
+    assert re.findall(r"batchscore (\w+) \S+ r\b", page.decode()) == ["drift", "publish", "discard"]
     with pytest.raises(Refused):
         open_results(str(tmp_path / "out"))
     for run_id in ("other", "third"):
@@ -464,7 +507,8 @@ def test_a_column_that_is_only_passed_through_is_measured_where_it_is_named(
 
     models = [{"name": name, **bare, "inputs": {"X": ["f0", "f1", "f2", "f3"]}} for name in ("champion", "challenger")]
     combine = {"assign_by": ["id"], "shares": {"champion": 0.7, "challenger": 0.3}}
-    sections = {"model": None, "models": models, "combine": combine, "drift": {"columns": ["word", "f1"], "reference": ["previous"]}}
+    drift = {"columns": ["word", "f1"], "reference": ["previous"]}
+    sections = {"model": None, "models": models, "combine": combine, "drift": drift}
     variants = {"uri": str(tmp_path / "variants"), "passthrough": ["id", "word", "f1"]}
     job = write_job(tmp_path, tmp_path, output=variants, **sections)
     run_job(job, "v")

@@ -311,8 +311,8 @@ def test_what_is_printed_of_an_explanation(tmp_path: Path) -> None:
     assert lines[-1] == "6 causes are below 0.05 s and not shown; --json has all."
     assert "infer" not in explain_run(str(tmp_path), "night-04").notes
     collect(str(tmp_path), night(5, provider="CUDAExecutionProvider"), tasks_table((), ()))
-    told = explain_run(str(tmp_path), "night-05", "night-04").notes["infer"]
-    assert told == "CPUExecutionProvider → CUDAExecutionProvider"
+    other = explain_run(str(tmp_path), "night-05", "night-04").notes["infer"]
+    assert other == "CPUExecutionProvider → CUDAExecutionProvider"
     named = runner.invoke(app, ["explain-duration", str(tmp_path), "night-04", "--against", "night-01"])
     assert named.output.splitlines()[0] == "night-04 took 8.0 s, 0.0 s longer than night-01 (8.0 s)"
 

@@ -259,6 +259,14 @@ def test_a_table_is_sized_by_the_runs_before(tmp_path: Path, logistic_onnx: Path
     shown = plan(job)
     assert "plan: the input is a table or a query: Spark freezes it when a run begins" in shown
     assert "takes: not known: no run of this job" in shown
+    assert "drift: " not in shown
+    drifting = write_job(tmp_path, logistic_onnx, **sections, drift={"reference": ["previous"], "baseline": "monday"})
+    told = "drift: what models publish, and the input fields that they read; against previous, baseline monday\n"
+    assert told in plan(drifting)
+    assert "drift: " not in plan(drifting, "--sample", "10%")
+    drifting = write_job(tmp_path, logistic_onnx, **sections, drift={"columns": ["p", "f0"], "reference": []})
+    assert "drift: p, f0; against nothing\n" in plan(drifting)
+    write_job(tmp_path, logistic_onnx, **sections)
     unknown = plan(job, "--json")
     assert unknown["sizing"] is None
     assert unknown["no_plan"].startswith("the input is a table")
