@@ -126,16 +126,20 @@ def _stderr_in_file() -> Generator[None]:
 
 @contextlib.contextmanager
 def _py4j_quiet() -> Generator[None]:
-    """Drop what py4j logs when a signal interrupts it: a traceback, by the root logger."""
+    """Drop what py4j logs when a signal interrupts it: tracebacks, by the root logger and by loggers of its own."""
 
     def is_ours(record: logging.LogRecord) -> bool:
         return "py4j" not in record.pathname
 
-    logging.getLogger().addFilter(is_ours)
+    root, own = logging.getLogger(), logging.getLogger("py4j")
+    root.addFilter(is_ours)
+    # A filter of the root logger sees no record of another one, which goes to the root's handlers all the same.
+    propagated, own.propagate = own.propagate, False
     try:
         yield
     finally:
-        logging.getLogger().removeFilter(is_ours)
+        own.propagate = propagated
+        root.removeFilter(is_ours)
 
 
 @contextlib.contextmanager

@@ -53,6 +53,14 @@ def test_spark_writes_into_a_file_that_goes(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+def test_what_py4j_logs_does_not_reach_the_terminal(tmp_path: Path) -> None:
+    """Neither by its own loggers nor by the root one, whose handler writes what all others log."""
+    by_root = "exec(compile('logging.error(1)', 'py4j/java_gateway.py', 'exec'))"
+    logs = f"logging.error('our log'); logging.getLogger('py4j.clientserver').error('theirs'); {by_root}"
+    lines = errors_of(tmp_path, f"import logging, py4j.java_gateway; {logs}")
+    assert lines == ["ours", "ERROR:root:our log", "noise"]
+
+
 def test_spark_log_is_kept_for_a_failure(tmp_path: Path) -> None:
     """After a failure the error names the file, which has what the child process wrote."""
     lines = errors_of(tmp_path, "raise SplitsFailed('gone')")
