@@ -78,14 +78,20 @@ def _text(event: Event, record: RunRecord, state: str, *, breach: Breach | None)
 class Hooks:
     """Those of one run."""
 
-    def __init__(self, settings: HookSettings) -> None:
-        """Nobody is told yet. A hook that lacks a variable of the environment will not be, and silences no other."""
+    def __init__(self, settings: HookSettings, *, starts_programs: bool = True) -> None:
+        """Nobody is told yet. A hook that lacks a variable of the environment will not be, and silences no other.
+
+        What a stored plan names must start no program: who may write to the store is not who decides on a run.
+        """
         self._settings = settings
         self._hooks: dict[Event, list[_Told]] = {event: [] for event in _EVERY_EVENT}
         self._lacking: dict[Event, list[Delivery]] = {event: [] for event in _EVERY_EVENT}
         self._untold: list[Delivery] = []
         for event, place, hook in _named(settings):
-            if problems := list(_problems_of(place, hook)):
+            problems = list(_problems_of(place, hook))
+            if hook.command is not None and not starts_programs:
+                problems = [f"{place.pointer}: a decision starts no program, it tells webhooks only."]
+            if problems:
                 told = Delivery(sink=place.name, event=event, is_sent=False, tries=0, problem=" ".join(problems))
                 self._lacking[event].append(told)
             else:

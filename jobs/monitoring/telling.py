@@ -89,7 +89,7 @@ def tell_decision(target: Target, plan: Plan, record: RunRecord) -> None:
         sinks = _made(plan.sinks)
     except Refused as error:
         warnings.warn(f"no sink was told what was decided on run {record.run_id}: {error}", stacklevel=3)
-    found = Hooks(plan.hooks).finish(record) if plan.hooks is not None else ()
+    found = Hooks(plan.hooks, starts_programs=False).finish(record) if plan.hooks is not None else ()
     if sinks is not None:
         tasks = tasks_table(receipts_of(target, plan), plan.splits)
         found += sinks.finish(Ended(record, tasks, plan, seal))

@@ -350,6 +350,23 @@ def test_a_decision_is_told(spark, tmp_path, logistic_onnx, receiver, hook, monk
     until_none_is_left()
 
 
+def test_a_decision_starts_no_program(spark, tmp_path, logistic_onnx) -> None:
+    """Who may write to the store might name one in the plan: a command is not started, and that is recorded."""
+    write_bad_input(tmp_path)
+    trace = tmp_path / "trace"
+    job = write_job(tmp_path, logistic_onnx, hooks={"finish": [{"command": ["touch", str(trace)]}]})
+    assert run_job(job, "a").state is RunState.HELD_BACK
+    until_none_is_left()
+    assert trace.exists(), "the run itself tells it"
+    trace.unlink()
+    with pytest.warns(UserWarning, match="a decision starts no program"):
+        discard_run(find_run(str(job), "a"), reason="wrong input")
+    target = find_run(str(job), "a")
+    kept = Deliveries.from_bytes(target.storage.read_bytes(target.layout.deliveries) or b"", where="deliveries")
+    assert [(one.event, one.is_sent) for one in kept.deliveries] == [("finish", True), ("finish", False)]
+    assert not trace.exists()
+
+
 def test_validate_names_every_variable_that_hooks_lack(tmp_path, logistic_onnx, monkeypatch) -> None:
     """All variables that are missing or hold no URL are told at once, by JSON pointer, and none of what they hold."""
     write_input(tmp_path)
