@@ -13,6 +13,7 @@ Of the job:
   --limit N           score the first N rows only
   --sample P          score a share of the rows, 0 < P ≤ 1
   --debug             tell more, Spark's warnings too
+  --doctor            score nothing: look whether driver and workers have what the job needs
 
 Where it runs:
   --target TARGET     local, standalone, yarn, k8s, emr, emr-serverless, dataproc, dataproc-serverless;
@@ -63,7 +64,7 @@ quoted() {
 
 asked=("$0" "$@")
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd -P)
-config='' target='' master='' deploy_mode='' dry_run='' debug='' log_level=error executor_log=off
+config='' target='' master='' deploy_mode='' dry_run='' debug='' verb=run log_level=error executor_log=off
 job_options=() spark_options=() place_options=()
 
 while (($#)); do
@@ -92,6 +93,7 @@ while (($#)); do
     --deploy-mode) deploy_mode=$value ;;
     --conf) spark_options+=(--conf "$value") ;;
     --dry-run) dry_run=yes ;;
+    --doctor) verb=doctor ;;
     -h | --help) usage && exit 0 ;;
     -*) refuse_usage "unknown option $option" ;;
     *)
@@ -143,7 +145,7 @@ zip=${packed%%$'\n'*} own_submit=${packed#"$zip"} own_submit=${own_submit#$'\n'}
 on_cluster() {
   PYTHONPATH=$zip "$PYSPARK_DRIVER_PYTHON" -m jobs.main submit "$config" --target "$target" --deploy-mode "$deploy_mode" \
     --home "$root" --code "$zip" ${master:+--master "$master"} ${place_options[@]+"${place_options[@]}"} \
-    ${spark_options[@]+"${spark_options[@]}"} ${job_options[@]+"${job_options[@]}"} ${debug:+--word --debug} "$@"
+    ${spark_options[@]+"${spark_options[@]}"} ${job_options[@]+"${job_options[@]}"} ${debug:+--word --debug} --verb "$verb" "$@"
 }
 if [[ $target == emr* || $target == dataproc* || ($deploy_mode == cluster && -n $dry_run) ]]; then
   on_cluster ${dry_run:+--show command}
@@ -169,6 +171,8 @@ if [[ $deploy_mode == cluster ]]; then
   exit
 fi
 if [[ $target == local ]]; then
+  asked_for=("$verb" "$config")
+  [[ $verb == run ]] || asked_for+=(--cluster)
   name=${config##*/}
   command=(
     "$submit"
@@ -180,7 +184,7 @@ if [[ $target == local ]]; then
     --conf "spark.executorEnv.PYSPARK_PYTHON=$PYSPARK_PYTHON"
     --conf spark.executorEnv.PYTHONSAFEPATH=1
     ${spark_options[@]+"${spark_options[@]}"}
-    "$root/jobs/main.py" run "$config" ${job_options[@]+"${job_options[@]}"} ${debug:+--debug}
+    "$root/jobs/main.py" "${asked_for[@]}" ${job_options[@]+"${job_options[@]}"} ${debug:+--debug}
   )
 else
   command=()

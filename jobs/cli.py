@@ -26,6 +26,7 @@ from jobs.authoring.specs import read_spec_file
 from jobs.commands.audit import audits
 from jobs.commands.bundle import bundles
 from jobs.commands.compare import compare
+from jobs.commands.doctor import doctor
 from jobs.commands.drift import drift
 from jobs.commands.etl import named_uris, specs
 from jobs.commands.evaluate import evaluate
@@ -124,6 +125,7 @@ app.command()(drift)
 app.command()(evaluate)
 app.add_typer(status_commands)
 app.command()(plan)
+app.command()(doctor)
 app.command()(pack)
 app.command(hidden=True)(submit)
 app.command()(report)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
+from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path  # noqa: TC003  typer reads it
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 __all__ = ["submit"]
 
 Mode = Literal["client", "cluster"]
+Verb = Literal["run", "doctor"]
 Text = str | None
 Texts = list[str] | None
 
@@ -63,6 +65,7 @@ def submit(  # noqa: PLR0913  each option is one of spark-submit.sh
     limit: Limit = None,
     sample: Sample = None,
     word: Annotated[Texts, _option("WORD", "One more for the job. Repeatable.")] = None,
+    verb: Annotated[Verb, typer.Option(help="What the job is told to do.")] = "run",
     show: Annotated[Show | None, typer.Option(help="Print the command and do nothing.")] = None,
 ) -> None:
     """Send a job to a cluster and wait until it has ended; what its record says is the exit code.
@@ -76,6 +79,7 @@ def submit(  # noqa: PLR0913  each option is one of spark-submit.sh
     driver, files = Driver(deploy_mode, master), Files(config, code, home, environment)
     resources = Resources(gpus, tuple(conf or ()), tuple(profile or ()))
     asked = Submission(target, driver, name, words, files=files, resources=resources, places=places_of(place or ()))
+    asked = replace(asked, verb=verb)
     _go(asked, request, show)
 
 

@@ -73,6 +73,8 @@ def command_of(asked: Submission) -> list[str]:
         raise Refused("Spark runs no Python driver inside a standalone cluster: use --deploy-mode client.")
     if asked.target.is_cloud and not asked.is_remote:
         raise Refused(f"{asked.target} runs the driver itself: use --deploy-mode cluster.")
+    if asked.verb == "doctor" and asked.is_remote:
+        raise Refused("a doctor whose driver runs on the cluster would write into its log: use --deploy-mode client.")
     return _COMMANDS.get(asked.target, _on_spark)(asked)
 
 

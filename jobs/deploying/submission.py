@@ -7,7 +7,7 @@ import sys
 from dataclasses import dataclass, fields
 from enum import StrEnum
 from pathlib import PurePosixPath
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from jobs.errors import Refused
 
@@ -134,6 +134,8 @@ class Submission:
     files: Files
     resources: Resources
     places: Places
+    verb: Literal["run", "doctor"] = "run"
+    """What the job is told to do."""
 
     @property
     def name(self) -> str:
@@ -154,7 +156,8 @@ class Submission:
     def job(self) -> tuple[str, ...]:
         """The words behind jobs/main.py."""
         config = self.shipped_config if self.is_remote else self.files.config
-        return ("run", config, "--run-id", self.run_id, *self.job_options)
+        asked = ("run", config, "--run-id", self.run_id) if self.verb == "run" else ("doctor", config, "--cluster")
+        return (*asked, *self.job_options)
 
 
 def places_of(given: Sequence[str]) -> Places:

@@ -20,7 +20,13 @@ OTHER_WAYS = {
 # The one function that gets Arrow batches, and that of columns, with pandas where Spark has no other.
 SPARK_WAYS = {
     "arrow_udf": {"scoring.spark.udf"},
-    "mapInArrow": {"etl.spark.batches", "etl.spark.fitting", "scoring.spark.frames", "scoring.spark.tasks"},
+    "mapInArrow": {
+        "etl.spark.batches",
+        "etl.spark.fitting",
+        "scoring.spark.frames",
+        "scoring.spark.probes",
+        "scoring.spark.tasks",
+    },
     "pandas_udf": {"scoring.spark.udf"},
 }
 # All that is given to mapInArrow.
@@ -28,6 +34,7 @@ TASKS = {
     "etl.spark.batches": "_run",
     "etl.spark.fitting": "_learn",
     "scoring.spark.frames": "_run",
+    "scoring.spark.probes": "_run",
     "scoring.spark.tasks": "_run_task",
 }
 # Servers, and those who ask them.
@@ -71,7 +78,7 @@ def test_no_row_waits_for_a_clock(sources):
     """  # noqa: D205  one sentence
     found = {source.module for source in sources for name, _ in names_in(source.tree) if name == "sleep"}
     found = {module for module in found if not module.startswith("jobs")}
-    assert found == {"etl.runs.hdfs", "etl.runs.s3_client", "scoring.runtimes.onnx.session"}
+    assert found == {"etl.runs.hdfs", "etl.runs.s3_client", "scoring.runtimes.onnx.session", "scoring.spark.probes"}
 
 
 def test_no_row_goes_through_a_server(sources):

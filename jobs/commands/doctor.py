@@ -1,0 +1,45 @@
+"""`batchscore doctor`: whether a job can run here, and on its cluster."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+
+from jobs.commands.options import ConfigFile, Sets  # noqa: TC001  typer reads them
+from jobs.commands.process import spark_log
+from jobs.config.job import read_config
+from jobs.deploying.doctor import examine
+from jobs.display.summary import Column, Screen, Sheet
+from jobs.errors import ExitCode
+from jobs.session import session_scope
+
+if TYPE_CHECKING:
+    from jobs.deploying.doctor import Examined
+
+__all__ = ["doctor"]
+
+
+def doctor(
+    ctx: typer.Context,
+    config: ConfigFile,
+    *,
+    sets: Sets = None,
+    cluster: Annotated[bool, typer.Option("--cluster", help="Ask every worker, too: starts a session.")] = False,
+) -> None:
+    """Look at Python, Java, packages, stores, devices and clocks before a job needs them; exits 2 on a fault.
+
+    Scores nothing. In the output's store a name is created and removed.
+    """
+    job = read_config(config, tuple(sets or ()))
+    with spark_log(ctx.find_root().obj), session_scope():
+        found = list(examine(job, cluster=cluster))
+        Screen(Console(highlight=False)).sheet(_sheet(found))
+    if any(check.state == "failed" for one in found for check in one.checks):
+        raise typer.Exit(ExitCode.REFUSED)
+
+
+def _sheet(found: list[Examined]) -> Sheet:
+    columns = (Column("where"), Column("check"), Column("state"), Column("found", "fold"))
+    return Sheet(columns, [(one.place, check.name, check.state, check.detail) for one in found for check in one.checks])

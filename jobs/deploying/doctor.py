@@ -1,0 +1,186 @@
+"""Whether a job can run here and on its cluster, before it does: Python, Java, stores, devices, clocks."""
+
+from __future__ import annotations
+
+import subprocess
+import time
+import uuid
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from etl.errors import BatchscoreError
+from etl.printable import counted
+from etl.runs.storage import storage_for
+from etl.runs.store_settings import configure
+from jobs.planning.preview import Check
+from jobs.planning.resolving import list_inputs
+from jobs.session import parallelism, start_session
+from scoring.probing import Asked, probe
+from scoring.runtimes.onnx.providers import PROVIDERS
+from scoring.spark.probes import probe_workers
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from jobs.config.job import JobConfig
+    from scoring.probing import Probe
+
+__all__ = ["Examined", "examine"]
+
+_SKEW = 5.0
+"""Seconds that clocks of two hosts may be apart: who is silent, and which try was the last, is told by them."""
+_ALIKE = ("pyarrow", "numpy", "onnxruntime", "onnxruntime-gpu")
+"""Packages on whose versions scores depend."""
+
+
+class Examined(NamedTuple):
+    """What was looked at in one place."""
+
+    place: str
+    """`driver`, or a worker's host."""
+    checks: list[Check]
+
+
+def examine(config: JobConfig, *, cluster: bool) -> Iterator[Examined]:
+    """Look at the driver, and with `cluster` at every worker that Spark gives: a session is started for that."""
+    configure(config.storage)
+    reads, found = _input_of(config)
+    asked = Asked(reads, f"{config.output.uri.rstrip('/')}/_batchscore/doctor")
+    here = probe(asked)
+    checks = [
+        _python(here),
+        _packages(here),
+        _check("java", _java),
+        found,
+        _rights("output", here.writes),
+        _check("commits", lambda: _commits(config.output.uri)),
+    ]
+    if not cluster:  # workers score
+        checks.append(_device(config, here))
+    yield Examined("driver", checks)
+    if cluster:
+        yield from _workers(config, asked, here)
+
+
+def _workers(config: JobConfig, asked: Asked, here: Probe) -> Iterator[Examined]:
+    spark = start_session(f"batchscore doctor {config.name}", config.spark)
+    tasks = parallelism(spark)
+    start = time.time()
+    workers = probe_workers(spark, asked, tasks)
+    end = time.time()
+    yield Examined("cluster", [Check("tasks", "ok", f"{tasks} at once, by {counted(len(workers), 'worker')}")])
+    for worker in workers:
+        checks = [
+            _python(worker),
+            _alike(here, worker),
+            _rights("input", worker.reads) if asked.reads else Check("input", "unchecked", "no file is known"),
+            _rights("output", worker.writes),
+            _clock(worker, start, end),
+            _device(config, worker),
+        ]
+        yield Examined(worker.host, checks)
+
+
+def _check(name: str, look: Callable[[], str]) -> Check:
+    try:
+        return Check(name, "ok", look())
+    except (BatchscoreError, OSError) as error:
+        return Check(name, "failed", str(error))
+
+
+def _input_of(config: JobConfig) -> tuple[str | None, Check]:
+    """A file of the input, and whether it can be listed."""
+    if not config.input.patterns:
+        return None, Check("input", "unchecked", "it is a table, which Spark opens when a run begins")
+    try:
+        files = list_inputs(config.input.patterns)
+    except BatchscoreError as error:
+        return None, Check("input", "failed", str(error))
+    told = f"{counted(len(files), 'file')}, {sum(file.bytes for file in files):,} bytes"
+    return files[0].path, Check("input", "ok", told)
+
+
+def _python(one: Probe) -> Check:
+    version = one.python.split()[0]
+    if not version.startswith("3.11."):
+        told = f"{one.python}: the locks are for 3.11. Name another by PYSPARK_PYTHON, or ship one: batchscore pack."
+        return Check("python", "failed", told)
+    return Check("python", "ok", f"{one.python}, code {one.code} of {one.place}")
+
+
+def _packages(one: Probe) -> Check:
+    if {"onnxruntime", "onnxruntime-gpu"} <= one.packages.keys():
+        told = (
+            "onnxruntime and onnxruntime-gpu are both installed and overwrite each other: uninstall both, install one"
+        )
+        return Check("packages", "failed", told)
+    return Check("packages", "ok", ", ".join(f"{name} {version}" for name, version in one.packages.items()))
+
+
+def _alike(here: Probe, there: Probe) -> Check:
+    """Driver and workers have the same code and versions, or scores would depend on where a row was."""
+    if here.code != there.code:
+        told = f"the worker runs {there.code} of {there.place}, the driver {here.code}: submit by spark-submit.sh"
+        return Check("packages", "failed", told)
+    differing = [
+        f"{name} {there.packages.get(name, 'is missing')}, the driver has {here.packages.get(name, 'none')}"
+        for name in _ALIKE
+        if here.packages.get(name) != there.packages.get(name)
+    ]
+    if differing:
+        return Check("packages", "failed", "; ".join(differing))
+    return Check("packages", "ok", "code and packages are the driver's")
+
+
+def _java() -> str:
+    """Spark's own rule: JAVA_HOME, then PATH."""
+    script = Path(__file__).parents[2] / "requirements" / "check-java.sh"
+    if not script.exists():
+        return "not looked at: Spark has started it where the code came in a zip"
+    done = subprocess.run([script], check=False, capture_output=True, text=True)  # noqa: S603  ours
+    if done.returncode:
+        raise OSError(done.stderr.strip().splitlines()[0])
+    return "17 or newer"
+
+
+def _rights(name: str, answer: str) -> Check:
+    told = {"input": "a file of it can be read", "output": "a pending file can be begun, and thrown away"}[name]
+    return Check(name, "ok", told) if answer == "ok" else Check(name, "failed", answer)
+
+
+def _commits(uri: str) -> str:
+    """A name is created once: what publication and receipts stand on."""
+    storage, root = storage_for(uri)
+    path = f"{root}/_batchscore/doctor/{uuid.uuid4().hex}.json"
+    try:
+        if not storage.create_if_absent(path, b"{}") or storage.create_if_absent(path, b"[]"):
+            message = f"{uri}: a name that is taken can be created again. Use a store with conditional writes."
+            raise OSError(message)
+        if storage.read_bytes(path) != b"{}":
+            message = f"{uri}: what was written is not what is read."
+            raise OSError(message)
+    finally:
+        storage.delete(path)
+    return "a name is created once, read back, and removed"
+
+
+def _clock(worker: Probe, start: float, end: float) -> Check:
+    """Its answer was made between two looks at our clock."""
+    skew = max(start - worker.began, worker.began - end, 0.0)
+    if skew > _SKEW:
+        return Check("clock", "failed", f"it is {skew:,.1f} s off the driver's: let NTP set both")
+    return Check("clock", "ok", f"within {_SKEW:g} s of the driver's, as far as the question can tell")
+
+
+def _device(config: JobConfig, one: Probe) -> Check:
+    wanted = config.scoring.device
+    broken = [provider[1:] for provider in one.providers if provider.startswith("!")]
+    if broken:
+        return Check("device", "failed", f"onnxruntime cannot be imported: {broken[0]}")
+    found = f"{', '.join(one.providers)}; {', '.join(one.gpus) or 'no GPU is seen'}"
+    if wanted in PROVIDERS and wanted != "cpu":
+        if PROVIDERS[wanted] not in one.providers:
+            return Check("device", "failed", f"{wanted} is asked for, and there is {found}. Install onnxruntime-gpu.")
+        if not one.gpus:
+            return Check("device", "failed", f"{wanted} is asked for, and nvidia-smi shows no GPU here")
+    return Check("device", "ok", found)

@@ -1,0 +1,46 @@
+"""Ask every worker of a cluster what it has to score with."""
+
+from __future__ import annotations
+
+import functools
+import json
+import time
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+
+from etl.runs.store_settings import bound
+from scoring.probing import Probe, probe
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from pyspark.sql import SparkSession
+
+    from scoring.probing import Asked
+
+__all__ = ["probe_workers"]
+
+_ANSWER = pa.schema([pa.field("probe", pa.string())])
+_AT_ONCE = 1.0
+"""Seconds that a task takes at least, so that one worker does not answer for all."""
+
+
+def probe_workers(spark: SparkSession, asked: Asked, tasks: int) -> list[Probe]:
+    """One answer a host, interpreter and place of our code, by host; `tasks` is how many run at once.
+
+    Raises:
+        PySparkException, Py4JError: no worker can run our code at all.
+    """
+    numbers = spark.range(0, tasks, 1, tasks)
+    answers = numbers.mapInArrow(bound(functools.partial(_run, asked=asked)), "probe string").collect()
+    found = [Probe(**json.loads(answer["probe"])) for answer in answers]
+    return sorted({(one.host, one.python, one.place): one for one in found}.values())
+
+
+def _run(batches: Iterable[pa.RecordBatch], *, asked: Asked) -> Iterator[pa.RecordBatch]:
+    until = time.monotonic() + _AT_ONCE
+    for _ in batches:
+        found = probe(asked)
+        time.sleep(max(0.0, until - time.monotonic()))
+        yield pa.record_batch([pa.array([json.dumps(found._asdict())])], schema=_ANSWER)

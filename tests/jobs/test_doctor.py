@@ -1,0 +1,99 @@
+"""What the doctor finds, and what it leaves behind: nothing."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+import onnxruntime
+import pytest
+from typer.testing import CliRunner
+
+from jobs.cli import app
+from jobs.config.job import read_config
+from jobs.deploying import doctor
+from jobs.deploying.doctor import examine
+from jobs.errors import ExitCode
+from scoring.code import code_digest
+from scoring.probing import Asked, Probe, probe
+from tests.jobs.outputs import write_input, write_job
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from pyspark.sql import SparkSession
+
+    from jobs.planning.preview import Check
+
+
+def states(checks: list[Check]) -> dict[str, str]:
+    """By name."""
+    return {check.name: check.state for check in checks}
+
+
+@pytest.fixture
+def healthy() -> Probe:
+    """This process."""
+    return probe(Asked(None, None))
+
+
+def test_a_job_that_can_run_has_no_fault_and_gets_nothing_into_its_store(tmp_path: Path, logistic_onnx: Path) -> None:
+    """Every check of the driver is ok, the exit code says so, and no file is left under the output."""
+    write_input(tmp_path)
+    job = write_job(tmp_path, logistic_onnx)
+    done = CliRunner().invoke(app, ["doctor", str(job)])
+    assert done.exit_code == ExitCode.PUBLISHED, done.output
+    [driver] = examine(read_config(str(job)), cluster=False)
+    assert set(states(driver.checks).values()) == {"ok"}
+    assert [path for path in (tmp_path / "out").rglob("*") if path.is_file()] == []
+
+
+def test_workers_are_asked_for_themselves(spark: SparkSession, tmp_path: Path, logistic_onnx: Path) -> None:
+    """A worker reads the input, begins a file in the output, and tells its code, which is the driver's."""
+    write_input(tmp_path)
+    job = write_job(tmp_path, logistic_onnx)
+    driver, cluster, worker = examine(read_config(str(job)), cluster=True)
+    assert (driver.place, cluster.place) == ("driver", "cluster")
+    assert states(worker.checks) == dict.fromkeys(("python", "packages", "input", "output", "clock", "device"), "ok")
+    [python] = [check.detail for check in worker.checks if check.name == "python"]
+    assert code_digest() in python
+
+
+def test_what_is_missing_is_told_and_refused(tmp_path: Path, logistic_onnx: Path) -> None:
+    """Without an input, and with a file where the output's folder would be, both are told, and the exit code is 2."""
+    (tmp_path / "out").write_text("no folder", encoding="utf-8")
+    job = write_job(tmp_path, logistic_onnx)
+    done = CliRunner().invoke(app, ["doctor", str(job)])
+    assert done.exit_code == ExitCode.REFUSED
+    [driver] = examine(read_config(str(job)), cluster=False)
+    failed = {name for name, state in states(driver.checks).items() if state == "failed"}
+    assert failed == {"input", "output", "commits"}
+
+
+def test_a_gpu_that_is_asked_for_and_not_there_is_a_fault(tmp_path: Path, logistic_onnx: Path, healthy: Probe) -> None:
+    """By what onnxruntime can run on, by what nvidia-smi shows, and by an onnxruntime that cannot be imported."""
+    config = read_config(str(write_job(tmp_path, logistic_onnx, scoring={"device": "cuda"})))
+    cpu = healthy._replace(providers=["CPUExecutionProvider"], gpus=["NVIDIA H100"])
+    both = cpu._replace(providers=["CUDAExecutionProvider", "CPUExecutionProvider"])
+    broken = healthy._replace(providers=["!ImportError: libcudart.so.12"])
+    found = [doctor._device(config, one) for one in (cpu, both._replace(gpus=[]), broken, both)]
+    assert [check.state for check in found] == ["failed", "failed", "failed", "ok"]
+    assert "Install onnxruntime-gpu" in found[0].detail
+    assert "libcudart.so.12" in found[2].detail
+
+
+def test_a_worker_with_other_code_or_packages_is_a_fault(healthy: Probe) -> None:
+    """Scores would depend on where a row was; both versions are told."""
+    other = healthy._replace(packages={**healthy.packages, "onnxruntime": "1.0"})
+    told = doctor._alike(healthy, other)
+    assert (told.state, told.detail) == ("failed", f"onnxruntime 1.0, the driver has {onnxruntime.__version__}")
+    assert doctor._alike(healthy, healthy._replace(code="0" * 16)).state == "failed"
+    assert doctor._packages(healthy._replace(packages={"onnxruntime": "1", "onnxruntime-gpu": "1"})).state == "failed"
+    assert doctor._python(healthy._replace(python="3.9.1 /usr/bin/python3")).state == "failed"
+
+
+@pytest.mark.parametrize(("offset", "state"), [(0.0, "ok"), (60.0, "failed"), (-60.0, "failed")])
+def test_a_clock_that_is_off_is_a_fault(healthy: Probe, offset: float, state: str) -> None:
+    """An answer was made between question and answer, or its clock is another."""
+    now = time.time()
+    assert doctor._clock(healthy._replace(began=now + offset), now - 1, now + 1).state == state
