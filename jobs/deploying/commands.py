@@ -13,7 +13,7 @@ from jobs.errors import Refused
 if TYPE_CHECKING:
     from jobs.deploying.submission import Submission
 
-__all__ = ["command_of", "missing_options", "spark_submit", "staged"]
+__all__ = ["command_of", "is_digested", "missing_options", "spark_submit", "staged"]
 
 _NEEDED = {
     Target.STANDALONE: {"master": "--master spark://HOST:7077"},
@@ -45,13 +45,13 @@ def staged(asked: Submission) -> dict[str, str]:
     here += [asked.files.environment] if asked.files.environment and "://" not in asked.files.environment else []
     folder = f"{stage}/{asked.run_id}"
     return {
-        path: f"{stage if _is_digested(path) else folder}/{path.rsplit('/', 1)[-1]}"
+        path: f"{stage if is_digested(path) else folder}/{path.rsplit('/', 1)[-1]}"
         for path in here
         if "://" not in path
     }
 
 
-def _is_digested(path: str) -> bool:
+def is_digested(path: str) -> bool:
     """Whether a file's name says what it holds, so that runs can share it."""
     return re.search(r"-[0-9a-f]{16,64}\.(zip|tar\.gz)$", path) is not None
 

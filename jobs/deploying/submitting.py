@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from etl.runs.storage import storage_for
-from jobs.deploying.commands import command_of, staged
+from jobs.deploying.commands import command_of, is_digested, staged
 from jobs.deploying.submission import Target
 from jobs.errors import Refused
 
@@ -36,7 +36,7 @@ class Ended(NamedTuple):
 
 
 def stage(asked: Submission) -> None:
-    """Put what lies on this machine where the service finds it.
+    """Put what lies on this machine where the service finds it; what a digest names and is there is not sent again.
 
     Raises:
         Refused: a file is not there.
@@ -44,6 +44,8 @@ def stage(asked: Submission) -> None:
     """
     for path, uri in staged(asked).items():
         storage, there = storage_for(uri)
+        if is_digested(uri) and storage.stat(there) is not None:
+            continue
         try:
             data = Path(path).read_bytes()
         except OSError as error:

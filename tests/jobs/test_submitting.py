@@ -1,0 +1,123 @@
+"""What is sent to a service, and how long it is waited for; its command line is stood in for, no service is here."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import yaml
+from typer.testing import CliRunner
+
+from etl.runs.storage import storage_for
+from jobs.cli import app
+from jobs.deploying import submitting
+from jobs.errors import ExitCode
+from tests.jobs.outputs import run_job, write_input, write_job
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from pyspark.sql import SparkSession
+
+CODE = f"code-{'0' * 64}.zip"
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    """Where jobs/main.py is, and a zip beside it."""
+    (tmp_path / "home" / "jobs").mkdir(parents=True)
+    (tmp_path / "home" / "jobs" / "main.py").write_text("main", encoding="utf-8")
+    (tmp_path / "home" / CODE).write_text("zip", encoding="utf-8")
+    return tmp_path / "home"
+
+
+@pytest.fixture
+def aws(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A program that writes down what it is asked, and gives the answers of a file, one after the other."""
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    program = folder / "aws"
+    body = (
+        f"import json, pathlib, sys\nfolder = pathlib.Path({str(folder)!r})\n"
+        "with (folder / 'asked').open('a') as log: log.write(json.dumps(sys.argv[1:]) + chr(10))\n"
+        "first, *others = (folder / 'answers').read_text().splitlines()\n"
+        "(folder / 'answers').write_text(chr(10).join(others))\nprint(first)\nsys.exit(first.startswith('An error'))\n"
+    )
+    (folder / "aws.py").write_text(body, encoding="utf-8")
+    program.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} {folder}/aws.py "$@"\n', encoding="utf-8")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{folder}:/usr/bin:/bin")
+    monkeypatch.setattr(submitting, "_PAUSE", 0.01)
+    return folder
+
+
+def submit(job: Path, home: Path, run_id: str) -> Any:
+    """To EMR, with a folder of this disk as its stage."""
+    places = {"stage": str(home.parent / "stage"), "cluster": "j-1", "region": "eu-west-1"}
+    words = [word for name, value in places.items() for word in ("--place", f"{name}={value}")]
+    options = ["--target", "emr", "--home", str(home), "--code", str(home / CODE), "--run-id", run_id, *words]
+    return CliRunner().invoke(app, ["submit", str(job), *options])
+
+
+def test_a_step_is_waited_for_and_its_record_says_how_it_ended(
+    spark: SparkSession, tmp_path: Path, logistic_onnx: Path, home: Path, aws: Path
+) -> None:
+    """EMR is asked until the step has ended; a run that was published before is 0, whatever EMR says of the step."""
+    write_input(tmp_path)
+    job = write_job(tmp_path, logistic_onnx)
+    run_job(job, "done")
+    (aws / "answers").write_text("s-1\nPENDING\nRUNNING\nFAILED\n", encoding="utf-8")
+    done = submit(job, home, "done")
+    assert done.exit_code == ExitCode.PUBLISHED, done.output
+    add, *looks = [json.loads(line) for line in (aws / "asked").read_text(encoding="utf-8").splitlines()]
+    assert add[:2] == ["emr", "add-steps"]
+    step = ["emr", "describe-step", "--cluster-id", "j-1", "--step-id", "s-1", "--region", "eu-west-1"]
+    assert looks == [[*step, "--query", "Step.Status.State", "--output", "text"]] * 3
+    stage = tmp_path / "stage"
+    assert (stage / "done" / "main.py").read_text(encoding="utf-8") == "main"
+    assert yaml.safe_load((stage / "done" / job.name).read_text(encoding="utf-8")) == yaml.safe_load(
+        job.read_text(encoding="utf-8")
+    )
+    assert (stage / CODE).read_text(encoding="utf-8") == "zip"
+
+
+def test_a_step_without_a_record_is_unknown(tmp_path: Path, logistic_onnx: Path, home: Path, aws: Path) -> None:
+    """EMR says that the step is complete, and there is no record: nobody knows."""
+    write_input(tmp_path)
+    (aws / "answers").write_text("s-1\nCOMPLETED\n", encoding="utf-8")
+    done = submit(write_job(tmp_path, logistic_onnx), home, "none")
+    assert done.exit_code == ExitCode.UNKNOWN
+    assert "emr says COMPLETED, and run none left no record of this try" in done.stderr
+
+
+def test_a_step_that_is_not_taken_is_refused_with_what_was_said(
+    tmp_path: Path, logistic_onnx: Path, home: Path, aws: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the program says is told, and so is a program that is not there."""
+    write_input(tmp_path)
+    job = write_job(tmp_path, logistic_onnx)
+    (aws / "answers").write_text("An error occurred (ValidationException)\n", encoding="utf-8")
+    done = submit(job, home, "r")
+    assert done.exit_code == ExitCode.REFUSED
+    assert "`aws emr add-steps` ended with 1" in done.stderr
+    monkeypatch.setenv("PATH", "/nowhere")
+    done = submit(job, home, "r")
+    assert done.exit_code == ExitCode.REFUSED
+    assert "aws is not on PATH" in done.stderr
+
+
+def test_what_a_digest_names_is_sent_once(tmp_path: Path, logistic_onnx: Path, home: Path, aws: Path) -> None:
+    """The zip that is there stays as it is; the config, which may have changed, is sent again."""
+    write_input(tmp_path)
+    job = write_job(tmp_path, logistic_onnx)
+    storage, there = storage_for(str(tmp_path / "stage" / CODE))
+    storage.replace(there, b"sent before")
+    (aws / "answers").write_text("s-1\nCOMPLETED\ns-2\nCOMPLETED\n", encoding="utf-8")
+    submit(job, home, "r")
+    job.write_text(job.read_text(encoding="utf-8") + "report: false\n", encoding="utf-8")
+    submit(job, home, "r")
+    assert storage.read_bytes(there) == b"sent before"
+    assert "report: false" in (tmp_path / "stage" / "r" / job.name).read_text(encoding="utf-8")
