@@ -22,5 +22,6 @@ Try next (\`. .venv/bin/activate\` puts batchscore on your PATH):
   ./spark-submit.sh conf/flights.yaml                       score again, as a run of its own
   ./spark-submit.sh conf/flights.yaml --set budgets.contract.max_rows=3
                                                             a budget that the bad rows exceed: the run is held back
+  README.md, "The morning after"                            history, report, notebook, audit, replay of such runs
   make clean                                                remove all of it
 TEXT
