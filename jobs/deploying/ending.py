@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from jobs.errors import ExitCode
 from jobs.planning.plan import target_of
-from jobs.record import load_record
+from jobs.record import RunState, load_record
 
 if TYPE_CHECKING:
     from jobs.config.job import JobConfig
@@ -30,4 +30,7 @@ def code_of(before: RunRecord | None, after: RunRecord | None) -> int:
         return ExitCode.UNKNOWN
     if after.state.is_published:
         return ExitCode.PUBLISHED
-    return after.error.exit_code if after.error is not None else ExitCode.NOT_PUBLISHED
+    # A run that is held back has an error, too: why it is.
+    if after.state in {RunState.FAILED, RunState.CANCELLED} and after.error is not None:
+        return after.error.exit_code
+    return ExitCode.NOT_PUBLISHED
