@@ -6,9 +6,7 @@ import importlib.metadata
 import importlib.resources
 import os
 import platform
-import shutil
 import socket
-import subprocess
 import sys
 import time
 import uuid
@@ -17,12 +15,11 @@ from typing import Literal, NamedTuple
 from etl.errors import BatchscoreError
 from etl.runs.storage import storage_for
 from scoring.code import code_digest
+from scoring.runtimes.gpu import gpu_facts
 
 __all__ = ["Asked", "Probe", "probe"]
 
 _PACKAGES = ("pyarrow", "numpy", "pydantic", "onnxruntime", "onnxruntime-gpu", "pyspark", "pandas")
-_SECONDS = 20
-"""That nvidia-smi may take: a driver that is broken hangs."""
 
 
 class Asked(NamedTuple):
@@ -49,7 +46,7 @@ class Probe(NamedTuple):
     providers: list[str]
     """Execution providers of onnxruntime, or why it cannot be imported, behind a `!`."""
     gpus: list[str]
-    """As nvidia-smi names them; none where it does not run."""
+    """By name, as the driver tells them; none where there is no driver."""
     began: float
     """Seconds since the epoch, by this host's clock, when it was asked."""
     reads: str
@@ -87,22 +84,18 @@ def _versions() -> dict[str, str]:
 
 def _providers() -> list[str]:
     try:
-        import onnxruntime  # noqa: PLC0415  it may not be installed, which is what is asked
+        from scoring.runtimes.onnx.providers import available_providers  # noqa: PLC0415  whether it loads is the question
     except Exception as error:  # noqa: BLE001  a wheel for another CUDA raises what it likes
         return [f"!{type(error).__name__}: {error}"]
-    return list(onnxruntime.get_available_providers())
+    return available_providers()
 
 
 def _gpus() -> list[str]:
-    tool = shutil.which("nvidia-smi")
-    if tool is None:
-        return []
-    command = [tool, "--query-gpu=name", "--format=csv,noheader"]
-    try:
-        done = subprocess.run(command, check=True, capture_output=True, text=True, timeout=_SECONDS)  # noqa: S603  fixed
-    except (OSError, subprocess.SubprocessError):
-        return []
-    return [line.strip() for line in done.stdout.splitlines() if line.strip()]
+    """Those that this process sees, in CUDA's order."""
+    found: list[str] = []
+    while (gpu := gpu_facts(len(found))) is not None:
+        found.append(gpu.name)
+    return found
 
 
 def _tried(what: Literal["read", "write"], uri: str | None) -> str:
@@ -113,7 +106,8 @@ def _tried(what: Literal["read", "write"], uri: str | None) -> str:
         if what == "read":
             if storage.stat(path) is None:
                 return f"{uri} is not there for this process"
-            storage.open_input(path).read(1)
+            with storage.open_input(path) as file:
+                file.read(1)
         else:
             writer = storage.begin(f"{path}/probe-{uuid.uuid4().hex}-{os.getpid()}")
             writer.write(b"probe")

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from etl.runs.store_settings import configure
 from jobs.commands.options import ConfigFile, Limit, LogicalDate, RunId, Sample, Sets  # noqa: TC001  typer reads them
 from jobs.config.job import read_config
 from jobs.deploying.commands import command_of, staged
@@ -92,7 +93,7 @@ def _go(asked: Submission, request: RunRequest, show: Show | None) -> None:
     elif show is Show.COMMAND:
         _print(asked, command)
     else:
-        raise typer.Exit(_send(asked, request))
+        raise typer.Exit(_send(asked, request, command))
 
 
 def _job_options(sets: list[str] | None, limit: int | None, sample: float | None) -> tuple[str, ...]:
@@ -126,12 +127,13 @@ def _print(asked: Submission, command: list[str]) -> None:
     typer.echo(" \\\n".join(lines))
 
 
-def _send(asked: Submission, request: RunRequest) -> int:
+def _send(asked: Submission, request: RunRequest, command: list[str]) -> int:
     def tell(line: str) -> None:
         sys.stderr.write(f"{line}: run {asked.run_id}\n")
 
+    configure(request.config.storage)
     before = record_of(request.config, asked.run_id, scratch=request.is_scratch)
-    ended = send(asked, tell)
+    ended = send(asked, command, tell)
     after = record_of(request.config, asked.run_id, scratch=request.is_scratch)
     code = code_of(before, after)
     if code == ExitCode.UNKNOWN:

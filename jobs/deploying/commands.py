@@ -42,7 +42,7 @@ def staged(asked: Submission) -> dict[str, str]:
         asked.files.config,
         *([asked.files.gpu_script] if _ships_gpu_script(asked) else []),
     ]
-    here += [asked.files.environment] if asked.files.environment and "://" not in asked.files.environment else []
+    here += [asked.files.environment] if asked.files.environment else []
     folder = f"{stage}/{asked.run_id}"
     return {
         path: f"{stage if is_digested(path) else folder}/{path.rsplit('/', 1)[-1]}"

@@ -63,10 +63,14 @@ def examine(config: JobConfig, *, cluster: bool) -> Iterator[Examined]:
 
 
 def _workers(config: JobConfig, asked: Asked, here: Probe) -> Iterator[Examined]:
-    spark = start_session(f"batchscore doctor {config.name}", config.spark)
-    tasks = parallelism(spark)
-    start = time.time()
-    workers = probe_workers(spark, asked, tasks)
+    try:
+        spark = start_session(f"batchscore doctor {config.name}", config.spark)
+        tasks = parallelism(spark)
+        start = time.time()
+        workers = probe_workers(spark, asked, tasks)
+    except BatchscoreError as error:
+        yield Examined("cluster", [Check("tasks", "failed", str(error))])
+        return
     end = time.time()
     yield Examined("cluster", [Check("tasks", "ok", f"{tasks} at once, by {counted(len(workers), 'worker')}")])
     for worker in workers:
@@ -182,5 +186,5 @@ def _device(config: JobConfig, one: Probe) -> Check:
         if PROVIDERS[wanted] not in one.providers:
             return Check("device", "failed", f"{wanted} is asked for, and there is {found}. Install onnxruntime-gpu.")
         if not one.gpus:
-            return Check("device", "failed", f"{wanted} is asked for, and nvidia-smi shows no GPU here")
+            return Check("device", "failed", f"{wanted} is asked for, and this process sees no GPU")
     return Check("device", "ok", found)

@@ -10,6 +10,7 @@ from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from jobs.errors import Refused
+from scoring.bundles.sources import is_of_mlflow
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -191,7 +192,9 @@ def profile_of(folder: Path, name: str) -> tuple[str, ...]:
 def local_places(job: JobConfig) -> list[tuple[str, str]]:
     """What a config names by a relative path, with its JSON pointer."""
     return [
-        (pointer, uri) for pointer, uri in _places_of(job) if "://" not in uri and not uri.startswith(("/", "models:"))
+        (pointer, uri)
+        for pointer, uri in _places_of(job)
+        if "://" not in uri and not uri.startswith("/") and not is_of_mlflow(uri)
     ]
 
 
@@ -200,8 +203,10 @@ def _places_of(job: JobConfig) -> Iterator[tuple[str, str]]:
         yield f"/input/files/{number}", pattern
     for name, uri in job.references.items():
         yield f"/references/{name}", uri
-    for entry in job.entries:
-        yield f"/model/{entry.name}" if entry.name else "/model", entry.model.bundle or entry.model.onnx or ""
+    for number, entry in enumerate(job.entries):
+        kind = "bundle" if entry.model.bundle is not None else "onnx"
+        uri = entry.model.bundle or entry.model.onnx or ""
+        yield f"/model/{kind}" if job.model is not None else f"/models/{number}/{kind}", uri
     yield "/output/uri", job.output.uri
     if job.metrics is not None and job.metrics.uri is not None:
         yield "/metrics/uri", job.metrics.uri

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from etl.runs.storage import storage_for
-from jobs.deploying.commands import command_of, is_digested, staged
+from jobs.deploying.commands import is_digested, staged
 from jobs.deploying.submission import Target
 from jobs.errors import Refused
 
@@ -30,7 +30,6 @@ class Ended(NamedTuple):
     """What the platform says of a job, which is less than its record does."""
 
     state: str
-    is_ok: bool
     hint: str
     """Where its log is, or what stops a job that goes on."""
 
@@ -53,24 +52,21 @@ def stage(asked: Submission) -> None:
         storage.replace(there, data)
 
 
-def submit(asked: Submission, tell: Callable[[str], None]) -> Ended:
-    """Submit and wait; `tell` gets a line for people when the job is on its way.
+def submit(asked: Submission, words: Sequence[str], tell: Callable[[str], None]) -> Ended:
+    """Submit by these words and wait; `tell` gets a line for people when the job is on its way.
 
     Raises:
         Refused: the program that submits is not here, or did not take the job.
     """
     stage(asked)
-    words = command_of(asked)
     if not asked.target.is_cloud:
         tell(f"submitted to {asked.target}")
         code = _run(words, quiet=False).returncode
-        return Ended(
-            f"spark-submit ended with {code}", code == 0, "Its log is the cluster's: `yarn logs`, or the web page."
-        )
+        return Ended(f"spark-submit ended with {code}", "Its log is the cluster's: `yarn logs`, or the web page.")
     if asked.target is Target.DATAPROC or asked.target is Target.DATAPROC_SERVERLESS:
         tell(f"submitted to {asked.target}")
         code = _run(words, quiet=False).returncode
-        return Ended(f"gcloud ended with {code}", code == 0, "Its log is on the job's page of Dataproc.")
+        return Ended(f"gcloud ended with {code}", "Its log is on the job's page of Dataproc.")
     job = _ask(words)
     tell(f"submitted to {asked.target} as {job}")
     return _wait(asked, job)
@@ -98,9 +94,7 @@ def _wait(asked: Submission, job: str) -> Ended:
     while True:
         state = _ask([*words, *region, "--query", query, "--output", "text"])
         if state not in running:
-            return Ended(
-                f"{asked.target} says {state}", state in {"COMPLETED", "SUCCESS"}, f"Its log is that of {job}."
-            )
+            return Ended(f"{asked.target} says {state}", f"Its log is that of {job}.")
         time.sleep(_PAUSE)
 
 

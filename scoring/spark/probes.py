@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 
 from etl.runs.store_settings import bound
+from etl.spark.freeze import cause_of
+from scoring.errors import TasksFailed
 from scoring.probing import Probe, probe
 
 if TYPE_CHECKING:
@@ -30,10 +32,16 @@ def probe_workers(spark: SparkSession, asked: Asked, tasks: int) -> list[Probe]:
     """One answer a host, interpreter and place of our code, by host; `tasks` is how many run at once.
 
     Raises:
-        PySparkException, Py4JError: no worker can run our code at all.
+        TasksFailed: no worker can run our code at all.
     """
+    from py4j.protocol import Py4JError  # noqa: PLC0415  half a second that commands without Spark need not pay
+    from pyspark.errors import PySparkException  # noqa: PLC0415  as above
+
     numbers = spark.range(0, tasks, 1, tasks)
-    answers = numbers.mapInArrow(bound(functools.partial(_run, asked=asked)), "probe string").collect()
+    try:
+        answers = numbers.mapInArrow(bound(functools.partial(_run, asked=asked)), "probe string").collect()
+    except (PySparkException, Py4JError) as error:
+        raise TasksFailed(f"no worker could be asked: {cause_of(str(error))}.") from error
     found = [Probe(**json.loads(answer["probe"])) for answer in answers]
     return sorted({(one.host, one.python, one.place): one for one in found}.values())
 

@@ -20,7 +20,7 @@ PLACES = {
     "mlflow": {"scoring.bundles.mlflow", "scoring.runtimes.pyfunc", "jobs.monitoring.mlflow_tracking"},
     "openlineage": {"jobs.monitoring.openlineage_events", "jobs.monitoring.openlineage_sink"},
     "prometheus_client": {"jobs.monitoring.prometheus"},
-    "onnxruntime": {"scoring.probing", "scoring.runtimes.onnx"},
+    "onnxruntime": {"scoring.runtimes.onnx"},
     "onnxscript": {"scoring.runtimes.torch_onnx"},
     "pandas": {"scoring.runtimes.pyfunc", "scoring.spark.udf"},
     "py4j": {"etl.spark", "scoring.spark"},

@@ -73,8 +73,8 @@ def imported(tree):
 
 
 def test_no_row_waits_for_a_clock(sources):
-    """Nothing in etl or scoring sleeps but who waits for a GPU that is full while a model is loaded, or asks a store
-    again that broke off (trap 1).
+    """Nothing in etl or scoring sleeps but who waits for a GPU that is full while a model is loaded, asks a store
+    again that broke off, or asks each worker what it has and scores nothing (trap 1).
     """  # noqa: D205  one sentence
     found = {source.module for source in sources for name, _ in names_in(source.tree) if name == "sleep"}
     found = {module for module in found if not module.startswith("jobs")}

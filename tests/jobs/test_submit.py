@@ -5,8 +5,9 @@ from __future__ import annotations
 import itertools
 import json
 import shlex
+import subprocess
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import yaml
@@ -15,8 +16,13 @@ from typer.testing import CliRunner, Result
 from jobs.cli import app
 from jobs.deploying.ending import code_of
 from jobs.deploying.submission import profile_of
-from jobs.errors import ExitCode
+from jobs.errors import ExitCode, Refused
 from jobs.identity import run_id_of_date
+from jobs.record import ErrorFacts, RunState
+from tests.jobs.outputs import run_job, write_bad_input, write_job
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
 
 ROOT = Path(__file__).parents[2]
 PROFILES = ROOT / "conf" / "spark" / "profiles"
@@ -259,6 +265,7 @@ def test_relative_paths_are_refused_where_the_driver_is_elsewhere(job: Path) -> 
     """All of them at once, by their places in the config; a driver on this machine takes them."""
     told = yaml.safe_load(job.read_text(encoding="utf-8"))
     told["input"]["files"], told["output"]["uri"] = ["data/in", "/mnt/in"], "out"
+    told["model"] = {"bundle": "runs:/0123456789abcdef0123456789abcdef/model"}
     job.write_text(yaml.safe_dump(told), encoding="utf-8")
     done = submit(job, "--target", "yarn", "--show", "words")
     assert done.exit_code == ExitCode.REFUSED
@@ -311,6 +318,32 @@ def test_every_profile_says_why() -> None:
     assert "spark.executor.memory=1g" in profile_of(PROFILES, "small")
 
 
-def test_without_a_record_nobody_knows() -> None:
-    """No record is exit code 3."""
-    assert code_of(None, None) == ExitCode.UNKNOWN
+def test_a_record_tells_the_exit_code(spark: SparkSession, tmp_path: Path, logistic_onnx: Path) -> None:
+    """As the driver itself ends; a record of an earlier try tells nothing, but that there was nothing to do."""
+    write_bad_input(tmp_path)
+    held = run_job(write_job(tmp_path, logistic_onnx), "held")
+    published = run_job(
+        write_job(tmp_path, logistic_onnx, budgets={stage: {"max_rows": 4} for stage in ("contract", "transform")}),
+        "published",
+    )
+    refused = held.model_copy(update={"state": RunState.FAILED, "error": ErrorFacts.of(Refused("no"))})
+    assert code_of(None, None) == code_of(held, held) == ExitCode.UNKNOWN
+    assert code_of(None, held) == ExitCode.NOT_PUBLISHED
+    assert code_of(held, published) == code_of(published, published) == ExitCode.PUBLISHED
+    assert code_of(None, refused) == ExitCode.REFUSED
+
+
+def test_a_gpu_script_tells_addresses_as_spark_reads_them(tmp_path: Path) -> None:
+    """JSON with a name and a list of texts; without NVIDIA's tool it fails, and says why."""
+    tool = tmp_path / "nvidia-smi"
+    tool.write_text("#!/bin/sh\nprintf '0\\n1\\n'\n", encoding="utf-8")
+    tool.chmod(0o755)
+    script = ["bash", str(ROOT / "conf" / "spark" / "gpus.sh")]
+    done = subprocess.run(script, check=True, capture_output=True, text=True, env={"PATH": f"{tmp_path}:/usr/bin:/bin"})
+    assert json.loads(done.stdout) == {"name": "gpu", "addresses": ["0", "1"]}
+    tool.write_text("#!/bin/sh\nexit 9\n", encoding="utf-8")
+    done = subprocess.run(
+        script, check=False, capture_output=True, text=True, env={"PATH": f"{tmp_path}:/usr/bin:/bin"}
+    )
+    assert done.returncode == 1
+    assert "nvidia-smi does not run here" in done.stderr

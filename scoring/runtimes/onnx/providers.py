@@ -19,7 +19,15 @@ if TYPE_CHECKING:
 
     from scoring.runtimes.base import Device, Placement, RuntimeOptions
 
-__all__ = ["PROVIDERS", "chosen_device", "memory_limit", "provider_options", "why_no_gpu", "why_not_taken"]
+__all__ = [
+    "PROVIDERS",
+    "available_providers",
+    "chosen_device",
+    "memory_limit",
+    "provider_options",
+    "why_no_gpu",
+    "why_not_taken",
+]
 
 PROVIDERS: dict[Device, str] = {
     "cpu": "CPUExecutionProvider",
@@ -35,13 +43,18 @@ _RESERVE = 512 << 20
 """Of each worker: CUDA's context and the workspaces of its libraries are not in the arena that can be bounded."""
 
 
+def available_providers() -> list[str]:
+    """The execution providers of this onnxruntime."""
+    return list(ort.get_available_providers())
+
+
 def chosen_device(options: RuntimeOptions, placement: Placement) -> tuple[Device, str | None]:
     """The device to load on, and why it is the CPU where a GPU was asked for.
 
     Raises:
         DeviceError: this onnxruntime cannot use the device, and the CPU may not take its place.
     """
-    here = ort.get_available_providers()
+    here = available_providers()
     if options.device == "auto":
         has_gpu = placement.device_id is not None and PROVIDERS["cuda"] in here
         return ("cuda" if has_gpu else "cpu"), None
