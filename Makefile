@@ -14,7 +14,7 @@ export PYSPARK_PYTHON := $(CURDIR)/$(PY)
 export PYSPARK_DRIVER_PYTHON := $(CURDIR)/$(PY)
 export TZ := UTC
 
-.PHONY: help env check test test-servers test-stores test-faults test-cluster reliability test-torch test-spark35 demo docs train zoo bench bench-etl bench-stores bench-s3 bench-gpu format format-check lint types imports docstrings shell lock lock-check java clean
+.PHONY: help env check test test-servers test-stores test-faults test-cluster reliability test-torch test-spark demo docs train zoo bench bench-etl bench-stores bench-s3 bench-gpu format format-check lint types imports docstrings shell lock lock-check java clean
 
 ##@ Start here
 help: ## Say what each target does
@@ -52,10 +52,14 @@ test-torch: ## Run the tests of the torch runtime and of its exports, where torc
 	@requirements/make-env.sh zoo && \
 	  .venv-zoo/bin/python -m pytest tests/scoring/test_runtimes.py tests/scoring/test_runtimes_torch.py $(ARGS)
 
-test-spark35: java ## Run what touches Spark's results on Spark 3.5, too
-	@requirements/make-env.sh spark35 && \
-	  PYSPARK_PYTHON=$(CURDIR)/.venv-spark35/bin/python PYSPARK_DRIVER_PYTHON=$(CURDIR)/.venv-spark35/bin/python \
-	  .venv-spark35/bin/python -m pytest -m spark_results -W "ignore:The distutils package:DeprecationWarning" -W "ignore::DeprecationWarning:pyspark" $(ARGS)
+# pyspark 3.5 asks distutils for versions, and names of pandas that are on their way out.
+QUIET_3.5 := -W "ignore:The distutils package:DeprecationWarning" -W "ignore::DeprecationWarning:pyspark"
+ON_SPARK = .venv-spark$(subst .,,$(V))/bin/python
+
+test-spark: java ## Run the tests on another Spark: V=3.5 or V=4.0; ARGS="-m spark" chooses those that touch Spark
+	@requirements/make-env.sh spark$(subst .,,$(V)) && \
+	  PYSPARK_PYTHON=$(CURDIR)/$(ON_SPARK) PYSPARK_DRIVER_PYTHON=$(CURDIR)/$(ON_SPARK) \
+	  $(ON_SPARK) -m pytest $(BOTH_CORES) $(QUIET_$(V)) $(ARGS)
 
 format: env ## Bring all Python files into form
 	@$(PY) -m ruff check --fix-only --quiet . && $(PY) -m ruff format .

@@ -17,46 +17,41 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 FOOT = "# current with: sha256:"
 CONSTRAINTS = "requirements/constraints.in"
-OTHER_CONSTRAINTS = {"spark35": "requirements/constraints-spark35.in"}
+OTHER_CONSTRAINTS = {
+    "spark35": "requirements/constraints-spark35.in",
+    "spark40": "requirements/constraints-spark40.in",
+}
 OPTIONS = [
     *("--generate-hashes", "--no-header", "--universal"),
     *("--python-version", "3.11"),
     *("--build-constraints", "requirements/build.txt"),
 ]
+# What the tests need, on each Spark that is supported.
+_DEV = [
+    "pyproject.toml",
+    "--extra=cpu",
+    "--extra=spark",
+    "--extra=s3",
+    "--extra=hdfs",
+    "--extra=gs",
+    "--extra=mlflow",
+    "--extra=notebooks",
+    "--extra=openlineage",
+    "--extra=prometheus",
+    "--extra=sklearn",
+    "--extra=dev",
+    "requirements/browser.in",
+    "requirements/mlflow.in",
+    "requirements/connect.in",
+    "requirements/stores.in",
+]
 # The order matters: the others are built with what `build` pins.
 SOURCES = {
     "uv": ["requirements/uv.in"],
     "build": ["requirements/build.in"],
-    "dev": [
-        "pyproject.toml",
-        "--extra=cpu",
-        "--extra=spark",
-        "--extra=s3",
-        "--extra=hdfs",
-        "--extra=gs",
-        "--extra=mlflow",
-        "--extra=notebooks",
-        "--extra=openlineage",
-        "--extra=prometheus",
-        "--extra=sklearn",
-        "--extra=dev",
-        "requirements/browser.in",
-        "requirements/mlflow.in",
-        "requirements/connect.in",
-        "requirements/stores.in",
-    ],
-    "spark35": [
-        "pyproject.toml",
-        "--extra=cpu",
-        "--extra=spark",
-        "--extra=s3",
-        "--extra=hdfs",
-        "--extra=notebooks",
-        "--extra=openlineage",
-        "--extra=prometheus",
-        "--extra=sklearn",
-        "--extra=dev",
-    ],
+    "dev": _DEV,
+    "spark35": _DEV,
+    "spark40": _DEV,
     # What `batchscore pack` sends to clusters, which have a Spark of their own.
     "cluster": [
         "pyproject.toml",
