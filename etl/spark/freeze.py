@@ -40,6 +40,8 @@ _TRACE = "\n\nJVM stacktrace:"
 _OF_FILES = "[FAILED_TO_CREATE_PLAN_FOR_DIRECT_QUERY]"
 """What Spark 4 says of whatever is wrong with files that a query names."""
 _BY_PY4J = "An error occurred while calling "
+_NAMED = re.compile(r"^(?:[a-z]\w*\.)+\w+: (?=\[[A-Z])")
+"""A class of Java before an error that Spark has named itself: Spark 3.5 gives it, Spark 4 does not."""
 
 
 def freeze(spark: SparkSession, *, table: str | None, sql: str | None, folder: str, limit: int | None = None) -> None:
@@ -133,7 +135,7 @@ def cause_of(text: str) -> str:
     java = re.findall(r"^(?:: |Caused by: )(.+)$", text, re.MULTILINE) if text.startswith(_BY_PY4J) else []
     first = [line for line in text.splitlines() if line.strip()][:1]
     lines = python or java or first or ["it gave no reason"]
-    return lines[-1].strip().rstrip(".")
+    return _NAMED.sub("", lines[-1].strip()).rstrip(".")
 
 
 @contextlib.contextmanager

@@ -292,7 +292,8 @@ def test_a_job_is_scored_on_what_its_relational_steps_make(spark: SparkSession, 
 def test_a_query_is_prepared_as_files_are(spark: SparkSession, folder: Path, tmp_path: Path) -> None:
     """A job over a query prepares all its rows, also where only some are scored, and a session in another zone changes
     nothing."""  # noqa: D205, D209  one sentence
-    spark.createDataFrame(payments().to_pandas()).createOrReplaceTempView("payments")
+    pq.write_table(payments(), tmp_path / "payments.parquet")
+    spark.read.parquet(str(tmp_path / "payments.parquet")).createOrReplaceTempView("payments")
     query = {"sql": "select *, amount as unread from payments"}
     before = spark.conf.get("spark.sql.session.timeZone")
     config = read_config(str(config_of(folder, tmp_path / "out", input=query)))

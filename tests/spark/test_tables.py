@@ -236,25 +236,34 @@ def test_a_type_that_is_not_read_is_named(
     assert refused(carried) == f"{found}, which cannot be passed through. {advice}\n"
 
 
+@pytest.fixture
+def ansi(spark: SparkSession) -> Iterator[None]:
+    """Spark's ANSI mode, which Spark 3.5 has to be asked for: without it what cannot be computed is null."""
+    before = spark.conf.get("spark.sql.ansi.enabled")
+    spark.conf.set("spark.sql.ansi.enabled", "true")
+    yield
+    spark.conf.set("spark.sql.ansi.enabled", str(before))
+
+
 OPENED = "cannot be opened by Spark"
 FROZEN = "cannot be frozen as Parquet in file://{folder}"
 NO_TABLE = (
     "[TABLE_OR_VIEW_NOT_FOUND] The table or view `nope` cannot be found. "
     "Verify the spelling and correctness of the schema and catalog."
 )
-NO_QUERY = "[PARSE_SYNTAX_ERROR] Syntax error at or near 'selec'. SQLSTATE: 42601 (line 1, pos 0)."
+NO_QUERY = "[PARSE_SYNTAX_ERROR] Syntax error at or near 'selec'. (line 1, pos 0)."
 TWICE = (
     "[COLUMN_ALREADY_EXISTS] The column `f0` already exists. "
-    "Choose another name or rename the existing column. SQLSTATE: 42711."
+    "Choose another name or rename the existing column."
 )
 NO_NUMBER = (
     '[CAST_INVALID_INPUT] The value \'x5\' of the type "STRING" cannot be cast to "INT" because it is malformed. '
     "Correct the value as per the syntax, or change its target type. "
-    "Use `try_cast` to tolerate malformed input and return NULL instead. SQLSTATE: 22018."
+    "Use `try_cast` to tolerate malformed input and return NULL instead."
 )
 BY_ZERO = (
     "[DIVIDE_BY_ZERO] Division by zero. Use `try_divide` to tolerate divisor being 0 and return NULL instead. "
-    'If necessary set "spark.sql.ansi.enabled" to "false" to bypass this error. SQLSTATE: 22012.'
+    'If necessary set "spark.sql.ansi.enabled" to "false" to bypass this error.'
 )
 SOURCES = {
     "no such table": ({"table": "nope"}, OPENED, NO_TABLE),
@@ -268,18 +277,22 @@ SOURCES = {
 
 @pytest.mark.parametrize("source", SOURCES)
 def test_a_source_that_spark_cannot_give_is_refused(
-    rows: pa.Table, tmp_path: Path, job_file: JobWriter, source: str
+    ansi: None, rows: pa.Table, tmp_path: Path, job_file: JobWriter, source: str
 ) -> None:
     """A table or query that Spark cannot resolve, or not execute, ends with code 2 and Spark's cause, and no trace."""
     given, problem, cause = SOURCES[source]
     said = refused(job_file(input=given))
     said = re.sub(re.escape(str(tmp_path)) + r"/out\.scratch/run_id=r/frozen-[0-9a-f]{8}", "{folder}", said)
+    # Spark 3.5 says less, and this otherwise.
+    said = re.sub(r" SQLSTATE: \w{5}\.?", "", said).replace("'.(line", "'. (line").replace("Consider to choose", "Choose")
     what = "table 'nope'" if "table" in given else "the query of `input.sql`"
     assert said == f"{what} {problem}: {cause}\n"
     assert not list(tmp_path.rglob("out/**/*.parquet"))
 
 
-def test_what_cannot_be_resolved_is_told_from_what_cannot_be_executed(spark: SparkSession, tmp_path: Path) -> None:
+def test_what_cannot_be_resolved_is_told_from_what_cannot_be_executed(
+    ansi: None, spark: SparkSession, tmp_path: Path
+) -> None:
     """A missing table is missing input, a failing query cannot be read, and a failed disk is told as Java tells it."""
     with pytest.raises(InputMissing):
         freeze(spark, table="nope", sql=None, folder=str(tmp_path / "a"))
@@ -292,7 +305,7 @@ def test_what_cannot_be_resolved_is_told_from_what_cannot_be_executed(spark: Spa
 def test_a_spark_that_has_no_s3a_is_told_which_package_it_needs(spark: SparkSession, tmp_path: Path) -> None:
     """Reading from S3, or freezing there, without hadoop-aws names the package of the very Hadoop that Spark has."""
     hadoop = next(Path(pyspark.__file__).parent.glob("jars/hadoop-client-api-*.jar")).stem.rpartition("-")[2]
-    advice = rf"S3AFileSystem not found\. Spark has no S3A.* org\.apache\.hadoop:hadoop-aws:{hadoop} \("
+    advice = rf"\. Spark has no S3A.* org\.apache\.hadoop:hadoop-aws:{hadoop} \("
     with pytest.raises(ReadError, match=advice):
         freeze(spark, table=None, sql="select * from parquet.`s3a://bucket/in`", folder=str(tmp_path / "a"))
     with pytest.raises(ReadError, match=advice):
