@@ -17,6 +17,7 @@ BatchscoreError
     │   ├── PendingLost      a pending file is gone: its receipt is void
     │   │   └── ReceiptsVoid those of some splits are
     │   └── PendingTaken     the final name belongs to somebody else's bytes
+    ├── NotShipped           Spark does not take code or files to its workers
     ├── AccountError         rows in ≠ scored + quarantined + filtered, by count or by digest
     └── PublishError         the commit did not land
         ├── Superseded       another publisher took the place that this run wanted
@@ -45,6 +46,7 @@ __all__ = [
     "InputChanged",
     "InputMissing",
     "Misfit",
+    "NotShipped",
     "OutcomeUnknown",
     "PendingLost",
     "PendingTaken",
@@ -152,6 +154,10 @@ class ReceiptsVoid(PendingLost):
 
 class PendingTaken(StorageError):
     """The final name of a pending file is taken by other bytes."""
+
+
+class NotShipped(EtlError):
+    """Spark does not take code or files to its workers."""
 
 
 class AccountError(EtlError):

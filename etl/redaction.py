@@ -40,7 +40,7 @@ none."""
 _USERINFO = re.compile(r"(?!abfss?://)[a-z][a-z0-9+.-]*://(?:[^/@]*|[^/@:]*:(?!\d+/).*)@", re.IGNORECASE | re.DOTALL)
 """The same of what is a URI as a whole, whatever the password is made of."""
 _ASSIGNED = re.compile(
-    rf"""((?:x-amz-(?:signature|security-token|credential)|(?<=[?&])(?:sig|signature|token|awsaccesskeyid)|\.token"""
+    rf"""((?:x-amz-(?:signature|security-token|credential)|(?<=[?&;])(?:sig|signature|token|awsaccesskeyid)|\.token"""
     rf"""|account\.key\.[\w.-]+|{_STRONG})["'`]?(?:\s*=\s*|\s*:\s*(?=["'])|\s+(?=["'])))"""
     r"""("[^"]*"|'[^']*'|[^\s&;,"')}\]]+)""",
     re.IGNORECASE,

@@ -23,6 +23,7 @@ from etl.runs.splits import group_splits
 from etl.runs.storage import storage_for
 from etl.runs.store_settings import configure
 from etl.spark.freeze import freeze
+from etl.spark.sessions import parallelism
 from jobs.config.budgets import Budget
 from jobs.errors import Cancelled, Refused, refusing
 from jobs.identity import whoami
@@ -49,7 +50,7 @@ from jobs.record import (
 from jobs.report.gathered import Ended
 from jobs.report.leaving import leave_report
 from jobs.request import RunRequest
-from jobs.session import parallelism, start_session
+from jobs.session import start_session
 from jobs.settling.damage import Left, check_policy, find_damaged, over_file_budget, set_aside, what_is_left
 from jobs.settling.decisions import check_not_discarded
 from jobs.settling.drifting import drift_of, forget_sketches

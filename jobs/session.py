@@ -6,12 +6,16 @@ import contextlib
 import os
 import re
 import secrets
+import socket
 import sys
 import threading
 import warnings
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
+from urllib.parse import urlsplit
 
+from etl.redaction import redacted
 from etl.runs.s3a import s3a_options
+from etl.spark.sessions import is_connect, parallelism
 from jobs.errors import SparkNotStarted
 
 if TYPE_CHECKING:
@@ -21,7 +25,7 @@ if TYPE_CHECKING:
 
     from jobs.config.spark import Spark
 
-__all__ = ["Cluster", "cluster_of", "counted", "parallelism", "session_scope", "start_session", "stoppable"]
+__all__ = ["Cluster", "cluster_of", "counted", "session_scope", "start_session", "stoppable"]
 
 _DEFAULTS = {
     "spark.ui.enabled": "false",
@@ -35,6 +39,16 @@ _S3 = {
     "spark.hadoop.fs.AbstractFileSystem.s3.impl": "org.apache.hadoop.fs.s3a.S3A",
 }
 _STOP_SECONDS = 15.0
+_ANSWER_SECONDS = 10.0
+_CONNECT_PORT = 15002
+_OF_CLUSTERS = (
+    "spark.default.parallelism",
+    "spark.driver.resource.gpu.amount",
+    "spark.executor.cores",
+    "spark.executor.instances",
+    "spark.executor.resource.gpu.amount",
+)
+"""Settings that tell of executors and their GPUs."""
 
 
 def start_session(app: str, config: Spark) -> SparkSession:
@@ -50,6 +64,8 @@ def start_session(app: str, config: Spark) -> SparkSession:
     if active is not None:
         return active
     builder = SparkSession.builder.appName(app)
+    if "PYSPARK_GATEWAY_PORT" not in os.environ and (remote := config.remote or os.environ.get("SPARK_REMOTE")):
+        return _connected(builder, remote, config)
     if "PYSPARK_GATEWAY_PORT" in os.environ:
         with warnings.catch_warnings():
             # In YARN's cluster mode Spark looks for our zip where it was on the host that submitted it. We run from it.
@@ -67,6 +83,39 @@ def start_session(app: str, config: Spark) -> SparkSession:
         said = next(iter(str(error).strip().splitlines()), type(error).__name__).rstrip(".")
         message = f"Spark did not start with spark.master {config.master!r}: {said}. Check spark.master and spark.conf."
         raise SparkNotStarted(message) from error
+
+
+def _connected(builder: Any, remote: str, config: Spark) -> SparkSession:
+    """A session of a Spark Connect server, which was started with settings of its own.
+
+    Raises:
+        SparkNotStarted: nobody answers, or this Python lacks what it takes to ask.
+    """
+    place = urlsplit(remote)
+    where = f"sc://{place.hostname}:{place.port or _CONNECT_PORT}"
+    try:
+        if place.scheme == "sc":
+            # Spark would go on trying for minutes.
+            socket.create_connection((place.hostname, place.port or _CONNECT_PORT), _ANSWER_SECONDS).close()
+        session: SparkSession = builder.remote(remote).getOrCreate()
+        for key, value in config.conf.items():
+            if session.conf.isModifiable(key):
+                session.conf.set(key, value)
+    except ImportError as error:
+        message = f"Spark Connect needs the packages of pyspark[connect]: {error}."
+        raise SparkNotStarted(message) from error
+    except Exception as error:  # of the net, of gRPC or of PySpark
+        said = next(iter(redacted(str(error)).strip().splitlines()), type(error).__name__).rstrip(".")
+        message = f"no session of Spark Connect at {where}: {said}. Check spark.remote, or SPARK_REMOTE."
+        raise SparkNotStarted(message) from error
+    with contextlib.suppress(ImportError):  # Spark 3.5 prints nothing.
+        from pyspark.logger import PySparkLogger  # noqa: PLC0415  as in start_session
+
+        # It would print the server's whole trace of each failed query, whose cause is in the error that we raise.
+        for name in ("SQLQueryContextLogger", "DataFrameQueryContextLogger"):
+            PySparkLogger.getLogger(name).disabled = True
+    _tell_what_is_not_used(session, config)
+    return session
 
 
 def _hushed(session: SparkSession) -> SparkSession:
@@ -87,18 +136,19 @@ def _hushed(session: SparkSession) -> SparkSession:
 
 
 def _tell_what_is_not_used(session: SparkSession, config: Spark) -> None:
-    """What the config says must not seem to hold where spark-submit's own options decide."""
+    """What the config says must not seem to hold where spark-submit's own options decide, or those of a server."""
+    is_served = is_connect(session)
+    if config.remote is not None and not is_served:
+        sys.stderr.write("spark.remote of the config is not used under spark-submit.\n")
     if "master" in config.model_fields_set and session.conf.get("spark.master", None) != config.master:
-        sys.stderr.write("spark.master of the config is not used under spark-submit; pass --master.\n")
+        instead = "with Spark Connect" if is_served else "under spark-submit; pass --master"
+        sys.stderr.write(f"spark.master of the config is not used {instead}.\n")
     differing = [key for key, value in config.conf.items() if session.conf.get(key, None) != value]
     if differing:
         names = ", ".join(differing)
-        sys.stderr.write(f"spark.conf of the config is not used under spark-submit ({names}); pass --conf.\n")
-
-
-def parallelism(spark: SparkSession) -> int:
-    """Tasks that run at once."""
-    return int(spark.sparkContext.defaultParallelism)
+        how = f"with Spark Connect ({names}); set it where the server is started"
+        how = how if is_served else f"under spark-submit ({names}); pass --conf"
+        sys.stderr.write(f"spark.conf of the config is not used {how}.\n")
 
 
 class Cluster(NamedTuple):
@@ -115,6 +165,10 @@ class Cluster(NamedTuple):
 
 def cluster_of(spark: SparkSession) -> Cluster:
     """What Spark has now."""
+    if is_connect(spark):
+        found = {key: spark.conf.get(key, None) for key in _OF_CLUSTERS}
+        conf = {key: value for key, value in found.items() if value is not None}
+        return counted(str(spark.conf.get("spark.master", "")), conf, parallelism(spark))
     context = spark.sparkContext
     return counted(str(context.master), dict(context.getConf().getAll()), parallelism(spark))
 
@@ -141,13 +195,19 @@ def counted(master: str, conf: Mapping[str, str], cores: int) -> Cluster:
 @contextlib.contextmanager
 def stoppable(spark: SparkSession) -> Generator[Callable[[], None]]:
     """Gives what stops all that this thread has Spark do inside; other work of the session goes on."""
-    context, tag = spark.sparkContext, f"batchscore-{secrets.token_hex(8)}"
-    context.addJobTag(tag)
+    session: Any = spark
+    tag = f"batchscore-{secrets.token_hex(8)}"
+    if is_connect(spark):
+        add, cancel, remove = session.addTag, session.interruptTag, session.removeTag
+    else:
+        context = session.sparkContext
+        add, cancel, remove = context.addJobTag, context.cancelJobsWithTag, context.removeJobTag
+    add(tag)
     try:
-        yield lambda: context.cancelJobsWithTag(tag)
+        yield lambda: cancel(tag)
     finally:
         with contextlib.suppress(Exception):
-            context.removeJobTag(tag)
+            remove(tag)
 
 
 @contextlib.contextmanager
@@ -177,9 +237,14 @@ def _stop(session: SparkSession) -> None:
     """Without a word: whatever a dying JVM still has to say, the run has been recorded. Nor may it hold the process."""
 
     def stop() -> None:
-        for step in (session.sparkContext.cancelAllJobs, session.stop):
-            with contextlib.suppress(Exception):
-                step()
+        any_session: Any = session
+        with contextlib.suppress(Exception):
+            if is_connect(session):
+                any_session.interruptAll()
+            else:
+                session.sparkContext.cancelAllJobs()
+        with contextlib.suppress(Exception):
+            session.stop()
 
     thread = threading.Thread(target=stop, daemon=True, name="stop Spark")
     thread.start()

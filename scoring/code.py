@@ -11,8 +11,10 @@ import importlib.resources
 from etl.code import digest_of_packages
 from scoring.errors import CodeSkew
 
-__all__ = ["check_code", "code_digest"]
+__all__ = ["CODE", "check_code", "code_digest"]
 
+CODE = ("etl", "scoring")
+"""The packages that a worker needs."""
 _PACKAGES = ("etl", "jobs", "scoring")
 
 

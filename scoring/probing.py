@@ -14,7 +14,7 @@ from typing import Literal, NamedTuple
 
 from etl.errors import BatchscoreError
 from etl.runs.storage import storage_for
-from scoring.code import code_digest
+from scoring.code import CODE, code_digest
 from scoring.runtimes.gpu import gpu_facts
 
 __all__ = ["Asked", "Probe", "probe"]
@@ -61,7 +61,7 @@ def probe(asked: Asked) -> Probe:
     return Probe(
         host=socket.gethostname(),
         python=f"{platform.python_version()} {sys.executable}",
-        code=code_digest(),
+        code=code_digest(*CODE),
         place=str(importlib.resources.files("scoring")),
         packages=_versions(),
         providers=_providers(),

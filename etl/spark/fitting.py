@@ -38,6 +38,8 @@ from etl.spark.batches import check_code, need_frame
 from etl.spark.freeze import cause_of, storing
 from etl.spark.preparing import freeze_prepared, moved_joins
 from etl.spark.schema import column
+from etl.spark.sessions import is_connect, parallelism
+from etl.spark.shipping import send_code
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -83,7 +85,7 @@ def fit(
     spark = df.sparkSession
     temporary = None
     if scratch is None:
-        if not str(spark.conf.get("spark.master", "")).startswith("local"):
+        if is_connect(spark) or not str(spark.conf.get("spark.master", "")).startswith("local"):
             message = "a fit on a cluster needs scratch, a folder that the driver and all workers reach."
             raise SpecError(message)
         scratch = temporary = tempfile.mkdtemp(prefix="batchscore-fit-")
@@ -128,7 +130,7 @@ def _fit_pinned(
     pieces = [_RowGroup(file, group) for file in files for group in range(_open(file).metadata.num_row_groups)]
     work = _Work(
         references=used_references(joined, references or {}),
-        shares=_shares(pieces, _parallelism(spark)),
+        shares=_shares(pieces, parallelism(spark)),
         names=names,
         folder=folder,
         code=digest_of_packages("etl"),
@@ -177,16 +179,6 @@ def _shares(pieces: Sequence[_RowGroup], tasks: int) -> list[list[_RowGroup]]:
     return [list(pieces[begin:end]) for begin, end in itertools.pairwise(borders)]
 
 
-def _parallelism(spark: SparkSession) -> int:
-    """Tasks that run at once; over Spark Connect, which does not tell, as many as a shuffle has."""
-    from pyspark.errors import PySparkException  # noqa: PLC0415  only who has a session needs Spark
-
-    try:
-        return int(spark.sparkContext.defaultParallelism)
-    except (PySparkException, AttributeError):
-        return int(spark.conf.get("spark.sql.shuffle.partitions", "200") or 200)
-
-
 def _run_pass(spark: SparkSession, work: _Work, what: Pass) -> Learned:
     """Every task's share, merged in canonical order.
 
@@ -200,6 +192,8 @@ def _run_pass(spark: SparkSession, work: _Work, what: Pass) -> Learned:
     name = uuid.uuid4().hex[:12]
     count = len(work.shares)
     task = functools.partial(_learn, work=work, what=what, name=name)
+    if is_connect(spark):
+        send_code(spark, "etl")
     try:
         answers = spark.range(0, count, 1, count).mapInArrow(bound(task), _ANSWER).collect()
     except (PySparkException, Py4JError) as error:

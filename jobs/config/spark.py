@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated, Any
 
-from pydantic import BeforeValidator, Field, ValidationError, model_validator
+from pydantic import BeforeValidator, Field, ValidationError, field_validator, model_validator
 
 from etl.documents import Strict
 from etl.redaction import has_secret, is_secret_name, secret_fault, uri_problem
@@ -32,13 +32,36 @@ _ON_COMMAND_LINE = (
 )
 
 
+_SAYS_TOO_MUCH = "has what only the environment may have, a token: set SPARK_REMOTE there, and leave this out"
+
+
 class Spark(Strict):
     """The Spark session, where batchscore starts one itself. Under spark-submit its options decide."""
 
+    remote: str | None = Field(
+        default=None,
+        pattern=r"^sc://[^/;\s]+",
+        description="A server of Spark Connect, sc://HOST:PORT, instead of a session of one's own; SPARK_REMOTE says "
+        "the same, and is where a token belongs.",
+    )
     master: str = Field(default="local[*,4]", description="`local[*]` never retries a task; `local[*,4]` does.")
     conf: dict[str, _ConfText] = Field(
         default_factory=dict, description="No secrets: Spark puts all of it on the command line of its JVM."
     )
+
+    @model_validator(mode="after")
+    def _one_place(self) -> Spark:
+        if self.remote is not None and "master" in self.model_fields_set:
+            message = "`remote` is a server that has a master of its own: leave out one of the two"
+            raise ValueError(message)
+        return self
+
+    @field_validator("remote")
+    @classmethod
+    def _no_token(cls, remote: str | None) -> str | None:
+        if remote is not None and (has_secret(remote) or uri_problem(remote)):
+            raise secret_fault(_SAYS_TOO_MUCH)
+        return remote
 
     @model_validator(mode="after")
     def _no_secrets(self) -> Spark:

@@ -12,9 +12,10 @@ from etl.errors import BatchscoreError
 from etl.printable import counted
 from etl.runs.storage import storage_for
 from etl.runs.store_settings import configure
+from etl.spark.sessions import parallelism
 from jobs.planning.preview import Check
 from jobs.planning.resolving import list_inputs
-from jobs.session import parallelism, start_session
+from jobs.session import start_session
 from scoring.probing import Asked, probe
 from scoring.runtimes.onnx.providers import PROVIDERS
 from scoring.spark.probes import probe_workers

@@ -16,9 +16,9 @@ from etl.spark.freeze import storing
 from etl.spark.preparing import freeze_prepared, moved_joins
 from etl.spark.reading import Cuts, read_files
 from etl.spark.schema import column
+from etl.spark.sessions import parallelism
 from jobs.errors import Refused
 from jobs.planning.model import resolve_model
-from jobs.session import parallelism
 from scoring.bundles.golden import arrow_table
 
 if TYPE_CHECKING:

@@ -7,13 +7,10 @@ Only who writes into that very file can change it under a reader, and that is lo
 
 from __future__ import annotations
 
-import atexit
 import hashlib
 import mmap
 import os
 import re
-import shutil
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import Self
 
-__all__ = ["MAP_ABOVE", "FileDigest", "MappedFile", "folder_of_process", "is_safe_name", "read_file", "sha256_of"]
+__all__ = ["MAP_ABOVE", "FileDigest", "MappedFile", "is_safe_name", "read_file", "sha256_of"]
 
 MAP_ABOVE = 16 << 20
 """Bytes above which a file is mapped: below, a copy costs less than the pages and the open file of a map."""
@@ -79,18 +76,6 @@ def _identity(facts: os.stat_result) -> tuple[int, int, int, int]:
 def is_safe_name(name: str) -> bool:
     """Whether a file's name stays in its folder, is not hidden, and means the same on every system."""
     return _SAFE_NAME.fullmatch(name) is not None
-
-
-def folder_of_process(prefix: str) -> str:
-    """A new folder that is removed at the end of this process, and not at that of one that was forked from it."""
-    folder = tempfile.mkdtemp(prefix=prefix)
-    atexit.register(_remove, folder, os.getpid())
-    return folder
-
-
-def _remove(folder: str, owner: int) -> None:
-    if os.getpid() == owner:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def read_file(path: str) -> bytes | mmap.mmap:

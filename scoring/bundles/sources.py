@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import yaml
 
+from etl.folders import folder_of_process
 from etl.runs.storage import storage_for
 from scoring.bundles.bundle import BUNDLE_FILE, AuditedBundle, audit
-from scoring.bundles.files import folder_of_process
 from scoring.errors import BundleError
 
 if TYPE_CHECKING:

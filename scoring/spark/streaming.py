@@ -10,13 +10,13 @@ import pyarrow as pa
 from etl.runs.storage import storage_for
 from etl.spark.schema import spark_type
 from scoring.bundles.bundle import output_schema
-from scoring.code import check_code, code_digest
+from scoring.code import CODE, check_code, code_digest
 from scoring.engine.stream import ScoreOptions, score_batches, stream_order
 from scoring.order import Order
 from scoring.outputs.arrays import without_fixed_sizes
 from scoring.scorer import borrowed_scorer
 from scoring.spark.devices import task_placement, tasks_per_gpu
-from scoring.spark.shipping import CODE, Place, Shipment, put
+from scoring.spark.shipping import Place, Shipment, put
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterable, Mapping

@@ -14,7 +14,9 @@ import pyarrow as pa
 from etl.errors import BatchscoreError
 from etl.runs.store_settings import bound
 from etl.spark.freeze import cause_of
-from scoring.code import check_code, code_digest
+from etl.spark.sessions import is_connect
+from etl.spark.shipping import send_code
+from scoring.code import CODE, check_code, code_digest
 from scoring.engine.guarding import Situation
 from scoring.errors import TasksFailed
 from scoring.spark.devices import task_placement, tasks_per_gpu
@@ -56,14 +58,13 @@ def run_tasks(spark: SparkSession, order: Order, tasks: tuple[tuple[Split, ...],
 
     if not tasks:
         return []
+    if is_connect(spark):
+        send_code(spark, *CODE)
     numbers = spark.range(0, len(tasks), 1, len(tasks))
+    code, sharing = code_digest(*CODE), tasks_per_gpu(spark)
+    task = functools.partial(_run_task, order=order, tasks=tasks, code=code, sharing=sharing)
     try:
-        answers = numbers.mapInArrow(
-            bound(
-                functools.partial(_run_task, order=order, tasks=tasks, code=code_digest(), sharing=tasks_per_gpu(spark))
-            ),
-            "failure string",
-        ).collect()
+        answers = numbers.mapInArrow(bound(task), "failure string").collect()
     except (PySparkException, Py4JError) as error:
         message = (
             f"Spark gave up: {cause_of(str(error))}. What is scored is kept; run the same id again to go on. "
@@ -93,7 +94,7 @@ def _run_task(
 def _failures(order: Order, splits: tuple[Split, ...], code: str, *, sharing: int) -> list[Failure]:
     """The splits that cannot be scored; all of them where the model cannot be loaded."""
     try:
-        check_code(code)
+        check_code(code, *CODE)
         scored = score_splits(order, splits, task_placement(sharing), situation=_situation())
         found = [one for one in scored if isinstance(one, Unscored)]
     except BatchscoreError as error:

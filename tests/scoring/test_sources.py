@@ -35,7 +35,7 @@ def test_a_forked_process_leaves_the_folder_of_its_parent() -> None:
     program = (
         "import os, sys\n"
         "from pathlib import Path\n"
-        "from scoring.bundles.files import folder_of_process\n"
+        "from etl.folders import folder_of_process\n"
         "folder = folder_of_process('batchscore-test-')\n"
         "child = os.fork()\n"
         "if child == 0:\n    sys.exit(0)\n"

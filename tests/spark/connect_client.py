@@ -14,10 +14,11 @@ from pyspark.sql import SparkSession
 import etl
 import scoring
 from etl.spark.freeze import cause_of
-from scoring.code import code_digest
+from etl.spark.transforming import transform
+from scoring.code import CODE, code_digest
 from scoring.spark.frames import score
-from scoring.spark.shipping import CODE
 from scoring.spark.udf import score_udf
+from tests.scoring.workshop import LOGISTIC_SPEC, spec_of
 
 port, folder = sys.argv[1:]
 bundle = Path(folder) / "bundle"
@@ -47,6 +48,10 @@ told = {
     "frame": [row.asDict() for row in scored.collect()],
     "function": [row.asDict() for row in rows.select("id", function().alias("s")).select("id", "s.*").collect()],
     "sql": [row.asDict() for row in query.where("p > 0.5").collect()],
+    "features": [
+        row.asDict()
+        for row in transform(rows, spec_of(LOGISTIC_SPEC), passthrough=["id"], on_rejected="keep").collect()
+    ],
     "failure": failure,
     "code": spark.range(1).mapInArrow(code, "digest string, places array<string>").collect()[0].asDict(),
     "own": code_digest(*CODE),

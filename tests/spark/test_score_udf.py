@@ -389,7 +389,7 @@ def test_a_shared_folder_and_a_sent_archive_give_the_same(
     from scoring.spark import shipping
 
     monkeypatch.setattr(shipping, "is_on_one_machine", lambda _: False)
-    monkeypatch.setattr(shipping, "_send_code", lambda _: None)  # the session's workers go on to run this checkout
+    monkeypatch.setattr(shipping, "send_code", lambda *_: None)  # the session's workers go on to run this checkout
     work = streaming.work_for(
         rows.sparkSession,
         lookup_bundle(tmp_path / "other"),

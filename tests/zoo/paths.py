@@ -19,6 +19,7 @@ from scoring.outputs.columns import OutputColumn
 from scoring.spark.frames import score
 from scoring.spark.udf import score_udf
 from tests.scoring.workshop import STORE, Work, predictions
+from tests.spark.frames import arrow_of
 from tests.zoo.zoo import whole_rows
 
 if TYPE_CHECKING:
@@ -121,7 +122,7 @@ def score_of_frames(models: Sequence[ZooModel], folder: Path, spark: SparkSessio
     def score_one(model: ZooModel) -> pa.Table:
         bundle_of(model, folder / model.name)
         df = spark.read.parquet(str(model.rows))
-        return score(df, str(folder / model.name), passthrough=["id"], on_bad_row="drop").toArrow()
+        return arrow_of(score(df, str(folder / model.name), passthrough=["id"], on_bad_row="drop"))
 
     return _together(score_one, models)
 
@@ -133,6 +134,6 @@ def score_of_columns(models: Sequence[ZooModel], folder: Path, spark: SparkSessi
         bundle_of(model, folder / model.name)
         scored = score_udf(str(folder / model.name), on_bad_row="reason", spark=spark)
         df = spark.read.parquet(str(model.rows)).select("id", scored().alias("found"))
-        return df.where("found.rejected is null").select("id", "found.*").toArrow()
+        return arrow_of(df.where("found.rejected is null").select("id", "found.*"))
 
     return _together(score_one, models)
