@@ -56,10 +56,13 @@ test-torch: ## Run the tests of the torch runtime and of its exports, where torc
 QUIET_3.5 := -W "ignore:The distutils package:DeprecationWarning" -W "ignore::DeprecationWarning:pyspark"
 ON_SPARK = .venv-spark$(subst .,,$(V))/bin/python
 
-test-spark: java ## Run the tests on another Spark: V=3.5 or V=4.0; ARGS="-m spark" chooses those that touch Spark
+# What CI runs there: of the default tests those that touch Spark, and Spark Connect.
+SPARK_PART := $(if $(PART),-m "spark and not stores and not faults and not cluster and (not servers or every_spark)")
+
+test-spark: java ## Run the tests on another Spark: V=3.5 or V=4.0; PART=spark chooses those that touch Spark
 	@requirements/make-env.sh spark$(subst .,,$(V)) && \
 	  PYSPARK_PYTHON=$(CURDIR)/$(ON_SPARK) PYSPARK_DRIVER_PYTHON=$(CURDIR)/$(ON_SPARK) \
-	  $(ON_SPARK) -m pytest $(BOTH_CORES) $(QUIET_$(V)) $(ARGS)
+	  $(ON_SPARK) -m pytest $(BOTH_CORES) $(QUIET_$(V)) $(SPARK_PART) $(ARGS)
 
 format: env ## Bring all Python files into form
 	@$(PY) -m ruff check --fix-only --quiet . && $(PY) -m ruff format .

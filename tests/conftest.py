@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import onnx
@@ -22,13 +23,25 @@ os.environ.setdefault("SPARK_SUBMIT_OPTS", "-XX:TieredStopAtLevel=1")
 settings.register_profile("batchscore", suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("batchscore")
 
+HERE = Path(__file__).parent
+TOUCH_SPARK = {"docs", "examples", "jobs", "spark", "spine", "submit", "zoo"}
+"""Folders whose tests run jobs, or start Spark, without asking for the session that the others share."""
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
     from pyspark.sql import SparkSession
 
     from tests.stores.servers import Hdfs
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what touches Spark, before -m chooses."""
+    for item in items:
+        asked = getattr(item, "fixturenames", ())
+        if "spark" in asked or item.path.relative_to(HERE).parts[0] in TOUCH_SPARK:
+            item.add_marker("spark")
 
 
 @pytest.fixture(scope="session")

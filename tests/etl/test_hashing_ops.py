@@ -224,7 +224,6 @@ def test_hash_bucket_refuses_other_params(params):
         step_of("hash_bucket", ["x"], params=params)
 
 
-@pytest.mark.spark_results
 def test_spark_finds_the_same_hashes(spark):
     """Spark's xxhash64, pmod, octet_length and concat give the ids of all ops for every nasty text and integer."""
     texts = [text for text, _ in PAIRS]

@@ -10,8 +10,6 @@ from etl.pipeline import Pipeline
 from etl.spec import read_spec
 from tests.etl.nasty import FLOATS, INSTANTS, micros, same_floats, spec_of
 
-pytestmark = pytest.mark.spark_results
-
 DAY = 86_400_000_000
 TIMES = [*INSTANTS, *INSTANTS[3:9]]
 ROWS = [

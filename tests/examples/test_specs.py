@@ -153,7 +153,6 @@ def flights() -> tuple[Spec, pa.Table, dict[str, pa.Table]]:
     return read_spec((bundle / "etl.json").read_text(encoding="utf-8"), "etl.json"), tables["rows"], references
 
 
-@pytest.mark.spark_results
 def test_spark_makes_what_a_notebook_makes(spark: SparkSession, credit: Spec, tickets: Spec, data: Path) -> None:
     """The three specs give the same tensors to the bit by Spark and by a notebook, for the same kept rows."""
     from etl.spark import transform

@@ -33,7 +33,6 @@ if TYPE_CHECKING:
 
     from etl.spec import Spec
 
-pytestmark = pytest.mark.spark_results
 
 ROWS = 120
 SPEC: dict[str, Any] = {

@@ -11,8 +11,6 @@ import pytest
 from etl.ops import FAMILIES
 from tests.etl.nasty import FLOATS, NAN, applied, bits, frame_of
 
-pytestmark = pytest.mark.spark_results
-
 VALUES: list[Any] = [
     *FLOATS,
     *(-0.5, 0.5, 709.5, 710.0, -745.2, 8.0, 1e300, -2.0, 0.25, -0.3, 0.49999999999999994, 2.675),

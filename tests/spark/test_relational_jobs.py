@@ -262,7 +262,6 @@ def check_references(folder: Path, out: Path, run_id: str) -> None:
     assert len({(row["file"], row["row"]) for row in bad}) == len(bad)
 
 
-@pytest.mark.spark_results
 def test_a_job_is_scored_on_what_its_relational_steps_make(spark: SparkSession, folder: Path, tmp_path: Path) -> None:
     """Files of any readable form are prepared, frozen and scored as DuckDB and numpy do; the record has the counts; the
     same id finds the run published, and refuses when a source file is another."""  # noqa: D205, D209  one sentence

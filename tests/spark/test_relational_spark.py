@@ -31,7 +31,6 @@ if TYPE_CHECKING:
 
     from etl.spec import Spec
 
-pytestmark = pytest.mark.spark_results
 
 STEPS = [
     step_of("filter", [], [], keep={"not": {"cmp": ["n", "==", 0]}}),

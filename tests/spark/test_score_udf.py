@@ -101,7 +101,6 @@ def near(one: dict[int, float | None], two: dict[int, float | None]) -> bool:
     )
 
 
-@pytest.mark.spark_results
 @pytest.mark.parametrize("way", WAYS)
 def test_a_function_gives_what_onnxruntime_gives(rows: DataFrame, folder: Path, ragged: int, way: Any) -> None:
     """Each row has the score that onnxruntime alone gives it, in ragged Arrow batches whose first row is rejected."""
@@ -111,7 +110,6 @@ def test_a_function_gives_what_onnxruntime_gives(rows: DataFrame, folder: Path, 
     assert near(found(rows.withColumn("p", scored(struct))), expected())
 
 
-@pytest.mark.spark_results
 @pytest.mark.parametrize("partitions", [1, 4])
 def test_a_frame_gives_what_the_worker_of_a_job_gives(
     rows: DataFrame, folder: Path, tmp_path: Path, ragged: int, partitions: int

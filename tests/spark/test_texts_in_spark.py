@@ -12,8 +12,6 @@ from etl.patterns import matches, parsed
 from tests.etl.nasty import TEXTS, applied, arrow, frame_of, plain
 from tests.etl.test_regex_ops import ALLOWED, EMPTY
 
-pytestmark = pytest.mark.spark_results
-
 ROWS: list[Any] = [
     *(text for text in TEXTS if text is None or len(text) < 1000),
     *("a\n", "ab\r\n", "a\x85", "a\u2028", "ba1é22", "aab\ncab", " a\t b ", "ab" * 40),
