@@ -26,7 +26,7 @@ Where it runs:
   --conf KEY=VALUE    a Spark setting, which wins over those of profiles; may be repeated
 
 Of services and Kubernetes:
-  --stage URI         a folder of a store, for code and config
+  --stage URI         a folder of a store, for code and config; of Kubernetes one that Spark itself can write: s3a://…
   --cluster ID        of EMR or Dataproc
   --application ID    of EMR Serverless
   --role NAME         ARN of a role, or a service account, that the job runs as
@@ -41,7 +41,8 @@ Exit codes: 0 published, 1 failed, 2 refused before work, 3 outcome unknown, 4 f
 mode the record of the run tells them; a run without a record has ended as 3.
 
 PYSPARK_PYTHON names the Python of the workers and, unless PYSPARK_DRIVER_PYTHON does, of the driver;
-without it: .venv/bin/python beside this script, then python3.11. Spark is SPARK_HOME, then that Python's pyspark,
+without it: .venv/bin/python beside this script, then python3.11; in containers of Kubernetes
+/opt/batchscore/env/bin/python, as conf/k8s/Dockerfile has it. Spark is SPARK_HOME, then that Python's pyspark,
 then the spark-submit on PATH.
 TEXT
 }
@@ -131,6 +132,10 @@ if [[ -z ${PYSPARK_PYTHON:-} ]]; then
     PYSPARK_PYTHON=$root/.venv/bin/python
   else
     PYSPARK_PYTHON=$(command -v python3.11) || refuse "no python3.11. Run \`make env\`, or set PYSPARK_PYTHON."
+  fi
+  if [[ $target == k8s ]]; then
+    # Containers have the Python of conf/k8s/Dockerfile, and not that of this machine.
+    PYSPARK_DRIVER_PYTHON=${PYSPARK_DRIVER_PYTHON:-$PYSPARK_PYTHON} PYSPARK_PYTHON=/opt/batchscore/env/bin/python
   fi
 fi
 export PYSPARK_PYTHON PYSPARK_DRIVER_PYTHON=${PYSPARK_DRIVER_PYTHON:-$PYSPARK_PYTHON}

@@ -43,6 +43,7 @@ _DEV = [
     "requirements/browser.in",
     "requirements/mlflow.in",
     "requirements/connect.in",
+    "requirements/deploy.in",
     "requirements/stores.in",
 ]
 # The order matters: the others are built with what `build` pins.
@@ -74,6 +75,7 @@ SOURCES = {
         "--extra=dev",
         "requirements/zoo.in",
     ],
+    "airflow": ["requirements/airflow.in"],
 }
 
 

@@ -7,10 +7,10 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 name=${1:-}
 case $name in
   dev) env=.venv lock=requirements/dev.txt ;;
-  train | bench | spark35 | spark40 | zoo) env=.venv-$name lock=requirements/$name.txt ;;
+  train | bench | spark35 | spark40 | zoo | airflow) env=.venv-$name lock=requirements/$name.txt ;;
   tools) env=.tools lock=requirements/uv.txt ;;
   *)
-    echo "usage: requirements/make-env.sh dev|train|bench|spark35|spark40|zoo|tools" >&2
+    echo "usage: requirements/make-env.sh dev|train|bench|spark35|spark40|zoo|airflow|tools" >&2
     exit 2
     ;;
 esac

@@ -28,7 +28,10 @@ _NEEDED = {
 def missing_options(asked: Submission) -> list[str]:
     """The options that a target needs and was not given."""
     given = {**vars(asked.places), "master": asked.driver.master}
-    return [option for name, option in _NEEDED.get(asked.target, {}).items() if not given[name]]
+    needed = _NEEDED.get(asked.target, {})
+    if asked.target is Target.K8S and asked.is_remote:
+        needed = {**needed, "stage": "--stage s3a://…"}
+    return [option for name, option in needed.items() if not given[name]]
 
 
 def staged(asked: Submission) -> dict[str, str]:

@@ -228,7 +228,6 @@ _DRIVERS = {
     Target.YARN: ("spark.yarn.appMasterEnv",),
     Target.EMR: ("spark.yarn.appMasterEnv",),
     Target.DATAPROC: ("spark.yarn.appMasterEnv",),
-    Target.K8S: ("spark.kubernetes.driverEnv",),
     Target.EMR_SERVERLESS: ("spark.emr-serverless.driverEnv", "spark.emr-serverless.executorEnv"),
     Target.DATAPROC_SERVERLESS: ("spark.dataproc.driverEnv",),
 }
@@ -240,6 +239,10 @@ def _python_of(asked: Submission) -> list[str]:
     python = ENVIRONMENT if asked.files.environment else os.environ.get("PYSPARK_PYTHON", sys.executable)
     environment = {"PYSPARK_PYTHON": python, "PYTHONSAFEPATH": "1"}
     found = [f"spark.executorEnv.{name}={value}" for name, value in environment.items()]
+    if asked.target is Target.K8S and asked.is_remote:
+        # Spark would give the driver's pod the Pythons of this machine's environment beside those of driverEnv.
+        found += [f"spark.pyspark.python={python}", f"spark.pyspark.driver.python={python}"]
+        found += ["spark.kubernetes.driverEnv.PYTHONSAFEPATH=1"]
     for prefix in _DRIVERS.get(asked.target, ()) if asked.is_remote else ():
         told = {**environment, "PYSPARK_DRIVER_PYTHON": python}
         found += [f"{prefix}.{name}={value}" for name, value in told.items()]
@@ -254,7 +257,9 @@ def _target_of(asked: Submission) -> list[str]:
     if asked.target is Target.K8S:
         image = [f"spark.kubernetes.container.image={asked.places.image}"] if asked.places.image else []
         namespace = [f"spark.kubernetes.namespace={asked.places.namespace}"] if asked.places.namespace else []
-        return [*image, *namespace, "spark.kubernetes.submission.waitAppCompletion=true"]
+        # Spark itself puts there what a driver in a pod needs of this machine: code, config and what it starts.
+        upload = [f"spark.kubernetes.file.upload.path={asked.places.stage}"] if asked.is_remote else []
+        return [*image, *namespace, *upload, "spark.kubernetes.submission.waitAppCompletion=true"]
     return []
 
 

@@ -62,7 +62,9 @@ def submit(asked: Submission, words: Sequence[str], tell: Callable[[str], None])
     if not asked.target.is_cloud:
         tell(f"submitted to {asked.target}")
         code = _run(words, quiet=False).returncode
-        return Ended(f"spark-submit ended with {code}", "Its log is the cluster's: `yarn logs`, or the web page.")
+        return Ended(
+            f"spark-submit ended with {code}", "Its log is the cluster's: `yarn logs`, `kubectl logs`, or the web page."
+        )
     if asked.target is Target.DATAPROC or asked.target is Target.DATAPROC_SERVERLESS:
         tell(f"submitted to {asked.target}")
         code = _run(words, quiet=False).returncode

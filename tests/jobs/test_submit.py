@@ -116,20 +116,21 @@ def test_a_driver_here_keeps_its_own_python_and_config(job: Path) -> None:
 
 
 def test_kubernetes_gets_its_image_and_gpus_by_their_vendor(job: Path) -> None:
-    """The image holds the script that finds GPUs, and the submission waits for the end."""
+    """The image holds the script that finds GPUs, Spark uploads the rest, and the submission waits for the end."""
     options = [
         "--target",
         "k8s",
         "--master",
         "k8s://https://h:6443",
-        *at(image="i:1", namespace="n"),
+        *at(image="i:1", namespace="n", stage="s3a://b/s"),
         "--gpus",
         "2",
     ]
     settings = settings_in(words_of(job, *options))
-    assert settings[-7:] == [
+    assert settings[-8:] == [
         "spark.kubernetes.container.image=i:1",
         "spark.kubernetes.namespace=n",
+        "spark.kubernetes.file.upload.path=s3a://b/s",
         "spark.kubernetes.submission.waitAppCompletion=true",
         "spark.executor.resource.gpu.amount=2",
         "spark.task.resource.gpu.amount=1",
@@ -219,6 +220,7 @@ def test_dataproc_serverless_gets_a_batch_of_a_name_of_its_own(job: Path) -> Non
         (["--target", "emr"], "emr needs --stage s3://… and --cluster j-…."),
         (["--target", "standalone", "--deploy-mode", "client"], "standalone needs --master spark://HOST:7077."),
         (["--target", "standalone", "--master", "spark://h:1"], "use --deploy-mode client"),
+        (["--target", "k8s", "--master", "k8s://h", *at(image="i")], "k8s needs --stage s3a://…."),
         (["--target", "yarn", "--profile", "huge"], "there is no profile 'huge'"),
         (["--target", "yarn", "--run-id", "a", "--logical-date", "2026-11-26"], "both name the run; give one"),
         (["--target", "yarn", "--logical-date", "yesterday"], "'yesterday' is no logical date"),
