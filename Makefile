@@ -14,7 +14,7 @@ export PYSPARK_PYTHON := $(CURDIR)/$(PY)
 export PYSPARK_DRIVER_PYTHON := $(CURDIR)/$(PY)
 export TZ := UTC
 
-.PHONY: help env check test test-servers test-stores test-faults test-cluster reliability test-torch test-spark demo docs train zoo bench bench-etl bench-stores bench-s3 bench-gpu format format-check lint types imports docstrings shell lock lock-check java clean
+.PHONY: help env check test test-servers test-stores test-faults test-cluster reliability test-torch test-spark test-airflow demo docs train zoo bench bench-etl bench-stores bench-s3 bench-gpu format format-check lint types imports docstrings shell lock lock-check java clean
 
 ##@ Start here
 help: ## Say what each target does
@@ -63,6 +63,10 @@ test-spark: java ## Run the tests on another Spark: V=3.5 or V=4.0; PART=spark c
 	@requirements/make-env.sh spark$(subst .,,$(V)) && \
 	  PYSPARK_PYTHON=$(CURDIR)/$(ON_SPARK) PYSPARK_DRIVER_PYTHON=$(CURDIR)/$(ON_SPARK) \
 	  $(ON_SPARK) -m pytest $(BOTH_CORES) $(QUIET_$(V)) $(SPARK_PART) $(ARGS)
+
+test-airflow: env ## Load the DAGs of conf/airflow in a real Airflow, and hold what they ask for against spark-submit.sh
+	@requirements/make-env.sh airflow && \
+	  PYTHONPATH=$(CURDIR) .venv-airflow/bin/python -m pytest --confcutdir=tests/airflow tests/airflow $(ARGS)
 
 format: env ## Bring all Python files into form
 	@$(PY) -m ruff check --fix-only --quiet . && $(PY) -m ruff format .
