@@ -48,7 +48,7 @@ with DAG(
     start_date=datetime(2026, 11, 1, tzinfo=UTC),
     # The input is what lies there now, and not what lay there on the date: past nights have nothing of their own.
     catchup=False,
-    # A second run would find nothing to do that the first one does not do, and pay for it.
+    # Two nights at once would find the same new files, and the later one would be superseded (exit code 4).
     max_active_runs=1,
     default_args={"retries": 2, "retry_delay": timedelta(minutes=10)},
 ):

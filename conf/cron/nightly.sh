@@ -12,7 +12,7 @@ root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd -P)
 # Said once: a try after midnight is of the same night, and so has the same run id.
 date=${DATE:-$(date -u +%F)}
 
-# A run id is claimed, so a second driver does no harm. The lock only spares it: who finds it taken leaves at once.
+# Two drivers of one run do no harm: of each split, and of the version, one counts. The lock spares the other's work.
 exec 9>"${LOCK:-$1.lock}"
 flock --nonblock 9 || { echo "nightly.sh: another run of $1 goes on" >&2 && exit 0; }
 
