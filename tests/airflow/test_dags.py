@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import json
 from datetime import timedelta
+from types import SimpleNamespace
+from unittest.mock import Mock
 
 import botocore.session
 import pytest
 import yaml
 from airflow.dag_processing.dagbag import DagBag
+from airflow.exceptions import AirflowException
+from airflow.providers.amazon.aws.hooks.emr import EmrHook
 from airflow.providers.amazon.aws.operators.emr import EmrAddStepsOperator, EmrServerlessStartJobOperator
 from airflow.providers.google.cloud.operators.dataproc import DataprocCreateBatchOperator, DataprocSubmitJobOperator
 from airflow.serialization.serialized_objects import DagSerialization
@@ -86,6 +90,46 @@ def test_a_step_of_emr_is_the_one_that_is_submitted(bag):
     assert problems("emr", "AddJobFlowSteps", {"JobFlowId": task.job_flow_id, "Steps": task.steps}) == ""
     assert task.wait_for_completion
     assert task.waiter_delay * task.waiter_max_attempts == 24 * 3600
+
+
+class Service:
+    """EMR as botocore checks it: each step that is added ends in the state that is next."""
+
+    def __init__(self, *states):
+        """A client whose requests and answers are held against the model of the service."""
+        self.states = list(states)
+        self.steps = []
+        keys = {"aws_access_key_id": "a", "aws_secret_access_key": "b"}
+        self.client = botocore.session.get_session().create_client("emr", region_name="eu-west-1", **keys)
+        self.client.meta.events.register("before-call.emr", self.answer)
+
+    def answer(self, model, params, **_):
+        """In the place of the network."""
+        told = json.loads(params["body"])
+        if model.name == "AddJobFlowSteps":
+            self.steps.append(told["Steps"])
+            found = {"StepIds": [f"s-{len(self.steps)}"]}
+        elif model.name == "DescribeStep":
+            found = {"Step": {"Id": told["StepId"], "Status": {"State": self.states[int(told["StepId"][2:]) - 1]}}}
+        else:
+            found = {"Cluster": {"Id": told["ClusterId"], "Name": "batchscore"}}
+        return SimpleNamespace(status_code=200), {**found, "ResponseMetadata": {"HTTPStatusCode": 200}}
+
+
+def test_a_try_again_adds_another_step_of_the_same_run(bag, monkeypatch):
+    """The operator, against a stand-in of EMR whose first step fails: it fails, too, and tried again adds the same."""
+    service = Service("FAILED", "COMPLETED")
+    monkeypatch.setattr(EmrHook, "get_conn", lambda _: service.client)
+    monkeypatch.setattr(EmrHook, "conn", service.client)
+    monkeypatch.setattr(EmrHook, "conn_region_name", "eu-west-1")
+    monkeypatch.setattr(EmrHook, "conn_partition", "aws")
+    task = rendered(bag, "batchscore_emr")
+    context = {"ti": Mock(), "task_instance": Mock()}
+    with pytest.raises(AirflowException, match="EMR Steps failed"):
+        task.execute(context)
+    assert task.execute(context) == ["s-2"]
+    first, second = service.steps
+    assert first == second == task.steps
 
 
 def test_a_run_of_emr_serverless_is_the_one_that_is_submitted(bag):
