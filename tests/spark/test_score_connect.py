@@ -18,7 +18,7 @@ from tests.scoring.workshop import logistic_bundle, logistic_scores, numbers, wi
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-pytestmark = [pytest.mark.servers, pytest.mark.every_spark, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.servers, pytest.mark.connect, pytest.mark.timeout(300)]
 
 HERE = Path(__file__).parent
 CHECKOUT = HERE.parent.parent
