@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from etl.format.problems import Problem
 
 __all__ = [
+    "PLACE",
     "AccountError",
     "BatchscoreError",
     "ContractError",
@@ -59,7 +60,18 @@ __all__ = [
     "Superseded",
     "TextError",
     "TransformError",
+    "note_place",
 ]
+
+
+PLACE = "batchscore was at: "
+"""How a note on an error begins that says where its rows were."""
+
+
+def note_place(error: Exception, place: str) -> None:
+    """Write on an error, once, where the rows were that it came up at: a traceback has it, which Spark hands on."""
+    if not any(note.startswith(PLACE) for note in getattr(error, "__notes__", ())):
+        error.add_note(f"{PLACE}{place}")
 
 
 class BatchscoreError(Exception):

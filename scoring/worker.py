@@ -201,7 +201,7 @@ class _Flow:
             for item in items:
                 attempt = item.attempt
                 if isinstance(item, Rows) and attempt.error is None:
-                    with attempt.failing():
+                    with attempt.failing(item.batch):
                         with attempt.clock("write"):
                             published = self._publish(item)
                         self._sketch(attempt, published)

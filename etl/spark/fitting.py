@@ -35,7 +35,8 @@ from etl.runs.receipt import Tally
 from etl.runs.storage import storage_for
 from etl.runs.store_settings import bound
 from etl.spark.batches import check_code, need_frame
-from etl.spark.freeze import cause_of, storing
+from etl.spark.causes import cause_of
+from etl.spark.freeze import storing
 from etl.spark.preparing import freeze_prepared, moved_joins
 from etl.spark.schema import column
 from etl.spark.sessions import is_connect, parallelism

@@ -7,18 +7,18 @@ like any other file. Freezing costs about what moving the rows from JVM to Pytho
 from __future__ import annotations
 
 import contextlib
-import re
 from typing import TYPE_CHECKING
 
 from etl.errors import InputMissing, ReadError
 from etl.runs.s3a import hadoop_advice, s3a_options, s3a_uri
+from etl.spark.causes import cause_of
 
 if TYPE_CHECKING:
     from collections.abc import Generator
 
     from pyspark.sql import SparkSession
 
-__all__ = ["cause_of", "freeze", "opening", "storing"]
+__all__ = ["freeze", "opening", "storing"]
 
 _SETTINGS = {
     # INT96, the default of older releases, cannot hold the year 9999 once it is read as nanoseconds.
@@ -30,18 +30,6 @@ _SETTINGS = {
     # Why files that a query names cannot be opened is said nowhere else.
     "spark.sql.pyspark.jvmStacktrace.enabled": "true",
 }
-
-_PYTHON = re.compile(
-    r"^(?:(?:etl|scoring|jobs)\.errors\.\w+:|[\w.]*(?:Error|Exception|Exit|Interrupt)\b).*$", re.MULTILINE
-)
-"""The last line of a traceback. Our own errors are named for what is the case, so they are known by where they are."""
-
-_TRACE = "\n\nJVM stacktrace:"
-_OF_FILES = "[FAILED_TO_CREATE_PLAN_FOR_DIRECT_QUERY]"
-"""What Spark 4 says of whatever is wrong with files that a query names."""
-_BY_PY4J = "An error occurred while calling "
-_NAMED = re.compile(r"^(?:[a-z]\w*\.)+\w+: (?=\[[A-Z])")
-"""A class of Java before an error that Spark has named itself: Spark 3.5 gives it, Spark 4 does not."""
 
 
 def freeze(spark: SparkSession, *, table: str | None, sql: str | None, folder: str, limit: int | None = None) -> None:
@@ -119,23 +107,6 @@ def _hadoop(spark: SparkSession) -> str | None:
     except Exception:  # noqa: BLE001  what is being told is another error
         return None
     return str(found)
-
-
-def cause_of(text: str) -> str:
-    """The one line of a Spark error that a person wants.
-
-    The last line of a Python traceback, else Java's last cause where py4j has wrapped it, else the first line.
-    """
-    text, _, trace = text.partition(_TRACE)
-    causes = re.findall(r"^Caused by: (.+)$", trace, re.MULTILINE)
-    if text.startswith(_OF_FILES) and causes:
-        return str(causes[-1]).strip().rstrip(".")
-    head, _, _ = text.partition("\n\tat ")
-    python = [found[0] for found in _PYTHON.finditer(head)]
-    java = re.findall(r"^(?:: |Caused by: )(.+)$", text, re.MULTILINE) if text.startswith(_BY_PY4J) else []
-    first = [line for line in text.splitlines() if line.strip()][:1]
-    lines = python or java or first or ["it gave no reason"]
-    return _NAMED.sub("", lines[-1].strip()).rstrip(".")
 
 
 @contextlib.contextmanager

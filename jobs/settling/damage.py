@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from etl.errors import FileDamaged, StorageError
+from etl.errors import BatchscoreError, FileDamaged, InputChanged, StorageError
 from etl.printable import counted
 from etl.runs.damage import damaged_files, load_damaged, mark_damaged, without_files
 from etl.runs.layout import model_folder
+from etl.runs.read import check_all_pinned
 from jobs.errors import InputUnfit, SplitsFailed
 from jobs.record import RunState
 from scoring.bundles.bundle import audit
@@ -116,17 +117,45 @@ def _failed(plan: Plan, failures: Sequence[Failure], *, found: Sequence[DamagedF
     """Tells of every distinct cause, and of every damaged file that was found."""
     known = tuple(f"{one.file.path}: " for one in found)
     causes = [f"{FileDamaged.__name__}: {one}" for one in found]
-    is_unfit = {failure.kind for failure in failures} <= _UNFIT
+    causes += _causes([failure for failure in failures if failure.kind != FileDamaged.__name__], plan)
+    is_unfit = {failure.kind for failure in failures} <= _UNFIT and not any(_unseen(one, plan) for one in failures)
     for failure in failures:
-        if failure.kind != FileDamaged.__name__:
-            causes.append(f"{failure.kind}: {failure.message}")
-        elif not failure.message.startswith(known):
+        if failure.kind == FileDamaged.__name__ and not failure.message.startswith(known):
             is_unfit = False
             causes.append(f"{failure.message} {_UNCONFIRMED}")
     failed = len({failure.split for failure in failures})
     head = f"{failed} of {counted(len(plan.splits), 'split')} cannot be scored; nothing was published."
     lines = [head, _listed(list(dict.fromkeys(causes))), *([advice] if found and advice else [])]
     return (InputUnfit if is_unfit else SplitsFailed)("\n".join(lines))
+
+
+def _causes(failures: Sequence[Failure], plan: Plan) -> list[str]:
+    """Each distinct cause, and below it the first split that has it, where its message names no file of the input."""
+    files = {part.file.path for split in plan.splits for part in split.ranges}
+    by_cause: dict[str, list[Failure]] = {}
+    for failure in failures:
+        by_cause.setdefault(_unseen(failure, plan) or f"{failure.kind}: {failure.message}", []).append(failure)
+    told = []
+    for cause, alike in by_cause.items():
+        more = f", and {counted(len(alike) - 1, 'split')} more" if len(alike) > 1 else ""
+        has_file = any(path in cause for path in files)
+        told.append(cause if has_file else f"{cause}\n  {alike[0].place}{more}")
+    return told
+
+
+def _unseen(failure: Failure, plan: Plan) -> str | None:
+    """The cause where a worker misses files of its disk that are there, as they were pinned, for the driver."""
+    split = next((split for split in plan.splits if split.index == failure.split), None)
+    if failure.kind != InputChanged.__name__ or split is None or "://" in split.where:
+        return None
+    try:
+        check_all_pinned(part.file for part in split.ranges)
+    except (BatchscoreError, OSError):
+        return None
+    return (
+        f"{split.where}: is there for the driver and not for the worker, so it is a path of one machine. Put the input "
+        "in a store, or in a folder that all machines mount."
+    )
 
 
 def _listed(lines: list[str]) -> str:

@@ -47,7 +47,7 @@ class Chooser:
                 yield item
                 continue
             chosen = None
-            with item.attempt.failing(), item.attempt.clock("choose"):
+            with item.attempt.failing(item.batch), item.attempt.clock("choose"):
                 chosen = self.model_of(item.batch, item.attempt.where)
             if chosen is not None:
                 yield item._replace(chosen=chosen)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import pyarrow as pa
 
-from etl.errors import ContractError, TransformError
+from etl.errors import ContractError, TransformError, note_place
 from etl.expectations import unique_columns
 from etl.frame import Rejection
 from etl.keys import key_digests
@@ -102,7 +102,7 @@ class ModelStages:
                 yield item
                 continue
             fed = None
-            with item.attempt.failing(), item.attempt.clock(f"transform{self.suffix}"):
+            with item.attempt.failing(item.batch), item.attempt.clock(f"transform{self.suffix}"):
                 fed = self._fed(item)
             if fed is not None:
                 yield fed
@@ -216,6 +216,9 @@ class ModelStages:
                 return infer(self._predict(batch), batch, size)
         except InferenceError as error:
             return error
+        except Exception as error:
+            note_place(error, batch.parts[0].portion.owner.where)
+            raise
 
     def _take(self, called: Called) -> None:
         """Hand back what came of a call, to those whose rows they were."""
@@ -251,7 +254,7 @@ class ModelStages:
             if item.attempt.error is not None:
                 continue
             result = None
-            with item.attempt.failing(), item.attempt.clock(f"infer{self.suffix}"):
+            with item.attempt.failing(item.before.batch), item.attempt.clock(f"infer{self.suffix}"):
                 result = self._result(item, portion)
             if result is not None:
                 yield item.before._replace(results=(*item.before.results, result))

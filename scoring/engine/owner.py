@@ -8,7 +8,7 @@ from abc import ABC, abstractmethod
 from collections import Counter, defaultdict
 from typing import TYPE_CHECKING
 
-from etl.errors import BatchscoreError
+from etl.errors import BatchscoreError, note_place
 from etl.runs.receipt import Tally
 
 if TYPE_CHECKING:
@@ -46,12 +46,18 @@ class Owner(ABC):
             self.seconds[stage] += time.perf_counter() - start
 
     @contextlib.contextmanager
-    def failing(self) -> Generator[None]:
-        """An error that another try would meet again ends what these rows are of, and nothing else of the task."""
+    def failing(self, batch: pa.RecordBatch | None = None) -> Generator[None]:
+        """An error that another try would meet again ends what these rows are of, and nothing else of the task.
+
+        Any other one ends the task; what it came up at is written on it, the batch where one is at work.
+        """
         try:
             yield
         except BatchscoreError as error:
             self.error = self.error or error
+        except Exception as error:
+            note_place(error, self.where if batch is None else self.place(batch))
+            raise
 
     @abstractmethod
     def place(self, batch: pa.RecordBatch, row: int | None = None) -> str:

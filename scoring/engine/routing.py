@@ -48,7 +48,7 @@ class Routing:
                 yield item
                 continue
             scored = None
-            with item.attempt.failing():
+            with item.attempt.failing(item.batch):
                 scored = item._replace(results=self._results(item))
             if scored is not None:
                 yield scored

@@ -63,6 +63,7 @@ def load(
             raise
         message = (
             f"{path}: this {kind} model needs {error.name}, which is not installed here. Install "
-            f"`{_EXTRAS[error.name]}` where the job is planned and on every worker."
+            f"`{_EXTRAS[error.name]}` where the job is planned and on every worker, or ship "
+            "a Python that has it: `batchscore pack`, then --environment."
         )
         raise BundleError(message) from error

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 
 from etl.runs.store_settings import bound
-from etl.spark.freeze import cause_of
+from etl.spark.causes import failure_of
 from etl.spark.sessions import is_connect
 from etl.spark.shipping import send_code
 from scoring.code import CODE
@@ -46,7 +46,7 @@ def probe_workers(spark: SparkSession, asked: Asked, tasks: int) -> list[Probe]:
     try:
         answers = numbers.mapInArrow(bound(functools.partial(_run, asked=asked)), "probe string").collect()
     except (PySparkException, Py4JError) as error:
-        raise TasksFailed(f"no worker could be asked: {cause_of(str(error))}.") from error
+        raise TasksFailed(f"no worker could be asked: {failure_of(error, spark)}") from error
     found = [Probe(**json.loads(answer["probe"])) for answer in answers]
     return sorted({(one.host, one.python, one.place): one for one in found}.values())
 

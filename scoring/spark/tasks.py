@@ -5,15 +5,19 @@ The session is handed in.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
+import socket
+import sys
 from typing import TYPE_CHECKING, NamedTuple
 
 import pyarrow as pa
 
-from etl.errors import BatchscoreError
+from etl.errors import BatchscoreError, StorageError
+from etl.runs.storage import storage_for
 from etl.runs.store_settings import bound
-from etl.spark.freeze import cause_of
+from etl.spark.causes import failure_of
 from etl.spark.sessions import is_connect
 from etl.spark.shipping import send_code
 from scoring.code import CODE, check_code, code_digest
@@ -43,6 +47,8 @@ class Failure(NamedTuple):
     kind: str
     """Name of the error's class."""
     message: str
+    place: str
+    """What was to be scored, and where that was tried: file, host and interpreter."""
 
 
 def run_tasks(spark: SparkSession, order: Order, tasks: tuple[tuple[Split, ...], ...]) -> list[Failure]:
@@ -67,8 +73,8 @@ def run_tasks(spark: SparkSession, order: Order, tasks: tuple[tuple[Split, ...],
         answers = numbers.mapInArrow(bound(task), "failure string").collect()
     except (PySparkException, Py4JError) as error:
         message = (
-            f"Spark gave up: {cause_of(str(error))}. What is scored is kept; run the same id again to go on. "
-            "The whole trace is in Spark's log."
+            f"Spark gave up: {failure_of(error, spark)}\n"
+            "What is scored is kept; run the same id again to go on. The whole trace is in Spark's log."
         )
         raise TasksFailed(message) from error
     failures = [Failure(*json.loads(answer["failure"])) for answer in answers]
@@ -98,8 +104,21 @@ def _failures(order: Order, splits: tuple[Split, ...], code: str, *, sharing: in
         scored = score_splits(order, splits, task_placement(sharing), situation=_situation())
         found = [one for one in scored if isinstance(one, Unscored)]
     except BatchscoreError as error:
-        return [_failure(split, error) for split in splits]
+        found_out = _unseen(order) or error
+        return [_failure(split, found_out) for split in splits]
     return [_failure(one.split, one.error) for one in found]
+
+
+def _unseen(order: Order) -> StorageError | None:
+    """What is wrong where this worker sees nothing of the run, of which the driver has written the plan."""
+    storage, _ = storage_for(order.root)
+    with contextlib.suppress(BatchscoreError, OSError):
+        if not storage.names(f"{order.root}/_batchscore"):
+            return StorageError(
+                f"{order.root}: this worker sees nothing of what the driver wrote there, the model neither. Let "
+                "output.uri be in a store, or in a folder that all machines mount."
+            )
+    return None
 
 
 def _situation() -> Situation:
@@ -111,4 +130,5 @@ def _situation() -> Situation:
 
 
 def _failure(split: Split, error: BatchscoreError) -> Failure:
-    return Failure(split.index, type(error).__name__, str(error))
+    place = f"split {split.index}, {split.where}, on {socket.gethostname()} by {sys.executable}"
+    return Failure(split.index, type(error).__name__, str(error), place)

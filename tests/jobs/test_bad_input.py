@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import socket
 import shutil
 import subprocess
 import sys
@@ -320,7 +321,8 @@ CASES = (
         1,
         "1 of 1 split cannot be scored; nothing was published.\n"
         "StorageError: {dir}/out/run_id=r/.part-000000-<attempt>.parquet.inprogress: no space left to write. "
-        "Free some; what is finished stays, and the same run id goes on.",
+        "Free some; what is finished stays, and the same run id goes on.\n"
+        f"  split 0, {{dir}}/in/part-0.parquet, on {socket.gethostname()} by {sys.executable}",
         within=ON_A_SMALL_DISK,
     ),
     Case(

@@ -359,7 +359,7 @@ def test_what_the_driver_can_read_is_not_damaged(
     """A worker whose host spoils what it reads has no file set aside; what another try has scored is no failure."""
     tables = write_input(tmp_path / "in", files=2)
     job = job_file(input=policy(tmp_path, "quarantine"))
-    spoilt = Failure(0, "FileDamaged", f"{tmp_path}/in/part-0000.parquet: row group 0 cannot be decoded: spoilt.")
+    spoilt = Failure(0, "FileDamaged", f"{tmp_path}/in/part-0000.parquet: row group 0 cannot be decoded: spoilt.", "")
 
     monkeypatch.setattr("jobs.run.run_tasks", lambda *_: [spoilt])
     with pytest.raises(

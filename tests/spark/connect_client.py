@@ -13,7 +13,7 @@ from pyspark.sql import SparkSession
 
 import etl
 import scoring
-from etl.spark.freeze import cause_of
+from etl.spark.causes import cause_of
 from etl.spark.transforming import transform
 from scoring.code import CODE, code_digest
 from scoring.spark.frames import score

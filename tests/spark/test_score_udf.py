@@ -16,7 +16,7 @@ from pyspark.errors import AnalysisException, PySparkException
 from pyspark.sql import functions
 
 from etl.errors import ContractError, SpecError
-from etl.spark.freeze import cause_of
+from etl.spark.causes import cause_of
 from scoring.bundles.create import create_bundle
 from scoring.engine.stream import ScoreOptions
 from scoring.errors import BundleError

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 from pyspark.errors import PySparkException
 
-from etl.spark.freeze import cause_of
+from etl.spark.causes import cause_of
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession

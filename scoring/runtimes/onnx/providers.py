@@ -73,7 +73,10 @@ def _advice() -> str:
             f"{' and '.join(_distributions())} are both installed and overwrite each other: uninstall both, then "
             "install onnxruntime-gpu alone."
         )
-    return "Install onnxruntime-gpu in place of onnxruntime."
+    return (
+        "Install onnxruntime-gpu in place of onnxruntime, in the Python of the workers (`batchscore pack`, then "
+        "--environment); let executors have GPUs (spark-submit.sh --gpus N); `--doctor` tells what each worker has."
+    )
 
 
 def _distributions() -> list[str]:
