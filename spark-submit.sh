@@ -104,6 +104,15 @@ while (($#)); do
   esac
 done
 [[ -n $config ]] || refuse_usage "which config?"
+if [[ $verb == doctor ]]; then
+  for option in ${job_options[@]+"${job_options[@]}"}; do
+    case $option in
+      --run-id | --logical-date | --limit | --sample)
+        refuse_usage "--doctor scores nothing, so there is no $option: leave one of them out"
+        ;;
+    esac
+  done
+fi
 if [[ -z $target ]]; then
   case $master in
     yarn) target=yarn ;;
@@ -146,15 +155,14 @@ packed=$("$PYSPARK_DRIVER_PYTHON" "$root/jobs/deploying/code_zip.py" "$root" "$c
   refuse "$PYSPARK_DRIVER_PYTHON could not pack the code."
 zip=${packed%%$'\n'*} own_submit=${packed#"$zip"} own_submit=${own_submit#$'\n'}
 
-# All but a run on this machine is put into words by the code itself.
+# All but a run on this machine is put into words by the code itself, in place of this shell: a signal is for it.
 on_cluster() {
-  PYTHONPATH=$zip "$PYSPARK_DRIVER_PYTHON" -m jobs.main submit "$config" --target "$target" --deploy-mode "$deploy_mode" \
+  PYTHONPATH=$zip exec "$PYSPARK_DRIVER_PYTHON" -m jobs.main submit "$config" --target "$target" --deploy-mode "$deploy_mode" \
     --home "$root" --code "$zip" ${master:+--master "$master"} ${place_options[@]+"${place_options[@]}"} \
     ${spark_options[@]+"${spark_options[@]}"} ${job_options[@]+"${job_options[@]}"} ${debug:+--word --debug} --verb "$verb" "$@"
 }
 if [[ $target == emr* || $target == dataproc* || ($deploy_mode == cluster && -n $dry_run) ]]; then
   on_cluster ${dry_run:+--show command}
-  exit
 fi
 
 if [[ -n ${SPARK_HOME:-} ]]; then
@@ -172,8 +180,8 @@ log4j="-Dlog4j2.configurationFile=$root/conf/spark/log4j2.properties"
 export SPARK_SUBMIT_OPTS="\"$log4j\" -Dbatchscore.spark.log=$log_level -Dbatchscore.spark.executor.log=$executor_log${SPARK_SUBMIT_OPTS:+ $SPARK_SUBMIT_OPTS}"
 
 if [[ $deploy_mode == cluster ]]; then
-  PATH=${submit%/*}:$PATH on_cluster
-  exit
+  export PATH=${submit%/*}:$PATH
+  on_cluster
 fi
 if [[ $target == local ]]; then
   asked_for=("$verb" "$config")

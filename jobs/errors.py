@@ -9,6 +9,7 @@ BatchscoreError
     │   └── InputUnfit the input is at fault; mended it is another input, which needs another id
     ├── SparkNotStarted  no session could be made
     ├── LimitPassed    the run took longer, or cost more, than its config allows; the same id goes on
+    ├── NotAwaited     a signal ended the waiting for a job on a cluster, which goes on
     └── Cancelled      stopped by a signal; the same id goes on
 """
 
@@ -30,6 +31,7 @@ __all__ = [
     "JobError",
     "LimitPassed",
     "NoPlanYet",
+    "NotAwaited",
     "Refused",
     "SparkNotStarted",
     "SplitsFailed",
@@ -68,6 +70,10 @@ class SparkNotStarted(JobError):
 
 class LimitPassed(JobError):
     """The run was stopped because it took longer, or cost more, than its config allows."""
+
+
+class NotAwaited(JobError):
+    """A signal ended the waiting for a job whose driver runs elsewhere. The job goes on."""
 
 
 class Cancelled(JobError):
@@ -109,7 +115,7 @@ def exit_code(error: Exception) -> int:
     """The exit code of an ending; anything that is not told apart is a failure."""
     if isinstance(error, ConfigError | Refused):
         return ExitCode.REFUSED
-    if isinstance(error, OutcomeUnknown):
+    if isinstance(error, OutcomeUnknown | NotAwaited):
         return ExitCode.UNKNOWN
     if isinstance(error, Superseded):
         return ExitCode.NOT_PUBLISHED

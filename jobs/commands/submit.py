@@ -13,11 +13,12 @@ import typer
 
 from etl.runs.store_settings import configure
 from jobs.commands.options import ConfigFile, Limit, LogicalDate, RunId, Sample, Sets  # noqa: TC001  typer reads them
-from jobs.config.job import read_config
+from jobs.config.job import read_config, variables_of
 from jobs.deploying.commands import command_of, staged
 from jobs.deploying.ending import code_of, record_of
 from jobs.deploying.submission import Driver, Files, Resources, Submission, Target, local_places, places_of
 from jobs.deploying.submitting import submit as send
+from jobs.deploying.variables import check_variables
 from jobs.errors import ExitCode, Refused
 from jobs.identity import name_of_run
 from jobs.request import RunRequest
@@ -71,7 +72,8 @@ def submit(  # noqa: PLR0913  each option is one of spark-submit.sh
 ) -> None:
     """Send a job to a cluster and wait until it has ended; what its record says is the exit code.
 
-    Exit codes: those of `run`; 3 where the job left no record, so that nobody knows.
+    Exit codes: those of `run`; 3 where the job left no record, so that nobody knows, and where a signal ended the
+    waiting: the job goes on.
     """
     job = read_config(config, tuple(sets or ()))
     name = name_of_run(job.name, run_id, logical_date)
@@ -81,6 +83,8 @@ def submit(  # noqa: PLR0913  each option is one of spark-submit.sh
     resources = Resources(gpus, tuple(conf or ()), tuple(profile or ()))
     asked = Submission(target, driver, name, words, files=files, resources=resources, places=places_of(place or ()))
     asked = replace(asked, verb=verb)
+    if asked.is_remote:
+        check_variables(asked, variables_of(config, tuple(sets or ())))
     _go(asked, request, show)
 
 

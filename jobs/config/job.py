@@ -368,6 +368,23 @@ def read_config(path: str, overrides: tuple[str, ...] = ()) -> JobConfig:
     return config
 
 
+def variables_of(path: str, overrides: tuple[str, ...] = ()) -> dict[str, str]:
+    """The variables of this process that a config is filled in with, as read_config does, and their values.
+
+    Not those that are not set here, for which the config has a default.
+    """
+    source = Source.read(Path(path).read_text(encoding="utf-8"), path)
+    _override(source.value, overrides)
+    texts, found = [source.value], set[str]()
+    while texts:
+        one = texts.pop()
+        if isinstance(one, str):
+            found.update(match[1] for match in _VARIABLE.finditer(one))
+        elif isinstance(one, dict | list):
+            texts += one.values() if isinstance(one, dict) else one
+    return {name: os.environ[name] for name in sorted(found) if os.environ.get(name)}
+
+
 def _validated(source: Source, scalars: frozenset[str]) -> tuple[JobConfig | None, list[Problem]]:
     environment = _Environment(scalars)
     value = environment.fill(source.value, "")

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from jobs.config.job import JobConfig
 
 __all__ = [
+    "DRIVERS",
     "ENVIRONMENT",
     "GPU_SCRIPT",
     "Driver",
@@ -224,7 +225,7 @@ def settings_of(asked: Submission) -> list[str]:
     return [*quiet, *_python_of(asked), *_target_of(asked), *_gpus_of(asked), *profiles, *asked.resources.settings]
 
 
-_DRIVERS = {
+DRIVERS: dict[Target, tuple[str, ...]] = {
     Target.YARN: ("spark.yarn.appMasterEnv",),
     Target.EMR: ("spark.yarn.appMasterEnv",),
     Target.DATAPROC: ("spark.yarn.appMasterEnv",),
@@ -243,7 +244,7 @@ def _python_of(asked: Submission) -> list[str]:
         # Spark would give the driver's pod the Pythons of this machine's environment beside those of driverEnv.
         found += [f"spark.pyspark.python={python}", f"spark.pyspark.driver.python={python}"]
         found += ["spark.kubernetes.driverEnv.PYTHONSAFEPATH=1"]
-    for prefix in _DRIVERS.get(asked.target, ()) if asked.is_remote else ():
+    for prefix in DRIVERS.get(asked.target, ()) if asked.is_remote else ():
         told = {**environment, "PYSPARK_DRIVER_PYTHON": python}
         found += [f"{prefix}.{name}={value}" for name, value in told.items()]
     return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import subprocess
 import sys
 import time
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from etl.runs.storage import storage_for
 from jobs.deploying.commands import is_digested, staged
 from jobs.deploying.submission import Target
-from jobs.errors import Refused
+from jobs.errors import NotAwaited, Refused
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -22,6 +23,7 @@ __all__ = ["Ended", "stage", "submit"]
 
 _PAUSE = 20.0
 """Seconds between two questions to a service."""
+_SERVICES_OF_AWS = {Target.EMR, Target.EMR_SERVERLESS}
 _SAID = 2000
 """Characters of what a program said that are told."""
 
@@ -57,21 +59,55 @@ def submit(asked: Submission, words: Sequence[str], tell: Callable[[str], None])
 
     Raises:
         Refused: the program that submits is not here, or did not take the job.
+        NotAwaited: a signal came while the job was on its way, or ran; says how to look at it, and how to stop it.
     """
     stage(asked)
+    job = ""
+    try:
+        if asked.target in _SERVICES_OF_AWS:
+            job = _ask(words)
+            tell(f"submitted to {asked.target} as {job}")
+            return _wait(asked, job)
+        tell(f"submitted to {asked.target}")
+        code = _run(words, quiet=False).returncode
+    except KeyboardInterrupt as error:
+        raise NotAwaited(_how_to_go_on(asked, job, words)) from error
     if not asked.target.is_cloud:
-        tell(f"submitted to {asked.target}")
-        code = _run(words, quiet=False).returncode
-        return Ended(
-            f"spark-submit ended with {code}", "Its log is the cluster's: `yarn logs`, `kubectl logs`, or the web page."
+        return Ended(f"spark-submit ended with {code}", "Its log is the cluster's: `yarn logs`, `kubectl logs`, or the web page.")
+    return Ended(f"gcloud ended with {code}", "Its log is on the job's page of Dataproc.")
+
+
+def _how_to_go_on(asked: Submission, job: str, words: Sequence[str]) -> str:
+    """What to type in order to look at a job that nobody waits for any more, and to stop it."""
+    is_known = bool(job) or asked.target not in _SERVICES_OF_AWS
+    begun = "the job goes on" if is_known else "the service may have taken the job"
+    return (
+        f"a signal ended the waiting for run {asked.run_id}, and nothing else: {begun}.\n"
+        f"  look at it: {shlex.join(['batchscore', 'status', asked.files.config, asked.run_id])} --follow\n"
+        f"  stop it: {_stop(asked, job, words)}"
+    )
+
+
+def _stop(asked: Submission, job: str, words: Sequence[str]) -> str:
+    places, job = asked.places, job or "ID"
+    region = f" --region {places.region}" if places.region else ""
+    if asked.target is Target.EMR:
+        option = "--step-cancellation-option TERMINATE_PROCESS"
+        return f"aws emr cancel-steps --cluster-id {places.cluster} --step-ids {job} {option}{region}"
+    if asked.target is Target.EMR_SERVERLESS:
+        return f"aws emr-serverless cancel-job-run --application-id {places.application} --job-run-id {job}{region}"
+    if asked.target is Target.DATAPROC_SERVERLESS:
+        return f"gcloud dataproc batches cancel {words[words.index('--batch') + 1]}{region}"
+    if asked.target is Target.DATAPROC:
+        label = next(word for word in words if word.startswith("batchscore-run="))
+        found = f"gcloud dataproc jobs list{region} --filter labels.{label} --state-filter active"
+        return f"gcloud dataproc jobs kill ID{region}, with the ID of `{found}`"
+    if asked.target is Target.K8S:
+        namespace = f" -n {places.namespace}" if places.namespace else ""
+        return (
+            f"kubectl delete pod NAME{namespace}, with the NAME of `kubectl get pods{namespace} -l spark-role=driver`"
         )
-    if asked.target is Target.DATAPROC or asked.target is Target.DATAPROC_SERVERLESS:
-        tell(f"submitted to {asked.target}")
-        code = _run(words, quiet=False).returncode
-        return Ended(f"gcloud ended with {code}", "Its log is on the job's page of Dataproc.")
-    job = _ask(words)
-    tell(f"submitted to {asked.target} as {job}")
-    return _wait(asked, job)
+    return f"yarn application -kill ID, with the ID of `yarn application -list`, where it is called {asked.name!r}"
 
 
 def _wait(asked: Submission, job: str) -> Ended:

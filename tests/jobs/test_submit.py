@@ -275,6 +275,61 @@ def test_relative_paths_are_refused_where_the_driver_is_elsewhere(job: Path) -> 
     assert words_of(job, "--target", "yarn", "--deploy-mode", "client")
 
 
+VARIABLE = "BATCHSCORE_TESTS_STORE"
+
+
+@pytest.fixture
+def filled_in(job: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A job whose place comes from this shell."""
+    monkeypatch.setenv(VARIABLE, "s3://of-this-shell")
+    text = job.read_text(encoding="utf-8").replace(f"{STORE}/out", f"${{{VARIABLE}}}/out${{NOT_SET_HERE:-}}")
+    job.write_text(text, encoding="utf-8")
+    return job
+
+
+@pytest.mark.parametrize(
+    ("target", "setting"),
+    [
+        (["--target", "yarn"], "spark.yarn.appMasterEnv"),
+        (["--target", "k8s", "--master", "k8s://h", *at(image="i")], "spark.kubernetes.driverEnv"),
+        (["--target", "emr", *at(stage=STORE, cluster="j-1")], "spark.yarn.appMasterEnv"),
+        (
+            ["--target", "emr-serverless", *at(stage=STORE, application="a", role="r")],
+            "spark.emr-serverless.driverEnv",
+        ),
+        (["--target", "dataproc", *at(stage="gs://b", cluster="c", region="r")], "spark.yarn.appMasterEnv"),
+        (["--target", "dataproc-serverless", *at(stage="gs://b", region="r")], "spark.dataproc.driverEnv"),
+    ],
+)
+def test_variables_that_a_driver_elsewhere_has_not_are_refused(
+    filled_in: Path, target: list[str], setting: str
+) -> None:
+    """By name, with the setting that gives it, and without the value; with that setting, or here, they are taken."""
+    done = submit(filled_in, *target, "--show", "words")
+    assert done.exit_code == ExitCode.REFUSED
+    assert f"\n  {VARIABLE}\nGive each by --conf {setting}.{VARIABLE}=VALUE" in done.stderr
+    assert "of-this-shell" not in done.stderr
+    assert words_of(filled_in, *target, "--conf", f"{setting}.{VARIABLE}=s3://of-this-shell")
+    done = submit(filled_in, *target, "--show", "words", "--conf", f"{setting}.{VARIABLE}=s3://another")
+    assert done.exit_code == ExitCode.REFUSED
+    assert "Set both alike" in done.stderr
+
+
+def test_a_variable_that_is_replaced_or_given_otherwise_is_not_missed(
+    filled_in: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A driver here has it; --set takes its place; Kubernetes may have it of a secret; a date has its own option."""
+    yarn = ("--target", "yarn")
+    assert words_of(filled_in, *yarn, "--deploy-mode", "client")
+    assert words_of(filled_in, *yarn, "--set", f"output.uri={STORE}/out")
+    k8s = ("--target", "k8s", "--master", "k8s://h", *at(image="i"))
+    assert words_of(filled_in, *k8s, "--conf", f"spark.kubernetes.driver.secretKeyRef.{VARIABLE}=a:b")
+    monkeypatch.setenv("LOGICAL_DATE", "2026-11-26")
+    text = filled_in.read_text(encoding="utf-8").replace(VARIABLE, "LOGICAL_DATE")
+    filled_in.write_text(text.replace("${LOGICAL_DATE}", "s3://b/${LOGICAL_DATE}"), encoding="utf-8")
+    assert words_of(filled_in, *yarn)
+
+
 def test_a_dry_run_says_where_files_go_and_what_is_executed(job: Path) -> None:
     """Without asking anybody, and as a shell reads it."""
     done = submit(

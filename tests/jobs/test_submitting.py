@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
+import signal
+import subprocess
 import sys
+import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -18,8 +23,6 @@ from jobs.errors import ExitCode
 from tests.jobs.outputs import run_job, write_input, write_job
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from pyspark.sql import SparkSession
 
 CODE = f"code-{'0' * 64}.zip"
@@ -107,6 +110,52 @@ def test_a_step_that_is_not_taken_is_refused_with_what_was_said(
     done = submit(job, home, "r")
     assert done.exit_code == ExitCode.REFUSED
     assert "aws is not on PATH" in done.stderr
+
+
+ROOT = Path(__file__).parents[2]
+WAITS = "#!/bin/sh\ntouch {folder}/asked\nexec sleep 100\n"
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(
+    ("options", "stop"),
+    [
+        (["--target", "yarn", "--deploy-mode", "cluster"], "yarn application -kill ID"),
+        (
+            ["--target", "emr", "--stage", "/nowhere", "--cluster", "j-1", "--region", "r"],
+            "aws emr cancel-steps --cluster-id j-1 --step-ids s-1 --step-cancellation-option TERMINATE_PROCESS",
+        ),
+    ],
+)
+def test_a_signal_ends_the_waiting_and_says_that_the_job_goes_on(
+    tmp_path: Path, logistic_onnx: Path, aws: Path, number: signal.Signals, options: list[str], stop: str
+) -> None:
+    """Exit code 3, how to look at the run, and how to stop it on that platform; what submits is there no more."""
+    write_input(tmp_path)
+    job = write_job(tmp_path, logistic_onnx)
+    options = [str(tmp_path / "stage") if word == "/nowhere" else word for word in options]
+    (aws / "answers").write_text("s-1\n" + "PENDING\n" * 10_000, encoding="utf-8")
+    for name in ("spark-submit", "java"):
+        (aws / name).write_text(WAITS.format(folder=aws), encoding="utf-8")
+        (aws / name).chmod(0o755)
+    home = tmp_path / "spark"
+    home.mkdir()
+    (home / "bin").symlink_to(aws)
+    environment = {**os.environ, "SPARK_HOME": str(home), "PYSPARK_PYTHON": sys.executable}
+    command = [str(ROOT / "spark-submit.sh"), str(job), "--run-id", "r", *options]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment) as process:
+        assert process.stderr is not None
+        first = process.stderr.readline()
+        until = time.monotonic() + 60
+        while not (aws / "asked").exists() and time.monotonic() < until:
+            time.sleep(0.05)
+        process.send_signal(number)
+        told = process.stderr.read()
+        assert process.wait() == ExitCode.UNKNOWN, told
+    assert first.startswith("submitted to ")
+    assert "error: a signal ended the waiting for run r, and nothing else: the job goes on.\n" in told
+    assert f"  look at it: batchscore status {job} r --follow\n" in told
+    assert f"  stop it: {stop}" in told
 
 
 def test_what_a_digest_names_is_sent_once(tmp_path: Path, logistic_onnx: Path, home: Path, aws: Path) -> None:

@@ -27,6 +27,10 @@ import pytest
         (["a.yaml", "--deploy-mode", "cluster"], "--target local has no --deploy-mode but client"),
         (["a.yaml", "--gpus=1"], "--target local takes no --gpus 1"),
         (["a.yaml", "--target", "mars"], "unknown target mars"),
+        (
+            ["a.yaml", "--doctor", "--set", "name=b", "--limit", "5"],
+            "--doctor scores nothing, so there is no --limit: leave one of them out",
+        ),
     ],
 )
 def test_a_wrong_call_is_refused_before_anything_starts(project, arguments, reason):
