@@ -79,6 +79,9 @@ def _versions() -> dict[str, str]:
             found[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
             continue
+    loaded = sys.modules.get("pyspark")
+    if loaded is not None:  # on a cluster it is Spark's own, which is not installed
+        found["pyspark"] = str(loaded.__version__)
     return found
 
 

@@ -18,7 +18,7 @@ from jobs.session import session_scope
 if TYPE_CHECKING:
     from jobs.deploying.doctor import Examined
 
-__all__ = ["doctor"]
+__all__ = ["doctor", "sheet_of"]
 
 
 def doctor(
@@ -35,11 +35,19 @@ def doctor(
     job = read_config(config, tuple(sets or ()))
     with spark_log(ctx.find_root().obj), session_scope():
         found = list(examine(job, cluster=cluster))
-        Screen(Console(highlight=False)).sheet(_sheet(found))
+        Screen(Console(highlight=False)).sheet(sheet_of(found))
     if any(check.state == "failed" for one in found for check in one.checks):
         raise typer.Exit(ExitCode.REFUSED)
 
 
-def _sheet(found: list[Examined]) -> Sheet:
+def _short(place: str) -> str:
+    """A host without its domain: the findings need the width."""
+    return place if place.replace(".", "").isdigit() else place.partition(".")[0]
+
+
+def sheet_of(found: list[Examined]) -> Sheet:
+    """What was found, a check a row."""
     columns = (Column("where"), Column("check"), Column("state"), Column("found", "fold"))
-    return Sheet(columns, [(one.place, check.name, check.state, check.detail) for one in found for check in one.checks])
+    return Sheet(
+        columns, [(_short(one.place), check.name, check.state, check.detail) for one in found for check in one.checks]
+    )

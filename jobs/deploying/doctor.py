@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import importlib.util
 import subprocess
 import time
 import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
+
+from pyarrow import fs
 
 from etl.errors import BatchscoreError
 from etl.printable import counted
@@ -16,6 +19,7 @@ from etl.spark.sessions import parallelism
 from jobs.planning.preview import Check
 from jobs.planning.resolving import list_inputs
 from jobs.session import start_session
+from scoring.bundles.sources import is_of_mlflow, locate
 from scoring.probing import Asked, probe
 from scoring.runtimes.onnx.providers import PROVIDERS
 from scoring.spark.probes import probe_workers
@@ -23,6 +27,7 @@ from scoring.spark.probes import probe_workers
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from etl.runs.storage import Storage
     from jobs.config.job import JobConfig
     from scoring.probing import Probe
 
@@ -30,6 +35,8 @@ __all__ = ["Examined", "examine"]
 
 _SKEW = 5.0
 """Seconds that clocks of two hosts may be apart: who is silent, and which try was the last, is told by them."""
+_STORE_SKEW = 60.0
+"""Seconds that the store's clock may be off the driver's. What is refused for it begins at five minutes."""
 _ALIKE = ("pyarrow", "numpy", "onnxruntime", "onnxruntime-gpu")
 """Packages on whose versions scores depend."""
 
@@ -52,10 +59,16 @@ def examine(config: JobConfig, *, cluster: bool) -> Iterator[Examined]:
         _python(here),
         _packages(here),
         _check("java", _java),
+        _check("spark", lambda: _spark(here)),
         found,
+        _check("model", lambda: _models(config)),
+        *([_check("references", lambda: _references(config))] if config.references else []),
         _rights("output", here.writes),
-        _check("commits", lambda: _commits(config.output.uri)),
+        *_commits(config.output.uri),
     ]
+    if config.metrics is not None and config.metrics.uri is not None:
+        folder = f"{config.metrics.uri.rstrip('/')}/_batchscore/doctor"
+        checks.append(_rights("metrics", probe(Asked(None, folder)).writes))
     if not cluster:  # workers score
         checks.append(_device(config, here))
     yield Examined("driver", checks)
@@ -78,6 +91,7 @@ def _workers(config: JobConfig, asked: Asked, here: Probe) -> Iterator[Examined]
         checks = [
             _python(worker),
             _alike(here, worker),
+            _same_spark(str(spark.version), worker),
             _rights("input", worker.reads) if asked.reads else Check("input", "unchecked", "no file is known"),
             _rights("output", worker.writes),
             _clock(worker, start, end),
@@ -149,14 +163,63 @@ def _java() -> str:
 
 
 def _rights(name: str, answer: str) -> Check:
-    told = {"input": "a file of it can be read", "output": "a pending file can be begun, and thrown away"}[name]
+    told = "a file of it can be read" if name == "input" else "a pending file can be begun, and thrown away"
     return Check(name, "ok", told) if answer == "ok" else Check(name, "failed", answer)
 
 
-def _commits(uri: str) -> str:
-    """A name is created once: what publication and receipts stand on."""
+def _spark(here: Probe) -> str:
+    version = here.packages.get("pyspark")
+    if version is None and importlib.util.find_spec("pyspark") is None:
+        message = "no pyspark is here. Install batchscore[spark], or submit by spark-submit.sh with SPARK_HOME."
+        raise OSError(message)
+    return f"pyspark {version or 'of SPARK_HOME'}"
+
+
+def _same_spark(version: str, worker: Probe) -> Check:
+    there = worker.packages.get("pyspark", "none")
+    if there != version:
+        told = (
+            f"the worker has pyspark {there}, the driver's Spark is {version}: set SPARK_HOME to the cluster's release"
+        )
+        return Check("spark", "failed", told)
+    return Check("spark", "ok", f"{version}, as the driver's")
+
+
+def _models(config: JobConfig) -> str:
+    """Models of a registry are resolved by a run, and not here."""
+    told = []
+    for entry in config.entries:
+        uri = entry.model.bundle or entry.model.onnx or ""
+        if is_of_mlflow(uri):
+            told.append(f"{uri} is MLflow's, which a run asks")
+            continue
+        source = locate(uri)
+        if not source.is_bundle and source.storage.stat(source.path) is None:
+            message = (
+                f"{uri}: no model is there for this process. Mend its name, or put it where the driver can read it."
+            )
+            raise OSError(message)
+        told.append(f"{uri} is there")
+    return ", ".join(told)
+
+
+def _references(config: JobConfig) -> str:
+    for uri in config.references.values():
+        list_inputs((uri,))
+    return f"{counted(len(config.references), 'table')} can be listed"
+
+
+def _commits(uri: str) -> list[Check]:
+    """What publication and receipts stand on, a name that is created once; and the store's clock, by that name."""
+    found: list[Check] = []
+    commits = _check("commits", lambda: _prove(uri, found))
+    return [commits, *found]
+
+
+def _prove(uri: str, found: list[Check]) -> str:
     storage, root = storage_for(uri)
     path = f"{root}/_batchscore/doctor/{uuid.uuid4().hex}.json"
+    start = time.time()
     try:
         if not storage.create_if_absent(path, b"{}") or storage.create_if_absent(path, b"[]"):
             message = f"{uri}: a name that is taken can be created again. Use a store with conditional writes."
@@ -164,9 +227,26 @@ def _commits(uri: str) -> str:
         if storage.read_bytes(path) != b"{}":
             message = f"{uri}: what was written is not what is read."
             raise OSError(message)
+        found.append(_clock_of_store(storage, path, start))
     finally:
         storage.delete(path)
     return "a name is created once, read back, and removed"
+
+
+def _clock_of_store(storage: Storage, path: str, start: float) -> Check:
+    """By when it says that a file was written, which was between `start` and now; some tell whole seconds only."""
+    files, [inside] = storage.arrow_paths([path])
+    written = (files or fs.LocalFileSystem()).get_file_info(inside).mtime
+    if written is None:
+        return Check("clock", "unchecked", "the store does not say when a file was written")
+    skew = max(start - 1 - written.timestamp(), written.timestamp() - time.time(), 0.0)
+    if skew > _STORE_SKEW:
+        told = (
+            f"the store's is {skew:,.0f} s off this host's: let NTP set this one. S3 refuses what is signed 15 "
+            "minutes off, Kerberos 5"
+        )
+        return Check("clock", "failed", told)
+    return Check("clock", "ok", f"within {_STORE_SKEW:g} s of the store's")
 
 
 def _clock(worker: Probe, start: float, end: float) -> Check:

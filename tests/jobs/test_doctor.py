@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import io
+import re
 import time
+from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import onnxruntime
 import pytest
+from rich.console import Console
 from typer.testing import CliRunner
 
 from jobs.cli import app
+from jobs.commands.doctor import sheet_of
 from jobs.config.job import read_config
 from jobs.deploying import doctor
-from jobs.deploying.doctor import examine
+from jobs.deploying.doctor import Examined, examine
+from jobs.display.summary import Screen
 from jobs.errors import ExitCode
+from jobs.planning.preview import Check
 from scoring.code import code_digest
 from scoring.probing import Asked, Probe, probe
 from tests.jobs.outputs import write_input, write_job
@@ -22,8 +29,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from pyspark.sql import SparkSession
-
-    from jobs.planning.preview import Check
 
 
 def states(checks: list[Check]) -> dict[str, str]:
@@ -54,7 +59,9 @@ def test_workers_are_asked_for_themselves(spark: SparkSession, tmp_path: Path, l
     job = write_job(tmp_path, logistic_onnx)
     driver, cluster, worker = examine(read_config(str(job)), cluster=True)
     assert (driver.place, cluster.place) == ("driver", "cluster")
-    assert states(worker.checks) == dict.fromkeys(("python", "packages", "input", "output", "clock", "device"), "ok")
+    assert states(worker.checks) == dict.fromkeys(
+        ("python", "packages", "spark", "input", "output", "clock", "device"), "ok"
+    )
     [python] = [check.detail for check in worker.checks if check.name == "python"]
     assert code_digest() in python
 
@@ -68,6 +75,64 @@ def test_what_is_missing_is_told_and_refused(tmp_path: Path, logistic_onnx: Path
     [driver] = examine(read_config(str(job)), cluster=False)
     failed = {name for name, state in states(driver.checks).items() if state == "failed"}
     assert failed == {"input", "output", "commits"}
+
+
+def test_all_that_a_run_needs_of_stores_is_looked_at(tmp_path: Path, logistic_onnx: Path) -> None:
+    """Model, reference tables and the folder of metrics, too: each that is missing is a finding of its own."""
+    write_input(tmp_path)
+    (tmp_path / "metrics").write_text("no folder", encoding="utf-8")
+    job = write_job(
+        tmp_path,
+        tmp_path / "no-model.onnx",
+        references={"weather": str(tmp_path / "no-table.parquet")},
+        metrics={"uri": str(tmp_path / "metrics")},
+    )
+    [driver] = examine(read_config(str(job)), cluster=False)
+    found = {check.name: check.detail for check in driver.checks if check.state == "failed"}
+    assert found.keys() == {"model", "references", "metrics"}
+    assert f"{tmp_path}/no-model.onnx: no model is there" in found["model"]
+
+
+def test_the_clock_of_a_store_is_held_against_the_drivers(
+    bucket: str, tmp_path: Path, logistic_onnx: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On the disk and in a bucket, by when a file was written there; ten minutes are a finding, with what to do."""
+    write_input(tmp_path)
+    for uri in (str(tmp_path / "out"), f"s3://{bucket}/doctor"):
+        config = read_config(str(write_job(tmp_path, logistic_onnx, output={"uri": uri})))
+        [driver] = examine(config, cluster=False)
+        assert states(driver.checks)["clock"] == "ok"
+        with monkeypatch.context() as patch:
+            # Of the doctor's own clock only: one that is off in all of the process has its requests refused.
+            patch.setattr(doctor, "time", SimpleNamespace(time=lambda: time.time() - 600))
+            [driver] = examine(config, cluster=False)
+        assert states(driver.checks)["clock"] == "failed"
+        assert "let NTP set this one" in next(check.detail for check in driver.checks if check.name == "clock")
+
+
+def test_the_table_fits_a_terminal_of_80_columns() -> None:
+    """No line is longer, all four columns are there, and long findings are folded and not cut."""
+    told = "s3://bucket/a/long/key: the identity of this worker may not write there, give it the rights of docs/iam"
+    host = "ip-10-0-17-23.eu-central-1.compute.internal"
+    found = [
+        Examined("driver", [Check("java", "ok", "17 or newer")]),
+        Examined(host, [Check("output", "failed", told)]),
+    ]
+    written = io.StringIO()
+    console = Console(width=80, force_terminal=True, no_color=True, file=written, legacy_windows=False)
+    Screen(console).sheet(sheet_of(found))
+    lines = re.sub(r"\x1b\[[0-9;]*m", "", written.getvalue()).splitlines()
+    assert max(map(len, lines)) <= 80
+    assert lines[0].split() == ["where", "check", "state", "found"]
+    assert all(word in " ".join(lines) for word in told.split() if "/" not in word)
+    assert "ip-10-0-17-23" in " ".join(lines)
+
+
+def test_a_worker_of_another_spark_is_a_fault(healthy: Probe) -> None:
+    """Both versions are told."""
+    there = healthy._replace(packages={**healthy.packages, "pyspark": "3.5.1"})
+    assert doctor._same_spark("3.5.1", there).state == "ok"
+    assert "pyspark 3.5.1, the driver's Spark is 4.1.0" in doctor._same_spark("4.1.0", there).detail
 
 
 def test_a_gpu_that_is_asked_for_and_not_there_is_a_fault(tmp_path: Path, logistic_onnx: Path, healthy: Probe) -> None:
