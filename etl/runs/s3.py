@@ -16,7 +16,7 @@ import pyarrow as pa
 from etl.errors import PendingLost, PendingTaken, StorageError
 from etl.runs.globs import has_magic, matcher, stem_of
 from etl.runs.hidden import prove_conditions
-from etl.runs.s3_client import S3Client, S3Path, explained
+from etl.runs.s3_client import S3Client, S3Path
 from etl.runs.s3_upload import MARK, S3PendingWriter
 from etl.runs.splits import InputFile
 from etl.runs.storage import PART_BYTES
@@ -148,7 +148,7 @@ class S3Storage:
     def open_input(self, path: str) -> pa.NativeFile:
         """See `Storage.open_input`."""
         place = S3Path.of(path)
-        with explained(place, "read"):
+        with self._client.explained(place, "read"):
             return self._client.files().open_input_file(f"{place.bucket}/{place.key}")
 
     def read_bytes(self, path: str) -> bytes | None:

@@ -6,6 +6,7 @@ import contextlib
 import functools
 import os
 import random
+import re
 import threading
 import time
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -29,13 +30,13 @@ from etl.errors import StorageError
 from etl.redaction import redacted, uri_problem
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterator, Sequence
+    from collections.abc import Callable, Generator, Iterator, Sequence
 
     from typing_extensions import Buffer
 
     from etl.runs.store_settings import StoreSettings
 
-__all__ = ["S3Client", "S3Path", "Taken", "explained"]
+__all__ = ["S3Client", "S3Path", "Taken"]
 
 _ABSENT = {"404", "NoSuchKey", "NotFound"}
 _GONE = {"NoSuchUpload"}
@@ -46,14 +47,16 @@ _TRANSIENT = 500
 _KNOWN = {"env", "shared-credentials-file", "config-file", "assume-role"}
 """Whose credentials Arrow is given: they do not end, or are a role's, which Arrow would assume by other rules. Those of
 a host or a container it finds, and renews, by itself."""
+_OF_FILES = {"shared-credentials-file", "config-file", "sso", "custom-process"}
+"""Ways to credentials that a profile chooses."""
 _BROKEN_OFF = (FlexibleChecksumError, IncompleteReadError, ReadTimeoutError, ResponseStreamingError)
 """What happens to an answer on its way; a checksum may be of the bytes before a replacement, too."""
 _LONGEST_PAUSE = 5.0
 """Seconds."""
 _AMAZON = ".amazonaws.com"
 _ADVICE = {
-    "AccessDenied": "Give the job's identity that right on the bucket (docs/SECURITY.md has the least that it needs).",
-    "403": "Give the job's identity that right on the bucket; without s3:ListBucket a missing object is told so, too.",
+    "AccessDenied": "docs/iam has what each of driver, workers and readers needs.",
+    "403": "docs/iam has what each needs; without s3:ListBucket a missing object is told so, too.",
     "NoSuchBucket": "Make the bucket, or mend its name.",
     "InvalidAccessKeyId": "The access key is not known to this store: look at the credentials and the endpoint.",
     "SignatureDoesNotMatch": "The secret key does not belong to the access key.",
@@ -63,6 +66,27 @@ _ADVICE = {
     "RequestTimeTooSkewed": "The machine's clock is wrong: S3 refuses one that is 15 minutes off. Set it.",
     "NotImplemented": "This store lacks what publication needs.",
 }
+
+
+_DENIED = {"AccessDenied", "403", "AllAccessDisabled", "AccessDeniedException"}
+_RIGHTS = {
+    "GetObject": "s3:GetObject",
+    "HeadObject": "s3:GetObject",
+    "ListObjectsV2": "s3:ListBucket",
+    "HeadBucket": "s3:ListBucket",
+    "PutObject": "s3:PutObject",
+    "CreateMultipartUpload": "s3:PutObject",
+    "UploadPart": "s3:PutObject",
+    "CompleteMultipartUpload": "s3:PutObject",
+    "AbortMultipartUpload": "s3:AbortMultipartUpload",
+    "ListParts": "s3:ListMultipartUploadParts",
+    "ListMultipartUploads": "s3:ListBucketMultipartUploads",
+    "DeleteObject": "s3:DeleteObject",
+    "DeleteObjects": "s3:DeleteObject",
+}
+"""The right that an operation needs."""
+_OPERATION = re.compile(r"during (\w+) operation")
+"""How Arrow's client names it."""
 
 
 class S3Path(NamedTuple):
@@ -90,8 +114,11 @@ class Taken(NamedTuple):
 
 
 @contextlib.contextmanager
-def explained(place: S3Path, verb: str) -> Generator[None]:
-    """Turn a store's refusals into errors that say what to do, and its silence into an OSError, to be tried again."""
+def _explained(place: S3Path, verb: str, who: Callable[[], str]) -> Generator[None]:
+    """Turn a store's refusals into errors that say what to do, and its silence into an OSError, to be tried again.
+
+    `who` tells whom a store refuses.
+    """
     try:
         yield
     except (NoCredentialsError, PartialCredentialsError) as error:
@@ -101,7 +128,8 @@ def explained(place: S3Path, verb: str) -> Generator[None]:
         code, status, told = _code(error), _status(error), f"{place}: cannot {verb}: {redacted(str(error))}"
         if status >= _TRANSIENT or status == 429 or code in {"SlowDown", "RequestTimeout"}:  # noqa: PLR2004  too many requests
             raise ConnectionError(f"{told}. The store was asked several times.") from error
-        raise StorageError(f"{told}. {_ADVICE.get(code, 'Nothing was changed.')}") from error
+        refused = f" {_refused(error.operation_name, who())}" if code in _DENIED else ""
+        raise StorageError(f"{told}.{refused} {_ADVICE.get(code, 'Nothing was changed.')}") from error
     except BotoCoreError as error:
         raise ConnectionError(f"{place}: cannot {verb}: {redacted(str(error))}") from error
     except OSError as error:  # Arrow's, which has a text for all but an object that is not there
@@ -109,8 +137,15 @@ def explained(place: S3Path, verb: str) -> Generator[None]:
             raise
         told = f"{place}: cannot {verb}: {error}"
         if "ACCESS_DENIED" in str(error):
-            raise StorageError(f"{told}. {_ADVICE['AccessDenied']}") from error
+            operation = _OPERATION.search(str(error))
+            refused = _refused(operation[1] if operation is not None else "", who())
+            raise StorageError(f"{told}. {refused} {_ADVICE['AccessDenied']}") from error
         raise ConnectionError(told) from error
+
+
+def _refused(operation: str, who: str) -> str:
+    right = _RIGHTS.get(operation)
+    return f"{who} has no right to it{f', which is {right}' if right else ''}."
 
 
 @functools.cache
@@ -163,6 +198,22 @@ class S3Client:
     def _boto(self) -> Any:
         return _client_of(self._settings, os.getpid())
 
+    def explained(self, place: S3Path, verb: str) -> contextlib.AbstractContextManager[None]:
+        """Turn a store's refusals of what is asked inside into errors that say what to do, and whom it refuses."""
+        return _explained(place, verb, self._who)
+
+    def _who(self) -> str:
+        """Whom a store refuses, without asking anybody and without a secret: the name of a key is none."""
+        if self._settings.role is not None:
+            return f"The role {self._settings.role}"
+        session = self._session()
+        credentials = session.get_credentials()
+        if credentials is None:
+            return "Nobody"
+        key = str(credentials.get_frozen_credentials().access_key)
+        profile = f" of the profile {session.profile_name}" if credentials.method in _OF_FILES else ""
+        return f"The access key …{key[-4:]}{profile} ({credentials.method})"
+
     @property
     def _encryption(self) -> dict[str, str]:
         settings = self._settings
@@ -175,19 +226,19 @@ class S3Client:
 
     def call(self, name: str, place: S3Path, **arguments: Any) -> dict[str, Any]:
         """A request of boto3's, explained where it is refused."""
-        with explained(place, name.replace("_", " ")):
+        with self.explained(place, name.replace("_", " ")):
             return self._raw(name, **arguments)
 
     def pages(self, name: str, place: S3Path, **arguments: Any) -> Iterator[dict[str, Any]]:
         """All pages of a listing."""
-        with explained(place, "list"):
+        with self.explained(place, "list"):
             yield from self._boto().get_paginator(name).paginate(**arguments)
 
     def head(self, place: S3Path) -> dict[str, Any] | None:
         """What is known of an object, or None where there is none."""
         if not place.key:
             return None
-        with explained(place, "look at"):
+        with self.explained(place, "look at"):
             try:
                 return self._raw("head_object", Bucket=place.bucket, Key=place.key)
             except ClientError as error:
@@ -198,7 +249,7 @@ class S3Client:
     def get(self, place: S3Path, *, etag: str | None = None) -> bytes | None:
         """All bytes of an object, or None where there is none, or none of this etag."""
         asked = {"Bucket": place.bucket, "Key": place.key, **({"IfMatch": f'"{etag}"'} if etag is not None else {})}
-        with explained(place, "read"):
+        with self.explained(place, "read"):
             attempt = 0
             while True:
                 attempt += 1
@@ -223,7 +274,7 @@ class S3Client:
     def put(self, place: S3Path, data: Buffer, *, is_new: bool) -> Taken | None:
         """Write an object in one request; with `is_new` only where there is none."""
         said = {**({"IfNoneMatch": "*"} if is_new else {}), **self._encryption, "Body": bytes(data)}
-        with explained(place, "write"):
+        with self.explained(place, "write"):
             attempt = 0
             while True:
                 attempt += 1
@@ -257,7 +308,7 @@ class S3Client:
     def upload_bytes(self, place: S3Path, upload: str) -> int | None:
         """Bytes of an upload that is not completed; None where there is none."""
         total = 0
-        with explained(place, "look at the upload of"):
+        with self.explained(place, "look at the upload of"):
             try:
                 pages = self._boto().get_paginator("list_parts")
                 for page in pages.paginate(Bucket=place.bucket, Key=place.key, UploadId=upload):
@@ -271,7 +322,7 @@ class S3Client:
     def complete(self, place: S3Path, upload: str, etags: Sequence[str]) -> bool:
         """Make an upload an object, where there is none; False where somebody else did, or the upload is gone."""
         parts = [{"PartNumber": number, "ETag": etag} for number, etag in enumerate(etags, 1)]
-        with explained(place, "complete"):
+        with self.explained(place, "complete"):
             try:
                 self._raw(
                     "complete_multipart_upload",
@@ -289,7 +340,7 @@ class S3Client:
 
     def abort(self, place: S3Path, upload: str) -> None:
         """Throw an upload away; again is harmless."""
-        with explained(place, "abort the upload of"):
+        with self.explained(place, "abort the upload of"):
             try:
                 self._raw("abort_multipart_upload", Bucket=place.bucket, Key=place.key, UploadId=upload)
             except ClientError as error:

@@ -58,8 +58,8 @@ class Submitter(NamedTuple):
 
     folder: Path
 
-    def start(self, *words: str) -> subprocess.Popen[str]:
-        """Begin."""
+    def start(self, *words: str, **variables: str) -> subprocess.Popen[str]:
+        """Begin, with these variables too."""
         decoy = self.folder / "scoring" / "__init__.py"
         decoy.parent.mkdir(exist_ok=True)
         decoy.write_text("raise SystemExit('a decoy was imported')\n", encoding="utf-8")
@@ -69,15 +69,15 @@ class Submitter(NamedTuple):
         return subprocess.Popen(
             [str(ROOT / "spark-submit.sh"), *words],
             cwd=self.folder,
-            env={**kept, **told, **conf},
+            env={**kept, **told, **conf, **variables},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
         )
 
-    def run(self, *words: str) -> subprocess.CompletedProcess[str]:
+    def run(self, *words: str, **variables: str) -> subprocess.CompletedProcess[str]:
         """To its end."""
-        with self.start(*words) as process:
+        with self.start(*words, **variables) as process:
             out, err = process.communicate(timeout=TRIES)
         return subprocess.CompletedProcess(process.args, process.returncode, out, err)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import fnmatch
 import json
 import os
+import re
 import subprocess
 import sys
 import urllib.request
@@ -134,14 +135,19 @@ class Cloud(NamedTuple):
 
     def client(self, role: str) -> Any:
         """boto3 as a user with a role."""
-        told = (self.folder / "credentials").read_text().partition(f"[{role}]")[2].split("[")[0].split()
+        key, secret = self.keys(role)
         return boto3.client(
             "s3",
             endpoint_url=self.direct,
             region_name="us-east-1",
-            aws_access_key_id=told[2],
-            aws_secret_access_key=told[5],
+            aws_access_key_id=key,
+            aws_secret_access_key=secret,
         )
+
+    def keys(self, role: str) -> tuple[str, str]:
+        """The access key of a user with a role, and its secret."""
+        told = (self.folder / "credentials").read_text().partition(f"[{role}]")[2].split("[")[0].split()
+        return told[2], told[5]
 
     def published(self, run_id: str) -> dict[int, float]:
         """Scores by id, as the reader finds them in the folder of a run."""
@@ -238,6 +244,33 @@ def test_workers_need_the_rights_of_workers(cloud: Cloud) -> None:
     assert done.returncode == 1
     assert "AccessDenied" in done.stderr
     assert cloud.published("denied") == {}
+    assert re.search(r"StorageError: s3://scores/late/\S+: cannot ", done.stderr), done.stderr
+    key, secret = cloud.keys("reader")
+    told = (
+        f"The access key …{key[-4:]} of the profile reader (shared-credentials-file) has no right to it, which is s3:"
+    )
+    assert told in done.stderr
+    assert re.search(r"\n  split \d+, s3://history/flights/good/part-\d\.parquet, on \S+ by \S+", done.stderr)
+    assert secret not in done.stderr
+    assert "docs/iam" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("role", "changed", "place", "right"),
+    [
+        ("driver", "input.files=s3://history/salaries", "s3://history/salaries/all.csv: ", "s3:GetObject"),
+        ("driver", "model.onnx=s3://history/salaries/all.csv", "s3://history/salaries/all.csv", "s3:GetObject"),
+        ("reader", "name=late", "s3://scores/late/_batchscore/runs/refused/claim.json: ", "s3:PutObject"),
+        ("stranger", "name=late", "s3://scores/late/_batchscore/runs/refused/plan.json: ", "s3:GetObject"),
+    ],
+)
+def test_a_driver_without_a_right_is_told_which(cloud: Cloud, role: str, changed: str, place: str, right: str) -> None:
+    """To read input or model, or to write the output: object, right, and who was refused, before anything is scored."""
+    done = cloud.run(role, "run", "job.yaml", "--run-id", "refused", "--set", changed)
+    assert done.returncode == 2, done.stderr
+    assert place in done.stderr
+    assert f"of the profile {role} (shared-credentials-file) has no right to it, which is {right}." in done.stderr
+    assert cloud.keys(role)[1] not in done.stderr
 
 
 @pytest.mark.timeout(300)
