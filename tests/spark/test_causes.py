@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from etl.spark.causes import FAULTS, cause_of, fault_of
+from etl.spark.causes import cause_of, fault_of
 from jobs.errors import JobError, Refused, SplitsFailed
 from scoring.errors import TasksFailed
 from scoring.probing import Asked
@@ -258,10 +258,3 @@ def test_what_is_not_known_is_not_taken_for_a_fault() -> None:
     text = "Traceback (most recent call last):\nValueError: class 137 has no name; remember its code\n"
     assert fault_of(text) is None
     assert cause_of(text) == "ValueError: class 137 has no name; remember its code"
-
-
-def test_each_known_fault_is_in_the_documents() -> None:
-    """docs/FAILURES.md has a row for each, by its name, and no other."""
-    text = (Path(__file__).parents[2] / "docs" / "FAILURES.md").read_text(encoding="utf-8")
-    rows = [line.split("|")[1].strip() for line in text.splitlines() if line.startswith("| ")]
-    assert {fault.name for fault in FAULTS} <= set(rows)
