@@ -56,7 +56,7 @@ class Owner(ABC):
         except BatchscoreError as error:
             self.error = self.error or error
         except Exception as error:
-            note_place(error, self.where if batch is None else self.place(batch))
+            note_place(error, self.place(batch) if batch is not None and batch.num_rows else self.where)
             raise
 
     @abstractmethod
