@@ -73,7 +73,8 @@ def submit(asked: Submission, words: Sequence[str], tell: Callable[[str], None])
     except KeyboardInterrupt as error:
         raise NotAwaited(_how_to_go_on(asked, job, words)) from error
     if not asked.target.is_cloud:
-        return Ended(f"spark-submit ended with {code}", "Its log is the cluster's: `yarn logs`, `kubectl logs`, or the web page.")
+        log = "Its log is the cluster's: `yarn logs`, `kubectl logs`, or the web page."
+        return Ended(f"spark-submit ended with {code}", log)
     return Ended(f"gcloud ended with {code}", "Its log is on the job's page of Dataproc.")
 
 

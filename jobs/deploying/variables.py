@@ -16,6 +16,7 @@ __all__ = ["GIVEN", "check_variables"]
 
 GIVEN = frozenset({"LOGICAL_DATE"})
 """Names whose values travel with the job's own options."""
+_OF_KUBERNETES = "spark.kubernetes.driverEnv"
 _SECRETS = "spark.kubernetes.driver.secretKeyRef"
 """Kubernetes lets a driver have a variable out of a secret."""
 
@@ -27,7 +28,7 @@ def check_variables(asked: Submission, variables: Mapping[str, str]) -> None:
         Refused: it has not; names them, and the setting by which it would. No value is shown.
     """
     given = dict(setting.split("=", 1) for setting in settings_of(asked) if "=" in setting)
-    prefixes = DRIVERS.get(asked.target, ())
+    prefixes = (_OF_KUBERNETES,) if asked.target is Target.K8S else DRIVERS.get(asked.target, ())
     lacking, differing = [], []
     for name, value in variables.items():
         told = [given[f"{prefix}.{name}"] for prefix in prefixes[:1] if f"{prefix}.{name}" in given]
