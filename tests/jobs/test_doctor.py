@@ -21,7 +21,7 @@ from jobs.deploying.doctor import Examined, examine
 from jobs.display.summary import Screen
 from jobs.errors import ExitCode
 from jobs.planning.preview import Check
-from scoring.code import code_digest
+from scoring.code import CODE, code_digest
 from scoring.probing import Asked, Probe, probe
 from tests.jobs.outputs import write_input, write_job
 
@@ -63,7 +63,7 @@ def test_workers_are_asked_for_themselves(spark: SparkSession, tmp_path: Path, l
         ("python", "packages", "spark", "input", "output", "clock", "device"), "ok"
     )
     [python] = [check.detail for check in worker.checks if check.name == "python"]
-    assert code_digest() in python
+    assert code_digest(*CODE) in python
 
 
 def test_what_is_missing_is_told_and_refused(tmp_path: Path, logistic_onnx: Path) -> None:

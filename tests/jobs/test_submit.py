@@ -291,7 +291,7 @@ def filled_in(job: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     ("target", "setting"),
     [
         (["--target", "yarn"], "spark.yarn.appMasterEnv"),
-        (["--target", "k8s", "--master", "k8s://h", *at(image="i")], "spark.kubernetes.driverEnv"),
+        (["--target", "k8s", "--master", "k8s://h", *at(image="i", stage="s3a://b")], "spark.kubernetes.driverEnv"),
         (["--target", "emr", *at(stage=STORE, cluster="j-1")], "spark.yarn.appMasterEnv"),
         (
             ["--target", "emr-serverless", *at(stage=STORE, application="a", role="r")],
@@ -322,7 +322,7 @@ def test_a_variable_that_is_replaced_or_given_otherwise_is_not_missed(
     yarn = ("--target", "yarn")
     assert words_of(filled_in, *yarn, "--deploy-mode", "client")
     assert words_of(filled_in, *yarn, "--set", f"output.uri={STORE}/out")
-    k8s = ("--target", "k8s", "--master", "k8s://h", *at(image="i"))
+    k8s = ("--target", "k8s", "--master", "k8s://h", *at(image="i", stage="s3a://b"))
     assert words_of(filled_in, *k8s, "--conf", f"spark.kubernetes.driver.secretKeyRef.{VARIABLE}=a:b")
     monkeypatch.setenv("LOGICAL_DATE", "2026-11-26")
     text = filled_in.read_text(encoding="utf-8").replace(VARIABLE, "LOGICAL_DATE")
