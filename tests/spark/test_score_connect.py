@@ -47,7 +47,8 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
             pq.write_table(with_values(numbers(ROWS), "f2", BAD), folder / "rows.parquet")
             assert server.stdout is not None
             assert server.stdout.readline() == "ready\n", log.read_text()
-            environment = {**bare, "PYTHONPATH": str(CHECKOUT)}
+            # A client needs no Java.
+            environment = {**bare, "PYTHONPATH": str(CHECKOUT), "PATH": "/nowhere", "JAVA_HOME": "/nowhere"}
             yield {**asked(folder, port, environment), "folder": folder, "port": port, "environment": environment}
         finally:
             server.communicate(timeout=30)
