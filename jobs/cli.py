@@ -46,6 +46,7 @@ from jobs.commands.submit import submit
 from jobs.commands.version import gc, roll_back
 from jobs.commands.version import versions as list_versions
 from jobs.config.job import JobConfig, read_config
+from jobs.config.variables import date_text
 from jobs.display import summary
 from jobs.display.messages import Messages
 from jobs.display.progress import Displays, LogFormat, display_for
@@ -182,9 +183,11 @@ def run(  # noqa: PLR0913  each option is a part of the request
 ) -> None:
     """Score a job's input and publish the predictions."""
     _messages.log_format = log_format
-    job = read_config(config, tuple(sets or ()))
+    job = read_config(config, tuple(sets or ()), date=logical_date)
     name = name_of_run(job.name, run_id, logical_date)
-    request = RunRequest(config=job, run_id=name, limit=limit, sample=sample, missing_keys=missing_keys)
+    request = RunRequest(
+        config=job, run_id=name, limit=limit, sample=sample, missing_keys=missing_keys, logical_date=logical_date
+    )
     again = _line_again(config, sets, request)
     # Other commands read the file without the overrides, so they are told the place itself.
     where = job.output.uri if sets else config
@@ -196,12 +199,12 @@ def run(  # noqa: PLR0913  each option is a part of the request
 
 
 @app.command()
-def validate(config: ConfigFile, *, sets: Sets = None) -> None:
+def validate(config: ConfigFile, *, sets: Sets = None, logical_date: LogicalDate = None) -> None:
     """Check all that can be checked without scoring; exits 2 on a fault.
 
     Config, input, model, contract against the first file, references, golden rows on the device, plan.
     """
-    checks = check_job(read_config(config, tuple(sets or ())))
+    checks = check_job(read_config(config, tuple(sets or ()), date=logical_date))
     _screen().sheet(summary.checks_sheet(checks))
     if any(check.state == "failed" for check in checks):
         raise typer.Exit(ExitCode.REFUSED)
@@ -433,13 +436,18 @@ def _line_again(config: str, sets: list[str] | None, request: RunRequest) -> str
     """The command line that goes on with a run, as it was begun: spark-submit.sh tells its own, Spark's options too."""
     submitted = os.environ.get("BATCHSCORE_COMMAND", "")
     if submitted:
-        named = "" if " --run-id" in submitted else f" --run-id {request.run_id}"
+        is_named = any(option in submitted for option in (" --run-id", " --logical-date"))
+        named = "" if is_named else f" --run-id {request.run_id}"
         return f"{submitted.strip()}{named}"
     options = [word for override in sets or () for word in ("--set", override)]
     options += ["--limit", str(request.limit)] if request.limit is not None else []
     options += ["--sample", str(request.sample)] if request.sample is not None else []
     options += ["--missing-keys", request.missing_keys] if request.missing_keys is not None else []
-    return shlex.join(["batchscore", "run", config, *options, "--run-id", request.run_id])
+    if request.logical_date is not None:
+        options += ["--logical-date", date_text(request.logical_date)]
+    if request.run_id != name_of_run(request.config.name, None, request.logical_date):
+        options += ["--run-id", request.run_id]
+    return shlex.join(["batchscore", "run", config, *options])
 
 
 def _screen() -> summary.Screen:

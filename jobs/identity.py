@@ -43,31 +43,18 @@ def whoami() -> str:
     return f"{user}@{socket.gethostname()}"
 
 
-def run_id_of_date(job: str, text: str) -> str:
+def run_id_of_date(job: str, date: datetime) -> str:
     """The id of a scheduled run: its job and logical date, with the time of day, in UTC, where that is not midnight.
 
     A retry of the scheduler has the same date, and so goes on where the first try ended.
-
-    Raises:
-        Refused: the text is no date and no moment as ISO 8601 writes them.
     """
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError as error:
-        raise Refused(f"{text!r} is no logical date: write 2026-11-26, or 2026-11-26T06:00:00+00:00.") from error
-    moment = moment.astimezone(UTC) if moment.tzinfo is not None else moment
+    moment = date.astimezone(UTC)
     is_midnight = (moment.hour, moment.minute, moment.second) == (0, 0, 0)
     return f"{job}-{moment:%Y-%m-%d}" if is_midnight else f"{job}-{moment:%Y-%m-%dt%H%M%S}"
 
 
-def name_of_run(job: str, run_id: str | None, logical_date: str | None) -> str:
-    """The id that was given, or that of a date, or a new one.
-
-    Raises:
-        Refused: both are given, or the date is none.
-    """
-    if run_id is not None and logical_date is not None:
-        raise Refused("--run-id and --logical-date both name the run; give one.")
-    if logical_date is not None:
-        return run_id_of_date(job, logical_date)
-    return run_id or new_run_id(job)
+def name_of_run(job: str, run_id: str | None, date: datetime | None) -> str:
+    """The id that was given, or that of the logical date, or a new one."""
+    if run_id is not None:
+        return run_id
+    return run_id_of_date(job, date) if date is not None else new_run_id(job)

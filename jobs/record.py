@@ -136,6 +136,9 @@ class RunRecord(Document):
     recorded_at: AwareDatetime = Field(
         description="When this was written: after the end, later still where a person decided on the run."
     )
+    logical_date: AwareDatetime | None = Field(
+        default=None, description="The moment that a schedule meant, for which the config was read."
+    )
     resumed: bool = Field(description="Whether an earlier try had left a plan.")
     code: str = Field(description="Digest of the batchscore modules.")
     config: str = Field(description="SHA-256 of the resolved config.")

@@ -10,6 +10,8 @@ from jobs.identity import check_run_id
 from jobs.planning.plan import Part
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from jobs.config.job import JobConfig
 
 __all__ = ["RunRequest"]
@@ -28,6 +30,8 @@ class RunRequest:
     """Score this share of the rows only, chosen by hash, into a scratch output."""
     missing_keys: str | None = None
     """Score only rows whose value of this column is not in what is published."""
+    logical_date: datetime | None = None
+    """The moment that a schedule means, for which the config was read; None of a run by hand."""
 
     def __post_init__(self) -> None:
         """Refuse what no plan may hold.

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import secrets
 import time
-from collections import Counter
 from collections.abc import Callable
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -24,7 +23,6 @@ from etl.runs.storage import storage_for
 from etl.runs.store_settings import configure
 from etl.spark.freeze import freeze
 from etl.spark.sessions import parallelism
-from jobs.config.budgets import Budget
 from jobs.errors import Cancelled, Refused, refusing
 from jobs.identity import whoami
 from jobs.monitoring.guard import Guard
@@ -55,7 +53,7 @@ from jobs.settling.damage import Left, check_policy, find_damaged, over_file_bud
 from jobs.settling.decisions import check_not_discarded
 from jobs.settling.drifting import drift_of, forget_sketches
 from jobs.settling.receipts import account_of, live_receipts, published_schema, receipts_of, splits_of
-from jobs.settling.totals import DAMAGED, totals_of
+from jobs.settling.totals import over_budget, totals_of
 from jobs.settling.uniqueness import count_run, load_repeats
 from jobs.settling.upkeep import after_commit
 from jobs.settling.voiding import void_lost
@@ -74,7 +72,7 @@ if TYPE_CHECKING:
     from jobs.config.job import JobConfig
     from scoring.spark.tasks import Failure
 
-__all__ = ["OnPhase", "RunRequest", "run"]
+__all__ = ["OnPhase", "RunRequest", "published_before", "run"]
 
 OnPhase = Callable[[str], None]
 """Told the name of each phase before it begins."""
@@ -106,6 +104,16 @@ def run(request: RunRequest, on_phase: OnPhase = lambda _: None) -> RunRecord:
             except ReceiptsVoid as error:
                 job.call_void(left, error)
     return job.record
+
+
+def published_before(request: RunRequest) -> RunRecord | None:
+    """The record of what `run` would find published, and leave as it is; None where it would begin, or go on.
+
+    Raises:
+        Refused: see `run`.
+    """
+    configure(request.config.storage)
+    return _Run(request, lambda _: None).already_published()
 
 
 class _Run:
@@ -452,6 +460,7 @@ def _begun(request: RunRequest, target: Target) -> RunRecord:
         started_at=now,
         ended_at=now,
         recorded_at=now,
+        logical_date=request.logical_date,
         resumed=False,
         code=code_digest(),
         config=sha256_hex(request.config.model_dump_json().encode()),
@@ -479,18 +488,3 @@ def _refuse_other_input(plan: Plan, config: JobConfig) -> None:
             "Use another --run-id to score the input as it is now."
         )
         raise Refused(message)
-
-
-def over_budget(config: JobConfig, reasons: dict[str, int], account: SplitAccount) -> list[str]:
-    """A sentence for each stage that set more rows aside than its budget allows."""
-    by_stage: Counter[str] = Counter()
-    for reason, rows in reasons.items():
-        if reason != DAMAGED:
-            by_stage[reason.partition("/")[0]] += rows
-    found = []
-    for stage, rows in sorted(by_stage.items()):
-        budget = getattr(config.budgets, stage)
-        if not budget.allows(rows, account.rows_in.rows):
-            most = budget.model_dump_json(exclude_none=True) if budget != Budget() else "0 rows"
-            found.append(f"{counted(rows, 'row was', 'rows were')} quarantined by stage {stage}, its budget is {most}")
-    return found

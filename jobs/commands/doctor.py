@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
-from jobs.commands.options import ConfigFile, Sets  # noqa: TC001  typer reads them
+from jobs.commands.options import ConfigFile, LogicalDate, Sets  # noqa: TC001  typer reads them
 from jobs.commands.process import spark_log
 from jobs.config.job import read_config
 from jobs.deploying.doctor import examine
@@ -26,13 +26,14 @@ def doctor(
     config: ConfigFile,
     *,
     sets: Sets = None,
+    logical_date: LogicalDate = None,
     cluster: Annotated[bool, typer.Option("--cluster", help="Ask every worker, too: starts a session.")] = False,
 ) -> None:
     """Look at Python, Java, packages, stores, devices and clocks before a job needs them; exits 2 on a fault.
 
     Scores nothing. In the output's store a name is created and removed.
     """
-    job = read_config(config, tuple(sets or ()))
+    job = read_config(config, tuple(sets or ()), date=logical_date)
     with spark_log(ctx.find_root().obj), session_scope():
         found = list(examine(job, cluster=cluster))
         Screen(Console(highlight=False)).sheet(sheet_of(found))

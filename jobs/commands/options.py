@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from decimal import Decimal
 from typing import Annotated
 
 import typer
+
+from jobs.config.variables import logical_date
 
 __all__ = ["AsJson", "ConfigFile", "Limit", "LogicalDate", "MissingKeys", "RunId", "Sample", "Sets", "share_option"]
 
@@ -39,7 +42,13 @@ RunId = Annotated[
     typer.Option(metavar="ID", help="Name the run. The same id again goes on, or says that it is published."),
 ]
 LogicalDate = Annotated[
-    str | None, typer.Option(metavar="DATE", help="Name the run for its job and this date, as a schedule does.")
+    datetime | None,
+    typer.Option(
+        parser=logical_date,
+        metavar="DATE",
+        help="The date that a schedule means, in UTC: fills in ${LOGICAL_DATE}, and names the run JOB-DATE, unless "
+        "--run-id does.",
+    ),
 ]
 Limit = Annotated[
     int | None, typer.Option(min=1, metavar="N", help="A trial: score the first N rows, into an output of its own.")

@@ -8,14 +8,24 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from jobs.commands.options import AsJson, ConfigFile, Limit, MissingKeys, RunId, Sample, Sets, share_option
+from jobs.commands.options import (
+    AsJson,
+    ConfigFile,
+    Limit,
+    LogicalDate,
+    MissingKeys,
+    RunId,
+    Sample,
+    Sets,
+    share_option,
+)
 from jobs.commands.process import spark_log
 from jobs.config.job import read_config
 from jobs.display.drift import planned_drift
 from jobs.display.summary import Screen, preview_facts
 from jobs.errors import NoPlanYet
 from jobs.history.sizing import Question, answer, duration_option, plan_text, sizing_facts
-from jobs.identity import new_run_id
+from jobs.identity import name_of_run
 from jobs.planning.preview import Preview, preview
 from jobs.request import RunRequest
 from jobs.session import session_scope
@@ -38,6 +48,7 @@ def plan(  # noqa: PLR0913  each option is a part of the question
     *,
     sets: Sets = None,
     run_id: RunId = None,
+    logical_date: LogicalDate = None,
     limit: Limit = None,
     sample: Sample = None,
     missing_keys: MissingKeys = None,
@@ -51,8 +62,8 @@ def plan(  # noqa: PLR0913  each option is a part of the question
     tried before, also how much of it is done. What it takes is reckoned from the runs before. Of a table or a query,
     which Spark freezes when a run begins, that is all that is known.
     """
-    job = read_config(config, tuple(sets or ()))
-    name = run_id or new_run_id(job.name)
+    job = read_config(config, tuple(sets or ()), date=logical_date)
+    name = name_of_run(job.name, run_id, logical_date)
     request = RunRequest(config=job, run_id=name, limit=limit, sample=sample, missing_keys=missing_keys)
     shown: Preview | None = None
     without = ""

@@ -14,6 +14,7 @@ import typer
 from etl.runs.store_settings import configure
 from jobs.commands.options import ConfigFile, Limit, LogicalDate, RunId, Sample, Sets  # noqa: TC001  typer reads them
 from jobs.config.job import read_config, variables_of
+from jobs.config.variables import date_text
 from jobs.deploying.commands import command_of, staged
 from jobs.deploying.ending import code_of, record_of
 from jobs.deploying.submission import Driver, Files, Resources, Submission, Target, local_places, places_of
@@ -75,10 +76,10 @@ def submit(  # noqa: PLR0913  each option is one of spark-submit.sh
     Exit codes: those of `run`; 3 where the job left no record, so that nobody knows, and where a signal ended the
     waiting: the job goes on.
     """
-    job = read_config(config, tuple(sets or ()))
+    job = read_config(config, tuple(sets or ()), date=logical_date)
     name = name_of_run(job.name, run_id, logical_date)
-    request = RunRequest(config=job, run_id=name, limit=limit, sample=sample)
-    words = (*_job_options(sets, limit, sample), *(word or ()))
+    request = RunRequest(config=job, run_id=name, limit=limit, sample=sample, logical_date=logical_date)
+    words = (*_job_options(request, sets), *(word or ()))
     driver, files = Driver(deploy_mode, master), Files(config, code, home, environment)
     resources = Resources(gpus, tuple(conf or ()), tuple(profile or ()))
     asked = Submission(target, driver, name, words, files=files, resources=resources, places=places_of(place or ()))
@@ -100,10 +101,11 @@ def _go(asked: Submission, request: RunRequest, show: Show | None) -> None:
         raise typer.Exit(_send(asked, request, command))
 
 
-def _job_options(sets: list[str] | None, limit: int | None, sample: float | None) -> tuple[str, ...]:
+def _job_options(asked: RunRequest, sets: list[str] | None) -> tuple[str, ...]:
     words = [word for value in sets or () for word in ("--set", value)]
-    words += ["--limit", str(limit)] if limit is not None else []
-    words += ["--sample", str(sample)] if sample is not None else []
+    words += ["--logical-date", date_text(asked.logical_date)] if asked.logical_date is not None else []
+    words += ["--limit", str(asked.limit)] if asked.limit is not None else []
+    words += ["--sample", str(asked.sample)] if asked.sample is not None else []
     return tuple(words)
 
 

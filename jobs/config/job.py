@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
-import re
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
 from pydantic import (
     AfterValidator,
@@ -27,6 +25,7 @@ from etl.runs.store_settings import StoreSettings
 from jobs.config.budgets import Budgets
 from jobs.config.output import Gc, Output
 from jobs.config.spark import Spark
+from jobs.config.variables import Variables, set_variables, yaml_value
 from jobs.errors import ConfigError
 from jobs.monitoring.drift_settings import DriftSettings
 from jobs.monitoring.hook_settings import HookSettings
@@ -35,6 +34,9 @@ from jobs.monitoring.settings import Metrics, SinkSettings
 from scoring.combination import Combination
 from scoring.outputs.columns import OutputColumn
 from scoring.runtimes.base import DeviceChoice, RuntimeOptions, Trusted
+
+if TYPE_CHECKING:
+    from datetime import datetime
 
 __all__ = [
     "RUN_ID_PATTERN",
@@ -50,7 +52,6 @@ __all__ = [
 RUN_ID_PATTERN = r"[a-z][a-z0-9_.-]{0,99}"
 """An idempotency key that is a safe folder name, and that Spark cannot read as a date or a number."""
 
-_VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}")
 _BY_COLUMN = "drift.by_column."
 _FREE_KEYS = ("spark.conf.", "model.inputs.", "references.", _BY_COLUMN, "cost.prices.")
 """Mappings whose keys are names, which may have dots: what follows in `--set` is one key."""
@@ -339,12 +340,16 @@ class JobConfig(Strict):
         return tuple(ModelEntry(model.name, model, model.required) for model in self.models)
 
 
-def read_config(path: str, overrides: tuple[str, ...] = ()) -> JobConfig:
+def read_config(path: str, overrides: tuple[str, ...] = (), *, date: datetime | None = None) -> JobConfig:
     """Read a config file, apply `key.path=value`, and fill in `${NAME}` and `${NAME:-default}` from the environment.
+
+    `${LOGICAL_DATE}` and `${LOGICAL_HOUR}` are those of `date`, in UTC. With `ANY_DATE` the config is one to look back
+    with over the runs of all dates: what differs by date means nothing in it.
 
     Raises:
         ConfigError: with every problem, one a line, by file, line and column, or by the override. A variable's value is
-            never shown: a message has the text as it was written, `${NAME}`.
+            never shown: a message has the text as it was written, `${NAME}`. With `ANY_DATE` also
+            where the places that runs write to differ by date.
     """
     try:
         text = Path(path).read_text(encoding="utf-8")
@@ -358,10 +363,10 @@ def read_config(path: str, overrides: tuple[str, ...] = ()) -> JobConfig:
         raise ConfigError(str(error)) from error
     given, wrong = _override(source.value, overrides)
     source = source._replace(given=given)
-    config, problems = _validated(source, frozenset())
+    config, problems = _validated(source, frozenset(), date)
     if problems:
         # A variable's value is text. Where that does not fit, it may be a number: `threads: ${THREADS}`.
-        config, problems = _validated(source, frozenset(problem.pointer for problem in problems))
+        config, problems = _validated(source, frozenset(problem.pointer for problem in problems), date)
     lines = [*wrong, *problem_lines(problems, source)]
     if config is None or lines:
         raise ConfigError(redacted("\n".join(lines)))
@@ -375,67 +380,17 @@ def variables_of(path: str, overrides: tuple[str, ...] = ()) -> dict[str, str]:
     """
     source = Source.read(Path(path).read_text(encoding="utf-8"), path)
     _override(source.value, overrides)
-    texts, found = [source.value], set[str]()
-    while texts:
-        one = texts.pop()
-        if isinstance(one, str):
-            found.update(match[1] for match in _VARIABLE.finditer(one))
-        elif isinstance(one, dict | list):
-            texts += one.values() if isinstance(one, dict) else one
-    return {name: os.environ[name] for name in sorted(found) if os.environ.get(name)}
+    return set_variables(source.value)
 
 
-def _validated(source: Source, scalars: frozenset[str]) -> tuple[JobConfig | None, list[Problem]]:
-    environment = _Environment(scalars)
-    value = environment.fill(source.value, "")
+def _validated(
+    source: Source, scalars: frozenset[str], date: datetime | None
+) -> tuple[JobConfig | None, list[Problem]]:
+    variables = Variables(scalars, date)
+    value = variables.fill(source.value, "")
     config, found = parse(JobConfig, source._replace(value=value), shown=source.value)
-    unset = {problem.pointer for problem in environment.problems}
-    return config, [*environment.problems, *(problem for problem in found if problem.pointer not in unset)]
-
-
-class _Environment:
-    """Fills in `${NAME}` everywhere."""
-
-    def __init__(self, scalars: frozenset[str]) -> None:
-        """At `scalars`, a text that is one variable and no more becomes the number or bool that it reads as."""
-        self.problems: list[Problem] = []
-        self._scalars = scalars
-
-    def fill(self, value: Any, pointer: str) -> Any:
-        """The value with every variable in every text replaced."""
-        if isinstance(value, str):
-            text = _VARIABLE.sub(lambda match: self._look_up(match, pointer), value)
-            return _scalar(text) if pointer in self._scalars and _VARIABLE.fullmatch(value) else text
-        if isinstance(value, dict):
-            return {key: self.fill(item, f"{pointer}/{escape(key)}") for key, item in value.items()}
-        if isinstance(value, list):
-            return [self.fill(item, f"{pointer}/{index}") for index, item in enumerate(value)]
-        return value
-
-    def _look_up(self, match: re.Match[str], pointer: str) -> str:
-        name, default = match.groups()
-        found = os.environ.get(name)
-        if not found and default is not None:  # an empty variable too, as in a shell
-            return default
-        if found is None:
-            advice = f"Set it, or give ${{{name}:-default}}."
-            self.problems.append(Problem(pointer, f"environment variable {name} is not set. {advice}"))
-            return ""
-        return found
-
-
-def _scalar(text: str) -> Any:
-    """The number or bool that a text is in YAML; the text itself where it is none, as an empty one or two lines are."""
-    try:
-        value = _yaml(text) if text.split() == [text] else text
-    except ValueError:
-        return text
-    return value if isinstance(value, int | float) else text
-
-
-def _yaml(text: str) -> Any:
-    """A value of YAML, read as one in a block: alone, `{a: 1}` would be taken for JSON."""
-    return Source.read(f"value: {text}", "value").value["value"]
+    unset = {problem.pointer for problem in variables.problems}
+    return config, [*variables.problems, *(problem for problem in found if problem.pointer not in unset)]
 
 
 def _override(value: Any, overrides: tuple[str, ...]) -> tuple[dict[str, str], list[str]]:
@@ -455,7 +410,7 @@ def _override(value: Any, overrides: tuple[str, ...]) -> tuple[dict[str, str], l
             wrong.append(f"--set {override}: {path} does not lead through mappings.")
             continue
         try:
-            found = _yaml(text)
+            found = yaml_value(text)
         except ValueError:
             wrong.append(f"--set {override}: the value is not valid YAML.")
             continue

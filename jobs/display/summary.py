@@ -14,6 +14,7 @@ from rich.text import Text
 from etl.learning.fitting import passes
 from etl.printable import counted, distinct, printable
 from etl.training import Provenance
+from jobs.config.variables import date_text
 from jobs.display.cost import cost_facts_of
 from jobs.display.drift import drift_facts, planned_drift
 from jobs.display.engine import engine_facts
@@ -183,6 +184,8 @@ def record_facts(record: RunRecord, decision: Decision | None = None) -> Facts:
     """A run in a dozen lines."""
     account = record.account
     facts: Facts = [("state", str(record.state)), ("run", record.run_id)]
+    if record.logical_date is not None:
+        facts.append(("logical date", date_text(record.logical_date)))
     if record.error is not None:
         is_held = record.error.kind == "HeldBack"
         facts.append(("held back", record.error.message) if is_held else ("error", _told(record.error)))

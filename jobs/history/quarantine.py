@@ -16,7 +16,7 @@ from etl.runs.layout import model_folder
 from etl.runs.manifest import latest_manifest
 from etl.runs.storage import storage_for
 from jobs.errors import Refused
-from jobs.history.runs import config_of, find_run, look_at, quarantined_rows
+from jobs.history.runs import config_of, find_run, look_at, quarantined_rows, record_of
 from jobs.planning.plan import load_plan
 from jobs.request import RunRequest
 from scoring.bundles.bundle import audit
@@ -98,10 +98,11 @@ def resubmission(where: str, run_id: str | None, key: str | None, *, as_run: str
     Raises:
         Refused: no row was set aside, or they cannot be scored again beside what is published.
     """
-    config = config_of(where)
+    target = find_run(where, run_id)
+    record = record_of(target)
+    config = config_of(where, record.logical_date if record is not None else None)
     if config is None:
         raise Refused(f"{where}: to score rows again takes the job's YAML file; give it in place of the output's URI.")
-    target = find_run(where, run_id)
     plan, name = load_plan(target), target.layout.run_id
     table = quarantined_rows(target)
     if plan is None or not table.num_rows:
@@ -116,7 +117,8 @@ def resubmission(where: str, run_id: str | None, key: str | None, *, as_run: str
     files = tuple(sorted(set(table.column("file").to_pylist())))
     told = {"files": files, "incremental": False, "on_changed": "fail", "on_deleted": "ignore"}
     changed = config.model_copy(update={"input": config.input.model_copy(update=told)})
-    return RunRequest(config=changed, run_id=as_run, missing_keys=column)
+    date = record.logical_date if record is not None else None
+    return RunRequest(config=changed, run_id=as_run, missing_keys=column, logical_date=date)
 
 
 def _check(config: JobConfig, target: Target, plan: Plan) -> None:

@@ -17,6 +17,7 @@ from etl.runs.layout import Layout, runs_folder, scratch_folder, scratch_root
 from etl.runs.storage import storage_for
 from etl.runs.store_settings import configure
 from jobs.config.job import RUN_ID_PATTERN, JobConfig, read_config
+from jobs.config.variables import ANY_DATE
 from jobs.errors import Refused, refusing
 from jobs.monitoring.collected import Collected, Ending
 from jobs.monitoring.trend import RunLine
@@ -28,6 +29,8 @@ from jobs.settling.decisions import Decision, load_decision
 from jobs.settling.receipts import live_receipts, receipts_of
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from etl.runs.storage import Storage
 
 __all__ = [
@@ -69,12 +72,15 @@ class RunView(NamedTuple):
         return str(self.record.state) if self.record is not None else UNFINISHED
 
 
-def config_of(where: str) -> JobConfig | None:
-    """The config, where `where` is a config file; None where it is a URI."""
+def config_of(where: str, date: datetime | None = ANY_DATE) -> JobConfig | None:
+    """The config, where `where` is a config file; None where it is a URI.
+
+    Unless it is that of one run, it is one to look back with over the runs of all dates.
+    """
     is_config = where.endswith((".yaml", ".yml")) or ("://" not in where and Path(where).is_file())
     if not is_config:
         return None
-    config = read_config(where)
+    config = read_config(where, date=date)
     configure(config.storage)
     return config
 

@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from etl.checks import checked
 from etl.expectations import unique_columns
+from etl.printable import counted
 from etl.runs.damage import account_of_damaged
 from etl.runs.receipt import Tally
+from jobs.config.budgets import Budget
 from jobs.record import EngineFacts
 
 if TYPE_CHECKING:
@@ -17,9 +19,10 @@ if TYPE_CHECKING:
 
     from etl.runs.damage import DamagedFile
     from etl.runs.receipt import Receipt, SplitAccount
+    from jobs.config.job import JobConfig
     from jobs.planning.plan import Plan
 
-__all__ = ["DAMAGED", "totals_of"]
+__all__ = ["DAMAGED", "over_budget", "totals_of"]
 
 DAMAGED = "read/DAMAGED_FILE"
 """The reason of rows whose file was set aside."""
@@ -135,3 +138,18 @@ def totals_of(
         "model_loads": sum(worker.loads for worker in totals.workers.values()),
         "peak_task_bytes": totals.largest.get("peak_rss_bytes"),
     }
+
+
+def over_budget(config: JobConfig, reasons: dict[str, int], account: SplitAccount) -> list[str]:
+    """A sentence for each stage that set more rows aside than its budget allows."""
+    by_stage: Counter[str] = Counter()
+    for reason, rows in reasons.items():
+        if reason != DAMAGED:
+            by_stage[reason.partition("/")[0]] += rows
+    found = []
+    for stage, rows in sorted(by_stage.items()):
+        budget = getattr(config.budgets, stage)
+        if not budget.allows(rows, account.rows_in.rows):
+            most = budget.model_dump_json(exclude_none=True) if budget != Budget() else "0 rows"
+            found.append(f"{counted(rows, 'row was', 'rows were')} quarantined by stage {stage}, its budget is {most}")
+    return found

@@ -14,6 +14,7 @@ import yaml
 from typer.testing import CliRunner, Result
 
 from jobs.cli import app
+from jobs.config.variables import logical_date
 from jobs.deploying.ending import code_of
 from jobs.deploying.submission import profile_of
 from jobs.errors import ExitCode, Refused
@@ -222,7 +223,6 @@ def test_dataproc_serverless_gets_a_batch_of_a_name_of_its_own(job: Path) -> Non
         (["--target", "standalone", "--master", "spark://h:1"], "use --deploy-mode client"),
         (["--target", "k8s", "--master", "k8s://h", *at(image="i")], "k8s needs --stage s3a://…."),
         (["--target", "yarn", "--profile", "huge"], "there is no profile 'huge'"),
-        (["--target", "yarn", "--run-id", "a", "--logical-date", "2026-11-26"], "both name the run; give one"),
         (["--target", "yarn", "--logical-date", "yesterday"], "'yesterday' is no logical date"),
         (
             [
@@ -363,7 +363,7 @@ def test_a_dry_run_says_where_files_go_and_what_is_executed(job: Path) -> None:
 )
 def test_a_run_is_named_for_its_date(text: str, run_id: str) -> None:
     """In UTC, and with the time of day only where it is not midnight."""
-    assert run_id_of_date("nightly", text) == run_id
+    assert run_id_of_date("nightly", logical_date(text)) == run_id
 
 
 def test_every_profile_says_why() -> None:
