@@ -24,6 +24,7 @@ from etl.runs.manifest import latest_manifest
 from jobs.authoring.fitting import check_out, fit_files
 from jobs.authoring.specs import read_spec_file
 from jobs.commands.audit import audits
+from jobs.commands.backfill import backfill
 from jobs.commands.bundle import bundles
 from jobs.commands.compare import compare
 from jobs.commands.doctor import doctor
@@ -50,7 +51,7 @@ from jobs.config.variables import date_text
 from jobs.display import summary
 from jobs.display.messages import Messages
 from jobs.display.progress import Displays, LogFormat, display_for
-from jobs.errors import ConfigError, ExitCode, InputUnfit, Refused, exit_code
+from jobs.errors import ConfigError, ExitCode, InputUnfit, NotOurTurn, Refused, exit_code
 from jobs.history import runs
 from jobs.identity import name_of_run
 from jobs.monitoring.status import StatusFile
@@ -61,12 +62,13 @@ from jobs.record import RunRecord, RunState, versions
 from jobs.request import RunRequest
 from jobs.results import open_results
 from jobs.run import run as run_job
+from jobs.scheduling.turns import Turn
 from jobs.session import session_scope
 from jobs.settling import decisions
 from scoring.bundles.bundle import Bundle
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from etl.documents import Strict
 
@@ -118,6 +120,7 @@ app = typer.Typer(
 app.add_typer(specs, name="etl")
 app.add_typer(bundles, name="bundle")
 app.command()(init)
+app.command()(backfill)
 app.command("history")(list_history)
 app.command("audit")(audits)
 app.command()(explain_duration)
@@ -354,16 +357,19 @@ def _run_watched(request: RunRequest, again: str, log_format: LogFormat) -> RunR
     console = Console(stderr=True, highlight=False)
     if log_format == "text":
         console.print(f"run {request.run_id}", style="dim", soft_wrap=True)
-    with Observer(target, Displays(display_for(console, log_format), StatusFile(target))) as observer:
+    displays = Displays(display_for(console, log_format), StatusFile(target))
+    with Turn(target, _messages.note) as turn, Observer(target, displays) as observer:
 
         def on_phase(name: str) -> None:
             _interruption.listen_again()
+            if name == "claim":
+                turn.take()
             if name in {"commit", "record"}:
                 _interruption.hold()
             observer(name)
 
         try:
-            record = run_job(request, on_phase)
+            record = _in_turn(turn, lambda: run_job(request, on_phase))
         except Exception as error:
             if observer.phases and not isinstance(error, Refused | ConfigError):
                 error.add_note(_UNFIT if isinstance(error, InputUnfit) else f"Go on with: {again}")
@@ -373,6 +379,15 @@ def _run_watched(request: RunRequest, again: str, log_format: LogFormat) -> RunR
     if not observer.phases and log_format == "text":
         console.print("it was published before; nothing was done", soft_wrap=True)
     return record
+
+
+def _in_turn(turn: Turn, work: Callable[[], RunRecord]) -> RunRecord:
+    """Do the work when nobody else does: by then another driver may have done it."""
+    while True:
+        try:
+            return work()
+        except NotOurTurn:
+            turn.wait()
 
 
 def _print_record(record: RunRecord, where: str, decision: decisions.Decision | None = None) -> None:

@@ -10,6 +10,7 @@ BatchscoreError
     ├── SparkNotStarted  no session could be made
     ├── LimitPassed    the run took longer, or cost more, than its config allows; the same id goes on
     ├── NotAwaited     a signal ended the waiting for a job on a cluster, which goes on
+    ├── NotOurTurn     another driver works on the run; it is waited for
     └── Cancelled      stopped by a signal; the same id goes on
 """
 
@@ -32,6 +33,7 @@ __all__ = [
     "LimitPassed",
     "NoPlanYet",
     "NotAwaited",
+    "NotOurTurn",
     "Refused",
     "SparkNotStarted",
     "SplitsFailed",
@@ -74,6 +76,10 @@ class LimitPassed(JobError):
 
 class NotAwaited(JobError):
     """A signal ended the waiting for a job whose driver runs elsewhere. The job goes on."""
+
+
+class NotOurTurn(JobError):
+    """Another driver works on the run."""
 
 
 class Cancelled(JobError):

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from etl.runs.manifest import ColumnEntry
     from etl.runs.storage import Storage
 
-__all__ = ["Terms", "check_place", "check_terms", "commit", "hint", "kept_from", "next_version"]
+__all__ = ["Terms", "check_place", "check_replaced", "check_terms", "commit", "hint", "kept_from", "next_version"]
 
 _THREADS = 16
 
@@ -43,6 +43,9 @@ class Terms(Strict):
     """How a run goes into the next version. Part of its plan."""
 
     mode: Mode = "append"
+    replaces: str | None = Field(
+        default=None, description="A run in whose place this one is published: in its folders, and in no others."
+    )
     base: int = Field(default=0, ge=0, description="Newest version when the run was planned; 0 before the first.")
     on_schema_change: Literal["fail", "new_version"] = Field(
         default="fail", description="Where the columns are others: fail, or begin a version that holds this run alone."
@@ -161,6 +164,10 @@ def check_place(
         Superseded: naming what is in the way.
     """
     check_terms(layout, latest, columns=columns, terms=terms)
+    if terms.replaces is not None:
+        last = latest.seq if latest is not None else 0
+        for version in all_manifests(storage, layout.root, first=max(1, terms.base), last=last):
+            check_replaced(storage, layout, version, partitions=partitions, terms=terms)
     if latest is None or latest.seq <= terms.base:
         return
     since = all_manifests(storage, layout.root, first=terms.base + 1, last=latest.seq)
@@ -178,6 +185,38 @@ def _replaces_all(latest: Manifest, *, columns: tuple[ColumnEntry, ...], terms: 
     """Whether the version behind this one would hold none of its runs."""
     is_other = bool(latest.runs) and (latest.columns != columns or latest.partition_by != terms.partition_by)
     return terms.mode == "overwrite" or is_other
+
+
+def check_replaced(
+    storage: Storage, layout: Layout, version: Manifest | None, *, partitions: Collection[str] | None, terms: Terms
+) -> None:
+    """Refuse a run that would not take the place of just what a version holds of `terms.replaces`.
+
+    `partitions` is None before it is known which folders the run has rows for.
+
+    Raises:
+        Superseded: the version does not hold that run, or one of the two has a folder that the other has not.
+    """
+    seq, runs = (version.seq, version.runs) if version is not None else (0, ())
+    entry = next((run for run in runs if run.run_id == terms.replaces), None)
+    if entry is None:
+        message = (
+            f"{layout.root}: version {seq} does not hold run {terms.replaces}, in whose place this run is to be "
+            "published. Nothing was published. `batchscore versions` lists what happened."
+        )
+        raise Superseded(message)
+    if partitions is None or terms.mode == "overwrite":
+        return
+    there = set(published_files(storage, entry).column("partition").to_pylist())
+    if there != set(partitions):
+        folder = min(there ^ set(partitions))
+        has, lacks = (terms.replaces, "this run") if folder in there else ("this run", terms.replaces)
+        message = (
+            f"{layout.root}: {has} has rows in {folder} and {lacks} has none, so this run would not take the place of "
+            f"just what {terms.replaces} published. Nothing was published. The input, or what the model leaves out, is "
+            "not what it was then."
+        )
+        raise Superseded(message)
 
 
 def next_version(

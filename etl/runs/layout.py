@@ -84,6 +84,11 @@ class Layout:
         return f"{self.state}/status.json"
 
     @property
+    def drivers(self) -> str:
+        """Folder of those who worked on the run, one after the other."""
+        return f"{self.state}/drivers"
+
+    @property
     def deliveries(self) -> str:
         """Who was told of the run's beginning and end."""
         return f"{self.state}/deliveries.json"

@@ -25,6 +25,11 @@ class Output(Strict):
         description="`append`: beside earlier runs. `error`: only into an empty root. `overwrite`: in the place of all "
         "that is published. `overwrite_partitions`: in the place of the folders that the run has rows for.",
     )
+    replaces: str | None = Field(
+        default=None,
+        description="A run of the newest version. This one is published in the place of just the folders that the "
+        "version holds of it, or not at all. `batchscore backfill --rescore-with` sets it.",
+    )
     passthrough: tuple[str, ...] = Field(
         default=(), description="Input columns to publish beside the scores, in order."
     )
@@ -69,6 +74,12 @@ class Output(Strict):
             raise ValueError(message)
         if self.on_schema_change == "new_version" and self.mode == "error":
             message = "`on_schema_change: new_version` has no meaning with `mode: error`, which never meets a schema"
+            raise ValueError(message)
+        if self.replaces is not None and not self.is_hidden:
+            message = (
+                f"`mode: {self.mode}` replaces nothing that is published, so `replaces` goes with `overwrite` and "
+                "`overwrite_partitions`"
+            )
             raise ValueError(message)
         both = sorted({*self.partition_by} & {*self.sort_by})
         twice = [name for key in (self.partition_by, self.sort_by) for name in key if key.count(name) > 1]

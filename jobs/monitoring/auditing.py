@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from jobs.planning.sources import Source
     from jobs.record import RunRecord
 
-__all__ = ["Audit", "Entry", "Question", "audit"]
+__all__ = ["Audit", "Entry", "Question", "audit", "is_named"]
 
 _DIGEST = re.compile(r"[0-9a-f]{8,64}")
 """What may be the beginning of a digest."""
@@ -117,7 +117,7 @@ def _is_asked(ending: Ending, question: Question) -> bool:
         question.since is None or record.recorded_at >= question.since,
         question.until is None or record.started_at < question.until,
         question.user is None or _is_by(question.user, record),
-        question.model is None or any(_is_named(question.model, model) for model in record.all_models),
+        question.model is None or any(is_named(question.model, model) for model in record.all_models),
         question.data is None or _touches(question.data, record),
     )
     return all(tests)
@@ -128,7 +128,8 @@ def _is_by(user: str, record: RunRecord) -> bool:
     return any(user in {who, who.partition("@")[0]} for who in people)
 
 
-def _is_named(asked: str, model: ModelFacts) -> bool:
+def is_named(asked: str, model: ModelFacts) -> bool:
+    """Whether a model is meant by a name, `name:version`, or eight digits or more of the digest of its bundle."""
     is_digest = _DIGEST.fullmatch(asked) is not None and model.bundle_sha256.startswith(asked)
     return is_digest or asked in {model.name, f"{model.name}:{model.version}"}
 

@@ -8,7 +8,7 @@ import pyarrow as pa
 
 from etl.format.problems import nearest
 from etl.printable import counted
-from etl.runs.commit import Terms, check_terms
+from etl.runs.commit import Terms, check_replaced, check_terms
 from etl.runs.layout import Layout
 from etl.runs.manifest import schema_entries
 from etl.runs.partitions import is_partition_type
@@ -45,6 +45,7 @@ def terms_at(target: Target, output: Output, published: pa.Schema, *, latest: Ma
         _check_empty(target)
     terms = Terms(
         mode=output.mode,
+        replaces=output.replaces,
         base=latest.seq if latest is not None else 0,
         on_schema_change=output.on_schema_change,
         partition_by=output.partition_by,
@@ -52,6 +53,8 @@ def terms_at(target: Target, output: Output, published: pa.Schema, *, latest: Ma
         symlinks=output.symlink_manifest,
     )
     check_terms(target.layout, latest, columns=schema_entries(published), terms=terms)
+    if output.replaces is not None:
+        check_replaced(target.storage, target.layout, latest, partitions=None, terms=terms)
     return terms
 
 

@@ -35,9 +35,11 @@ if TYPE_CHECKING:
     from scoring.bundles.sources import Source
     from scoring.signature import Signature, TensorSpec
 
-__all__ = ["bare_signature", "resolve_model"]
+__all__ = ["VERSION_DIGITS", "bare_signature", "digest_of", "resolve_model"]
 
 _MODEL = "model.onnx"
+VERSION_DIGITS = 12
+"""Of the digest of a bare model's files: its version."""
 
 
 def resolve_model(model: Model, schema: pa.Schema) -> AuditedBundle:
@@ -53,6 +55,21 @@ def resolve_model(model: Model, schema: pa.Schema) -> AuditedBundle:
     return _BareModel(model, files, source.path, signature, schema).bundle()._replace(origin=source.origin)
 
 
+def digest_of(model: Model) -> tuple[str, str]:
+    """What tells a model from others whatever it reads, 64 digits, and the URI that never means another one.
+
+    It is the digest of a bundle; of a bare model that of its files, whose first digits are its version.
+
+    Raises:
+        BundleError: the bundle or model cannot be used.
+    """
+    if model.bundle is not None:
+        audited = audited_source(model.bundle)
+        return audited.sha256, audited.origin.get("resolved", model.bundle)
+    files, source = _files_of(model)
+    return _digest([sha256_of(files[name]) for name in sorted(files)]), source.origin.get("resolved", source.uri)
+
+
 def bare_signature(model: Model) -> Signature:
     """Inputs and outputs of a bare model, without any columns that it could be bound to.
 
@@ -63,6 +80,14 @@ def bare_signature(model: Model) -> Signature:
 
 
 def _load_bare(model: Model) -> tuple[dict[str, bytes | mmap.mmap], Source, Signature]:
+    files, source = _files_of(model)
+    runtime = load_onnx(_MODEL, files, RuntimeOptions(), where=source.path)
+    signature = runtime.signature
+    runtime.close()
+    return files, source, signature
+
+
+def _files_of(model: Model) -> tuple[dict[str, bytes | mmap.mmap], Source]:
     assert model.onnx is not None  # noqa: S101  the config has exactly one of the two
     source = locate(model.onnx)
     if source.is_bundle:
@@ -72,10 +97,11 @@ def _load_bare(model: Model) -> tuple[dict[str, bytes | mmap.mmap], Source, Sign
     if files is None:
         message = f"{model.onnx}: no model is there. Check `model.onnx`."
         raise BundleError(message)
-    runtime = load_onnx(_MODEL, files, RuntimeOptions(), where=source.path)
-    signature = runtime.signature
-    runtime.close()
-    return files, source, signature
+    return files, source
+
+
+def _digest(of_files: list[str]) -> str:
+    return of_files[0] if len(of_files) == 1 else sha256_hex("".join(of_files).encode())
 
 
 class _BareModel(NamedTuple):
@@ -101,7 +127,7 @@ class _BareModel(NamedTuple):
         stem = PurePath(self.path).stem.lower()
         bundle = Bundle(
             name=f"onnx-{re.sub('[^a-z0-9]', '-', stem)}"[:100],
-            version=(of_model[0] if len(of_model) == 1 else sha256_hex("".join(of_model).encode()))[:12],
+            version=_digest(of_model)[:VERSION_DIGITS],
             model=_MODEL,
             spec="etl.json",
             files=digests,

@@ -210,7 +210,10 @@ def asked(config: JobConfig, part: Part) -> dict[str, str]:
         "output.passthrough": config.output.model_dump_json(include={"passthrough"}),
         "output.stamps": config.output.model_dump_json(include={"stamps"}),
         "output.partition_by, sort_by": config.output.model_dump_json(include={"partition_by", "sort_by"}),
-        "output.mode": config.output.model_dump_json(include={"mode", "on_schema_change"}),
+        # Without what is not said: runs were planned before it could be.
+        "output.mode": config.output.model_dump_json(
+            include={"mode", "on_schema_change", "replaces"}, exclude_none=True
+        ),
         "scoring.device": config.scoring.model_dump_json(include={"device"}),
         "--limit": str(part.limit),
         "--sample": str(part.sample),
