@@ -9,7 +9,7 @@ usage: ./spark-submit.sh CONFIG.yaml [option …]
 Of the job:
   --set KEY=VALUE     replace one value of the config; may be repeated
   --run-id ID         name the run; the same id again resumes it, or says that it is published
-  --logical-date D    name the run for its job and this date, as a schedule does
+  --logical-date D    the date that a schedule means: fills in ${LOGICAL_DATE}, and names the run JOB-DATE
   --limit N           score the first N rows only
   --sample P          score a share of the rows, 0 < P ≤ 1
   --debug             tell more, Spark's warnings too

@@ -14,10 +14,11 @@ import yaml
 from typer.testing import CliRunner, Result
 
 from jobs.cli import app
+from jobs.config.job import read_config
 from jobs.config.variables import logical_date
 from jobs.deploying.ending import code_of
 from jobs.deploying.submission import profile_of
-from jobs.errors import ExitCode, Refused
+from jobs.errors import ConfigError, ExitCode, Refused
 from jobs.identity import run_id_of_date
 from jobs.record import ErrorFacts, RunState
 from tests.jobs.outputs import run_job, write_bad_input, write_job
@@ -351,6 +352,21 @@ def test_a_dry_run_says_where_files_go_and_what_is_executed(job: Path) -> None:
     assert shlex.split(command.replace("\\\n", " ")) == words_of(
         job, "--target", "emr", *at(cluster="j-1", stage="s3://b/s")
     )
+
+
+@pytest.mark.parametrize("named", [(), ("--run-id", "again")])
+def test_the_driver_is_told_the_date(job: Path, named: tuple[str, ...]) -> None:
+    """The date travels as it was given, beside the name that the run has; the config is checked for that date here."""
+    text = job.read_text(encoding="utf-8").replace("api_version", "doc: of ${LOGICAL_DATE}\napi_version")
+    job.write_text(text, encoding="utf-8")
+    moment = "2026-11-26T07:00:00+01:00"
+    done = submit(job, "--target", "yarn", "--logical-date", moment, *named, "--show", "words")
+    words = done.stdout.split("\0")[:-1]
+    assert words[-4:-2] == ["--run-id", "again" if named else "nightly-2026-11-26t060000"]
+    assert words[-2:] == ["--logical-date", "2026-11-26T06:00:00+00:00"]
+    with pytest.raises(ConfigError, match="LOGICAL_DATE is not known: give --logical-date"):
+        read_config(str(job))
+    assert submit(job, "--target", "yarn", "--show", "words").exit_code == 2
 
 
 @pytest.mark.parametrize(
