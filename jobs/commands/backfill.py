@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -75,7 +76,7 @@ def backfill(  # noqa: PLR0913  each option is a part of what is asked for
         errands = _of_dates(asked, first, last, every=every)
     else:
         errands, touched = _of_a_model(asked, rescore_with, touched_by, between=(first, last))
-        _show_touched(screen, touched, str(touched_by))
+        _show_touched(screen, errands, touched)
         outcomes |= {Outcome.REFUSED for one in touched if one.problem}
     if dry_run:
         outcomes |= _show(screen, errands)
@@ -116,14 +117,17 @@ def _of_a_model(
     return errands_with(asked, new, touched), touched
 
 
-def _show_touched(screen: Screen, touched: tuple[Touched, ...], bad: str) -> None:
+def _show_touched(screen: Screen, errands: Sequence[Errand], touched: Sequence[Touched]) -> None:
     if not touched:
-        screen.line(f"Of these dates the newest version holds nothing that {bad} has scored: there is nothing to do.")
+        screen.line("The newest version holds nothing of these dates that this model scored: there is nothing to do.")
         return
     screen.sheet(touched_sheet(touched))
     for one in touched:
         if one.problem:
             screen.line(f"run {one.run_id} cannot be scored again: {one.problem}.", "bold yellow")
+    if errands:
+        screen.line("The config still names the model of dates to come: change it there, too.", "dim")
+    screen.line()
 
 
 def _show(screen: Screen, errands: Sequence[Errand]) -> set[Outcome]:
@@ -133,6 +137,9 @@ def _show(screen: Screen, errands: Sequence[Errand]) -> set[Outcome]:
     for line in why(known):
         screen.line(line, "bold yellow")
     screen.line("nothing was run (--dry-run)", "dim")
+    first = next((errand for errand, ending in planned if ending is None), None)
+    if first is not None:
+        screen.next_steps([("run one of them by itself", shlex.join(["batchscore", "run", *first.words]))])
     return {ending.outcome for ending in known}
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from typing import TYPE_CHECKING, Self
 
 from rich.text import Text
@@ -51,6 +50,8 @@ class Board:
         """A date ended, or others are at work than before."""
         if ending is not None:
             self._ended += 1
+        # On a terminal the table that follows tells of the others, and nothing has scrolled away by then.
+        if ending is not None and (self._status is None or ending.outcome not in _GOOD):
             parts = [date_text(ending.errand.date), f"{ending.outcome:<16}"]
             parts += [counted(ending.rows, "row")] if ending.rows is not None else []
             parts += [duration_text(ending.seconds)] if ending.seconds is not None else []
@@ -91,14 +92,14 @@ def why(endings: Sequence[Ending]) -> list[str]:
 
 
 def plan_sheet(planned: Sequence[tuple[Errand, Ending | None]]) -> Sheet:
-    """What would be run, and the command of each."""
-    columns = (Column("date"), Column("would be"), Column("run", "fold"), Column("options of `run`", "fold", rank=1))
+    """What would be run."""
+    columns = (Column("date"), Column("would be"), Column("run"))
     return Sheet(columns, [_planned(errand, known) for errand, known in planned])
 
 
 def _planned(errand: Errand, known: Ending | None) -> tuple[str, ...]:
     would = "run" if known is None else "left: published" if known.outcome is Outcome.BEFORE else str(known.outcome)
-    return (date_text(errand.date), would, errand.run_id, shlex.join(errand.words[1:]))
+    return (date_text(errand.date), would, errand.run_id)
 
 
 def touched_sheet(touched: Sequence[Touched]) -> Sheet:

@@ -77,8 +77,8 @@ _STYLES = {
     RunState.CANCELLED: "bold red",
     RunState.DISCARDED: "dim",
     UNFINISHED: "bold cyan",
-    "ok": "bold green",
-    "failed": "bold red",
+    **dict.fromkeys(("ok", "published"), "bold green"),
+    **dict.fromkeys(("failed", "refused", "unknown"), "bold red"),
     "unchecked": "bold yellow",
 }
 _SHORT_STATES = {"PARTIALLY_SUCCEEDED": "PARTIAL"}
@@ -184,8 +184,7 @@ def record_facts(record: RunRecord, decision: Decision | None = None) -> Facts:
     """A run in a dozen lines."""
     account = record.account
     facts: Facts = [("state", str(record.state)), ("run", record.run_id)]
-    if record.logical_date is not None:
-        facts.append(("logical date", date_text(record.logical_date)))
+    facts += [("logical date", date_text(record.logical_date))] if record.logical_date is not None else []
     if record.error is not None:
         is_held = record.error.kind == "HeldBack"
         facts.append(("held back", record.error.message) if is_held else ("error", _told(record.error)))

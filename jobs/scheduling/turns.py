@@ -39,6 +39,8 @@ _LONG_AGO = timedelta(minutes=30)
 _PAUSE = 1.0
 _PATIENCE = 2.0
 """Seconds that the end of a run waits for its last sign to be written."""
+_LOADED_AT = datetime.now(UTC)
+"""When this process began, or soon after."""
 _NAME = re.compile(r"[0-9]{6}\.json")
 
 
@@ -60,7 +62,11 @@ class AtWork(Document):
         """Whether it is known to be at work no more."""
         if self.has_ended or datetime.now(UTC) - self.told_at > _LONG_AGO:
             return True
-        return self.host == socket.gethostname() and not _is_alive(self.pid)
+        if self.host != socket.gethostname():
+            return False
+        # Processes of containers that are started again have the same number.
+        was_before_us = self.pid == os.getpid() and self.began_at < _LOADED_AT
+        return was_before_us or not _is_alive(self.pid)
 
 
 class Turn:

@@ -45,8 +45,8 @@ def test_the_config_is_filled_in_as_shown(tmp_path: Path) -> None:
     JobConfig.model_validate(job)
     head = next(line for line in PAGE.splitlines() if line.startswith("| in the config"))
     moment = re.findall("`(.*?)`", head)[0]
+    path = tmp_path / "job.yaml"
     for variable, found, _ in rows_of("| in the config"):
-        path = tmp_path / "job.yaml"
         path.write_text(yaml.safe_dump({**job, "doc": variable.strip("`")}))
         assert read_config(str(path), date=logical_date(moment)).doc == found.strip("`")
     config = read_config(str(path), date=logical_date("2026-11-26"))

@@ -92,8 +92,9 @@ def test_of_many_at_once_one_has_the_turn(tmp_path: Path) -> None:
         {"has_ended": True},
         {"told_at": datetime.now(UTC) - timedelta(hours=1)},
         {"host": os.uname().nodename, "pid": 2**22 + 1},
+        {"host": os.uname().nodename, "pid": os.getpid(), "began_at": datetime.now(UTC) - timedelta(days=1)},
     ],
-    ids=["ended", "silent for an hour", "its process is gone"],
+    ids=["ended", "silent for an hour", "its process is gone", "its process had our number"],
 )
 def test_who_is_known_to_be_gone_is_not_waited_for(tmp_path: Path, facts: dict[str, Any]) -> None:
     """A driver that has ended, told nothing for an hour, or is no process of this host any more is not waited for."""
