@@ -63,7 +63,7 @@ with DAG(
             "scheduling": {"max_failures_per_hour": 0},
             "pyspark_job": {
                 "main_python_file_uri": f"{RELEASE}/main.py",
-                "args": ["run", "nightly.yaml", "--run-id", RUN],
+                "args": ["run", "nightly.yaml", "--run-id", RUN, "--logical-date", "{{ ds }}"],
                 "python_file_uris": [CODE],
                 "file_uris": [f"{RELEASE}/nightly.yaml", f"{RELEASE}/gpus.sh"],
                 "archive_uris": [f"{ENVIRONMENT}#environment"],

@@ -53,7 +53,7 @@ with DAG(
             "labels": {"batchscore-run": RUN},
             "pyspark_batch": {
                 "main_python_file_uri": f"{RELEASE}/main.py",
-                "args": ["run", "nightly.yaml", "--run-id", RUN],
+                "args": ["run", "nightly.yaml", "--run-id", RUN, "--logical-date", "{{ ds }}"],
                 "python_file_uris": [CODE],
                 "file_uris": [f"{RELEASE}/nightly.yaml"],
                 "archive_uris": [f"{ENVIRONMENT}#environment"],

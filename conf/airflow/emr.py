@@ -44,7 +44,7 @@ ARGUMENTS = [
     *("--py-files", CODE, "--archives", f"{ENVIRONMENT}#environment"),
     *("--files", f"{RELEASE}/nightly.yaml,{RELEASE}/gpus.sh"),
     *(word for name, value in SETTINGS.items() for word in ("--conf", f"{name}={value}")),
-    *(f"{RELEASE}/main.py", "run", "nightly.yaml", "--run-id", RUN),
+    *(f"{RELEASE}/main.py", "run", "nightly.yaml", "--run-id", RUN, "--logical-date", "{{ ds }}"),
 ]
 
 with DAG(

@@ -52,7 +52,7 @@ with DAG(
         job_driver={
             "sparkSubmit": {
                 "entryPoint": f"{RELEASE}/main.py",
-                "entryPointArguments": ["run", "nightly.yaml", "--run-id", RUN],
+                "entryPointArguments": ["run", "nightly.yaml", "--run-id", RUN, "--logical-date", "{{ ds }}"],
                 "sparkSubmitParameters": " ".join(f"--conf {name}={value}" for name, value in SETTINGS.items()),
             }
         },

@@ -91,7 +91,7 @@ def test_the_manifest_runs_what_a_submission_runs() -> None:
     job = words[words.index("run") :]
     [mount] = driver["configMaps"]
     assert spec["arguments"] == ["run", f"{mount['path']}/{job[1]}", *job[2:]]
-    assert job[-1] == told["metadata"]["name"] == RUN
+    assert job[job.index("--run-id") + 1] == told["metadata"]["name"] == RUN
 
 
 def test_a_pod_runs_the_python_of_its_image() -> None:
