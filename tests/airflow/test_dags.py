@@ -182,7 +182,14 @@ def test_a_job_of_dataproc_is_the_one_that_is_submitted(bag):
     assert told["placement"]["cluster_name"] == after(words, "--cluster")
     assert str(told["scheduling"]["max_failures_per_hour"]) == after(words, "--max-failures-per-hour")
     assert task.region == after(words, "--region")
-    assert Job(told).pyspark_job.args == ["run", "nightly.yaml", "--run-id", RUN]
+    assert Job(told).pyspark_job.args == [
+        "run",
+        "nightly.yaml",
+        "--run-id",
+        RUN,
+        "--logical-date",
+        RUN.removeprefix("nightly-"),
+    ]
 
 
 def test_a_batch_of_dataproc_is_the_one_that_is_submitted(bag):
@@ -196,7 +203,14 @@ def test_a_batch_of_dataproc_is_the_one_that_is_submitted(bag):
     assert {**told["pyspark_batch"], "labels": told["labels"], "properties": properties} == of_gcloud(words)
     account = told["environment_config"]["execution_config"]["service_account"]
     assert account == after(words, "--service-account")
-    assert Batch(told).pyspark_batch.args == ["run", "nightly.yaml", "--run-id", RUN]
+    assert Batch(told).pyspark_batch.args == [
+        "run",
+        "nightly.yaml",
+        "--run-id",
+        RUN,
+        "--logical-date",
+        RUN.removeprefix("nightly-"),
+    ]
     names = {task._resolve_requested_batch_id() for _ in range(3)}
     assert len(names) == 3
     assert all(name.startswith(f"{RUN}-") and len(name) <= 63 for name in names)
