@@ -7,7 +7,7 @@ import re
 import secrets
 from typing import TYPE_CHECKING
 
-from jobs.deploying.submission import Target, settings_of
+from jobs.deploying.submission import Target, python_of, settings_of
 from jobs.errors import Refused
 
 if TYPE_CHECKING:
@@ -78,6 +78,11 @@ def command_of(asked: Submission) -> list[str]:
         raise Refused(f"{asked.target} runs the driver itself: use --deploy-mode cluster.")
     if asked.verb == "doctor" and asked.is_remote:
         raise Refused("a doctor whose driver runs on the cluster would write into its log: use --deploy-mode client.")
+    if asked.target.is_cloud and python_of(asked) is None and not asked.places.image:
+        raise Refused(
+            f"{asked.target} has a Python of its own, without our libraries: give the one that `batchscore pack` made "
+            "(--environment), or name one that its hosts have (--conf spark.executorEnv.PYSPARK_PYTHON=…)."
+        )
     return _COMMANDS.get(asked.target, _on_spark)(asked)
 
 

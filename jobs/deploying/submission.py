@@ -31,6 +31,7 @@ __all__ = [
     "local_places",
     "places_of",
     "profile_of",
+    "python_of",
     "settings_of",
 ]
 
@@ -225,6 +226,8 @@ def settings_of(asked: Submission) -> list[str]:
     return [*quiet, *_python_of(asked), *_target_of(asked), *_gpus_of(asked), *profiles, *asked.resources.settings]
 
 
+_WORKERS_PYTHON = "spark.executorEnv.PYSPARK_PYTHON"
+
 DRIVERS: dict[Target, tuple[str, ...]] = {
     Target.YARN: ("spark.yarn.appMasterEnv",),
     Target.EMR: ("spark.yarn.appMasterEnv",),
@@ -235,9 +238,21 @@ DRIVERS: dict[Target, tuple[str, ...]] = {
 """Prefixes of the environment of a remote driver; EMR Serverless has one of its own for executors, too."""
 
 
+def python_of(asked: Submission) -> str | None:
+    """What workers start: the packed one, else one that is on all hosts; None where only the service can know one."""
+    if asked.files.environment:
+        return ENVIRONMENT
+    named = [text.partition("=")[2] for text in asked.resources.settings if text.startswith(f"{_WORKERS_PYTHON}=")]
+    if named or asked.target.is_cloud:
+        return named[-1] if named else None
+    return os.environ.get("PYSPARK_PYTHON", sys.executable)
+
+
 def _python_of(asked: Submission) -> list[str]:
     """The same Python for all; a stray scoring/ in a working folder must not be taken for ours."""
-    python = ENVIRONMENT if asked.files.environment else os.environ.get("PYSPARK_PYTHON", sys.executable)
+    python = python_of(asked)
+    if python is None:  # that of the image
+        return ["spark.executorEnv.PYTHONSAFEPATH=1", *(f"{at}.PYTHONSAFEPATH=1" for at in DRIVERS[asked.target])]
     environment = {"PYSPARK_PYTHON": python, "PYTHONSAFEPATH": "1"}
     found = [f"spark.executorEnv.{name}={value}" for name, value in environment.items()]
     if asked.target is Target.K8S and asked.is_remote:

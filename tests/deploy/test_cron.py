@@ -130,4 +130,4 @@ def test_the_line_of_the_crontab_submits_the_night(tmp_path: Path) -> None:
     assert (done.returncode, done.stdout) == (0, ""), done.stdout
     log = (tmp_path / "nightly.log").read_text(encoding="utf-8")
     assert "--master yarn" in log
-    assert log.rstrip().endswith(f"nightly.yaml \\\n  --run-id {RUN}")
+    assert log.rstrip().endswith(f"nightly.yaml \\\n  --run-id {RUN} \\\n  --logical-date {DATE}")

@@ -6,6 +6,7 @@ import itertools
 import json
 import shlex
 import subprocess
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +31,7 @@ ROOT = Path(__file__).parents[2]
 PROFILES = ROOT / "conf" / "spark" / "profiles"
 STORE = "s3://b/x"
 PYTHON = "./environment/bin/python"
+PACKED = ("--environment", "s3://b/e.tar.gz")
 CODE = f"/c/code-{'0' * 64}.zip"
 
 
@@ -184,7 +186,7 @@ def test_emr_serverless_gets_settings_as_one_text(job: Path) -> None:
 
 def test_dataproc_gets_properties_with_a_mark_of_their_own(job: Path) -> None:
     """Commas part the properties unless another mark is named; the plugin that takes the GPU is off, as is a retry."""
-    place = [*at(cluster="c", region="r1", stage="gs://b/stage")]
+    place = [*at(cluster="c", region="r1", stage="gs://b/stage"), *PACKED]
     words = words_of(job, "--target", "dataproc", *place, "--gpus", "1", "--conf", "k=a,b")
     assert words[:6] == ["gcloud", "dataproc", "jobs", "submit", "pyspark", "gs://b/stage/r/main.py"]
     properties = after(words, "--properties")
@@ -213,13 +215,24 @@ def test_dataproc_serverless_gets_a_batch_of_a_name_of_its_own(job: Path) -> Non
     assert after(first, "--batch") != after(second, "--batch")
     assert first[:6] == ["gcloud", "dataproc", "batches", "submit", "pyspark", "gs://b/stage/r/main.py"]
     assert (after(first, "--container-image"), after(first, "--service-account")) == ("i", "s@p")
+    assert "PYSPARK_PYTHON" not in after(first, "--properties")  # the image says it
     assert "spark.dataproc.executor.resource.accelerator.type=l4" in after(first, "--properties")
+
+
+def test_a_python_that_a_service_has_is_that_of_driver_and_workers(job: Path) -> None:
+    """Named for the workers, the driver gets it, too."""
+    place = at(cluster="j-1", stage="s3://b/s")
+    named = "spark.executorEnv.PYSPARK_PYTHON=/usr/bin/python3.11"
+    arguments = shlex.join(words_of(job, "--target", "emr", *place, "--conf", named))
+    assert "spark.yarn.appMasterEnv.PYSPARK_PYTHON=/usr/bin/python3.11" in arguments
+    assert sys.executable not in arguments
 
 
 @pytest.mark.parametrize(
     ("words", "reason"),
     [
         (["--target", "emr"], "emr needs --stage s3://… and --cluster j-…."),
+        (["--target", "emr", *at(stage="s3://b", cluster="j-1")], "emr has a Python of its own, without our libraries"),
         (["--target", "standalone", "--deploy-mode", "client"], "standalone needs --master spark://HOST:7077."),
         (["--target", "standalone", "--master", "spark://h:1"], "use --deploy-mode client"),
         (["--target", "k8s", "--master", "k8s://h", *at(image="i")], "k8s needs --stage s3a://…."),
@@ -293,13 +306,13 @@ def filled_in(job: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     [
         (["--target", "yarn"], "spark.yarn.appMasterEnv"),
         (["--target", "k8s", "--master", "k8s://h", *at(image="i", stage="s3a://b")], "spark.kubernetes.driverEnv"),
-        (["--target", "emr", *at(stage=STORE, cluster="j-1")], "spark.yarn.appMasterEnv"),
+        (["--target", "emr", *at(stage=STORE, cluster="j-1"), *PACKED], "spark.yarn.appMasterEnv"),
         (
-            ["--target", "emr-serverless", *at(stage=STORE, application="a", role="r")],
+            ["--target", "emr-serverless", *at(stage=STORE, application="a", role="r"), *PACKED],
             "spark.emr-serverless.driverEnv",
         ),
-        (["--target", "dataproc", *at(stage="gs://b", cluster="c", region="r")], "spark.yarn.appMasterEnv"),
-        (["--target", "dataproc-serverless", *at(stage="gs://b", region="r")], "spark.dataproc.driverEnv"),
+        (["--target", "dataproc", *at(stage="gs://b", cluster="c", region="r"), *PACKED], "spark.yarn.appMasterEnv"),
+        (["--target", "dataproc-serverless", *at(stage="gs://b", region="r"), *PACKED], "spark.dataproc.driverEnv"),
     ],
 )
 def test_variables_that_a_driver_elsewhere_has_not_are_refused(
@@ -328,7 +341,7 @@ def test_a_variable_that_is_replaced_or_given_otherwise_is_not_missed(
     monkeypatch.setenv("LOGICAL_DATE", "2026-11-26")
     text = filled_in.read_text(encoding="utf-8").replace(VARIABLE, "LOGICAL_DATE")
     filled_in.write_text(text.replace("${LOGICAL_DATE}", "s3://b/${LOGICAL_DATE}"), encoding="utf-8")
-    assert words_of(filled_in, *yarn)
+    assert words_of(filled_in, *yarn, "--logical-date", "2026-11-26")
 
 
 def test_a_dry_run_says_where_files_go_and_what_is_executed(job: Path) -> None:
@@ -341,6 +354,7 @@ def test_a_dry_run_says_where_files_go_and_what_is_executed(job: Path) -> None:
         "cluster=j-1",
         "--place",
         "stage=s3://b/s",
+        *PACKED,
         "--run-id",
         "r",
         "--show",
@@ -350,7 +364,7 @@ def test_a_dry_run_says_where_files_go_and_what_is_executed(job: Path) -> None:
     assert f"# {job} is put at s3://b/s/r/nightly.yaml" in remarks
     command = "\n".join(line for line in done.stdout.splitlines() if not line.startswith("# "))
     assert shlex.split(command.replace("\\\n", " ")) == words_of(
-        job, "--target", "emr", *at(cluster="j-1", stage="s3://b/s")
+        job, "--target", "emr", *at(cluster="j-1", stage="s3://b/s"), *PACKED
     )
 
 

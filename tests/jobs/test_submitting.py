@@ -62,6 +62,7 @@ def submit(job: Path, home: Path, run_id: str) -> Any:
     places = {"stage": str(home.parent / "stage"), "cluster": "j-1", "region": "eu-west-1"}
     words = [word for name, value in places.items() for word in ("--place", f"{name}={value}")]
     options = ["--target", "emr", "--home", str(home), "--code", str(home / CODE), "--run-id", run_id, *words]
+    options += ["--environment", "s3://b/environment.tar.gz"]
     return CliRunner().invoke(app, ["submit", str(job), *options])
 
 
@@ -122,7 +123,18 @@ WAITS = "#!/bin/sh\ntouch {folder}/asked\nexec sleep 100\n"
     [
         (["--target", "yarn", "--deploy-mode", "cluster"], "yarn application -kill ID"),
         (
-            ["--target", "emr", "--stage", "/nowhere", "--cluster", "j-1", "--region", "r"],
+            [
+                "--target",
+                "emr",
+                "--stage",
+                "/nowhere",
+                "--cluster",
+                "j-1",
+                "--region",
+                "r",
+                "--environment",
+                "s3://b/e.tar.gz",
+            ],
             "aws emr cancel-steps --cluster-id j-1 --step-ids s-1 --step-cancellation-option TERMINATE_PROCESS",
         ),
     ],

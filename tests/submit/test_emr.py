@@ -54,6 +54,7 @@ def options_of(job, *words):
     }
     given = [word for name, value in places.items() for word in ("--place", f"{name}={value}")]
     paths = ["--home", str(ROOT), "--code", f"code-{'0' * 64}.zip", "--run-id", "r", "--show", "words"]
+    paths += ["--environment", "s3://b/environment.tar.gz"]
     done = CliRunner().invoke(app, ["submit", str(job), *paths, *given, *words])
     assert done.exit_code == 0, done.output
     return dict(itertools.pairwise(done.stdout.split("\0")))
