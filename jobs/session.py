@@ -91,9 +91,9 @@ def _connected(builder: Any, remote: str, config: Spark) -> SparkSession:
     Raises:
         SparkNotStarted: nobody answers, or this Python lacks what it takes to ask.
     """
-    place = urlsplit(remote)
-    where = f"sc://{place.hostname}:{place.port or _CONNECT_PORT}"
+    where = re.split("/?;", remote)[0]  # what follows may be a token
     try:
+        place = urlsplit(where)
         if place.scheme == "sc":
             # Spark would go on trying for minutes.
             socket.create_connection((place.hostname, place.port or _CONNECT_PORT), _ANSWER_SECONDS).close()

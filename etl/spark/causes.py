@@ -9,6 +9,7 @@ import re
 from typing import TYPE_CHECKING, NamedTuple
 
 from etl.errors import PLACE
+from etl.spark.sessions import is_connect
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -208,7 +209,7 @@ def fault_of(text: str) -> tuple[Fault, re.Match[str]] | None:
 def failure_of(error: Exception, spark: SparkSession) -> str:
     """What failed, where, and what to do, each a line."""
     # A session of Spark Connect does not tell what it starts on its workers.
-    context = None if type(spark).__module__.startswith("pyspark.sql.connect") else spark.sparkContext
+    context = None if is_connect(spark) else spark.sparkContext
     python = "which the server chose" if context is None else str(context.pythonExec)
     # PySpark keeps Java's side of an error, which names the worker, apart from its text.
     text = f"{error}\n{getattr(error, '_stackTrace', None) or ''}"

@@ -12,10 +12,8 @@ if TYPE_CHECKING:
 
     from jobs.deploying.submission import Submission
 
-__all__ = ["GIVEN", "check_variables"]
+__all__ = ["check_variables"]
 
-GIVEN = frozenset({"LOGICAL_DATE"})
-"""Names whose values travel with the job's own options."""
 _OF_KUBERNETES = "spark.kubernetes.driverEnv"
 _SECRETS = "spark.kubernetes.driver.secretKeyRef"
 """Kubernetes lets a driver have a variable out of a secret."""
@@ -32,7 +30,7 @@ def check_variables(asked: Submission, variables: Mapping[str, str]) -> None:
     lacking, differing = [], []
     for name, value in variables.items():
         told = [given[f"{prefix}.{name}"] for prefix in prefixes[:1] if f"{prefix}.{name}" in given]
-        if name in GIVEN or (asked.target is Target.K8S and f"{_SECRETS}.{name}" in given):
+        if asked.target is Target.K8S and f"{_SECRETS}.{name}" in given:
             continue
         if not told:
             lacking.append(name)
