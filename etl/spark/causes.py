@@ -155,7 +155,7 @@ FAULTS = (
     ),
     Fault(
         "no right to a store",
-        r"(?:AccessDenied|Status Code: 403|403 Forbidden|Permission denied: user=|AccessControlException)",
+        r"(?m)(?:AccessDenied|Status Code: 403|(?:^|: )403 Forbidden|Permission denied: user=|AccessControlException)",
         "the store refuses the job: {cause}",
         "Give the job's identity the rights of docs/iam, on the driver and on the workers.",
         is_of_jvm=True,
@@ -169,10 +169,17 @@ FAULTS = (
     ),
     Fault(
         "driver's JVM gone",
-        r"(?:Answer from Java side is empty|Error while (?:sending or )?receiving|Connection refused|"
-        r"SparkContext was shut down|stopped SparkContext)",
+        r"(?:Answer from Java side is empty|while trying to connect to the Java server|"
+        r"Error while (?:sending or )?receiving|SparkContext was shut down|stopped SparkContext)",
         "Spark itself ended under the driver",
         "Its log says why; often it was killed for its memory: raise spark.driver.memory.",
+        is_of_jvm=True,
+    ),
+    Fault(
+        "service out of reach",
+        r"(?:Connection (?:to \S+ )?refused|UnknownHostException|Name or service not known|[Cc]onnect\w* timed out)",
+        "a service that the job needs cannot be reached: {cause}",
+        "See that it runs, and that the hosts of the driver and of the workers may reach it at that address.",
         is_of_jvm=True,
     ),
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import BeforeValidator, Field, ValidationError, field_validator, model_validator
@@ -32,7 +33,9 @@ _ON_COMMAND_LINE = (
 )
 
 
-_SAYS_TOO_MUCH = "has what only the environment may have, a token: set SPARK_REMOTE there, and leave this out"
+_REMOTE = re.compile(r"sc://[^/:;@\s]+(?::[0-9]{1,5})?(?:/(?:;[^\s]*)?)?")
+_HARMLESS = {"grpc_max_message_size", "session_id", "use_ssl", "user_agent", "user_id"}
+"""Parameters of an address of Spark Connect; any other is a header that is sent along, a key for example."""
 
 
 class Spark(Strict):
@@ -40,7 +43,6 @@ class Spark(Strict):
 
     remote: str | None = Field(
         default=None,
-        pattern=r"^sc://[^/;\s]+",
         description="A server of Spark Connect, sc://HOST:PORT, instead of a session of one's own; SPARK_REMOTE says "
         "the same, and is where a token belongs.",
     )
@@ -58,9 +60,16 @@ class Spark(Strict):
 
     @field_validator("remote")
     @classmethod
-    def _no_token(cls, remote: str | None) -> str | None:
-        if remote is not None and (has_secret(remote) or uri_problem(remote)):
-            raise secret_fault(_SAYS_TOO_MUCH)
+    def _is_an_address(cls, remote: str | None) -> str | None:
+        if remote is None:
+            return None
+        if not _REMOTE.fullmatch(remote):
+            raise secret_fault("is no address of a server: write sc://HOST:PORT")
+        parameters = remote.partition(";")[2].split(";")
+        if {parameter.partition("=")[0] for parameter in parameters} - _HARMLESS - {""}:
+            known = ", ".join(sorted(_HARMLESS))
+            message = f"may have no parameters but {known}: any other is a header, such as a token or a key"
+            raise secret_fault(f"{message}. Those are for SPARK_REMOTE, where the driver runs; then leave this out")
         return remote
 
     @model_validator(mode="after")

@@ -13,7 +13,9 @@ from pyspark.sql import SparkSession
 
 import etl
 import scoring
+from etl.errors import SpecError
 from etl.spark.causes import cause_of
+from etl.spark.fitting import fit
 from etl.spark.transforming import transform
 from scoring.code import CODE, code_digest
 from scoring.spark.frames import score
@@ -43,6 +45,11 @@ try:
     failure = ""
 except PySparkException as error:
     failure = cause_of(str(error))
+try:
+    fit(rows, spec_of(LOGISTIC_SPEC))
+    refusal = ""
+except SpecError as error:
+    refusal = str(error)
 told = {
     "kind": type(spark).__module__,
     "frame": [row.asDict() for row in scored.collect()],
@@ -53,6 +60,7 @@ told = {
         for row in transform(rows, spec_of(LOGISTIC_SPEC), passthrough=["id"], on_rejected="keep").collect()
     ],
     "failure": failure,
+    "refusal": refusal,
     "code": spark.range(1).mapInArrow(code, "digest string, places array<string>").collect()[0].asDict(),
     "own": code_digest(*CODE),
 }

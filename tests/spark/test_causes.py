@@ -241,6 +241,8 @@ SAID = {
     "classdesc serialVersionUID = 1, local class serialVersionUID = 2",
     "no right to a store": "org.apache.hadoop.security.AccessControlException: Permission denied: user=a, access=WRITE",
     "driver's JVM gone": "Py4JNetworkError: Answer from Java side is empty",
+    "service out of reach": "java.net.ConnectException: Call From h/10.0.0.1 to nn:8020 failed: "
+    "java.net.ConnectException: Connection refused",
 }
 """What clusters that are not here say, in the words of their makers."""
 
@@ -254,7 +256,8 @@ def test_what_other_clusters_say_is_recognised(name: str, text: str) -> None:
 
 
 def test_what_is_not_known_is_not_taken_for_a_fault() -> None:
-    """An error of a model that speaks of codes and memory is told as it is."""
+    """An error of a model that speaks of codes and memory is told as it is, and so is a table of a strange name."""
+    assert fault_of("[TABLE_OR_VIEW_NOT_FOUND] The table or view `403 Forbidden` cannot be found.") is None
     text = "Traceback (most recent call last):\nValueError: class 137 has no name; remember its code\n"
     assert fault_of(text) is None
     assert cause_of(text) == "ValueError: class 137 has no name; remember its code"

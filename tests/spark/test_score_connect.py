@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -12,7 +13,9 @@ import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 import pytest
 import yaml
+from pydantic import ValidationError
 
+from jobs.config.spark import Spark
 from tests.scoring.workshop import logistic_bundle, logistic_scores, numbers, with_values
 
 if TYPE_CHECKING:
@@ -109,6 +112,11 @@ def test_connect_gives_the_features_of_a_spec(told: dict[str, Any]) -> None:
     assert {key for key, row in found.items() if row["rejection"] is not None} == set(BAD)
 
 
+def test_what_a_server_cannot_do_is_told(told: dict[str, Any]) -> None:
+    """A fit needs a folder that the server's workers reach, too: nobody knows that they are on this machine."""
+    assert told["refusal"] == "a fit on a cluster needs scratch, a folder that the driver and all workers reach."
+
+
 def job(told: dict[str, Any], name: str, **sections: Any) -> Path:
     """The config of a job over the server's rows."""
     folder: Path = told["folder"]
@@ -171,3 +179,21 @@ def test_a_server_that_is_not_there_is_told_at_once(told: dict[str, Any]) -> Non
     assert f"no session of Spark Connect at sc://127.0.0.1:{port}: [Errno 111] Connection refused" in done.stderr
     assert "Traceback" not in done.stderr
     assert "hush" not in done.stderr + done.stdout
+
+
+@pytest.mark.parametrize(
+    ("remote", "reason"),
+    [
+        ("sc://h:1/;token=hush-hush", "may have no parameters but grpc_max_message_size"),
+        ("sc://h:1/;user_id=u;x-api-key=hush-hush", "any other is a header, such as a token or a key"),
+        ("sc://h:port", "is no address of a server: write sc://HOST:PORT"),
+        ("sc://me:hush-hush@h", "is no address of a server"),
+        ("http://h:1", "is no address of a server"),
+    ],
+)
+def test_an_address_has_no_secret(remote: str, reason: str) -> None:
+    """A config is stored with the run and shown: what only the environment may say is refused, and not repeated."""
+    with pytest.raises(ValidationError, match=re.escape(reason)) as caught:
+        Spark.model_validate({"remote": remote})
+    assert all("hush" not in fault["msg"] for fault in caught.value.errors())
+    assert Spark.model_validate({"remote": "sc://h:15002/;use_ssl=true;user_id=u"}).remote is not None
