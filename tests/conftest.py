@@ -24,7 +24,7 @@ settings.register_profile("batchscore", suppress_health_check=[HealthCheck.too_s
 settings.load_profile("batchscore")
 
 HERE = Path(__file__).parent
-TOUCH_SPARK = {"docs", "examples", "jobs", "spark", "spine", "submit", "zoo"}
+TOUCH_SPARK = {"examples", "jobs", "spark", "spine", "zoo"}
 """Folders whose tests run jobs, or start Spark, without asking for the session that the others share."""
 
 if TYPE_CHECKING:
