@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import subprocess
 import sys
 import tempfile
@@ -16,7 +15,8 @@ from typing import TYPE_CHECKING, NamedTuple
 from etl.errors import BatchscoreError
 from jobs.config.variables import date_text
 from jobs.deploying.ending import record_of
-from jobs.errors import ExitCode, Refused
+from jobs.errors import ExitCode, exit_code
+from jobs.record import RunState
 from jobs.run import published_before
 
 if TYPE_CHECKING:
@@ -45,6 +45,8 @@ class Outcome(StrEnum):
     """Held back, or superseded."""
     REFUSED = "refused"
     FAILED = "failed"
+    CANCELLED = "cancelled"
+    """A signal stopped it."""
     UNKNOWN = "unknown"
     NOT_STARTED = "not started"
 
@@ -58,6 +60,7 @@ _OF_CODES = {
 _WORST_FIRST = (
     (Outcome.UNKNOWN, ExitCode.UNKNOWN),
     (Outcome.FAILED, ExitCode.FAILED),
+    (Outcome.CANCELLED, ExitCode.FAILED),
     (Outcome.REFUSED, ExitCode.REFUSED),
     (Outcome.NOT_PUBLISHED, ExitCode.NOT_PUBLISHED),
 )
@@ -90,11 +93,15 @@ def worst(outcomes: Collection[Outcome]) -> int:
 
 
 def look(errand: Errand) -> Ending | None:
-    """What is known of a date before its driver starts: published, or refused; None where there is something to do."""
+    """What is known of a date before its driver starts; None where there is something to do.
+
+    It was published, or is refused, or has failed: a store that does not answer is at fault for this date alone.
+    """
     try:
         record = published_before(errand.request)
-    except Refused as error:
-        return Ending(errand, Outcome.REFUSED, told=str(error))
+    except (BatchscoreError, OSError) as error:
+        outcome = Outcome.REFUSED if exit_code(error) == ExitCode.REFUSED else Outcome.FAILED
+        return Ending(errand, outcome, told=str(error) or type(error).__name__)
     if record is None:
         return None
     return Ending(errand, Outcome.BEFORE, record.account.scored.rows)
@@ -106,6 +113,7 @@ class _Driver:
     def __init__(self, errand: Errand, command: Sequence[str], log: Path) -> None:
         self.errand, self._log = errand, log
         self._began, self._clock = datetime.now(UTC), time.monotonic()
+        self._is_stopped = False
         variables = {name: value for name, value in os.environ.items() if name != "BATCHSCORE_COMMAND"}
         with log.open("wb") as written:
             # A process group of its own: Ctrl-C reaches us alone, and we tell each driver once.
@@ -118,6 +126,14 @@ class _Driver:
                 process_group=0,
             )
 
+    def stop(self) -> None:
+        """Have it write down that its run was cancelled, and end.
+
+        Not by SIGINT: a shell that starts something in the background has that ignored, by all that it starts.
+        """
+        self._is_stopped = True
+        self.process.terminate()
+
     def ending(self) -> Ending:
         """What it came to; its log is kept where a person may want to read it."""
         outcome = _OF_CODES.get(self.process.wait(), Outcome.FAILED)
@@ -127,8 +143,13 @@ class _Driver:
         if outcome is Outcome.PUBLISHED:
             self._log.unlink()
             return Ending(self.errand, outcome, rows, seconds)
-        if record is not None and record.error is not None and record.recorded_at >= self._began:
+        if record is not None and record.recorded_at < self._began:
+            record = None
+        if record is not None and record.error is not None:
             told = record.error.message
+        is_cancelled = record.state is RunState.CANCELLED if record is not None else self._is_stopped
+        if outcome is Outcome.FAILED and is_cancelled:
+            outcome = Outcome.CANCELLED
         return Ending(self.errand, outcome, rows, seconds, told or self._said(), str(self._log))
 
     def _record(self) -> RunRecord | None:
@@ -161,7 +182,7 @@ class Drivers:
         """The refusal for which no more drivers were started."""
 
     def run(self, errands: Sequence[Errand]) -> list[Ending]:
-        """What became of each date, in their order; of a signal too, which every driver at work is sent on."""
+        """What became of each date, in their order. A signal, and whatever is raised, stops all drivers at work."""
         waiting = list(reversed(errands))
         folder = Path(tempfile.mkdtemp(prefix="batchscore-backfill-"))
         try:
@@ -174,6 +195,7 @@ class Drivers:
                 time.sleep(_PAUSE if self._running else 0)
         except KeyboardInterrupt:
             self.is_interrupted = True
+        finally:
             self._stop()
         if not any(folder.iterdir()):
             folder.rmdir()
@@ -208,7 +230,7 @@ class Drivers:
     def _stop(self) -> None:
         """Each driver writes down that its run was cancelled; that is waited for."""
         for driver in self._running:
-            driver.process.send_signal(signal.SIGINT)
+            driver.stop()
         for driver in list(self._running):
             driver.process.wait()
         self._collect()

@@ -21,14 +21,19 @@ from typer.testing import CliRunner
 from jobs.cli import app
 from jobs.config.variables import date_text, logical_date
 from jobs.errors import Refused
+from jobs.scheduling import drivers
 from jobs.scheduling.dates import dates_between, last_moment, step_of
-from jobs.scheduling.drivers import Outcome, worst
+from jobs.scheduling.drivers import Drivers, Outcome, worst
+from jobs.scheduling.errands import Asked, errand_of
 from tests.jobs.days import BY_DAY, DAYS, daily_job, model_at, oracle, published, run_day, write_day
 from tests.jobs.outputs import write_job
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
     from typer.testing import Result
+
+    from jobs.request import RunRequest
+    from jobs.scheduling.drivers import Ending
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -40,7 +45,9 @@ def stop(*_):
     open(f"{folder}/{date}.stopped", "w").close()
     print(f"error: run of {date} was stopped by a signal.", file=sys.stderr)
     sys.exit(1)
-signal.signal(signal.SIGINT, stop)
+for number in (signal.SIGINT, signal.SIGTERM):  # as a driver does
+    if signal.getsignal(number) is not signal.SIG_IGN:
+        signal.signal(number, stop)
 began = time.time()
 open(f"{folder}/{date}.began", "w").close()
 time.sleep(float(os.environ["TAKES"]))
@@ -119,6 +126,7 @@ def test_a_step_is_days_or_hours(text: str) -> None:
         ([Outcome.PUBLISHED, Outcome.NOT_PUBLISHED], 4),
         ([Outcome.NOT_PUBLISHED, Outcome.REFUSED], 2),
         ([Outcome.REFUSED, Outcome.FAILED, Outcome.NOT_PUBLISHED], 1),
+        ([Outcome.CANCELLED, Outcome.REFUSED, Outcome.NOT_STARTED], 1),
         ([Outcome.FAILED, Outcome.UNKNOWN], 3),
     ],
 )
@@ -175,13 +183,20 @@ def test_what_refuses_all_dates_is_told_once(stub: Path, tmp_path: Path, monkeyp
     assert lines[6] == f"What refused {DAYS[0]} has to do with no date, so no more were started."
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_ends_every_driver(stub: Path, tmp_path: Path, number: int) -> None:
-    """Drivers at work are stopped once each and waited for, no more are started, and the way to go on is told."""
+@pytest.mark.parametrize(
+    ("number", "before"), [(signal.SIGINT, ""), (signal.SIGTERM, ""), (signal.SIGTERM, "trap '' INT; ")]
+)
+def test_a_signal_ends_every_driver(stub: Path, tmp_path: Path, number: int, before: str) -> None:
+    """Drivers at work are stopped once each and waited for, no more are started, and the way to go on is told; so it
+    is where SIGINT is ignored, as it is of whatever a script starts in the background.
+    """  # noqa: D205  one sentence
     job = daily_job(tmp_path, tmp_path / "m.onnx", BY_DAY)
     words = ["backfill", str(job), *range_of(DAYS[0], DAYS[3]), "--parallel", "2"]
     with subprocess.Popen(
-        [sys.executable, "-W", "error", "-m", "jobs.main", *words, "--", sys.executable, str(tmp_path / "driver.py")],
+        [
+            *("sh", "-c", f'{before}exec "$@"', "sh", sys.executable, "-W", "error", "-m", "jobs.main", *words),
+            *("--", sys.executable, str(tmp_path / "driver.py")),
+        ],
         cwd=REPOSITORY,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -197,8 +212,41 @@ def test_a_signal_ends_every_driver(stub: Path, tmp_path: Path, number: int) -> 
         out, errors = process.communicate(timeout=30)
     assert process.returncode == 1
     assert sorted(path.stem for path in stub.glob("*.stopped")) == list(DAYS[:2])
-    assert [" ".join(line.split()[1:3]) for line in out.splitlines()[1:5]] == [*["failed -"] * 2, *["not started"] * 2]
+    outcomes = [" ".join(line.split()[1:3]) for line in out.splitlines()[1:5]]
+    assert outcomes == [*["cancelled -"] * 2, *["not started"] * 2]
     assert errors.splitlines()[-1] == "error: stopped by a signal. The same command goes on; what is published stays."
+
+
+def test_a_store_that_fails_once_costs_one_date(stub: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The date that it failed for has failed, with what the store said; drivers go on, and all others are run."""
+
+    def published(request: RunRequest) -> None:
+        if request.run_id.endswith(DAYS[1]):
+            raise ConnectionError("the store did not answer")
+
+    monkeypatch.setattr(drivers, "published_before", published)
+    done = backfill(daily_job(tmp_path, tmp_path / "m.onnx", BY_DAY), *range_of(DAYS[0], DAYS[3]), stub=stub)
+    assert done.exit_code == 1
+    assert sorted(path.stem for path in stub.glob("*.json")) == [DAYS[0], *DAYS[2:]]
+    assert f"{DAYS[1]} failed: the store did not answer" in done.stdout
+
+
+def test_no_driver_is_left_behind(stub: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever ends a backfill, be it a fault of ours, its drivers are stopped and waited for."""
+    monkeypatch.setenv("TAKES", "60")
+    job = daily_job(tmp_path, tmp_path / "m.onnx", BY_DAY)
+    dates = tuple(logical_date(day) for day in DAYS[:2])
+
+    def tell(_: Ending | None, at_work: list[str]) -> None:
+        while at_work and not list(stub.glob("*.began")):
+            time.sleep(0.05)
+        if at_work:
+            raise ZeroDivisionError
+
+    command = (sys.executable, str(tmp_path / "driver.py"))
+    with pytest.raises(ZeroDivisionError):
+        Drivers(command, parallel=2, tell=tell).run([errand_of(Asked(str(job)), date) for date in dates])
+    assert [path.stem for path in stub.glob("*.stopped")] == [DAYS[0]]
 
 
 @pytest.mark.parametrize(
