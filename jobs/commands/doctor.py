@@ -35,9 +35,15 @@ def doctor(
     """
     job = read_config(config, tuple(sets or ()), date=logical_date)
     with spark_log(ctx.find_root().obj), session_scope():
-        found = list(examine(job, cluster=cluster))
-        Screen(Console(highlight=False)).sheet(sheet_of(found))
-    if any(check.state == "failed" for one in found for check in one.checks):
+        screen = Screen(Console(highlight=False))
+        examined = examine(job, cluster=cluster)
+        found = [next(examined)]
+        screen.sheet(sheet_of(found))
+        # Workers are told of once a session is there, which takes its time, or hangs.
+        workers = list(examined)
+        if workers:
+            screen.sheet(sheet_of(workers))
+    if any(check.state == "failed" for one in (*found, *workers) for check in one.checks):
         raise typer.Exit(ExitCode.REFUSED)
 
 

@@ -50,7 +50,7 @@ class Examined(NamedTuple):
 
 
 def examine(config: JobConfig, *, cluster: bool) -> Iterator[Examined]:
-    """Look at the driver, and with `cluster` at every worker that Spark gives: a session is started for that."""
+    """Look at the driver, and then with `cluster` at every worker that Spark gives: a session is started for that."""
     configure(config.storage)
     reads, found = _input_of(config)
     asked = Asked(reads, f"{config.output.uri.rstrip('/')}/_batchscore/doctor")
@@ -113,7 +113,7 @@ def _input_of(config: JobConfig) -> tuple[str | None, Check]:
         return None, Check("input", "unchecked", "it is a table, which Spark opens when a run begins")
     try:
         files = list_inputs(config.input.patterns)
-    except BatchscoreError as error:
+    except (BatchscoreError, OSError) as error:
         return None, Check("input", "failed", str(error))
     told = f"{counted(len(files), 'file')}, {sum(file.bytes for file in files):,} bytes"
     return files[0].path, Check("input", "ok", told)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+import socket
 import time
 from types import SimpleNamespace
 from typing import TYPE_CHECKING
@@ -75,6 +76,44 @@ def test_what_is_missing_is_told_and_refused(tmp_path: Path, logistic_onnx: Path
     [driver] = examine(read_config(str(job)), cluster=False)
     failed = {name for name, state in states(driver.checks).items() if state == "failed"}
     assert failed == {"input", "output", "commits"}
+
+
+def test_a_store_that_does_not_answer_is_a_fault_of_its_own(
+    tmp_path: Path, logistic_onnx: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where nobody listens at the endpoint each check of that store has failed, the others go on, and the code is 2."""
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "a")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "b")
+    with socket.socket() as closed:  # bound and not listening: whoever connects is refused
+        closed.bind(("127.0.0.1", 0))
+        store = {
+            "uri": "s3://nobody",
+            "endpoint": f"http://127.0.0.1:{closed.getsockname()[1]}",
+            "region": "us-east-1",
+            "attempts": 1,
+        }
+        job = write_job(tmp_path, logistic_onnx, input={"files": "s3://nobody/in"}, storage=[store])
+        done = CliRunner().invoke(app, ["doctor", str(job)])
+    assert done.exit_code == ExitCode.REFUSED, done.output
+    found = {row[1]: row[2] for row in (line.split(maxsplit=3) for line in done.stdout.splitlines()[1:])}
+    assert {name for name, state in found.items() if state == "failed"} == {"input"}
+    assert found["commits"] == found["model"] == "ok"
+    assert "Could not connect to the endpoint" in done.stdout
+
+
+def test_what_is_known_of_the_driver_is_told_before_workers_are_asked(
+    tmp_path: Path, logistic_onnx: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A session that cannot be waited for takes away nothing of what was found before it."""
+
+    def hangs(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(doctor, "start_session", hangs)
+    write_input(tmp_path)
+    done = CliRunner().invoke(app, ["doctor", str(write_job(tmp_path, logistic_onnx)), "--cluster"])
+    assert done.exit_code == ExitCode.FAILED
+    assert [line.split()[:3] for line in done.stdout.splitlines()][1] == ["driver", "python", "ok"]
 
 
 def test_all_that_a_run_needs_of_stores_is_looked_at(tmp_path: Path, logistic_onnx: Path) -> None:
