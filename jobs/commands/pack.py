@@ -12,6 +12,7 @@ from rich.console import Console
 from jobs.deploying.packing import Packing, interpreter_of, name_of
 from jobs.deploying.packing import pack as make_archive
 from jobs.display.summary import Screen, size_text
+from jobs.errors import Refused
 
 __all__ = ["pack"]
 
@@ -30,7 +31,8 @@ def pack(
         typer.Option(
             metavar="PYTHON",
             help="The Python 3.11 to pack. Its system libraries are not packed: take one of the distribution that the "
-            "cluster runs. Default: this one.",
+            "cluster runs.",
+            show_default="this one",
         ),
     ] = Path(sys.executable),
     name: Annotated[
@@ -44,6 +46,8 @@ def pack(
 
     Exit codes: 0 it is there, 2 refused.
     """
+    if name and upload is not None:
+        raise Refused("--name makes nothing that --upload could send: leave one of them out.")
     packing = Packing(lock=lock, python=python, folder=to, upload=upload)
     if name:
         typer.echo(name_of(packing, interpreter_of(python))[0])

@@ -38,6 +38,13 @@ def test_a_name_is_that_of_the_lock_and_of_the_python(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [other]
 
 
+def test_a_name_alone_is_not_sent() -> None:
+    """Nothing would be uploaded, so who asks for both is told."""
+    done = CliRunner().invoke(app, ["pack", "--name", "--upload", "s3://bucket/environments"])
+    assert (done.exit_code, done.stdout) == (ExitCode.REFUSED, "")
+    assert "leave one of them out" in done.stderr
+
+
 def test_an_archive_that_is_there_is_taken_and_sent_once(tmp_path: Path) -> None:
     """Nothing is made again; a store gets the same bytes, and a second time nothing."""
     name, _ = name_of(asked(tmp_path), interpreter_of(Path(sys.executable)))
