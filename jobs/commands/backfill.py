@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import shlex
+import shutil
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 
+from etl.printable import counted
 from jobs.commands.options import ConfigFile, Limit, Sample, Sets  # noqa: TC001  typer reads them
-from jobs.config.variables import date_text, logical_date
+from jobs.config.variables import date_text
 from jobs.display.backfill import Board, endings_sheet, plan_sheet, touched_sheet, why
 from jobs.display.summary import Screen
 from jobs.errors import Cancelled, ExitCode, Refused
-from jobs.scheduling.dates import dates_between, last_moment, step_of
+from jobs.scheduling.dates import bounds, dates_between, step_of
 from jobs.scheduling.drivers import HERE, Drivers, Outcome, look, worst
 from jobs.scheduling.errands import Asked, errands_of
 from jobs.scheduling.rescoring import errands_with, look_back, new_model, touched_by
@@ -21,6 +23,7 @@ from jobs.scheduling.rescoring import errands_with, look_back, new_model, touche
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from jobs.scheduling.drivers import Ending
     from jobs.scheduling.errands import Errand
     from jobs.scheduling.rescoring import Touched
 
@@ -69,6 +72,8 @@ def backfill(  # noqa: PLR0913  each option is a part of what is asked for
     A date is the run that `run --logical-date` makes: one that is published is left as it is, one that failed goes on.
     A date that fails keeps no other from being run. Exit codes: the worst of the runs', 3 before 1, 2, 4 and 0.
     """
+    if command and shutil.which(command[0]) is None:
+        raise Refused(f"{command[0]} cannot be started: there is no such program, or you may not execute it.")
     asked = Asked(config, tuple(sets or ()), limit, sample)
     screen = Screen(Console(highlight=False))
     outcomes: set[Outcome] = set()
@@ -78,7 +83,7 @@ def backfill(  # noqa: PLR0913  each option is a part of what is asked for
         errands, touched = _of_a_model(asked, rescore_with, touched_by, between=(first, last))
         _show_touched(screen, errands, touched)
         outcomes |= {Outcome.REFUSED for one in touched if one.problem}
-    if dry_run:
+    if errands and dry_run:
         outcomes |= _show(screen, errands)
     elif errands:
         words = (*(command or HERE), *(("--debug",) if ctx.find_root().obj else ()))
@@ -91,7 +96,7 @@ def _of_dates(asked: Asked, first: str | None, last: str | None, *, every: str) 
     if first is None or last is None:
         raise Refused("which dates? Give --from and --to, both of them included: --from 2026-11-01 --to 2026-11-30.")
     step = step_of(every)
-    return errands_of(asked, dates_between(logical_date(first), last_moment(last), step), step)
+    return errands_of(asked, dates_between(*bounds(first, last), step), step)
 
 
 def _of_a_model(
@@ -105,15 +110,11 @@ def _of_a_model(
         )
     if asked.limit is not None or asked.sample is not None:
         raise Refused("--limit and --sample are trials, which replace nothing. Leave them out, or --rescore-with.")
+    first, last = bounds(*between)
     config = look_back(asked)
     new = new_model(config, good)
-    first, last = between
-    touched = tuple(
-        one
-        for one in touched_by(asked, config, bad, new=new)
-        if one.date is None
-        or ((first is None or one.date >= logical_date(first)) and (last is None or one.date <= last_moment(last)))
-    )
+    found = touched_by(asked, config, bad, new=new)
+    touched = tuple(one for one in found if one.date is None or first <= one.date <= last)
     return errands_with(asked, new, touched), touched
 
 
@@ -131,7 +132,11 @@ def _show_touched(screen: Screen, errands: Sequence[Errand], touched: Sequence[T
 
 
 def _show(screen: Screen, errands: Sequence[Errand]) -> set[Outcome]:
-    planned = [(errand, look(errand)) for errand in errands]
+    planned: list[tuple[Errand, Ending | None]] = []
+    with Console(stderr=True, highlight=False).status("") as status:
+        for errand in errands:
+            status.update(f"looked at {len(planned):,} of {counted(len(errands), 'date')}")
+            planned.append((errand, look(errand)))
     screen.sheet(plan_sheet(planned))
     known = [ending for _, ending in planned if ending is not None]
     for line in why(known):

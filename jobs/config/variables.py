@@ -40,7 +40,9 @@ def logical_date(text: str) -> datetime:
 def date_text(moment: datetime) -> str:
     """A logical date as `--logical-date` takes it: a date where it is midnight in UTC."""
     moment = moment.astimezone(UTC)
-    return f"{moment:%Y-%m-%d}" if (moment.hour, moment.minute, moment.second) == (0, 0, 0) else moment.isoformat()
+    # Not by %Y, which pads no year.
+    is_midnight = (moment.hour, moment.minute, moment.second) == (0, 0, 0)
+    return moment.date().isoformat() if is_midnight else moment.isoformat()
 
 
 class Variables:

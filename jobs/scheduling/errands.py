@@ -10,10 +10,13 @@ from jobs.config.variables import date_text
 from jobs.errors import Refused
 from jobs.identity import run_id_of_date
 from jobs.request import RunRequest
+from jobs.scheduling.dates import date_before
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import datetime, timedelta
+
+    from jobs.config.job import JobConfig
 
 __all__ = ["Asked", "Errand", "errand_of", "errands_of"]
 
@@ -75,15 +78,22 @@ def errands_of(asked: Asked, dates: Sequence[datetime], every: timedelta) -> tup
     """
     found = tuple(errand_of(asked, date) for date in dates)
     _check_place(found)
-    before = errand_of(asked, dates[0] - every)
-    for one, other in pairwise((before, *found)):
-        if one.request.config == other.request.config:
+    # First those that are asked for: of the one before them nobody has heard.
+    for one, other in (*pairwise(found), (errand_of(asked, date_before(dates[0], every)), found[0])):
+        if _scored(one.request.config) == _scored(other.request.config):
+            name = "${LOGICAL_HOUR}" if one.date.date() == other.date.date() else "${LOGICAL_DATE}"
+            told = f"says the same for {date_text(one.date)} and {date_text(other.date)}"
             raise Refused(
-                f"{asked.config} says the same for {date_text(one.date)} and {date_text(other.date)}, so both would "
-                "score the same rows. Write ${LOGICAL_DATE}, or ${LOGICAL_HOUR}, where they differ: "
+                f"{asked.config} {told if one in found else f'does not say {name}'} in what chooses rows or where they "
+                f"go, so each date would score the same rows. Write {name} where they differ: "
                 "`files: s3://history/day=${LOGICAL_DATE}/`, say."
             )
     return found
+
+
+def _scored(config: JobConfig) -> tuple[object, ...]:
+    """Which rows are scored, by what, and where that goes: in what else two dates differ, the rows are the same."""
+    return (config.input, config.references, config.entries, config.combine, config.output.uri)
 
 
 def _check_place(errands: Sequence[Errand]) -> None:
