@@ -118,7 +118,7 @@ def touched_by(asked: Asked, config: JobConfig, bad: str, *, new: NewModel) -> t
     """What the newest version holds of runs that a bad model scored, and the new one did not; by date.
 
     Raises:
-        Refused: no run was ever scored by it.
+        Refused: no run was ever scored by it, or it is the new one itself.
     """
     target = target_of(config, "look", scratch=False)
     with refusing():
@@ -127,8 +127,8 @@ def touched_by(asked: Asked, config: JobConfig, bad: str, *, new: NewModel) -> t
         with ThreadPoolExecutor(_THREADS) as threads:
             looked = threads.map(lambda run: _look(target, run, config.name, bad=bad, new=new), runs)
             found = [one for one in looked if one is not None]
-        if not found:
-            _check_known(asked.config, bad)
+        if not found and not any(run.run_id.endswith(new.suffix) for run in runs):
+            _check_known(asked.config, bad, new)
     return tuple(sorted(found, key=lambda one: (one.date is None, one.date and one.date.isoformat(), one.run_id)))
 
 
@@ -168,10 +168,16 @@ def _look(target: Target, run: RunEntry, job: str, *, bad: str, new: NewModel) -
     )
 
 
-def _check_known(where: str, bad: str) -> None:
-    """Nothing is left of it; but was there ever anything, or is the name a slip?"""
+def _check_known(where: str, bad: str, new: NewModel) -> None:
+    """Nothing is left of it; but was there ever anything, or is the name a slip, or that of the new one?"""
     used = [facts for line in history(where) if line.record is not None for facts in line.record.all_models]
-    if any(is_named(bad, facts) for facts in used):
+    named = [facts for facts in used if is_named(bad, facts)]
+    if named and all(new.is_same(facts) for facts in named):
+        raise Refused(
+            f"{new.uri} is {named[0].name}:{named[0].version}, so the new model is the one that is to be replaced. "
+            "Give another to --rescore-with, or to --touched-by the one whose scores are to go."
+        )
+    if named:
         return
     names = sorted({f"{facts.name}:{facts.version}" for facts in used})
     told = ", ".join(names[:_SHOWN]) + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")

@@ -116,6 +116,19 @@ def test_a_model_that_no_run_used_is_refused(job: Path, models: tuple[Path, Path
     assert "no run of this job was scored by 'onnx-bat'. Its runs were scored by: onnx-bad:" in done.stderr
 
 
+def test_a_model_is_not_replaced_by_itself(job: Path, models: tuple[Path, Path]) -> None:
+    """Where the new model is the one whose scores are to go, that is told, and not that there is nothing to do."""
+    done = rescore(job, models[1], "onnx-bad", "--dry-run")
+    assert done.exit_code == 2
+    assert "so the new model is the one that is to be replaced" in done.stderr
+
+
+def test_a_dry_run_with_nothing_to_do_shows_no_table(job: Path, models: tuple[Path, Path]) -> None:
+    """One line says it all."""
+    shown = rescore(job, models[0], "onnx-bad", "--to", DAYS[0], "--dry-run")
+    assert (shown.exit_code, len(shown.stdout.splitlines())) == (0, 1), shown.stdout
+
+
 def test_what_later_runs_replaced_does_not_come_back(
     spark: SparkSession, tmp_path: Path, models: tuple[Path, Path]
 ) -> None:
