@@ -10,14 +10,17 @@ import socket
 import sys
 import time
 import uuid
-from typing import Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from etl.errors import BatchscoreError
 from etl.runs.storage import storage_for
 from scoring.code import CODE, code_digest
 from scoring.runtimes.gpu import gpu_facts
 
-__all__ = ["Asked", "Probe", "probe"]
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+__all__ = ["Asked", "Probe", "executors_of", "probe", "worst_of"]
 
 _PACKAGES = ("pyarrow", "numpy", "pydantic", "onnxruntime", "onnxruntime-gpu", "pyspark", "pandas")
 
@@ -53,6 +56,8 @@ class Probe(NamedTuple):
     """`ok`, nothing where nothing was asked, or what went wrong."""
     writes: str
     """As `reads`."""
+    parent: int
+    """The process that began this one: a host has one for each executor."""
 
 
 def probe(asked: Asked) -> Probe:
@@ -69,7 +74,29 @@ def probe(asked: Asked) -> Probe:
         began=began,
         reads=_tried("read", asked.reads),
         writes=_tried("write", asked.writes),
+        parent=os.getppid(),
     )
+
+
+def executors_of(probes: Iterable[Probe]) -> int:
+    """How many executors answered."""
+    return len({(one.host, one.parent) for one in probes})
+
+
+def worst_of(probes: Iterable[Probe]) -> list[Probe]:
+    """One answer a host, interpreter and place of our code, by host: the fault that one of them has, it has."""
+    found: dict[tuple[str, str, str], Probe] = {}
+    for one in probes:
+        other = found.setdefault((one.host, one.python, one.place), one)
+        found[one.host, one.python, one.place] = other._replace(
+            reads=one.reads if other.reads == "ok" else other.reads,
+            writes=one.writes if other.writes == "ok" else other.writes,
+            providers=min(
+                one.providers, other.providers, key=lambda some: (not "".join(some).startswith("!"), len(some))
+            ),
+            gpus=min(one.gpus, other.gpus, key=len),
+        )
+    return [found[key] for key in sorted(found)]
 
 
 def _versions() -> dict[str, str]:

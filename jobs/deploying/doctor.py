@@ -20,12 +20,14 @@ from jobs.planning.preview import Check
 from jobs.planning.resolving import list_inputs
 from jobs.session import start_session
 from scoring.bundles.sources import is_of_mlflow, locate
-from scoring.probing import Asked, probe
+from scoring.probing import Asked, executors_of, probe, worst_of
 from scoring.runtimes.onnx.providers import PROVIDERS
 from scoring.spark.probes import probe_workers
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+    from pyspark.sql import SparkSession
 
     from etl.runs.storage import Storage
     from jobs.config.job import JobConfig
@@ -79,14 +81,13 @@ def examine(config: JobConfig, *, cluster: bool) -> Iterator[Examined]:
 def _workers(config: JobConfig, asked: Asked, here: Probe) -> Iterator[Examined]:
     try:
         spark = start_session(f"batchscore doctor {config.name}", config.spark)
-        tasks = parallelism(spark)
         start = time.time()
-        workers = probe_workers(spark, asked, tasks)
-    except BatchscoreError as error:
+        tasks, workers = _asked(spark, asked)
+    except (BatchscoreError, OSError) as error:
         yield Examined("cluster", [Check("tasks", "failed", str(error))])
         return
     end = time.time()
-    yield Examined("cluster", [Check("tasks", "ok", f"{tasks} at once, by {counted(len(workers), 'worker')}")])
+    yield Examined("cluster", [tasks])
     for worker in workers:
         checks = [
             _python(worker),
@@ -98,6 +99,29 @@ def _workers(config: JobConfig, asked: Asked, here: Probe) -> Iterator[Examined]
             _device(config, worker),
         ]
         yield Examined(worker.host, checks)
+
+
+def _asked(spark: SparkSession, asked: Asked) -> tuple[Check, list[Probe]]:
+    """What workers say, and how many of them; those that were not there at first are asked a second time."""
+    master, instances = str(spark.conf.get("spark.master", "")), spark.conf.get("spark.executor.instances", None)
+    wanted = int(instances) if instances and instances.isdigit() and not master.startswith("local") else 0
+    tasks = 0
+    found: list[Probe] = []
+    for _ in range(2):
+        # Before executors have come Spark knows of no cores of theirs.
+        tasks = max(parallelism(spark), wanted)
+        found += probe_workers(spark, asked, tasks)
+        if executors_of(found) >= wanted:
+            break
+    workers = worst_of(found)
+    told = f"{tasks} at once, by {counted(len(workers), 'worker')}"
+    if not wanted:
+        return Check("tasks", "ok", told), workers
+    told += f"; {executors_of(found)} of {counted(wanted, 'executor')} answered"
+    if executors_of(found) >= wanted:
+        return Check("tasks", "ok", told), workers
+    told += ", asked twice. Of the others nothing is known: see whether the cluster gives them, and ask again"
+    return Check("tasks", "unchecked", told), workers
 
 
 def _check(name: str, look: Callable[[], str]) -> Check:

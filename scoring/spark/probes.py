@@ -32,7 +32,7 @@ _AT_ONCE = 1.0
 
 
 def probe_workers(spark: SparkSession, asked: Asked, tasks: int) -> list[Probe]:
-    """One answer a host, interpreter and place of our code, by host; `tasks` is how many run at once.
+    """An answer of each task, `tasks` of them: as many as run at once, so that each executor has one.
 
     Raises:
         TasksFailed: no worker can run our code at all.
@@ -47,8 +47,7 @@ def probe_workers(spark: SparkSession, asked: Asked, tasks: int) -> list[Probe]:
         answers = numbers.mapInArrow(bound(functools.partial(_run, asked=asked)), "probe string").collect()
     except (PySparkException, Py4JError) as error:
         raise TasksFailed(f"no worker could be asked: {failure_of(error, spark)}") from error
-    found = [Probe(**json.loads(answer["probe"])) for answer in answers]
-    return sorted({(one.host, one.python, one.place): one for one in found}.values())
+    return [Probe(**json.loads(answer["probe"])) for answer in answers]
 
 
 def _run(batches: Iterable[pa.RecordBatch], *, asked: Asked) -> Iterator[pa.RecordBatch]:

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import io
+import os
 import re
 import socket
+import subprocess
+import sys
 import time
+from itertools import permutations
+from pathlib import Path
 from types import SimpleNamespace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import onnxruntime
 import pytest
@@ -23,13 +28,22 @@ from jobs.display.summary import Screen
 from jobs.errors import ExitCode
 from jobs.planning.preview import Check
 from scoring.code import CODE, code_digest
-from scoring.probing import Asked, Probe, probe
+from scoring.probing import Asked, Probe, executors_of, probe, worst_of
 from tests.jobs.outputs import write_input, write_job
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from pyspark.sql import SparkSession
+
+
+TWO_EXECUTORS = """
+from pyspark.sql import SparkSession
+from scoring.probing import Asked, executors_of
+from scoring.spark.probes import probe_workers
+spark = SparkSession.builder.master("local-cluster[2,1,1024]").config("spark.ui.enabled", "false").getOrCreate()
+answers = probe_workers(spark, Asked(None, None), 6)
+print(executors_of(answers), len(answers))
+spark.stop()
+"""
 
 
 def states(checks: list[Check]) -> dict[str, str]:
@@ -165,6 +179,60 @@ def test_the_table_fits_a_terminal_of_80_columns() -> None:
     assert lines[0].split() == ["where", "check", "state", "found"]
     assert all(word in " ".join(lines) for word in told.split() if "/" not in word)
     assert "ip-10-0-17-23" in " ".join(lines)
+
+
+def test_a_healthy_executor_hides_no_other_of_its_host(healthy: Probe) -> None:
+    """Of executors with one host and interpreter each fault of each is told, in whatever order they answer."""
+    well = healthy._replace(reads="ok", writes="ok", gpus=["NVIDIA H100"], providers=["CPUExecutionProvider"])
+    blind = well._replace(reads="in: not there", gpus=[], providers=["!ImportError: x"], parent=well.parent + 1)
+    denied = well._replace(writes="out: denied", parent=well.parent + 2)
+    for answers in permutations((well, blind, denied)):
+        [told] = worst_of(answers)
+        assert (told.reads, told.writes, told.gpus) == ("in: not there", "out: denied", [])
+        assert told.providers == ["!ImportError: x"]
+    elsewhere = well._replace(host="another")
+    assert executors_of((well, well, blind, denied, elsewhere)) == 4
+    assert worst_of((well, elsewhere)) == sorted((well, elsewhere), key=lambda one: one.host)
+
+
+@pytest.mark.parametrize(
+    ("answers", "asked", "state", "told"),
+    [
+        ([1, 2], 2, "ok", "2 at once, by 1 worker; 2 of 2 executors answered"),
+        ([1, 1], 2, "unchecked", "; 1 of 2 executors answered, asked twice. Of the others nothing is known"),
+        ([2, 2], 1, "ok", "; 2 of 2 executors answered"),
+    ],
+    ids=["late", "missing", "at once"],
+)
+def test_executors_that_are_late_are_asked_again(
+    monkeypatch: pytest.MonkeyPatch, healthy: Probe, answers: list[int], asked: int, state: str, told: str
+) -> None:
+    """Where fewer answer than the settings ask for there is one more question, and how many did is told."""
+    settings = {"spark.master": "yarn", "spark.executor.instances": "2"}
+    questions = []
+
+    def ask(_: object, __: Asked, tasks: int) -> list[Probe]:
+        questions.append(tasks)
+        return [healthy._replace(parent=number) for number in range(answers[len(questions) - 1])]
+
+    monkeypatch.setattr(doctor, "probe_workers", ask)
+    monkeypatch.setattr(doctor, "parallelism", lambda _: 1)
+    session: Any = SimpleNamespace(conf=settings)
+    check, workers = doctor._asked(session, Asked(None, None))
+    assert (check.state, told in check.detail) == (state, True), check.detail
+    assert questions == [2] * asked
+    assert [one.host for one in workers] == [healthy.host]
+
+
+@pytest.mark.servers
+@pytest.mark.timeout(300)
+def test_executors_are_told_apart(tmp_path: Path) -> None:
+    """Of a cluster with two executors on this host two answer, however often each is asked."""
+    program = tmp_path / "program.py"
+    program.write_text(TWO_EXECUTORS)
+    environment = {**os.environ, "PYSPARK_PYTHON": sys.executable, "PYTHONPATH": str(Path(__file__).parents[2])}
+    done = subprocess.run([sys.executable, program], capture_output=True, text=True, env=environment, check=False)
+    assert done.stdout == "2 6\n", done.stderr
 
 
 def test_a_worker_of_another_spark_is_a_fault(healthy: Probe) -> None:
