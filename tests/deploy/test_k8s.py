@@ -243,7 +243,7 @@ def test_spark_asks_for_the_pod_that_we_mean(api: Api, tmp_path: Path) -> None:
     assert api.pod is not None, done.stderr
     [container] = api.pod["spec"]["containers"]
     assert container["image"] == IMAGE
-    assert container["args"][-4:] == ["run", "nightly.yaml", "--run-id", RUN]
+    assert container["args"][-6:] == ["run", "nightly.yaml", "--run-id", RUN, "--logical-date", DATE]
     # Where a name stands twice the last one counts.
     variables = {one["name"]: one.get("value") for one in container["env"]}
     assert variables["PYSPARK_PYTHON"] == variables["PYSPARK_DRIVER_PYTHON"] == PYTHON
