@@ -9,7 +9,7 @@ BatchscoreError
     │   └── InputUnfit the input is at fault; mended it is another input, which needs another id
     ├── SparkNotStarted  no session could be made
     ├── LimitPassed    the run took longer, or cost more, than its config allows; the same id goes on
-    ├── NotAwaited     a signal ended the waiting for a job on a cluster, which goes on
+    ├── NotAwaited     nobody waits for a job on a cluster any more, which goes on, or may: a signal, or no answers
     ├── NotOurTurn     another driver works on the run; it is waited for
     └── Cancelled      stopped by a signal; the same id goes on
 """
@@ -75,7 +75,7 @@ class LimitPassed(JobError):
 
 
 class NotAwaited(JobError):
-    """A signal ended the waiting for a job whose driver runs elsewhere. The job goes on."""
+    """Nobody waits for a job whose driver runs elsewhere any more. It goes on, or may have been taken."""
 
 
 class NotOurTurn(JobError):

@@ -135,7 +135,7 @@ def _print(asked: Submission, command: list[str]) -> None:
 
 def _send(asked: Submission, request: RunRequest, command: list[str]) -> int:
     def tell(line: str) -> None:
-        sys.stderr.write(f"{line}: run {asked.run_id}\n")
+        sys.stderr.write(f"{line}\n")
 
     configure(request.config.storage)
     before = record_of(request.config, asked.run_id, scratch=request.is_scratch)

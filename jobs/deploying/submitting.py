@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 import subprocess
 import sys
@@ -26,6 +27,14 @@ _PAUSE = 20.0
 _SERVICES_OF_AWS = {Target.EMR, Target.EMR_SERVERLESS}
 _SAID = 2000
 """Characters of what a program said that are told."""
+_LOOKS = 10
+"""Looks in a row that may fail before nobody waits any more."""
+_LOST = re.compile(
+    r"timeout|timed out|connection (was closed|aborted|broken|reset)|remote end closed|"
+    r"\((InternalServer|InternalFailure|ServiceUnavailable)",
+    re.IGNORECASE,
+)
+"""What aws says where a request was sent and no answer came that tells whether it was taken."""
 
 
 class Ended(NamedTuple):
@@ -58,32 +67,34 @@ def submit(asked: Submission, words: Sequence[str], tell: Callable[[str], None])
     """Submit by these words and wait; `tell` gets a line for people when the job is on its way.
 
     Raises:
-        Refused: the program that submits is not here, or did not take the job.
-        NotAwaited: a signal came while the job was on its way, or ran; says how to look at it, and how to stop it.
+        Refused: the program that submits is not here, or the service did not take the job.
+        NotAwaited: the job is on its way, runs, or may: a signal came, or nobody could be asked any more. Says how to
+            look at it, and how to stop it.
     """
     stage(asked)
     job = ""
     try:
         if asked.target in _SERVICES_OF_AWS:
-            job = _ask(words)
-            tell(f"submitted to {asked.target} as {job}")
-            return _wait(asked, job)
-        tell(f"submitted to {asked.target}")
+            job = _begin(asked, words)
+            tell(f"submitted to {asked.target} as {job}: run {asked.run_id}")
+            return _wait(asked, job, words, tell=tell)
+        tell(f"submitted to {asked.target}: run {asked.run_id}")
         code = _run(words, quiet=False).returncode
     except KeyboardInterrupt as error:
-        raise NotAwaited(_how_to_go_on(asked, job, words)) from error
+        why = f"a signal ended the waiting for run {asked.run_id}, and nothing else"
+        raise NotAwaited(_how_to_go_on(asked, job, words, why=why)) from error
     if not asked.target.is_cloud:
         log = "Its log is the cluster's: `yarn logs`, `kubectl logs`, or the web page."
         return Ended(f"spark-submit ended with {code}", log)
     return Ended(f"gcloud ended with {code}", "Its log is on the job's page of Dataproc.")
 
 
-def _how_to_go_on(asked: Submission, job: str, words: Sequence[str]) -> str:
+def _how_to_go_on(asked: Submission, job: str, words: Sequence[str], *, why: str) -> str:
     """What to type in order to look at a job that nobody waits for any more, and to stop it."""
     is_known = bool(job) or asked.target not in _SERVICES_OF_AWS
     begun = "the job goes on" if is_known else "the service may have taken the job"
     return (
-        f"a signal ended the waiting for run {asked.run_id}, and nothing else: {begun}.\n"
+        f"{why}: {begun}.\n"
         f"  look at it: {shlex.join(['batchscore', 'status', asked.files.config, asked.run_id])} --follow\n"
         f"  stop it: {_stop(asked, job, words)}"
     )
@@ -111,38 +122,62 @@ def _stop(asked: Submission, job: str, words: Sequence[str]) -> str:
     return f"yarn application -kill ID, with the ID of `yarn application -list`, where it is called {asked.name!r}"
 
 
-def _wait(asked: Submission, job: str) -> Ended:
+def _begin(asked: Submission, words: Sequence[str]) -> str:
+    """Have a service of AWS take the job; its id there."""
+    done = _run(words, quiet=True)
+    if not done.returncode:
+        return done.stdout.strip()
+    failure = _failure(words, done)
+    if done.returncode < 0 or _LOST.search(done.stderr):
+        raise NotAwaited(_how_to_go_on(asked, "", words, why=failure))
+    raise Refused(failure)
+
+
+def _wait(asked: Submission, job: str, words: Sequence[str], *, tell: Callable[[str], None]) -> Ended:
     """Ask AWS until the job has ended: its own waiters give up after half an hour."""
+    look, running = _look_of(asked, job)
+    told: set[str] = set()
+    failed = 0
+    while True:
+        failure, state = _look(look)
+        if not failure and state not in running:
+            return Ended(f"{asked.target} says {state}", f"Its log is that of {job}.")
+        failed = failed + 1 if failure else 0
+        if failed == _LOOKS:
+            why = f"nobody waits for run {asked.run_id} any more, since {failed} looks in a row failed, {failure}"
+            raise NotAwaited(_how_to_go_on(asked, job, words, why=why))
+        if failure and failure not in told:
+            told.add(failure)
+            tell(f"asking again: {failure}")
+        time.sleep(_PAUSE)
+
+
+def _look_of(asked: Submission, job: str) -> tuple[list[str], set[str]]:
+    """The words that ask for a job's state, and the states in which it has not ended."""
     places = asked.places
-    region = ["--region", places.region] if places.region else []
     if asked.target is Target.EMR:
         words = ["aws", "emr", "describe-step", "--cluster-id", str(places.cluster), "--step-id", job]
         query, running = "Step.Status.State", {"PENDING", "CANCEL_PENDING", "RUNNING"}
     else:
-        words = [
-            "aws",
-            "emr-serverless",
-            "get-job-run",
-            "--application-id",
-            str(places.application),
-            "--job-run-id",
-            job,
-        ]
+        words = ["aws", "emr-serverless", "get-job-run", "--application-id", str(places.application)]
+        words += ["--job-run-id", job]
         query = "jobRun.state"
         running = {"SUBMITTED", "PENDING", "SCHEDULED", "QUEUED", "RUNNING", "CANCELLING"}
-    while True:
-        state = _ask([*words, *region, "--query", query, "--output", "text"])
-        if state not in running:
-            return Ended(f"{asked.target} says {state}", f"Its log is that of {job}.")
-        time.sleep(_PAUSE)
+    region = ["--region", places.region] if places.region else []
+    return [*words, *region, "--query", query, "--output", "text"], running
 
 
-def _ask(words: Sequence[str]) -> str:
-    done = _run(words, quiet=True)
-    if done.returncode:
-        said = done.stderr.strip()[-_SAID:]
-        raise Refused(f"`{' '.join(words[:3])}` ended with {done.returncode}: {said}")
-    return done.stdout.strip()
+def _look(words: Sequence[str]) -> tuple[str, str]:
+    """Why a look failed, or nothing; and the state that it found."""
+    try:
+        done = _run(words, quiet=True)
+    except Refused as error:  # the job runs, whatever became of the program that asks
+        return str(error), ""
+    return (_failure(words, done), "") if done.returncode else ("", done.stdout.strip())
+
+
+def _failure(words: Sequence[str], done: subprocess.CompletedProcess[str]) -> str:
+    return f"`{' '.join(words[:3])}` ended with {done.returncode}: {done.stderr.strip()[-_SAID:]}"
 
 
 def _run(words: Sequence[str], *, quiet: bool) -> subprocess.CompletedProcess[str]:
@@ -153,3 +188,5 @@ def _run(words: Sequence[str], *, quiet: bool) -> subprocess.CompletedProcess[st
         return subprocess.run(words, check=False, stdout=sys.stderr, text=True)  # noqa: S603  ours
     except FileNotFoundError as error:
         raise Refused(f"{words[0]} is not on PATH. Install it, or print the command with --dry-run.") from error
+    except OSError as error:
+        raise Refused(f"{words[0]} cannot be started: {error.strerror}.") from error

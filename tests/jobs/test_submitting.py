@@ -47,7 +47,8 @@ def aws(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         f"import json, pathlib, sys\nfolder = pathlib.Path({str(folder)!r})\n"
         "with (folder / 'asked').open('a') as log: log.write(json.dumps(sys.argv[1:]) + chr(10))\n"
         "first, *others = (folder / 'answers').read_text().splitlines()\n"
-        "(folder / 'answers').write_text(chr(10).join(others))\nprint(first)\nsys.exit(first.startswith('An error'))\n"
+        "(folder / 'answers').write_text(chr(10).join(others))\nfails = ' ' in first\n"
+        "print(first, file=sys.stderr if fails else sys.stdout)\nsys.exit(254 if fails else 0)\n"
     )
     (folder / "aws.py").write_text(body, encoding="utf-8")
     program.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} {folder}/aws.py "$@"\n', encoding="utf-8")
@@ -106,7 +107,7 @@ def test_a_step_that_is_not_taken_is_refused_with_what_was_said(
     (aws / "answers").write_text("An error occurred (ValidationException)\n", encoding="utf-8")
     done = submit(job, home, "r")
     assert done.exit_code == ExitCode.REFUSED
-    assert "`aws emr add-steps` ended with 1" in done.stderr
+    assert "`aws emr add-steps` ended with 254: An error occurred (ValidationException)" in done.stderr
     monkeypatch.setenv("PATH", "/nowhere")
     done = submit(job, home, "r")
     assert done.exit_code == ExitCode.REFUSED
@@ -168,6 +169,62 @@ def test_a_signal_ends_the_waiting_and_says_that_the_job_goes_on(
     assert "error: a signal ended the waiting for run r, and nothing else: the job goes on.\n" in told
     assert f"  look at it: batchscore status {job} r --follow\n" in told
     assert f"  stop it: {stop}" in told
+
+
+THROTTLED = "An error occurred (ThrottlingException) when calling the DescribeStep operation: Rate exceeded"
+EXPIRED = "An error occurred (ExpiredTokenException) when calling the DescribeStep operation: expired"
+
+
+def test_a_look_that_fails_is_told_once_and_asked_again(
+    tmp_path: Path, logistic_onnx: Path, home: Path, aws: Path
+) -> None:
+    """The job runs on meanwhile: nine failures in a row, and again nine, are no ending, and each text is told once."""
+    write_input(tmp_path)
+    looks = [*[THROTTLED] * 9, "RUNNING", *[EXPIRED] * 8, THROTTLED, "COMPLETED"]
+    (aws / "answers").write_text("\n".join(["s-1", *looks]), encoding="utf-8")
+    done = submit(write_job(tmp_path, logistic_onnx), home, "r")
+    assert done.exit_code == ExitCode.UNKNOWN
+    assert "emr says COMPLETED" in done.stderr
+    assert (done.stderr.count(THROTTLED), done.stderr.count(EXPIRED)) == (1, 1)
+    assert f"asking again: `aws emr describe-step` ended with 254: {THROTTLED}\n" in done.stderr
+
+
+def test_after_ten_failed_looks_in_a_row_nobody_waits_and_it_is_said_how_to_go_on(
+    tmp_path: Path, logistic_onnx: Path, home: Path, aws: Path
+) -> None:
+    """No refusal, which would let somebody begin again beside it: unknown, with how to look and how to stop it."""
+    write_input(tmp_path)
+    job = write_job(tmp_path, logistic_onnx)
+    (aws / "answers").write_text("\n".join(["s-1", "RUNNING", *[EXPIRED] * 30]), encoding="utf-8")
+    done = submit(job, home, "r")
+    assert done.exit_code == ExitCode.UNKNOWN
+    assert len((aws / "asked").read_text(encoding="utf-8").splitlines()) == 1 + 1 + 10
+    assert "nobody waits for run r any more, since 10 looks in a row failed" in done.stderr
+    assert f"{EXPIRED}: the job goes on.\n  look at it: batchscore status {job} r --follow\n" in done.stderr
+    assert "  stop it: aws emr cancel-steps --cluster-id j-1 --step-ids s-1 " in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("said", "code"),
+    [
+        ('Read timeout on endpoint URL: "https://elasticmapreduce.eu-west-1.amazonaws.com/"', ExitCode.UNKNOWN),
+        ('Connection was closed before we received a valid response from endpoint URL: "https://x/"', ExitCode.UNKNOWN),
+        ("An error occurred (InternalServerException) when calling the AddJobFlowSteps operation", ExitCode.UNKNOWN),
+        ("An error occurred (ThrottlingException) when calling the AddJobFlowSteps operation", ExitCode.REFUSED),
+        ('Could not connect to the endpoint URL: "https://x/"', ExitCode.REFUSED),
+        ("Unable to locate credentials. You can configure credentials", ExitCode.REFUSED),
+    ],
+)
+def test_a_submission_without_an_answer_may_have_been_taken(
+    tmp_path: Path, logistic_onnx: Path, home: Path, aws: Path, *, said: str, code: int
+) -> None:
+    """A request that was sent, and got no answer, is unknown; what the service refuses, or aws itself, is 2."""
+    write_input(tmp_path)
+    (aws / "answers").write_text(said, encoding="utf-8")
+    done = submit(write_job(tmp_path, logistic_onnx), home, "r")
+    assert done.exit_code == code
+    assert said in done.stderr
+    assert ("the service may have taken the job" in done.stderr) == (code == ExitCode.UNKNOWN)
 
 
 def test_what_a_digest_names_is_sent_once(tmp_path: Path, logistic_onnx: Path, home: Path, aws: Path) -> None:
