@@ -19,8 +19,6 @@ from etl.errors import BatchscoreError
 from etl.format.files import save_spec
 from etl.format.json_schema import spec_schema
 from etl.printable import counted, printable
-from etl.runs.layout import scratch_folder
-from etl.runs.manifest import latest_manifest
 from jobs.authoring.fitting import check_out, fit_files
 from jobs.authoring.specs import read_spec_file
 from jobs.commands.audit import audits
@@ -36,6 +34,7 @@ from jobs.commands.export import exports
 from jobs.commands.history import list_history
 from jobs.commands.init import init
 from jobs.commands.options import AsJson, ConfigFile, Limit, LogicalDate, MissingKeys, RunId, Sample, Sets  # noqa: TC001  typer reads them
+from jobs.commands.outcome import next_steps, print_record
 from jobs.commands.pack import pack
 from jobs.commands.plan import plan
 from jobs.commands.process import Interruption, spark_log
@@ -68,13 +67,12 @@ from jobs.settling import decisions
 from scoring.bundles.bundle import Bundle
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from etl.documents import Strict
 
 __all__ = ["app", "main"]
 
-_SAMPLE_ROWS = 3
 _UNFIT = "This run is bound to its input as it is. Mend the input, or leave it out, under a new --run-id."
 _messages = Messages()
 _interruption = Interruption(_messages.note)
@@ -196,7 +194,7 @@ def run(  # noqa: PLR0913  each option is a part of the request
     where = job.output.uri if sets else config
     with spark_log(ctx.find_root().obj), session_scope():
         record = _run_watched(request, again, log_format)
-        _print_record(record, where)
+        print_record(record, where)
     if record.state is RunState.HELD_BACK:
         raise typer.Exit(ExitCode.NOT_PUBLISHED)
 
@@ -262,7 +260,7 @@ def show(where: _Where, run_id: _Run = None, *, as_json: AsJson = False) -> None
     screen = _screen()
     screen.facts(summary.view_facts(view))
     if view.record is not None:
-        screen.next_steps(_next_steps(view.record, where))
+        screen.next_steps(next_steps(view.record, where))
     else:
         screen.next_steps([("if it died", f"run it again as it was begun, with --run-id {view.target.layout.run_id}")])
 
@@ -315,7 +313,7 @@ def publish(
     target = runs.find_run(where, run_id)
     with Observer(target, display_for(Console(stderr=True))) as observer:
         record = decisions.publish_run(target, accept_errors=accept_errors, reason=reason, on_step=observer)
-    _print_record(record, where, decisions.load_decision(target))
+    print_record(record, where, decisions.load_decision(target))
 
 
 @app.command()
@@ -390,57 +388,12 @@ def _in_turn(turn: Turn, work: Callable[[], RunRecord]) -> RunRecord:
             turn.wait()
 
 
-def _print_record(record: RunRecord, where: str, decision: decisions.Decision | None = None) -> None:
-    """Where the predictions are, the row account, seconds by phase, sample rows, and what to try next."""
-    screen = _screen()
-    screen.facts(summary.record_facts(record, decision))
-    if record.state.is_published:
-        screen.line()
-        if not _print_sample(screen, where, record.run_id):
-            screen.next_steps([("see what followed", _line("versions", where))])
-            return
-    screen.next_steps(_next_steps(record, where))
-
-
-def _print_sample(screen: summary.Screen, where: str, run_id: str) -> bool:
-    """Some rows of a published run; False where the newest version holds it no more, which is told."""
-    target = runs.find_run(where, run_id)
-    newest = latest_manifest(target.storage, target.layout.root)
-    if newest is not None and run_id not in newest.run_ids:
-        made = f"{newest.operation} by {newest.committed_by}, {summary.when_text(newest.committed_at)}"
-        screen.line(f"The newest version, {newest.seq} ({made}), does not hold this run.", "yellow")
-        return False
-    found = open_results(where, run_id)
-    screen.sheet(summary.rows_sheet(found.head(_SAMPLE_ROWS), found.scores))
-    return True
-
-
 def _print_quarantine(screen: summary.Screen, where: str, run_id: str | None) -> None:
     target = runs.find_run(where, run_id)
     found = runs.quarantined_rows(target)
     if found.num_rows:
         screen.sheet(summary.reasons_sheet(found))
     screen.line(f"run {target.layout.run_id} set {counted(found.num_rows, 'row')} aside", "dim")
-
-
-def _next_steps(record: RunRecord, where: str) -> Iterator[tuple[str, str]]:
-    """Commands that make sense after a run, each with what it is good for."""
-    run_id = record.run_id
-    is_held, quarantined = record.state is RunState.HELD_BACK, record.account.quarantined.rows
-    if not is_held and not record.state.is_published:
-        return
-    if not is_held:
-        yield "look at predictions", _line("results", where, run_id)
-    if quarantined:
-        yield "see the rows that were set aside", _line("results", where, run_id, "--quarantine")
-    if record.drift is not None and record.drift.beyond:
-        yield "see how far columns have moved", _line("drift", where, run_id)
-    if is_held:
-        accept = ("--accept-errors", str(quarantined))
-        yield "publish all the same", _line("publish", where, run_id, *accept) + " --reason TEXT"
-        yield "or throw it away", _line("discard", where, run_id) + " --reason TEXT"
-    elif scratch_folder("") not in record.output:
-        yield "see all runs", _line("history", where)
 
 
 def _line(*words: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shlex
 import sys
 from dataclasses import replace
@@ -11,21 +12,29 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from etl.errors import BatchscoreError, OutcomeUnknown
 from etl.runs.store_settings import configure
 from jobs.commands.options import ConfigFile, Limit, LogicalDate, RunId, Sample, Sets  # noqa: TC001  typer reads them
+from jobs.commands.outcome import print_record
 from jobs.config.job import read_config, variables_of
 from jobs.config.variables import date_text
 from jobs.deploying.commands import command_of, staged
 from jobs.deploying.ending import code_of, record_of
 from jobs.deploying.submission import Driver, Files, Resources, Submission, Target, local_places, places_of
+from jobs.deploying.submitting import stage
 from jobs.deploying.submitting import submit as send
 from jobs.deploying.variables import check_variables
-from jobs.errors import ExitCode, Refused
+from jobs.errors import ExitCode, Refused, refusing
 from jobs.identity import name_of_run
 from jobs.request import RunRequest
+from jobs.run import published_before
 
 if TYPE_CHECKING:
+    from collections.abc import Generator
+
     from jobs.config.job import JobConfig
+    from jobs.deploying.submitting import Ended
+    from jobs.record import RunRecord
 
 __all__ = ["submit"]
 
@@ -83,7 +92,8 @@ def submit(  # noqa: PLR0913  each option is one of spark-submit.sh
     driver, files = Driver(deploy_mode, master), Files(config, code, home, environment)
     resources = Resources(gpus, tuple(conf or ()), tuple(profile or ()))
     asked = Submission(target, driver, name, words, files=files, resources=resources, places=places_of(place or ()))
-    asked = replace(asked, verb=verb)
+    # Other commands read the file without the overrides, so they are told the place itself.
+    asked = replace(asked, verb=verb, where=job.output.uri if sets else config)
     if asked.is_remote:
         check_variables(asked, variables_of(config, tuple(sets or ())))
     _go(asked, request, show)
@@ -134,16 +144,47 @@ def _print(asked: Submission, command: list[str]) -> None:
 
 
 def _send(asked: Submission, request: RunRequest, command: list[str]) -> int:
-    def tell(line: str) -> None:
-        sys.stderr.write(f"{line}\n")
-
     configure(request.config.storage)
-    before = record_of(request.config, asked.run_id, scratch=request.is_scratch)
-    ended = send(asked, command, tell)
-    after = record_of(request.config, asked.run_id, scratch=request.is_scratch)
+    with _before_submission():
+        before = record_of(request.config, asked.run_id, scratch=request.is_scratch)
+        published = published_before(request)
+        if published is None:
+            stage(asked)
+    if published is not None:
+        _tell("it was published before; nothing was done")
+        print_record(published, asked.where)
+        return ExitCode.PUBLISHED
+    ended = send(asked, command, _tell)
+    after = _record_after(asked, request, ended)
     code = code_of(before, after)
     if code == ExitCode.UNKNOWN:
         sys.stderr.write(f"error: {ended.state}, and run {asked.run_id} left no record of this try. {ended.hint}\n")
     elif after is not None:
         sys.stderr.write(f"run {asked.run_id}: {after.state}\n")
     return code
+
+
+def _tell(line: str) -> None:
+    sys.stderr.write(f"{line}\n")
+
+
+@contextlib.contextmanager
+def _before_submission() -> Generator[None]:
+    """Nothing is submitted yet, so that whatever goes wrong is a refusal."""
+    with refusing():
+        try:
+            yield
+        except OSError as error:
+            raise Refused(f"nothing was submitted, since a store does not answer: {error}") from error
+
+
+def _record_after(asked: Submission, request: RunRequest, ended: Ended) -> RunRecord | None:
+    """The record that the job left; it ran, so where that cannot be read nobody knows how it ended."""
+    try:
+        return record_of(request.config, asked.run_id, scratch=request.is_scratch)
+    except (BatchscoreError, OSError) as error:
+        again = shlex.join(["batchscore", "show", asked.where, asked.run_id])
+        raise OutcomeUnknown(
+            f"{ended.state}, and the record of run {asked.run_id}, which says how it ended, cannot be read: {error}\n"
+            f"{ended.hint} Ask again: {again}"
+        ) from error

@@ -24,9 +24,9 @@ def record_of(config: JobConfig, run_id: str, *, scratch: bool) -> RunRecord | N
 def code_of(before: RunRecord | None, after: RunRecord | None) -> int:
     """The exit code of a run that was submitted between two looks at its record.
 
-    A record that is the same as before is of an earlier try. Where that one had published there was nothing to do.
+    A record that is the same as before is of an earlier try, which says nothing of this one.
     """
-    if after is None or (after == before and not after.state.is_published):
+    if after is None or after == before:
         return ExitCode.UNKNOWN
     if after.state.is_published:
         return ExitCode.PUBLISHED

@@ -139,6 +139,8 @@ class Submission:
     places: Places
     verb: Literal["run", "doctor"] = "run"
     """What the job is told to do."""
+    where: str = ""
+    """By what other commands find the run: the config's file, or the URI of its output."""
 
     @property
     def name(self) -> str:

@@ -64,14 +64,13 @@ def stage(asked: Submission) -> None:
 
 
 def submit(asked: Submission, words: Sequence[str], tell: Callable[[str], None]) -> Ended:
-    """Submit by these words and wait; `tell` gets a line for people when the job is on its way.
+    """Submit what is staged by these words and wait; `tell` gets lines for people.
 
     Raises:
         Refused: the program that submits is not here, or the service did not take the job.
         NotAwaited: the job is on its way, runs, or may: a signal came, or nobody could be asked any more. Says how to
             look at it, and how to stop it.
     """
-    stage(asked)
     job = ""
     try:
         if asked.target in _SERVICES_OF_AWS:
@@ -95,7 +94,7 @@ def _how_to_go_on(asked: Submission, job: str, words: Sequence[str], *, why: str
     begun = "the job goes on" if is_known else "the service may have taken the job"
     return (
         f"{why}: {begun}.\n"
-        f"  look at it: {shlex.join(['batchscore', 'status', asked.files.config, asked.run_id])} --follow\n"
+        f"  look at it: {shlex.join(['batchscore', 'status', asked.where, asked.run_id])} --follow\n"
         f"  stop it: {_stop(asked, job, words)}"
     )
 

@@ -18,8 +18,10 @@ from typer.testing import CliRunner
 
 from etl.runs.storage import storage_for
 from jobs.cli import app
+from jobs.config.job import read_config
 from jobs.deploying import submitting
 from jobs.errors import ExitCode
+from jobs.planning.plan import target_of
 from tests.jobs.outputs import run_job, write_input, write_job
 
 if TYPE_CHECKING:
@@ -46,6 +48,7 @@ def aws(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     body = (
         f"import json, pathlib, sys\nfolder = pathlib.Path({str(folder)!r})\n"
         "with (folder / 'asked').open('a') as log: log.write(json.dumps(sys.argv[1:]) + chr(10))\n"
+        "if (folder / 'meanwhile').exists(): exec((folder / 'meanwhile').read_text())\n"
         "first, *others = (folder / 'answers').read_text().splitlines()\n"
         "(folder / 'answers').write_text(chr(10).join(others))\nfails = ' ' in first\n"
         "print(first, file=sys.stderr if fails else sys.stdout)\nsys.exit(254 if fails else 0)\n"
@@ -67,35 +70,88 @@ def submit(job: Path, home: Path, run_id: str) -> Any:
     return CliRunner().invoke(app, ["submit", str(job), *options])
 
 
-def test_a_step_is_waited_for_and_its_record_says_how_it_ended(
-    spark: SparkSession, tmp_path: Path, logistic_onnx: Path, home: Path, aws: Path
+def asked_of(aws: Path) -> list[list[str]]:
+    """All that aws was asked, in order."""
+    log = aws / "asked"
+    return [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()] if log.exists() else []
+
+
+def test_a_step_is_waited_for_and_without_a_record_it_is_unknown(
+    tmp_path: Path, logistic_onnx: Path, home: Path, aws: Path
 ) -> None:
-    """EMR is asked until the step has ended; a run that was published before is 0, whatever EMR says of the step."""
+    """EMR is asked until the step has ended; it says that it is complete, and there is no record: nobody knows."""
     write_input(tmp_path)
     job = write_job(tmp_path, logistic_onnx)
-    run_job(job, "done")
-    (aws / "answers").write_text("s-1\nPENDING\nRUNNING\nFAILED\n", encoding="utf-8")
-    done = submit(job, home, "done")
-    assert done.exit_code == ExitCode.PUBLISHED, done.output
-    add, *looks = [json.loads(line) for line in (aws / "asked").read_text(encoding="utf-8").splitlines()]
+    (aws / "answers").write_text("s-1\nPENDING\nRUNNING\nCOMPLETED\n", encoding="utf-8")
+    done = submit(job, home, "none")
+    assert done.exit_code == ExitCode.UNKNOWN
+    assert "emr says COMPLETED, and run none left no record of this try" in done.stderr
+    add, *looks = asked_of(aws)
     assert add[:2] == ["emr", "add-steps"]
     step = ["emr", "describe-step", "--cluster-id", "j-1", "--step-id", "s-1", "--region", "eu-west-1"]
     assert looks == [[*step, "--query", "Step.Status.State", "--output", "text"]] * 3
     stage = tmp_path / "stage"
-    assert (stage / "done" / "main.py").read_text(encoding="utf-8") == "main"
-    assert yaml.safe_load((stage / "done" / job.name).read_text(encoding="utf-8")) == yaml.safe_load(
-        job.read_text(encoding="utf-8")
-    )
+    assert (stage / "none" / "main.py").read_text(encoding="utf-8") == "main"
+    assert (stage / "none" / job.name).read_text(encoding="utf-8") == job.read_text(encoding="utf-8")
     assert (stage / CODE).read_text(encoding="utf-8") == "zip"
 
 
-def test_a_step_without_a_record_is_unknown(tmp_path: Path, logistic_onnx: Path, home: Path, aws: Path) -> None:
-    """EMR says that the step is complete, and there is no record: nobody knows."""
+def test_a_run_that_is_published_starts_no_cluster(
+    spark: SparkSession, tmp_path: Path, logistic_onnx: Path, home: Path, aws: Path
+) -> None:
+    """It ends as `run` does: 0 with the same words, and 2 under other settings; nothing is sent or asked."""
     write_input(tmp_path)
+    job = write_job(tmp_path, logistic_onnx)
+    run_job(job, "done")
+    done = submit(job, home, "done")
+    here = CliRunner().invoke(app, ["run", str(job), "--run-id", "done"])
+    assert (done.exit_code, here.exit_code) == (ExitCode.PUBLISHED, ExitCode.PUBLISHED), done.output
+    assert done.stdout == here.stdout
+    assert done.stderr == "it was published before; nothing was done\n"
+    told = yaml.safe_load(job.read_text(encoding="utf-8"))
+    told["output"]["mode"] = "overwrite"
+    job.write_text(yaml.safe_dump(told), encoding="utf-8")
+    done = submit(job, home, "done")
+    assert done.exit_code == ExitCode.REFUSED
+    assert "with other settings: output.mode." in done.stderr
+    assert asked_of(aws) == []
+    assert not (tmp_path / "stage").exists()
+
+
+def record_file(job: Path, run_id: str) -> Path:
+    """Where a run's record is."""
+    return Path(target_of(read_config(str(job)), run_id, scratch=False).layout.record)
+
+
+@pytest.mark.parametrize("damage", ["mkdir(parents=True)", "parent.mkdir(parents=True); there.write_text('{')"])
+def test_a_record_that_cannot_be_read_after_the_job_is_unknown(
+    tmp_path: Path, logistic_onnx: Path, home: Path, aws: Path, damage: str
+) -> None:
+    """No answer of the store, or a damaged record, is no failure of the job, which has ended: it is told what is so."""
+    write_input(tmp_path)
+    job = write_job(tmp_path, logistic_onnx)
+    there = record_file(job, "r")
+    meanwhile = f"if sys.argv[2] == 'describe-step': there = pathlib.Path({str(there)!r}); there.{damage}"
+    (aws / "meanwhile").write_text(meanwhile, encoding="utf-8")
     (aws / "answers").write_text("s-1\nCOMPLETED\n", encoding="utf-8")
-    done = submit(write_job(tmp_path, logistic_onnx), home, "none")
+    done = submit(job, home, "r")
     assert done.exit_code == ExitCode.UNKNOWN
-    assert "emr says COMPLETED, and run none left no record of this try" in done.stderr
+    assert "emr says COMPLETED, and the record of run r, which says how it ended, cannot be read" in done.stderr
+    assert str(there) in done.stderr
+    assert f"Ask again: batchscore show {job} r\n" in done.stderr
+
+
+def test_a_store_that_does_not_answer_before_submission_is_a_refusal(
+    tmp_path: Path, logistic_onnx: Path, home: Path, aws: Path
+) -> None:
+    """Nothing was submitted: 2, and aws was asked nothing."""
+    write_input(tmp_path)
+    job = write_job(tmp_path, logistic_onnx)
+    record_file(job, "r").mkdir(parents=True)
+    done = submit(job, home, "r")
+    assert done.exit_code == ExitCode.REFUSED
+    assert "unexpected" not in done.stderr
+    assert asked_of(aws) == []
 
 
 def test_a_step_that_is_not_taken_is_refused_with_what_was_said(
@@ -198,7 +254,7 @@ def test_after_ten_failed_looks_in_a_row_nobody_waits_and_it_is_said_how_to_go_o
     (aws / "answers").write_text("\n".join(["s-1", "RUNNING", *[EXPIRED] * 30]), encoding="utf-8")
     done = submit(job, home, "r")
     assert done.exit_code == ExitCode.UNKNOWN
-    assert len((aws / "asked").read_text(encoding="utf-8").splitlines()) == 1 + 1 + 10
+    assert len(asked_of(aws)) == 1 + 1 + 10
     assert "nobody waits for run r any more, since 10 looks in a row failed" in done.stderr
     assert f"{EXPIRED}: the job goes on.\n  look at it: batchscore status {job} r --follow\n" in done.stderr
     assert "  stop it: aws emr cancel-steps --cluster-id j-1 --step-ids s-1 " in done.stderr
