@@ -9,6 +9,7 @@ from enum import StrEnum
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
+from jobs.deploying.slots import slots_for
 from jobs.errors import Refused
 from scoring.bundles.sources import is_of_mlflow
 
@@ -220,13 +221,19 @@ def settings_of(asked: Submission) -> list[str]:
     """All Spark settings, KEY=VALUE, in the order in which later ones win.
 
     Raises:
-        Refused: the target has no GPUs, or there is no such profile.
+        Refused: the target has no GPUs, executors have too few cores for theirs, or there is no such profile.
     """
     quiet = [] if asked.is_remote else ["spark.ui.showConsoleProgress=false"]  # it would write across ours
     folder = asked.files.home / "conf" / "spark" / "profiles"
     profiles = [setting for name in asked.resources.profiles for setting in profile_of(folder, name)]
-    return [*quiet, *_python_of(asked), *_target_of(asked), *_gpus_of(asked), *profiles, *asked.resources.settings]
+    own = asked.resources.settings
+    cores = _CORES.get(asked.target, 1)
+    slots = slots_for(asked.resources.gpus, given=profiles, own=own, cores=cores)
+    return [*quiet, *_python_of(asked), *_target_of(asked), *_gpus_of(asked), *profiles, *slots, *own]
 
+
+_CORES = {Target.STANDALONE: None, Target.DATAPROC_SERVERLESS: 4}
+"""Cores of an executor where no setting says it, None for all of its machine; elsewhere Spark gives it one."""
 
 _WORKERS_PYTHON = "spark.executorEnv.PYSPARK_PYTHON"
 

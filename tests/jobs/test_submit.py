@@ -131,7 +131,7 @@ def test_kubernetes_gets_its_image_and_gpus_by_their_vendor(job: Path) -> None:
         "2",
     ]
     settings = settings_in(words_of(job, *options))
-    assert settings[-8:] == [
+    assert settings[-9:] == [
         "spark.kubernetes.container.image=i:1",
         "spark.kubernetes.namespace=n",
         "spark.kubernetes.file.upload.path=s3a://b/s",
@@ -140,6 +140,7 @@ def test_kubernetes_gets_its_image_and_gpus_by_their_vendor(job: Path) -> None:
         "spark.task.resource.gpu.amount=1",
         "spark.executor.resource.gpu.vendor=nvidia.com",
         "spark.executor.resource.gpu.discoveryScript=/opt/batchscore/gpus.sh",
+        "spark.executor.cores=2",
     ]
     assert "spark.kubernetes.driverEnv.PYTHONSAFEPATH=1" in settings
 
@@ -397,12 +398,60 @@ def test_a_run_is_named_for_its_date(text: str, run_id: str) -> None:
 
 
 def test_every_profile_says_why() -> None:
-    """Each setting of a profile stands below a remark, and is read as it stands."""
+    """Each setting of a profile stands just below a remark of its own, and is read as it stands."""
     for path in PROFILES.glob("*.conf"):
-        assert profile_of(PROFILES, path.stem)
         lines = path.read_text(encoding="utf-8").splitlines()
-        assert lines[0].startswith("# ")
+        told = [(above, line) for above, line in itertools.pairwise(lines) if line.startswith("spark.")]
+        assert len(told) == len(profile_of(PROFILES, path.stem)) > 0
+        assert [line for above, line in told if not above.startswith("# ")] == []
     assert "spark.executor.memory=1g" in profile_of(PROFILES, "small")
+
+
+SLOTS = ("spark.executor.cores", "spark.task.cpus", "spark.executor.memoryOverhead")
+
+
+@pytest.mark.parametrize(
+    ("words", "slots"),
+    [
+        (["--gpus", "1", "--profile", "gpu"], ["1", "1", "10g"]),
+        (["--gpus", "4", "--profile", "gpu"], ["4", "1", "40g"]),
+        (["--gpus", "2", "--profile", "gpu", "--conf", "spark.task.cpus=3"], ["6", "3", "20g"]),
+        (["--gpus", "2", "--profile", "gpu", "--conf", "spark.executor.memoryOverhead=12g"], ["2", "1", "12g"]),
+        (["--gpus", "2", "--profile", "gpu", "--conf", "spark.executor.cores=8"], ["8", "1", "20g"]),
+        (["--gpus", "2", "--profile", "large"], ["4", None, "10g"]),
+        (["--gpus", "6", "--profile", "large"], ["6", None, "15g"]),
+        (["--gpus", "4", "--profile", "large", "--conf", "spark.task.cpus=2"], ["8", "2", "10g"]),
+        (["--gpus", "3"], ["3", None, None]),
+        (["--gpus", "1"], [None, None, None]),
+        (["--profile", "gpu"], ["1", "1", "10g"]),
+    ],
+)
+def test_an_executor_has_a_task_for_each_of_its_gpus(job: Path, words: list[str], slots: list[str]) -> None:
+    """There are cores // task.cpus tasks at a time, by Spark's own count, so at least --gpus, and memory for each."""
+    home = ["--home", str(ROOT)]
+    settings = dict(text.split("=", 1) for text in settings_in(words_of(job, "--target", "yarn", *home, *words)))
+    assert [settings.get(name) for name in SLOTS] == slots
+    gpus = int(settings.get("spark.executor.resource.gpu.amount", 0))
+    assert int(slots[0] or 1) // int(slots[1] or 1) >= gpus
+
+
+@pytest.mark.parametrize(
+    ("settings", "reason"),
+    [
+        (["spark.executor.cores=1"], "--gpus 2 is 2 tasks at a time, a GPU each, and so 2 cores"),
+        (
+            ["spark.executor.cores=4", "spark.task.cpus=3"],
+            "so 6 cores by spark.task.cpus, where",
+        ),
+        (["spark.executor.cores=many"], "spark.executor.cores=many: a whole number above 0, please."),
+    ],
+)
+def test_fewer_cores_than_its_gpus_need_are_refused(job: Path, settings: list[str], reason: str) -> None:
+    """The caller's own settings are not changed: what would leave GPUs idle is told."""
+    words = [word for setting in settings for word in ("--conf", setting)]
+    done = submit(job, "--target", "yarn", "--gpus", "2", *words, "--show", "words")
+    assert (done.exit_code, done.stdout) == (ExitCode.REFUSED, "")
+    assert reason in done.stderr
 
 
 def test_a_record_tells_the_exit_code(spark: SparkSession, tmp_path: Path, logistic_onnx: Path) -> None:
