@@ -53,8 +53,8 @@ refuse() {
 }
 
 refuse_usage() {
-  echo "spark-submit.sh: $1" >&2
-  usage >&2
+  printf 'spark-submit.sh: %s\n' "$@" >&2
+  echo "See ./spark-submit.sh --help." >&2
   exit 2
 }
 
@@ -81,6 +81,9 @@ while (($#)); do
       --application=?* | --role=?* | --region=?* | --image=?* | --namespace=?*)
       value=${option#*=} option=${option%%=*}
       ;;
+  esac
+  case $option in
+    --gpus | --limit) [[ $value =~ ^[0-9]+$ ]] || refuse_usage "$option $value: a whole number, please" ;;
   esac
   case $option in
     --set | --run-id | --logical-date | --limit | --sample) job_options+=("$option" "$value") ;;
@@ -124,8 +127,18 @@ fi
 case $target in
   local)
     master=${master:-local[*,4]} deploy_mode=${deploy_mode:-client}
-    [[ $deploy_mode == client ]] || refuse_usage "--target local has no --deploy-mode but client"
-    ((${#place_options[@]} == 0)) || refuse_usage "--target local takes no ${place_options[*]:0:2}"
+    problems=()
+    [[ $master == local* ]] || problems+=("--target local has no --master $master, but local, local[N] or local-cluster[…]")
+    [[ $deploy_mode == client ]] || problems+=("--target local has no --deploy-mode but client")
+    for ((at = 0; at < ${#place_options[@]}; at += 2)); do
+      option=${place_options[at]} value=${place_options[at + 1]}
+      if [[ $option == --place ]]; then option=--${value%%=*} value=${value#*=}; fi
+      problems+=("--target local takes no $option $value")
+    done
+    for ((at = 1; at < ${#spark_options[@]}; at += 2)); do
+      [[ ${spark_options[at]} == ?*=* ]] || problems+=("--conf ${spark_options[at]}: KEY=VALUE, please")
+    done
+    ((${#problems[@]} == 0)) || refuse_usage "${problems[@]}"
     ;;
   standalone | yarn | k8s) deploy_mode=${deploy_mode:-client} ;;
   emr | emr-serverless | dataproc | dataproc-serverless) deploy_mode=${deploy_mode:-cluster} ;;
@@ -148,6 +161,15 @@ if [[ -z ${PYSPARK_PYTHON:-} ]]; then
   fi
 fi
 export PYSPARK_PYTHON PYSPARK_DRIVER_PYTHON=${PYSPARK_DRIVER_PYTHON:-$PYSPARK_PYTHON}
+
+if [[ $target == local && -n $dry_run ]]; then
+  # A run refuses it by itself.
+  for ((at = 0; at < ${#job_options[@]}; at += 2)); do
+    [[ ${job_options[at]} != --logical-date ]] || "$PYSPARK_DRIVER_PYTHON" -c \
+      'import datetime, sys; datetime.datetime.fromisoformat(sys.argv[1])' "${job_options[at + 1]}" 2>/dev/null ||
+      refuse_usage "--logical-date ${job_options[at + 1]}: write 2026-11-26, or 2026-11-26T06:00:00+00:00"
+  done
+fi
 
 # The path of the code's zip, then that of pyspark's own spark-submit, if this Python has one.
 cache=${XDG_CACHE_HOME:-${HOME:-$root}/.cache}/batchscore

@@ -20,6 +20,7 @@ from jobs.config.job import read_config, variables_of
 from jobs.config.variables import date_text
 from jobs.deploying.commands import command_of, staged
 from jobs.deploying.ending import code_of, record_of
+from jobs.deploying.options import check_options
 from jobs.deploying.submission import Driver, Files, Resources, Submission, Target, local_places, places_of
 from jobs.deploying.submitting import stage
 from jobs.deploying.submitting import submit as send
@@ -94,6 +95,7 @@ def submit(  # noqa: PLR0913  each option is one of spark-submit.sh
     asked = Submission(target, driver, name, words, files=files, resources=resources, places=places_of(place or ()))
     # Other commands read the file without the overrides, so they are told the place itself.
     asked = replace(asked, verb=verb, where=job.output.uri if sets else config)
+    check_options(asked)
     if asked.is_remote:
         check_variables(asked, variables_of(config, tuple(sets or ())))
     _go(asked, request, show)

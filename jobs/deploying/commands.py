@@ -7,31 +7,12 @@ import re
 import secrets
 from typing import TYPE_CHECKING
 
-from jobs.deploying.submission import Target, python_of, settings_of
-from jobs.errors import Refused
+from jobs.deploying.submission import Target, settings_of, ships_gpu_script
 
 if TYPE_CHECKING:
     from jobs.deploying.submission import Submission
 
-__all__ = ["command_of", "is_digested", "missing_options", "spark_submit", "staged"]
-
-_NEEDED = {
-    Target.STANDALONE: {"master": "--master spark://HOST:7077"},
-    Target.K8S: {"master": "--master k8s://https://HOST:PORT", "image": "--image IMAGE"},
-    Target.EMR: {"stage": "--stage s3://…", "cluster": "--cluster j-…"},
-    Target.EMR_SERVERLESS: {"stage": "--stage s3://…", "application": "--application ID", "role": "--role ARN"},
-    Target.DATAPROC: {"stage": "--stage gs://…", "cluster": "--cluster NAME", "region": "--region REGION"},
-    Target.DATAPROC_SERVERLESS: {"stage": "--stage gs://…", "region": "--region REGION"},
-}
-
-
-def missing_options(asked: Submission) -> list[str]:
-    """The options that a target needs and was not given."""
-    given = {**vars(asked.places), "master": asked.driver.master}
-    needed = _NEEDED.get(asked.target, {})
-    if asked.target is Target.K8S and asked.is_remote:
-        needed = {**needed, "stage": "--stage s3a://…"}
-    return [option for name, option in needed.items() if not given[name]]
+__all__ = ["command_of", "is_digested", "spark_submit", "staged"]
 
 
 def staged(asked: Submission) -> dict[str, str]:
@@ -43,7 +24,7 @@ def staged(asked: Submission) -> dict[str, str]:
         asked.files.main,
         asked.files.code,
         asked.files.config,
-        *([asked.files.gpu_script] if _ships_gpu_script(asked) else []),
+        *([asked.files.gpu_script] if ships_gpu_script(asked) else []),
     ]
     here += [asked.files.environment] if asked.files.environment else []
     folder = f"{stage}/{asked.run_id}"
@@ -59,30 +40,12 @@ def is_digested(path: str) -> bool:
     return re.search(r"-[0-9a-f]{16,64}\.(zip|tar\.gz)$", path) is not None
 
 
-def _ships_gpu_script(asked: Submission) -> bool:
-    return bool(asked.resources.gpus) and (asked.target.is_yarn or asked.target is Target.STANDALONE)
-
-
 def command_of(asked: Submission) -> list[str]:
-    """The words of the command that submits the job.
+    """The words of the command that submits the job, whose options are those of its target.
 
     Raises:
-        Refused: options are missing, or do not go together.
+        Refused: there is no such profile, or the target has no GPUs.
     """
-    missing = missing_options(asked)
-    if missing:
-        raise Refused(f"{asked.target} needs {' and '.join(missing)}.")
-    if asked.target is Target.STANDALONE and asked.is_remote:
-        raise Refused("Spark runs no Python driver inside a standalone cluster: use --deploy-mode client.")
-    if asked.target.is_cloud and not asked.is_remote:
-        raise Refused(f"{asked.target} runs the driver itself: use --deploy-mode cluster.")
-    if asked.verb == "doctor" and asked.is_remote:
-        raise Refused("a doctor whose driver runs on the cluster would write into its log: use --deploy-mode client.")
-    if asked.target.is_cloud and python_of(asked) is None and not asked.places.image:
-        raise Refused(
-            f"{asked.target} has a Python of its own, without our libraries: give the one that `batchscore pack` made "
-            "(--environment), or name one that its hosts have (--conf spark.executorEnv.PYSPARK_PYTHON=…)."
-        )
     return _COMMANDS.get(asked.target, _on_spark)(asked)
 
 
@@ -99,7 +62,7 @@ def spark_submit(asked: Submission, master: str | None) -> list[str]:
 
     files = [
         *([asked.files.config] if asked.is_remote else []),
-        *([asked.files.gpu_script] if _ships_gpu_script(asked) else []),
+        *([asked.files.gpu_script] if ships_gpu_script(asked) else []),
     ]
     words = ["spark-submit", *(["--master", master] if master else []), "--deploy-mode", asked.driver.deploy_mode]
     words += ["--name", asked.name, "--py-files", place(asked.files.code)]
@@ -160,7 +123,7 @@ def _gcloud(asked: Submission, kind: list[str]) -> list[str]:
     at = staged(asked)
     words = ["gcloud", "dataproc", *kind, "submit", "pyspark", at[asked.files.main], *_region(asked)]
     words += ["--py-files", at[asked.files.code], "--labels", f"batchscore-run={_label(asked.run_id)}"]
-    files = [at[asked.files.config], *([at[asked.files.gpu_script]] if _ships_gpu_script(asked) else [])]
+    files = [at[asked.files.config], *([at[asked.files.gpu_script]] if ships_gpu_script(asked) else [])]
     words += ["--files", ",".join(files)]
     if asked.files.environment:
         words += ["--archives", f"{at.get(asked.files.environment, asked.files.environment)}#environment"]

@@ -34,6 +34,7 @@ __all__ = [
     "profile_of",
     "python_of",
     "settings_of",
+    "ships_gpu_script",
 ]
 
 ENVIRONMENT = "./environment/bin/python"
@@ -312,3 +313,8 @@ def _gpus_of(asked: Submission) -> list[str]:
     found = [*amount, f"spark.executor.resource.gpu.discoveryScript=./{GPU_SCRIPT}"]
     # The images of Dataproc turn on a plugin that takes nearly all of a GPU's memory for itself.
     return [*found, "spark.plugins="] if asked.target is Target.DATAPROC else found
+
+
+def ships_gpu_script(asked: Submission) -> bool:
+    """Whether executors are sent the script that tells their GPUs: images of containers hold it."""
+    return bool(asked.resources.gpus) and (asked.target.is_yarn or asked.target is Target.STANDALONE)

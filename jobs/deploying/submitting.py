@@ -90,8 +90,9 @@ def submit(asked: Submission, words: Sequence[str], tell: Callable[[str], None])
 
 def _how_to_go_on(asked: Submission, job: str, words: Sequence[str], *, why: str) -> str:
     """What to type in order to look at a job that nobody waits for any more, and to stop it."""
-    is_known = bool(job) or asked.target not in _SERVICES_OF_AWS
-    begun = "the job goes on" if is_known else "the service may have taken the job"
+    # Only AWS gives an id when it has taken a job: the others' programs may still have been sending it.
+    taker = "service" if asked.target.is_cloud else "cluster"
+    begun = "the job goes on" if job else f"the {taker} may have taken the job, which then goes on"
     return (
         f"{why}: {begun}.\n"
         f"  look at it: {shlex.join(['batchscore', 'status', asked.where, asked.run_id])} --follow\n"

@@ -32,6 +32,7 @@ PROFILES = ROOT / "conf" / "spark" / "profiles"
 STORE = "s3://b/x"
 PYTHON = "./environment/bin/python"
 PACKED = ("--environment", "s3://b/e.tar.gz")
+HERE, DIGESTED = "env.tar.gz", f"environment-{'1' * 16}.tar.gz"
 CODE = f"/c/code-{'0' * 64}.zip"
 
 
@@ -48,6 +49,8 @@ def job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     }
     path = tmp_path / "nightly.yaml"
     path.write_text(yaml.safe_dump(told), encoding="utf-8")
+    for name in (HERE, DIGESTED):
+        (tmp_path / name).touch()
     return path
 
 
@@ -84,7 +87,7 @@ def test_yarn_in_cluster_mode_gets_all_that_its_driver_needs(job: Path) -> None:
         "--target",
         "yarn",
         "--environment",
-        "/e/env.tar.gz",
+        str(job.with_name(HERE)),
         "--gpus",
         "1",
         "--conf",
@@ -94,7 +97,14 @@ def test_yarn_in_cluster_mode_gets_all_that_its_driver_needs(job: Path) -> None:
     ]
     assert words_of(job, *options) == [
         *("spark-submit", "--master", "yarn", "--deploy-mode", "cluster", "--name", "batchscore r"),
-        *("--py-files", CODE, "--archives", "/e/env.tar.gz#environment", "--files", f"{job},/h/conf/spark/gpus.sh"),
+        *(
+            "--py-files",
+            CODE,
+            "--archives",
+            f"{job.with_name(HERE)}#environment",
+            "--files",
+            f"{job},/h/conf/spark/gpus.sh",
+        ),
         *("--conf", f"spark.executorEnv.PYSPARK_PYTHON={PYTHON}", "--conf", "spark.executorEnv.PYTHONSAFEPATH=1"),
         *("--conf", f"spark.yarn.appMasterEnv.PYSPARK_PYTHON={PYTHON}"),
         *("--conf", "spark.yarn.appMasterEnv.PYTHONSAFEPATH=1"),
@@ -157,7 +167,7 @@ def test_emr_gets_a_step_whose_files_lie_in_the_stage(job: Path) -> None:
         "--place",
         "region=eu-west-1",
     ]
-    words = words_of(job, "--target", "emr", "--environment", f"/e/environment-{'1' * 16}.tar.gz", *place)
+    words = words_of(job, "--target", "emr", "--environment", str(job.with_name(DIGESTED)), *place)
     assert words[:5] == ["aws", "emr", "add-steps", "--cluster-id", "j-1"]
     assert (after(words, "--execution-role-arn"), after(words, "--region")) == ("arn:aws:iam::1:role/s", "eu-west-1")
     [step] = json.loads(after(words, "--steps"))
@@ -276,6 +286,103 @@ def test_what_cannot_be_submitted_is_refused_with_what_to_do(job: Path, words: l
     done = submit(job, *words, "--show", "words")
     assert (done.exit_code, done.stdout) == (ExitCode.REFUSED, "")
     assert reason in done.stderr
+
+
+EMR = ["--target", "emr", *at(stage="s3://b", cluster="j-1"), *PACKED]
+
+
+@pytest.mark.parametrize(
+    ("words", "reasons"),
+    [
+        (
+            ["--target", "yarn", "--master", "spark://h:7077"],
+            ["yarn has no --master spark://h:7077: --master yarn, or"],
+        ),
+        (["--target", "yarn", "--master", "local"], ["yarn has no --master local"]),
+        (["--target", "yarn", "--master", "yarns"], ["yarn has no --master yarns"]),
+        (
+            ["--target", "standalone", "--deploy-mode", "client", "--master", "yarn"],
+            ["standalone has no --master yarn: --master spark://HOST:7077."],
+        ),
+        (
+            ["--target", "k8s", "--master", "https://h", *at(image="i", stage="s3a://b")],
+            ["k8s has no --master https://h: --master k8s://https://HOST:PORT."],
+        ),
+        (
+            ["--target", "k8s", "--master", "k8s://h", *at(image="i", stage="folder")],
+            ["k8s reads no --stage folder: --stage s3a://…."],
+        ),
+        (
+            ["--target", "k8s", "--deploy-mode", "client", "--master", "k8s://h", *at(image="i", stage="s3a://b")],
+            ["a driver here needs no --stage s3a://b: leave it out, or use --deploy-mode cluster."],
+        ),
+        ([*EMR, "--master", "yarn", *at(image="zz")], ["emr takes no --image zz, --master yarn."]),
+        (
+            ["--target", "yarn", *at(image="i", namespace="n", cluster="c")],
+            ["yarn takes no --cluster c, --image i, --namespace n."],
+        ),
+        (
+            ["--target", "dataproc", *at(stage="gs://b", cluster="c", region="r", role="s@p"), *PACKED],
+            ["dataproc takes no --role s@p."],
+        ),
+        (["--target", "emr", *at(stage="gs://b", cluster="j-1"), *PACKED], ["emr reads no --stage gs://b: --stage s3"]),
+        (["--target", "emr", *at(stage="x/s3://", cluster="j-1"), *PACKED], ["emr reads no --stage x/s3://"]),
+        (
+            ["--target", "dataproc-serverless", *at(stage="s3://b", region="r"), *PACKED],
+            ["dataproc-serverless reads no --stage s3://b: --stage gs://…."],
+        ),
+        (
+            [
+                "--target",
+                "yarn",
+                "--conf",
+                "nonsense",
+                "--conf",
+                "=1",
+                "--environment",
+                "/nope/x.tar.gz",
+                *at(image="i"),
+            ],
+            [
+                "error: yarn takes no --image i.",
+                "\n--environment /nope/x.tar.gz: there is no such file. `batchscore pack` makes one.",
+                "\n--conf nonsense: KEY=VALUE, please.\n--conf =1: KEY=VALUE, please.",
+            ],
+        ),
+        (
+            ["--target", "emr", *at(region="r"), "--profile", "huge"],
+            ["error: emr needs --stage s3", "there is no profile 'huge'"],
+        ),
+    ],
+)
+def test_options_that_contradict_or_mean_nothing_are_refused(job: Path, words: list[str], reasons: list[str]) -> None:
+    """All of them at once, each with what would do, and nothing is printed to execute."""
+    done = submit(job, *words, "--show", "words")
+    assert (done.exit_code, done.stdout) == (ExitCode.REFUSED, "")
+    assert [reason for reason in reasons if reason not in done.stderr] == [], done.stderr
+
+
+@pytest.mark.parametrize(
+    ("name", "words", "is_taken"),
+    [
+        ("a,b.yaml", ["--target", "yarn"], False),
+        ("a b.yaml", ["--target", "yarn"], False),
+        ("a#b.yaml", EMR, False),
+        ("a,b.yaml", EMR, False),
+        ("a,b.yaml", ["--target", "yarn", "--deploy-mode", "client"], True),
+        ("of, a team/job.yaml", ["--target", "yarn"], False),
+        ("of, a team/job.yaml", EMR, True),
+        ("of a team/job.yaml", ["--target", "yarn"], True),
+    ],
+)
+def test_a_config_is_sent_by_a_name_that_arrives(job: Path, *, name: str, words: list[str], is_taken: bool) -> None:
+    """Spark parts what it sends at commas, and a driver here is sent no config; a service gets its name alone."""
+    config = job.parent / name
+    config.parent.mkdir(exist_ok=True)
+    job.rename(config)
+    done = submit(config, *words, "--show", "words")
+    assert (done.exit_code == 0) == is_taken, done.stderr
+    assert is_taken or f"{config}: Spark " in done.stderr
 
 
 def test_relative_paths_are_refused_where_the_driver_is_elsewhere(job: Path) -> None:

@@ -31,8 +31,10 @@ CODE = f"code-{'0' * 64}.zip"
 
 
 @pytest.fixture
-def home(tmp_path: Path) -> Path:
-    """Where jobs/main.py is, and a zip beside it."""
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where jobs/main.py is, and a zip beside it; the stage s3://stage is a folder beside it."""
+    here = str(tmp_path / "stage")
+    monkeypatch.setattr(submitting, "storage_for", lambda uri: storage_for(uri.replace("s3://stage", here)))
     (tmp_path / "home" / "jobs").mkdir(parents=True)
     (tmp_path / "home" / "jobs" / "main.py").write_text("main", encoding="utf-8")
     (tmp_path / "home" / CODE).write_text("zip", encoding="utf-8")
@@ -61,13 +63,13 @@ def aws(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
-def submit(job: Path, home: Path, run_id: str) -> Any:
-    """To EMR, with a folder of this disk as its stage."""
-    places = {"stage": str(home.parent / "stage"), "cluster": "j-1", "region": "eu-west-1"}
+def submit(job: Path, home: Path, run_id: str, *more: str) -> Any:
+    """To EMR, with a stage that is a folder of this disk."""
+    places = {"stage": "s3://stage", "cluster": "j-1", "region": "eu-west-1"}
     words = [word for name, value in places.items() for word in ("--place", f"{name}={value}")]
     options = ["--target", "emr", "--home", str(home), "--code", str(home / CODE), "--run-id", run_id, *words]
     options += ["--environment", "s3://b/environment.tar.gz"]
-    return CliRunner().invoke(app, ["submit", str(job), *options])
+    return CliRunner().invoke(app, ["submit", str(job), *options, *more])
 
 
 def asked_of(aws: Path) -> list[list[str]]:
@@ -175,35 +177,12 @@ WAITS = "#!/bin/sh\ntouch {folder}/asked\nexec sleep 100\n"
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-@pytest.mark.parametrize(
-    ("options", "stop"),
-    [
-        (["--target", "yarn", "--deploy-mode", "cluster"], "yarn application -kill ID"),
-        (
-            [
-                "--target",
-                "emr",
-                "--stage",
-                "/nowhere",
-                "--cluster",
-                "j-1",
-                "--region",
-                "r",
-                "--environment",
-                "s3://b/e.tar.gz",
-            ],
-            "aws emr cancel-steps --cluster-id j-1 --step-ids s-1 --step-cancellation-option TERMINATE_PROCESS",
-        ),
-    ],
-)
-def test_a_signal_ends_the_waiting_and_says_that_the_job_goes_on(
-    tmp_path: Path, logistic_onnx: Path, aws: Path, number: signal.Signals, options: list[str], stop: str
+def test_a_signal_ends_the_waiting_and_says_what_becomes_of_the_job(
+    tmp_path: Path, logistic_onnx: Path, aws: Path, number: signal.Signals
 ) -> None:
-    """Exit code 3, how to look at the run, and how to stop it on that platform; what submits is there no more."""
+    """Exit code 3: spark-submit may not have sent it yet; how to look at the run, and how to stop it there."""
     write_input(tmp_path)
     job = write_job(tmp_path, logistic_onnx)
-    options = [str(tmp_path / "stage") if word == "/nowhere" else word for word in options]
-    (aws / "answers").write_text("s-1\n" + "PENDING\n" * 10_000, encoding="utf-8")
     for name in ("spark-submit", "java"):
         (aws / name).write_text(WAITS.format(folder=aws), encoding="utf-8")
         (aws / name).chmod(0o755)
@@ -211,7 +190,7 @@ def test_a_signal_ends_the_waiting_and_says_that_the_job_goes_on(
     home.mkdir()
     (home / "bin").symlink_to(aws)
     environment = {**os.environ, "SPARK_HOME": str(home), "PYSPARK_PYTHON": sys.executable}
-    command = [str(ROOT / "spark-submit.sh"), str(job), "--run-id", "r", *options]
+    command = [str(ROOT / "spark-submit.sh"), str(job), "--run-id", "r", "--target", "yarn", "--deploy-mode", "cluster"]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment) as process:
         assert process.stderr is not None
         first = process.stderr.readline()
@@ -221,10 +200,39 @@ def test_a_signal_ends_the_waiting_and_says_that_the_job_goes_on(
         process.send_signal(number)
         told = process.stderr.read()
         assert process.wait() == ExitCode.UNKNOWN, told
-    assert first.startswith("submitted to ")
-    assert "error: a signal ended the waiting for run r, and nothing else: the job goes on.\n" in told
+    assert first == "submitted to yarn: run r\n"
+    assert "error: a signal ended the waiting for run r, and nothing else: " in told
+    assert ": the cluster may have taken the job, which then goes on.\n" in told
     assert f"  look at it: batchscore status {job} r --follow\n" in told
-    assert f"  stop it: {stop}" in told
+    assert "  stop it: yarn application -kill ID" in told
+
+
+@pytest.mark.parametrize("sets", [(), ("name=other",)])
+def test_a_signal_while_a_step_runs_says_that_it_goes_on(
+    tmp_path: Path,
+    logistic_onnx: Path,
+    home: Path,
+    aws: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    sets: tuple[str, ...],
+) -> None:
+    """Exit code 3; what to type finds the run, by its output's place where --set may have moved that."""
+    write_input(tmp_path)
+    job = write_job(tmp_path, logistic_onnx)
+    (aws / "answers").write_text("s-1\nPENDING\n", encoding="utf-8")
+
+    def interrupted(_seconds: float) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(time, "sleep", interrupted)
+    done = submit(job, home, "r", *[word for one in sets for word in ("--set", one)])
+    assert done.exit_code == ExitCode.UNKNOWN
+    where = read_config(str(job)).output.uri if sets else job
+    why = "a signal ended the waiting for run r, and nothing else: the job goes on.\n"
+    assert f"error: {why}  look at it: batchscore status {where} r --follow\n" in done.stderr
+    stop = "aws emr cancel-steps --cluster-id j-1 --step-ids s-1 --step-cancellation-option TERMINATE_PROCESS"
+    assert f"  stop it: {stop}" in done.stderr
 
 
 THROTTLED = "An error occurred (ThrottlingException) when calling the DescribeStep operation: Rate exceeded"

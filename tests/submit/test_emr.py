@@ -52,6 +52,7 @@ def options_of(job, *words):
         "application": "a1",
         "role": "arn:aws:iam::123456789012:role/s",
     }
+    del places["application" if words[1] == "emr" else "cluster"]
     given = [word for name, value in places.items() for word in ("--place", f"{name}={value}")]
     paths = ["--home", str(ROOT), "--code", f"code-{'0' * 64}.zip", "--run-id", "r", "--show", "words"]
     paths += ["--environment", "s3://b/environment.tar.gz"]
