@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 import secrets
@@ -109,8 +110,8 @@ def _on_emr_serverless(asked: Submission) -> list[str]:
 
 
 def _quoted(setting: str) -> str:
-    """A word of `sparkSubmitParameters`, which is split at spaces."""
-    if re.search(r"\s", setting):
+    """A word of `sparkSubmitParameters`, which is split at spaces and loses its quotes, as a shell's."""
+    if re.search(r"[\s\"'\\]", setting):
         return '"' + setting.replace("\\", "\\\\").replace('"', '\\"') + '"'
     return setting
 
@@ -127,8 +128,14 @@ def _gcloud(asked: Submission, kind: list[str]) -> list[str]:
     words += ["--files", ",".join(files)]
     if asked.files.environment:
         words += ["--archives", f"{at.get(asked.files.environment, asked.files.environment)}#environment"]
-    # Values of Spark hold commas, so another character parts the properties.
-    return [*words, "--properties", "^;^" + ";".join(settings_of(asked))]
+    return [*words, "--properties", _properties(settings_of(asked))]
+
+
+def _properties(settings: list[str]) -> str:
+    """Settings as gcloud reads them: parted at commas, unless a mark between two ^ says where. One that none holds."""
+    marks = itertools.chain(";|~!@", (f"-{number}-" for number in itertools.count()))
+    mark = next(mark for mark in marks if mark.join(settings).split(mark) == settings)
+    return f"^{mark}^{mark.join(settings)}"
 
 
 def _label(run_id: str) -> str:

@@ -208,6 +208,26 @@ def test_dataproc_gets_properties_with_a_mark_of_their_own(job: Path) -> None:
     assert words[-5:] == ["--", "run", "nightly.yaml", "--run-id", "r"]
 
 
+@pytest.mark.parametrize("value", ["a;b,c", ";|", ";|~!@", ";|~!@-0-", "x;|~!@-0", "a;"])
+def test_a_property_of_dataproc_holds_whatever_mark(job: Path, value: str) -> None:
+    """Properties are parted at the mark between the first two ^, where gcloud finds each setting as it was given."""
+    place = [*at(cluster="c", region="r1", stage="gs://b/stage"), *PACKED]
+    words = words_of(job, "--target", "dataproc", *place, "--conf", f"k={value}", "--conf", "l=1")
+    _, mark, rest = after(words, "--properties").split("^", 2)
+    plain = words_of(job, "--target", "dataproc", *place, "--conf", "k=v", "--conf", "l=1")
+    expected = after(plain, "--properties").removeprefix("^;^").split(";")
+    assert rest.split(mark) == [f"k={value}" if setting == "k=v" else setting for setting in expected]
+
+
+@pytest.mark.parametrize("value", ['"w"', "it's", "a\\b", "a b", "\"a\\ 'b", "$HOME"])
+def test_a_value_of_emr_serverless_survives_its_quotes(job: Path, value: str) -> None:
+    """With white space or without: a shell's reading of the text, which has no variables, gives the value back."""
+    place = at(application="a", stage="s3://b/stage", role="arn:aws:iam::1:role/s")
+    words = words_of(job, "--target", "emr-serverless", *place, *PACKED, "--conf", f"k={value}")
+    told = json.loads(after(words, "--job-driver"))["sparkSubmit"]["sparkSubmitParameters"]
+    assert f"k={value}" in settings_in(shlex.split(told))
+
+
 def test_dataproc_serverless_gets_a_batch_of_a_name_of_its_own(job: Path) -> None:
     """A batch's name cannot be used again, a run id can; GPUs are of the premium tier."""
     place = [
