@@ -42,10 +42,12 @@ def _zip_of(contents: dict[str, bytes], cache: Path) -> Path:
         sys.exit(f"spark-submit.sh: {cache} belongs to another user. Set XDG_CACHE_HOME to a folder of your own.")
     cache.chmod(0o700)
     if not code.exists():
-        with tempfile.NamedTemporaryFile(dir=cache, delete=False) as file, zipfile.ZipFile(file, "w") as archive:
-            for name, data in contents.items():
-                archive.writestr(zipfile.ZipInfo(name), data)  # dated 1980: the same code, the same bytes
-        Path(file.name).replace(code)
+        with tempfile.TemporaryDirectory(dir=cache) as scratch:
+            draft = Path(scratch) / code.name
+            with zipfile.ZipFile(draft, "w") as archive:
+                for name, data in contents.items():
+                    archive.writestr(zipfile.ZipInfo(name), data)  # dated 1980: the same code, the same bytes
+            draft.replace(code)
     return code
 
 

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from etl.runs.storage import Storage
 
-__all__ = ["Interpreter", "Packed", "Packing", "interpreter_of", "name_of", "pack"]
+__all__ = ["Interpreter", "Packed", "Packing", "interpreter_of", "name_of", "pack", "upload"]
 
 _FORMAT = 1
 """Of the archive: part of its digest, so that a change of what is below makes another archive."""
@@ -150,11 +150,11 @@ def pack(packing: Packing) -> Packed:
         return Packed(uri, digest, found.bytes, is_new=False)
     if not path.exists():
         _make(packing.lock, interpreter, path)
-    _upload(path, storage, there)
+    upload(path, storage, there)
     return Packed(uri, digest, path.stat().st_size, is_new=True)
 
 
-def _upload(path: Path, storage: Storage, there: str) -> None:
+def upload(path: Path, storage: Storage, there: str) -> None:
     """Send a file; it is there as a whole or not at all, and one that came meanwhile is the same."""
     writer = storage.begin(there)
     try:

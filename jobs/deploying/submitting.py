@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from etl.runs.storage import storage_for
 from jobs.deploying.commands import is_digested, staged
+from jobs.deploying.packing import upload
 from jobs.deploying.submission import Target
 from jobs.errors import NotAwaited, Refused
 
@@ -49,18 +50,18 @@ def stage(asked: Submission) -> None:
     """Put what lies on this machine where the service finds it; what a digest names and is there is not sent again.
 
     Raises:
-        Refused: a file is not there.
+        Refused: a file is not there, or the store does not answer.
         StorageError: the store does not take it.
     """
     for path, uri in staged(asked).items():
         storage, there = storage_for(uri)
-        if is_digested(uri) and storage.stat(there) is not None:
-            continue
         try:
-            data = Path(path).read_bytes()
+            if not is_digested(uri):
+                storage.replace(there, Path(path).read_bytes())
+            elif storage.stat(there) is None:
+                upload(Path(path), storage, there)
         except OSError as error:
-            raise Refused(f"{path} cannot be sent to {uri}: {error.strerror}.") from error
-        storage.replace(there, data)
+            raise Refused(f"{path} cannot be sent to {uri}: {error}.") from error
 
 
 def submit(asked: Submission, words: Sequence[str], tell: Callable[[str], None]) -> Ended:

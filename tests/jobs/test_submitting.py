@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import filecmp
 import json
 import os
 import shlex
@@ -9,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+import tracemalloc
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -303,3 +305,19 @@ def test_what_a_digest_names_is_sent_once(tmp_path: Path, logistic_onnx: Path, h
     submit(job, home, "r")
     assert storage.read_bytes(there) == b"sent before"
     assert "report: false" in (tmp_path / "stage" / "r" / job.name).read_text(encoding="utf-8")
+
+
+def test_a_packed_python_is_sent_a_piece_at_a_time(tmp_path: Path, logistic_onnx: Path, home: Path, aws: Path) -> None:
+    """Its bytes arrive, and the memory that this takes is a part of its size."""
+    write_input(tmp_path)
+    packed = tmp_path / f"environment-{'1' * 16}.tar.gz"
+    packed.write_bytes(os.urandom(1 << 20) * 64)
+    job = write_job(tmp_path, logistic_onnx)
+    (aws / "answers").write_text("s-1\nCOMPLETED\n", encoding="utf-8")
+    tracemalloc.start()
+    done = submit(job, home, "r", "--environment", str(packed))
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert done.exit_code == ExitCode.UNKNOWN, done.stderr
+    assert filecmp.cmp(tmp_path / "stage" / packed.name, packed, shallow=False)
+    assert peak < packed.stat().st_size / 2

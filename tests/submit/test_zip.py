@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+import subprocess
 import zipfile
 
 
@@ -43,6 +44,16 @@ def test_a_zip_that_is_there_is_used(project):
     project.submit("a.yaml")
     assert project.zip.stat() == before
     assert [path.name for path in project.zip.parent.iterdir()] == [project.zip.name]
+
+
+def test_a_zip_that_cannot_be_written_leaves_nothing(project):
+    """On a full disk, or here over a limit of the shell, it is code 2 with the reason, and no half zip lies around."""
+    project.write("etl/x.py", "X = 1\n" * 10_000)
+    limited = ["bash", "-c", 'ulimit -f 8 && exec "$0" "$@"', project.command, "a.yaml"]
+    done = subprocess.run(limited, env=project.environment, check=False, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert "cannot keep the code's zip: [Errno 27] File too large" in done.stderr
+    assert list((project.cache / "batchscore").iterdir()) == []
 
 
 def test_other_code_gives_another_zip(project):
