@@ -91,7 +91,8 @@ def _of_the_driver(asked: Submission) -> Iterator[str]:
     if asked.target.is_cloud and python_of(asked) is None and not asked.places.image:
         yield (
             f"{asked.target} has a Python of its own, without our libraries: give the one that `batchscore pack` made "
-            "(--environment), or name one that its hosts have (--conf spark.executorEnv.PYSPARK_PYTHON=…)."
+            "(--environment), an image that has them (Dataproc Serverless: --image), or name one that its hosts have "
+            "(--conf spark.executorEnv.PYSPARK_PYTHON=…)."
         )
 
 
