@@ -53,6 +53,7 @@ def words_for(program: str) -> list[str]:
     return found
 
 
+@pytest.mark.servers  # each starts Python twice
 @pytest.mark.parametrize("line", words_for("./spark-submit.sh"))
 def test_a_submission_is_one(line: str, tmp_path: Path) -> None:
     """It prints the command that would be executed, for the target of its page, where the packed Python is there."""
