@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 from etl.redaction import redacted
 from etl.runs.s3a import s3a_options
-from etl.spark.sessions import is_connect, parallelism
+from etl.spark.sessions import is_connect, parallelism, query_loggers
 from jobs.errors import SparkNotStarted
 
 if TYPE_CHECKING:
@@ -108,12 +108,9 @@ def _connected(builder: Any, remote: str, config: Spark) -> SparkSession:
         said = next(iter(redacted(str(error)).strip().splitlines()), type(error).__name__).rstrip(".")
         message = f"no session of Spark Connect at {where}: {said}. Check spark.remote, or SPARK_REMOTE."
         raise SparkNotStarted(message) from error
-    with contextlib.suppress(ImportError):  # Spark 3.5 prints nothing.
-        from pyspark.logger import PySparkLogger  # noqa: PLC0415  as in start_session
-
-        # It would print the server's whole trace of each failed query, whose cause is in the error that we raise.
-        for name in ("SQLQueryContextLogger", "DataFrameQueryContextLogger"):
-            PySparkLogger.getLogger(name).disabled = True
+    # They would print the server's whole trace of each failed query, whose cause is in the error that we raise.
+    for logger in query_loggers():
+        logger.disabled = True
     _tell_what_is_not_used(session, config)
     return session
 

@@ -13,8 +13,7 @@ from etl.errors import EtlError
 from etl.given import is_spark_frame
 from etl.runs.store_settings import bound
 from etl.spark.schema import arrow_schema, column, spark_schema
-from etl.spark.sessions import is_connect
-from etl.spark.shipping import send_code
+from etl.spark.shipping import bring_code
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -49,8 +48,7 @@ def map_batches(df: DataFrame, names: Sequence[str], run: MapBatches, *, declare
     given = df.select(*(column(name).alias(f"c{at}") for at, name in enumerate(names)))
     schema = spark_schema(pa.schema([pa.field(f"c{at}", field.type) for at, field in enumerate(declared)]))
     plain = arrow_schema(schema)
-    if is_connect(df.sparkSession):
-        send_code(df.sparkSession, "etl")
+    bring_code(df.sparkSession, "etl")
     task = functools.partial(_run, run=run, names=tuple(names), plain=plain, code=digest_of_packages("etl"))
     made = given.mapInArrow(bound(task), schema)
     return made.select(*(column(f"c{at}").alias(name) for at, name in enumerate(declared.names)))

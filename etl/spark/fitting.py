@@ -40,7 +40,7 @@ from etl.spark.freeze import storing
 from etl.spark.preparing import freeze_prepared, moved_joins
 from etl.spark.schema import column
 from etl.spark.sessions import is_connect, parallelism
-from etl.spark.shipping import send_code
+from etl.spark.shipping import bring_code
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -193,8 +193,7 @@ def _run_pass(spark: SparkSession, work: _Work, what: Pass) -> Learned:
     name = uuid.uuid4().hex[:12]
     count = len(work.shares)
     task = functools.partial(_learn, work=work, what=what, name=name)
-    if is_connect(spark):
-        send_code(spark, "etl")
+    bring_code(spark, "etl")
     try:
         answers = spark.range(0, count, 1, count).mapInArrow(bound(task), _ANSWER).collect()
     except (PySparkException, Py4JError) as error:

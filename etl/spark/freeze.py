@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from etl.errors import InputMissing, ReadError
 from etl.runs.s3a import hadoop_advice, s3a_options, s3a_uri
 from etl.spark.causes import cause_of
+from etl.spark.sessions import query_loggers
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -127,17 +128,12 @@ def _set(spark: SparkSession, settings: dict[str, str]) -> Generator[None]:
 
 @contextlib.contextmanager
 def _unlogged() -> Generator[None]:
-    """Keep Spark 4 from printing a failed query's whole trace: it is the cause of the error that is raised for it."""
-    try:
-        from pyspark.logger import PySparkLogger  # noqa: PLC0415  only jobs over tables need Spark
-    except ImportError:  # Spark 3.5 prints nothing.
-        yield
-        return
-    loggers = [PySparkLogger.getLogger(name) for name in ("SQLQueryContextLogger", "DataFrameQueryContextLogger")]
-    for logger in loggers:
+    """Keep Spark from printing a failed query's whole trace: it is the cause of the error that is raised for it."""
+    before = [(logger, logger.disabled) for logger in query_loggers()]
+    for logger, _ in before:
         logger.disabled = True
     try:
         yield
     finally:
-        for logger in loggers:
-            logger.disabled = False
+        for logger, was_disabled in before:
+            logger.disabled = was_disabled

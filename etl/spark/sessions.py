@@ -8,9 +8,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from logging import Logger
+
     from pyspark.sql import SparkSession
 
-__all__ = ["is_connect", "is_on_one_machine", "parallelism", "session_id"]
+__all__ = ["is_connect", "is_on_one_machine", "parallelism", "query_loggers", "session_id"]
 
 _MORE_THAN_CORES = 1 << 20
 
@@ -42,3 +44,12 @@ def parallelism(spark: SparkSession) -> int:
 def session_id(spark: SparkSession) -> str:
     """What tells this session's workers from those of others."""
     return str(getattr(spark, "session_id") if is_connect(spark) else spark.sparkContext.applicationId)  # noqa: B009  classic sessions have none
+
+
+def query_loggers() -> list[Logger]:
+    """Those by which Spark 4 prints the whole trace of a failed query; Spark 3.5 prints nothing, and has none."""
+    try:
+        from pyspark.logger import PySparkLogger  # noqa: PLC0415  only who has a session needs Spark
+    except ImportError:
+        return []
+    return [PySparkLogger.getLogger(name) for name in ("SQLQueryContextLogger", "DataFrameQueryContextLogger")]

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from pyspark.sql import SparkSession
 
-__all__ = ["send_archive", "send_code", "shipped", "write_zip"]
+__all__ = ["bring_code", "send_archive", "send_code", "shipped", "write_zip"]
 
 _PIECE = 1 << 24
 _DATED = (1980, 1, 1, 0, 0, 0)
@@ -51,6 +51,16 @@ def send_code(spark: SparkSession, *packages: str) -> None:
             modules = _modules(importlib.resources.files(package), package)
             write_zip(path, ((name, module.read_bytes()) for name, module in sorted(modules)))
         _send(spark, path, str(path), kind="pyfile")
+
+
+def bring_code(spark: SparkSession, *packages: str) -> None:
+    """Our packages to the workers of a server of Spark Connect, for which nothing was submitted; else nothing.
+
+    Raises:
+        NotShipped: Spark does not take them.
+    """
+    if is_connect(spark):
+        send_code(spark, *packages)
 
 
 def send_archive(spark: SparkSession, path: Path, name: str) -> None:

@@ -11,8 +11,7 @@ import pyarrow as pa
 
 from etl.runs.store_settings import bound
 from etl.spark.causes import failure_of
-from etl.spark.sessions import is_connect
-from etl.spark.shipping import send_code
+from etl.spark.shipping import bring_code
 from scoring.code import CODE
 from scoring.errors import TasksFailed
 from scoring.probing import Probe, probe
@@ -40,8 +39,7 @@ def probe_workers(spark: SparkSession, asked: Asked, tasks: int) -> list[Probe]:
     from py4j.protocol import Py4JError  # noqa: PLC0415  half a second that commands without Spark need not pay
     from pyspark.errors import PySparkException  # noqa: PLC0415  as above
 
-    if is_connect(spark):
-        send_code(spark, *CODE)
+    bring_code(spark, *CODE)
     numbers = spark.range(0, tasks, 1, tasks)
     try:
         answers = numbers.mapInArrow(bound(functools.partial(_run, asked=asked)), "probe string").collect()

@@ -18,8 +18,7 @@ from etl.errors import BatchscoreError, StorageError
 from etl.runs.storage import storage_for
 from etl.runs.store_settings import bound
 from etl.spark.causes import failure_of
-from etl.spark.sessions import is_connect
-from etl.spark.shipping import send_code
+from etl.spark.shipping import bring_code
 from scoring.code import CODE, check_code, code_digest
 from scoring.engine.guarding import Situation
 from scoring.errors import TasksFailed
@@ -64,8 +63,7 @@ def run_tasks(spark: SparkSession, order: Order, tasks: tuple[tuple[Split, ...],
 
     if not tasks:
         return []
-    if is_connect(spark):
-        send_code(spark, *CODE)
+    bring_code(spark, *CODE)
     numbers = spark.range(0, len(tasks), 1, len(tasks))
     code, sharing = code_digest(*CODE), tasks_per_gpu(spark)
     task = functools.partial(_run_task, order=order, tasks=tasks, code=code, sharing=sharing)
