@@ -12,6 +12,7 @@ import sys
 import time
 import tracemalloc
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -227,7 +228,8 @@ def test_a_signal_while_a_step_runs_says_that_it_goes_on(
     def interrupted(_seconds: float) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(time, "sleep", interrupted)
+    # Of this module alone: threads of py4j sleep, too.
+    monkeypatch.setattr("jobs.deploying.submitting.time", SimpleNamespace(sleep=interrupted))
     done = submit(job, home, "r", *[word for one in sets for word in ("--set", one)])
     assert done.exit_code == ExitCode.UNKNOWN
     where = read_config(str(job)).output.uri if sets else job

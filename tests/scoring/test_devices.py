@@ -133,7 +133,8 @@ def test_a_gpu_that_is_full_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> No
         text = "CUDA failure 2: out of memory"
         raise RuntimeError(text)
 
-    monkeypatch.setattr("time.sleep", slept.append)
+    # Of this module alone: threads of py4j sleep, too.
+    monkeypatch.setattr("scoring.runtimes.onnx.session.time", SimpleNamespace(sleep=slept.append))
     monkeypatch.setattr(ort, "get_available_providers", lambda: [CUDA, CPU])
     monkeypatch.setattr(ort, "InferenceSession", full)
     with pytest.raises(DeviceError, match="cannot use device cuda: CUDA failure 2: out of memory"):
