@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import sys
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import onnx
 import pytest
+import typer.testing
 import yaml
 from hypothesis import HealthCheck, settings
 from onnx import TensorProto, helper, numpy_helper
@@ -19,13 +21,14 @@ os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
 # No JVM of the tests lives long enough for Java's second compiler to pay: it takes half of their processor time.
 os.environ.setdefault("SPARK_SUBMIT_OPTS", "-XX:TieredStopAtLevel=1")
 
+# Its runner makes every command of a program anew for each call, which takes longer than most calls do.
+typer.testing._get_command = functools.cache(typer.testing._get_command)  # type: ignore[attr-defined]
+
 # How long it takes to draw an example depends on what else the machine does.
 settings.register_profile("batchscore", suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("batchscore")
 
 HERE = Path(__file__).parent
-TOUCH_SPARK = {"examples", "jobs", "spark", "spine", "zoo"}
-"""Folders whose tests run jobs, or start Spark, without asking for the session that the others share."""
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -37,10 +40,10 @@ if TYPE_CHECKING:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what touches Spark, before -m chooses."""
+    """Mark what touches Spark, before -m chooses: what asks for the session, and what stands in `tests/spark`."""
     for item in items:
         asked = getattr(item, "fixturenames", ())
-        if "spark" in asked or item.path.relative_to(HERE).parts[0] in TOUCH_SPARK:
+        if "spark" in asked or item.path.is_relative_to(HERE / "spark"):
             item.add_marker("spark")
 
 
@@ -50,7 +53,12 @@ def spark() -> Iterator[SparkSession]:
     from jobs.config.spark import Spark
     from jobs.session import start_session
 
-    session = start_session("batchscore tests", Spark(conf={"spark.sql.shuffle.partitions": "2"}))
+    conf = {
+        "spark.sql.shuffle.partitions": "2",
+        # A worker that has failed is replaced: thousands of imports, each time anew.
+        "spark.python.daemon.module": "tests.spark_daemon",
+    }
+    session = start_session("batchscore tests", Spark(conf=conf))
     yield session
     session.stop()
 

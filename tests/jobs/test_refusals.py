@@ -157,6 +157,7 @@ def test_a_run_that_died_can_be_taken_up(tmp_path: Path, job: Path) -> None:
     assert "run it again as it was begun, with --run-id died" in output
 
 
+@pytest.mark.spark
 def test_a_spark_that_does_not_start_is_told(job: Path) -> None:
     """A master that Spark does not know ends with that setting's name, not as something unexpected."""
     words = [sys.executable, "-m", "jobs.main", "run", str(job), "--set", "spark.master=foo"]
