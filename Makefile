@@ -13,6 +13,8 @@ BOTH_CORES := -n 2 --dist loadfile
 export PYSPARK_PYTHON := $(CURDIR)/$(PY)
 export PYSPARK_DRIVER_PYTHON := $(CURDIR)/$(PY)
 export TZ := UTC
+# Where images set it, each process of the tests, and each worker of Spark, would compile all of its modules anew.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help env check test test-servers test-stores test-faults test-cluster reliability test-torch test-spark test-airflow demo docs train zoo bench bench-etl bench-stores bench-s3 bench-gpu format format-check lint types imports docstrings shell lock lock-check java clean
 
