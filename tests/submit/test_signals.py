@@ -101,6 +101,7 @@ def test_the_driver_is_told_what_was_typed(start, project):
     assert ast.literal_eval(first) == [str(project.command), "a.yaml", *words]
 
 
+@pytest.mark.spark
 def test_control_c_cancels_a_run_on_real_spark(start):
     """On the real Spark, too, Ctrl-C reaches the driver, and the JVM hands on the code that it ends with."""
     process, first = start(SPARK_HOME="", SPARK_SUBMIT_OPTS=os.environ["SPARK_SUBMIT_OPTS"])
