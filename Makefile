@@ -16,7 +16,7 @@ export TZ := UTC
 # Where images set it, each process of the tests, and each worker of Spark, would compile all of its modules anew.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help env check test test-servers test-stores test-faults test-cluster reliability test-torch test-spark test-airflow demo docs train zoo bench bench-etl bench-stores bench-s3 bench-gpu format format-check lint types imports docstrings shell lock lock-check java clean
+.PHONY: help env classes check test test-servers test-stores test-faults test-cluster reliability test-torch test-spark test-airflow demo docs train zoo bench bench-etl bench-stores bench-s3 bench-gpu format format-check lint types imports docstrings shell lock lock-check java clean
 
 ##@ Start here
 help: ## Say what each target does
@@ -32,19 +32,19 @@ demo: env java ## Score a year of flights on this machine, from raw files to a p
 ##@ Before a change goes in
 check: lint format-check types imports docstrings shell lock-check ## All that can be told without running the code
 
-test: env java ## Run the tests; ARGS="-k word" chooses
+test: classes ## Run the tests; ARGS="-k word" chooses
 	@$(PY) -m pytest $(BOTH_CORES) $(ARGS)
 
-test-servers: env java ## Run the tests that start servers and clusters, or let workers die
+test-servers: classes ## Run the tests that start servers and clusters, or let workers die
 	@$(PY) -m pytest -m servers $(BOTH_CORES) $(ARGS)
 
-test-stores: env java ## Run the tests that ask servers of stores, which it starts: S3 and HDFS
+test-stores: classes ## Run the tests that ask servers of stores, which it starts: S3 and HDFS
 	@tests/stores/install.sh && $(PY) -m pytest -m stores $(BOTH_CORES) $(ARGS)
 
-test-faults: env java ## Run the tests that disturb stores, drivers and workers; takes the servers of test-stores
+test-faults: classes ## Run the tests that disturb stores, drivers and workers; takes the servers of test-stores
 	@tests/stores/install.sh && $(PY) -m pytest -m faults $(BOTH_CORES) $(ARGS)
 
-test-cluster: env java ## Submit jobs to clusters, which it starts: Spark's own, and YARN on HDFS
+test-cluster: classes ## Submit jobs to clusters, which it starts: Spark's own, and YARN on HDFS
 	@tests/cluster/install.sh && $(PY) -m pytest -m cluster $(ARGS)
 
 reliability: ## Write docs/RELIABILITY.md anew after the tests that it is about; ARGS=--page writes it as they last ran
@@ -95,6 +95,10 @@ shell: env ## Shell scripts
 
 lock-check: ## Locks are current with pyproject.toml and requirements/*.in
 	@requirements/make-env.sh tools && .tools/bin/python requirements/lock.py --check
+
+# Most of the tests' JVMs live for seconds, half of which they would spend on loading classes.
+classes: env java ## An archive of the classes that Spark loads, for the JVMs of the tests
+	@$(PY) -m tests.spark_classes
 
 java: ## Java is there and is 17 or newer
 	@requirements/check-java.sh

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import gc
 import os
 import sys
 from pathlib import Path
@@ -16,10 +17,12 @@ from hypothesis import HealthCheck, settings
 from onnx import TensorProto, helper, numpy_helper
 
 from tests.numbers_job import FEATURES, WEIGHTS
+from tests.spark_classes import ARCHIVE
 
 os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
 # No JVM of the tests lives long enough for Java's second compiler to pay: it takes half of their processor time.
-os.environ.setdefault("SPARK_SUBMIT_OPTS", "-XX:TieredStopAtLevel=1")
+ARCHIVED = f" -XX:SharedArchiveFile={ARCHIVE} -Xlog:disable" if ARCHIVE.exists() else ""
+os.environ.setdefault("SPARK_SUBMIT_OPTS", f"-XX:TieredStopAtLevel=1{ARCHIVED}")
 
 # Its runner makes every command of a program anew for each call, which takes longer than most calls do.
 typer.testing._get_command = functools.cache(typer.testing._get_command)  # type: ignore[attr-defined]
@@ -45,6 +48,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         asked = getattr(item, "fixturenames", ())
         if "spark" in asked or item.path.is_relative_to(HERE / "spark"):
             item.add_marker("spark")
+
+
+def pytest_collection_finish() -> None:
+    """Leave what was collected out of Python's searches for garbage: half a million objects, again and again."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")

@@ -66,7 +66,10 @@ def test_small_files_share_splits(sizes: list[int], target: int, most: int) -> N
     splits = cut_splits(files, target, max_files=most)
     assert [split.index for split in splits] == list(range(len(splits)))
     ranges = [one for split in splits for one in split.ranges]
-    by_file = [[one for one in ranges if one.file == file] for file in files]
+    by_path: dict[str, list[FileRange]] = {file.path: [] for file in files}
+    for one in ranges:
+        by_path[one.file.path].append(one)
+    by_file = list(by_path.values())
     assert [one for group in by_file for one in group] == ranges
     for file, group in zip(files, by_file, strict=True):
         assert (group[0].start, group[-1].end) == (0, file.bytes)
