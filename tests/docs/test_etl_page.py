@@ -69,12 +69,14 @@ def _run(command: list[str], folder: Path, path: str) -> None:
     assert done.returncode == 0, f"{command[-1]}\n{done.stdout}{done.stderr}"
 
 
+@pytest.mark.servers
 def test_every_block_of_the_page_runs(reader: Path) -> None:
     """Each recipe, program and command of the page works, in their order, and leaves what it says."""
     assert {"people.yaml", "people.parquet", "people.json", "people.md"} <= {file.name for file in reader.iterdir()}
     assert (reader / "people.md").read_text().startswith("# people\n")
 
 
+@pytest.mark.servers
 def test_the_mistakes_of_the_page_are_told_as_it_shows(reader: Path) -> None:
     """The messages that the page shows are what `validate` prints for those mistakes."""
     text = (reader / "people.yaml").read_text()

@@ -92,6 +92,7 @@ def test_weights_beyond_two_gigabytes_are_found(tmp_path: Path) -> None:
     assert np.array_equal(found, [11 * values])
 
 
+@pytest.mark.servers
 def test_a_single_tensor_above_two_gigabytes_is_refused_with_what_to_do(tmp_path: Path) -> None:
     """The runtime's limit for one tensor is told with the tensor, its size, and the ways out."""
     width = (2 << 30) // 4 + 1

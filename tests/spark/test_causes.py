@@ -71,18 +71,21 @@ class Cluster:
     def __init__(self, spark: SparkSession, folder: Path, onnx: Path) -> None:
         """The driver's own."""
         self.context: Any = spark.sparkContext
+        self.conf = self.context._jsc.sc().conf()  # whose changes the JVM sees, as it is on this host
         self.folder, self.onnx = folder, onnx
         write_input(folder)
 
     def fail(self, python: str | None = None, run_id: str = "r", **sections: Any) -> BatchscoreError:
         """How a job ends that is not published."""
-        before = self.context.pythonExec
+        before, daemon = self.context.pythonExec, self.conf.get("spark.python.daemon.module")
         self.context.pythonExec = python or before
+        self.conf.set("spark.python.daemon.module", "pyspark.daemon")
         try:
             with pytest.raises((JobError, TasksFailed)) as caught:
                 run_job(write_job(self.folder, self.onnx, **sections), run_id)
         finally:
             self.context.pythonExec = before
+            self.conf.set("spark.python.daemon.module", daemon)
         assert "\tat " not in str(caught.value)
         assert "Traceback" not in str(caught.value)
         return caught.value
