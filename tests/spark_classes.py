@@ -29,7 +29,7 @@ ARCHIVE = Path(sys.prefix) / f"spark-{pyspark.__version__}.jsa"
 def make() -> None:
     """Start Spark, have it do a little of all that jobs do, and have its JVM write down what it loaded as it ends."""
     made = ARCHIVE.with_suffix(".inprogress")
-    os.environ["SPARK_SUBMIT_OPTS"] = f"-XX:ArchiveClassesAtExit={made} -Xlog:disable"
+    os.environ["SPARK_SUBMIT_OPTS"] = f"-XX:TieredStopAtLevel=1 -XX:ArchiveClassesAtExit={made} -Xlog:disable"
     with tempfile.TemporaryDirectory() as folder:
         session = start_session("classes", Spark(master="local[1]"))
         _work(session, f"{folder}/rows")
