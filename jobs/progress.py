@@ -39,6 +39,7 @@ PHASES = {
     "commit": "committing the version",
     "mark": "marking the run's folder",
     "record": "writing the run's record",
+    "ending": "writing down why the run ends",
 }
 """What a run is doing, by the name of each phase and in their order."""
 

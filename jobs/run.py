@@ -413,6 +413,7 @@ class _Run:
         """Record an ending that was not asked for, with what is known by then. It must not hide the error."""
         if not self._claimed:
             return
+        self._on_phase("ending")
         self._note(state=state, error=ErrorFacts.of(error))
         try:
             if self._plan is not None:

@@ -16,13 +16,11 @@ import yaml
 from hypothesis import HealthCheck, settings
 from onnx import TensorProto, helper, numpy_helper
 
+from tests import spark_classes
 from tests.numbers_job import FEATURES, WEIGHTS
-from tests.spark_classes import ARCHIVE
 
 os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
-# No JVM of the tests lives long enough for Java's second compiler to pay: it takes half of their processor time.
-ARCHIVED = f" -XX:SharedArchiveFile={ARCHIVE} -Xlog:disable" if ARCHIVE.exists() else ""
-os.environ.setdefault("SPARK_SUBMIT_OPTS", f"-XX:TieredStopAtLevel=1{ARCHIVED}")
+os.environ.setdefault("SPARK_SUBMIT_OPTS", spark_classes.options())
 
 # Its runner makes every command of a program anew for each call, which takes longer than most calls do.
 typer.testing._get_command = functools.cache(typer.testing._get_command)  # type: ignore[attr-defined]

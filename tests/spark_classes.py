@@ -9,13 +9,9 @@ from __future__ import annotations
 import os
 import sys
 import tempfile
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-import pyspark
-
-from jobs.config.spark import Spark
-from jobs.session import start_session
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -23,13 +19,25 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from pyspark.sql import SparkSession
 
-ARCHIVE = Path(sys.prefix) / f"spark-{pyspark.__version__}.jsa"
+ARCHIVE = Path(sys.prefix) / f"spark-{version('pyspark')}.jsa"
+BRIEF = "-XX:TieredStopAtLevel=1"
+"""No JVM of the tests lives long enough for Java's second compiler to pay: it takes half of their processor time."""
+QUIET = "-Xlog:cds=off -Xlog:cds+dynamic=off"
+"""A JVM with other jars before Spark's would say on its standard output that it does without the archive."""
+
+
+def options() -> str:
+    """Of the JVMs of the tests."""
+    return f"{BRIEF} -XX:SharedArchiveFile={ARCHIVE} {QUIET}" if ARCHIVE.exists() else BRIEF
 
 
 def make() -> None:
     """Start Spark, have it do a little of all that jobs do, and have its JVM write down what it loaded as it ends."""
+    from jobs.config.spark import Spark
+    from jobs.session import start_session
+
     made = ARCHIVE.with_suffix(".inprogress")
-    os.environ["SPARK_SUBMIT_OPTS"] = f"-XX:TieredStopAtLevel=1 -XX:ArchiveClassesAtExit={made} -Xlog:disable"
+    os.environ["SPARK_SUBMIT_OPTS"] = f"{BRIEF} -XX:ArchiveClassesAtExit={made} {QUIET}"
     with tempfile.TemporaryDirectory() as folder:
         session = start_session("classes", Spark(master="local[1]"))
         _work(session, f"{folder}/rows")

@@ -377,8 +377,9 @@ def test_all_that_programs_read_of_a_failure_is_json(spark: SparkSession, tmp_pa
         return [json.loads(line) for line in done.stderr.splitlines()]
 
     documents = told("--run-id", "r", code=1)
-    assert [one for one in documents[:-2] if one["event"] not in {"phase", "progress"}] == []
-    warning, error = documents[-2:]
+    assert [one for one in documents[:-3] if one["event"] not in {"phase", "progress"}] == []
+    ending, warning, error = documents[-3:]
+    assert (ending["event"], ending["phase"]) == ("phase", "ending")  # from which on nobody looks how far scoring is
     assert (warning["event"], error["event"]) == ("warning", "error")
     assert warning["message"].startswith("hooks.failure[0] was not told of the failure of run r: ")
     assert "part-1.parquet" in error["message"]
