@@ -174,11 +174,12 @@ class Observer:
             self._display.close()
 
     def _end_watch(self) -> None:
-        if self._thread is not None:
-            self._stop.set()
+        self._stop.set()
+        # Where a signal came while it was started, it cannot be waited for, and ends at its first look.
+        if self._thread is not None and self._thread.is_alive():
             # A look that hangs in a slow store must not hold the run; the thread ends with the process.
             self._thread.join(timeout=1.0)
-            self._thread = None
+        self._thread = None
 
     def _watch(self, stop: threading.Event) -> None:
         watch: ReceiptWatch | None = None

@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 
 from etl.redaction import redacted
 from etl.runs.s3a import s3a_options
+from etl.spark.causes import asking
 from etl.spark.sessions import is_connect, parallelism, query_loggers
 from jobs.errors import SparkNotStarted
 
@@ -78,7 +79,8 @@ def start_session(app: str, config: Spark) -> SparkSession:
     for key, value in {**_DEFAULTS, **_S3, **stores, **config.conf}.items():
         builder = builder.config(key, value)
     try:
-        return _hushed(builder.getOrCreate())
+        with asking():
+            return _hushed(builder.getOrCreate())
     except Exception as error:  # a setting that Spark refuses has an error of py4j, of Java or of PySpark
         said = next(iter(str(error).strip().splitlines()), type(error).__name__).rstrip(".")
         message = f"Spark did not start with spark.master {config.master!r}: {said}. Check spark.master and spark.conf."

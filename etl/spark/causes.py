@@ -5,16 +5,20 @@ What is known to happen on clusters is a row of `FAULTS`, with what to do. docs/
 
 from __future__ import annotations
 
+import contextlib
 import re
+import sys
 from typing import TYPE_CHECKING, NamedTuple
 
 from etl.errors import PLACE
 from etl.spark.sessions import is_connect
 
 if TYPE_CHECKING:
+    from collections.abc import Generator
+
     from pyspark.sql import SparkSession
 
-__all__ = ["FAULTS", "Fault", "cause_of", "failure_of", "fault_of"]
+__all__ = ["FAULTS", "Fault", "asking", "cause_of", "failure_of", "fault_of"]
 
 _PYTHON = re.compile(
     r"^(?:(?:etl|scoring|jobs)\.errors\.\w+:|[\w.]*(?:Error|Exception|Exit|Interrupt)\b).*$", re.MULTILINE
@@ -36,6 +40,7 @@ _MEMORY = (
     "Give executors more memory beside the heap (spark.executor.memoryOverhead; `batchscore plan` tells what a task "
     "needs), run fewer tasks in each (spark.executor.cores), or score fewer rows at once (scoring.batch_rows)."
 )
+_GONE = "Spark's JVM is gone"
 _LOOK = "`spark-submit.sh --doctor` asks every worker."
 
 
@@ -169,7 +174,7 @@ FAULTS = (
     ),
     Fault(
         "driver's JVM gone",
-        r"(?:Answer from Java side is empty|while trying to connect to the Java server|"
+        rf"(?:{_GONE}|Answer from Java side is empty|while trying to connect to the Java server|"
         r"Error while (?:sending or )?receiving|SparkContext was shut down|stopped SparkContext)",
         "Spark itself ended under the driver",
         "Its log says why; often it was killed for its memory: raise spark.driver.memory.",
@@ -184,6 +189,33 @@ FAULTS = (
     ),
 )
 """What is recognised; of several that fit the first one is told."""
+
+
+@contextlib.contextmanager
+def asking() -> Generator[None]:
+    """Calls of Spark, of which some clean up after an error by asking the JVM again: what that hides is told.
+
+    `collect` takes back the name of its call site. Where a signal to all processes has ended the JVM by then, that
+    fails, and would turn the signal into a failure; where the JVM died by itself, into an error of a socket.
+
+    Raises:
+        KeyboardInterrupt: a signal came.
+        Py4JNetworkError: the JVM is gone.
+    """
+    before = sys.exception()
+    try:
+        yield
+    except Exception as error:
+        first: BaseException | None = error
+        while first is not None and first is not before:
+            if isinstance(first, KeyboardInterrupt):
+                raise KeyboardInterrupt from error
+            first = first.__context__
+        if isinstance(error, ConnectionError):
+            from py4j.protocol import Py4JNetworkError  # noqa: PLC0415  only calls of Spark need it
+
+            raise Py4JNetworkError(_GONE) from error
+        raise
 
 
 def cause_of(text: str) -> str:

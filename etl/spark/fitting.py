@@ -35,7 +35,7 @@ from etl.runs.receipt import Tally
 from etl.runs.storage import storage_for
 from etl.runs.store_settings import bound
 from etl.spark.batches import check_code, need_frame
-from etl.spark.causes import cause_of
+from etl.spark.causes import asking, cause_of
 from etl.spark.freeze import storing
 from etl.spark.preparing import freeze_prepared, moved_joins
 from etl.spark.schema import column
@@ -195,7 +195,8 @@ def _run_pass(spark: SparkSession, work: _Work, what: Pass) -> Learned:
     task = functools.partial(_learn, work=work, what=what, name=name)
     bring_code(spark, "etl")
     try:
-        answers = spark.range(0, count, 1, count).mapInArrow(bound(task), _ANSWER).collect()
+        with asking():
+            answers = spark.range(0, count, 1, count).mapInArrow(bound(task), _ANSWER).collect()
     except (PySparkException, Py4JError) as error:
         message = f"Spark gave up on a pass of the fit: {cause_of(str(error))}. The whole trace is in Spark's log."
         raise ReadError(message) from error

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from etl.errors import InputMissing, ReadError
 from etl.runs.s3a import hadoop_advice, s3a_options, s3a_uri
-from etl.spark.causes import cause_of
+from etl.spark.causes import asking, cause_of
 from etl.spark.sessions import query_loggers
 
 if TYPE_CHECKING:
@@ -63,7 +63,8 @@ def storing(spark: SparkSession, what: str, folder: str) -> Generator[str]:
     # Hadoop gets what is set for a session under its own names; with `spark.hadoop.` before them only at the start.
     with _set(spark, {**_SETTINGS, **s3a_options(folder)}), _unlogged():
         try:
-            yield uri
+            with asking():
+                yield uri
         except (AnalysisException, ParseException) as error:
             # Spark Connect resolves a query when it is executed, so this may come from any line.
             message = f"{what} cannot be opened by Spark: {_told(spark, error)}."
@@ -87,7 +88,7 @@ def opening(spark: SparkSession, what: str) -> Generator[None]:
     try:
         yield
     except Exception as error:
-        if hadoop_advice(str(error), spark=spark.version, hadoop=None) is None:
+        if hadoop_advice(str(error), spark="", hadoop=None) is None:
             raise
         message = f"{what} cannot be opened by Spark: {_told(spark, error)}."
         raise ReadError(message) from error
@@ -96,7 +97,7 @@ def opening(spark: SparkSession, what: str) -> Generator[None]:
 def _told(spark: SparkSession, error: Exception) -> str:
     """Spark's cause, and what to do where it is that Spark has no client of S3."""
     cause, text = cause_of(str(error)), str(error)
-    if hadoop_advice(text, spark=spark.version, hadoop=None) is None:
+    if hadoop_advice(text, spark="", hadoop=None) is None:
         return cause
     return f"{cause}. {hadoop_advice(text, spark=spark.version, hadoop=_hadoop(spark))}"
 
@@ -119,11 +120,13 @@ def _set(spark: SparkSession, settings: dict[str, str]) -> Generator[None]:
             spark.conf.set(key, value)
         yield
     finally:
-        for key, old in before.items():
-            if old is None:
-                spark.conf.unset(key)
-            else:
-                spark.conf.set(key, old)
+        # A JVM that is gone has no settings, and whoever asked it has an error to tell.
+        with contextlib.suppress(ConnectionError):
+            for key, old in before.items():
+                if old is None:
+                    spark.conf.unset(key)
+                else:
+                    spark.conf.set(key, old)
 
 
 @contextlib.contextmanager

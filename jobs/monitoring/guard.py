@@ -95,9 +95,15 @@ class Guard:
         self._limits = Limits.of(config.sla, config.cost, started_at=begun.started_at, claimed_at=claimed_at)
         self._observer = self._exits.enter_context(Observer(self._target, _Listener(self)))
         thread = threading.Thread(target=self._work, name="batchscore-guard", daemon=True)
-        # A look asks Spark how many executors it has, which may hang with it; the run does not wait for long.
-        self._exits.callback(thread.join, 1.0)
+        self._exits.callback(self._await, thread)
         thread.start()
+
+    @staticmethod
+    def _await(thread: threading.Thread) -> None:
+        # One that a signal kept from starting cannot be waited for.
+        if thread.is_alive():
+            # A look asks Spark how many executors it has, which may hang with it; the run does not wait for long.
+            thread.join(1.0)
 
     def attach(self, spark: SparkSession) -> None:
         """Spark has started."""

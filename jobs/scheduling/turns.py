@@ -86,9 +86,11 @@ class Turn:
 
     def __exit__(self, *_: object) -> None:
         """Say that it is over, if it ever began."""
-        if self._mine is not None:
-            self._end.set()
+        self._end.set()
+        if self._thread.is_alive():
             self._thread.join(_PATIENCE)
+        else:  # it never began, or a signal kept it from starting, so that it cannot be waited for
+            self._beat()
 
     def take(self) -> None:
         """Begin, or go on with, our turn.

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 
 from etl.runs.store_settings import bound
-from etl.spark.causes import failure_of
+from etl.spark.causes import asking, failure_of
 from etl.spark.shipping import bring_code
 from scoring.code import CODE
 from scoring.errors import TasksFailed
@@ -42,7 +42,8 @@ def probe_workers(spark: SparkSession, asked: Asked, tasks: int) -> list[Probe]:
     bring_code(spark, *CODE)
     numbers = spark.range(0, tasks, 1, tasks)
     try:
-        answers = numbers.mapInArrow(bound(functools.partial(_run, asked=asked)), "probe string").collect()
+        with asking():
+            answers = numbers.mapInArrow(bound(functools.partial(_run, asked=asked)), "probe string").collect()
     except (PySparkException, Py4JError) as error:
         raise TasksFailed(f"no worker could be asked: {failure_of(error, spark)}") from error
     return [Probe(**json.loads(answer["probe"])) for answer in answers]

@@ -17,7 +17,7 @@ import pyarrow as pa
 from etl.errors import BatchscoreError, StorageError
 from etl.runs.storage import storage_for
 from etl.runs.store_settings import bound
-from etl.spark.causes import failure_of
+from etl.spark.causes import asking, failure_of
 from etl.spark.shipping import bring_code
 from scoring.code import CODE, check_code, code_digest
 from scoring.engine.guarding import Situation
@@ -68,7 +68,8 @@ def run_tasks(spark: SparkSession, order: Order, tasks: tuple[tuple[Split, ...],
     code, sharing = code_digest(*CODE), tasks_per_gpu(spark)
     task = functools.partial(_run_task, order=order, tasks=tasks, code=code, sharing=sharing)
     try:
-        answers = numbers.mapInArrow(bound(task), "failure string").collect()
+        with asking():
+            answers = numbers.mapInArrow(bound(task), "failure string").collect()
     except (PySparkException, Py4JError) as error:
         message = (
             f"Spark gave up: {failure_of(error, spark)}\n"

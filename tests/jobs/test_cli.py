@@ -9,10 +9,12 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import jsonschema
+import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -413,18 +415,63 @@ def test_signals_cancel_a_run_once(spark: SparkSession, tmp_path: Path, logistic
     assert "rows: 240,000 in = 240,000 scored + 0 quarantined + 0 filtered" in again.stdout
 
 
+@pytest.mark.parametrize("name", ["batchscore-turn", "batchscore-guard", "progress"])
+def test_a_signal_while_a_thread_starts_cancels_a_run(
+    spark: SparkSession, tmp_path: Path, logistic_onnx: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """Such a thread cannot be waited for, which is no error of the run's. The same command then completes the run.
+
+    Nothing outside can send a signal at just that moment.
+    """
+    write_input(tmp_path)
+    job = write_job(tmp_path, logistic_onnx, sla={"max_duration": "1h", "on_breach": "fail"})
+    begin = threading.Thread.start
+
+    def begin_or_stop(thread: threading.Thread) -> None:
+        if thread.name == name:
+            raise KeyboardInterrupt
+        begin(thread)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", begin_or_stop)
+        stopped = batchscore("run", job, "--run-id", "r")
+    assert (stopped.exit_code, stopped.stdout) == (1, "")
+    [error] = [line for line in stopped.stderr.splitlines() if line.startswith("error: ")]
+    assert "stopped by a signal" in error
+    began = time.monotonic()
+    again = batchscore("run", job, "--run-id", "r")
+    assert (again.exit_code, "is being worked on" in again.stderr) == (0, False), again.output
+    assert time.monotonic() - began < 15  # nobody is waited for
+
+
+def kill_spark(driver: int) -> None:
+    """End the JVM that the driver started."""
+    [jvm] = [child for child in psutil.Process(driver).children() if child.name() == "java"]
+    jvm.kill()
+    while jvm.is_running() and jvm.status() != psutil.STATUS_ZOMBIE:
+        time.sleep(0.01)
+
+
+def send_once_spark_is_gone(driver: int, number: int) -> None:
+    """The driver, which sees nothing meanwhile, then learns of both at once."""
+    os.kill(driver, signal.SIGSTOP)
+    kill_spark(driver)
+    os.kill(driver, number)
+    os.kill(driver, signal.SIGCONT)
+
+
 @pytest.mark.servers
 @pytest.mark.parametrize(
     ("phase", "send"),
-    [("score", os.killpg), ("drift", os.killpg), ("score", os.kill)],
-    ids=["score", "drift", "score, the driver alone"],
+    [("score", os.killpg), ("drift", os.killpg), ("score", os.kill), ("score", send_once_spark_is_gone)],
+    ids=["score", "drift", "score, the driver alone", "score, once Spark is gone"],
 )
 def test_a_signal_that_spark_gets_too_cancels_a_run(
     spark: SparkSession, tmp_path: Path, logistic_onnx: Path, phase: str, send: Callable[[int, int], None]
 ) -> None:
     """SIGTERM to all processes, as systemd sends it, ends the JVM first: neither its end nor that of its threads is
-    told. Nor is what py4j logs where the driver alone gets it, and is interrupted while it waits for the JVM. Drift is
-    held up by a baseline that nobody writes.
+    told, nor that pyspark cannot ask it any more. Nor is what py4j logs where the driver alone gets it, and is
+    interrupted while it waits for the JVM. Drift is held up by a baseline that nobody writes.
     """  # noqa: D205  one sentence
     write_numbers(tmp_path / "in", files=4, rows=60_000, row_group=5_000)
     os.mkfifo(tmp_path / "baseline")
@@ -440,3 +487,25 @@ def test_a_signal_that_spark_gets_too_cancels_a_run(
     out, _ = process.communicate(timeout=60)
     assert (process.returncode, out) == (1, "")
     check_cancelled(job, read)
+
+
+@pytest.mark.servers
+def test_a_jvm_that_dies_alone_is_told_as_that(spark: SparkSession, tmp_path: Path, logistic_onnx: Path) -> None:
+    """As by the system that has no memory left: not as an error of a socket. The same command completes the run."""
+    write_numbers(tmp_path / "in", files=4, rows=60_000, row_group=5_000)
+    job = write_job(tmp_path, logistic_onnx, splits={"target_bytes": 60_000})
+    process = start(job, "--run-id", "stopped")
+    assert process.stderr
+    read: list[str] = []
+    for line in process.stderr:
+        read.append(line.rstrip())
+        if line.endswith("Z score\n"):
+            threading.Timer(0.5, kill_spark, (process.pid,)).start()
+    process.communicate(timeout=60)
+    assert process.returncode == 1
+    [first] = [line for line in read if line.startswith("error: ")]
+    assert first == "error: Spark gave up: Spark itself ended under the driver."
+    assert any("spark.driver.memory" in line for line in read)
+    assert json.loads(batchscore("show", job, "stopped", "--json").stdout)["state"] == "FAILED"
+    again = batchscore("run", job, "--run-id", "stopped")
+    assert "rows: 240,000 in = 240,000 scored + 0 quarantined + 0 filtered" in again.stdout

@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from py4j.protocol import Py4JNetworkError
 
-from etl.spark.causes import cause_of, fault_of
+from etl.spark.causes import asking, cause_of, fault_of
 from jobs.errors import JobError, Refused, SplitsFailed
 from scoring.errors import TasksFailed
 from scoring.probing import Asked
@@ -256,6 +257,40 @@ def test_what_other_clusters_say_is_recognised(name: str, text: str) -> None:
     found = fault_of(text)
     assert found is not None
     assert found[0].name == name
+
+
+def fail_to_clean_up_after(error: BaseException) -> None:
+    """As `collect` does where Spark's JVM has gone."""
+    try:
+        raise error
+    finally:
+        raise ConnectionRefusedError(111, "Connection refused")
+
+
+def ask(error: BaseException) -> None:
+    """A call of Spark that ends so."""
+    with asking():
+        fail_to_clean_up_after(error)
+
+
+def test_a_signal_is_one_whatever_fails_after_it() -> None:
+    """One that was dealt with before Spark was asked makes no other failure a signal."""
+    with pytest.raises(KeyboardInterrupt):
+        ask(KeyboardInterrupt())
+    try:
+        ask(KeyboardInterrupt())
+    except KeyboardInterrupt:
+        with pytest.raises(Py4JNetworkError):
+            ask(OSError("its own"))
+
+
+def test_a_socket_to_a_jvm_that_is_gone_is_not_a_service_out_of_reach() -> None:
+    """An error of Python's sockets in a driver is of no other peer than the JVM's."""
+    with pytest.raises(Py4JNetworkError) as caught:
+        ask(EOFError())
+    found = fault_of(str(caught.value))
+    assert found is not None
+    assert found[0].told == "Spark itself ended under the driver"
 
 
 def test_what_is_not_known_is_not_taken_for_a_fault() -> None:
