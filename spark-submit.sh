@@ -37,8 +37,8 @@ Of services and Kubernetes:
   --dry-run           print the command instead of running it; aws, gcloud and kubectl need not be here for that
   --help              print this
 
-Exit codes: 0 published, 1 failed, 2 refused before work, 3 outcome unknown, 4 finished but not published. In cluster
-mode the record of the run tells them; a run without a record has ended as 3.
+Exit codes: 0 published, 1 failed, 2 refused before work, 3 outcome unknown (as where Spark was killed), 4 finished but
+not published. In cluster mode the record of the run tells them; a run without a record has ended as 3.
 
 PYSPARK_PYTHON names the Python of the workers and, unless PYSPARK_DRIVER_PYTHON does, of the driver;
 without it: .venv/bin/python beside this script, then python3.11; in containers of Kubernetes
@@ -110,7 +110,7 @@ done
 if [[ $verb == doctor ]]; then
   for option in ${job_options[@]+"${job_options[@]}"}; do
     case $option in
-      --run-id | --logical-date | --limit | --sample)
+      --run-id | --limit | --sample)
         refuse_usage "--doctor scores nothing, so there is no $option: leave one of them out"
         ;;
     esac
@@ -197,6 +197,11 @@ else
   submit=$(command -v spark-submit) || refuse "no Spark. Run \`make env\`, or set SPARK_HOME."
 fi
 
+if [[ $target == yarn && -z $dry_run${HADOOP_CONF_DIR:-}${YARN_CONF_DIR:-} && -n ${SPARK_HOME:-} &&
+  ! -e ${SPARK_CONF_DIR:-$SPARK_HOME/conf}/spark-env.sh ]]; then
+  refuse "yarn needs HADOOP_CONF_DIR, the folder of the cluster's core-site.xml and yarn-site.xml."
+fi
+
 # For the JVM of spark-submit alone. A log4j setting in spark.driver.extraJavaOptions comes later, and wins.
 log4j="-Dlog4j2.configurationFile=$root/conf/spark/log4j2.properties"
 export SPARK_SUBMIT_OPTS="\"$log4j\" -Dbatchscore.spark.log=$log_level -Dbatchscore.spark.executor.log=$executor_log${SPARK_SUBMIT_OPTS:+ $SPARK_SUBMIT_OPTS}"
@@ -271,11 +276,11 @@ driver_of() {
 
 # A signal is for the Python driver, which writes down that the run was cancelled; the JVM must outlive it, because
 # it carries the driver's exit code. Before there is a driver there is nothing to write down, and all of it stops.
-signalled=''
+signalled='' heard=''
 # shellcheck disable=SC2329
 forward() {
   local driver
-  signalled=yes
+  signalled=yes heard=yes
   driver=$(driver_of "$jvm")
   if [[ -n $driver ]]; then kill "-$1" "$driver" 2>/dev/null || true; else kill -TERM -- "-$jvm" 2>/dev/null || true; fi
 }
@@ -308,9 +313,20 @@ trap 'forward TERM' TERM HUP
 code=0
 while :; do
   signalled=''
-  wait "$jvm" && code=0 || code=$?
+  # Without a shell's own line on a process that was killed.
+  { wait "$jvm" && code=0 || code=$?; } 2>/dev/null
   [[ -n $signalled ]] || break
 done
+
+if ((code > 128)) && [[ -z $heard ]]; then
+  # The JVM was killed, as where memory is short. The driver, which nobody waits for any more, writes that down.
+  for ((at = 0; at < 150; at++)); do
+    kill -0 -- "-$jvm" 2>/dev/null || break
+    sleep 0.2
+  done
+  echo "spark-submit.sh: Spark was killed by signal $((code - 128)). Run the same id again to go on." >&3
+  code=3
+fi
 
 # In a container this is process 1, and what has not been written when it ends never will be.
 trap 'exit "$code"' INT TERM HUP

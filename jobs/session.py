@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 from etl.redaction import redacted
 from etl.runs.s3a import s3a_options
-from etl.spark.causes import asking
+from etl.spark.causes import asking, cause_of
 from etl.spark.sessions import is_connect, parallelism, query_loggers
 from jobs.errors import SparkNotStarted
 
@@ -68,7 +68,7 @@ def start_session(app: str, config: Spark) -> SparkSession:
     if "PYSPARK_GATEWAY_PORT" not in os.environ and (remote := config.remote or os.environ.get("SPARK_REMOTE")):
         return _connected(builder, remote, config)
     if "PYSPARK_GATEWAY_PORT" in os.environ:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), _starting("with what spark-submit was given", "its options"):
             # In YARN's cluster mode Spark looks for our zip where it was on the host that submitted it. We run from it.
             warnings.filterwarnings("ignore", r"Failed to add file .* 'spark\.submit\.pyFiles'", RuntimeWarning)
             session = builder.getOrCreate()
@@ -78,13 +78,23 @@ def start_session(app: str, config: Spark) -> SparkSession:
     stores = {f"spark.hadoop.{key}": value for key, value in s3a_options().items()}
     for key, value in {**_DEFAULTS, **_S3, **stores, **config.conf}.items():
         builder = builder.config(key, value)
+    with _starting(f"with spark.master {config.master!r}", "spark.master and spark.conf"):
+        return _hushed(builder.getOrCreate())
+
+
+@contextlib.contextmanager
+def _starting(how: str, where: str) -> Generator[None]:
+    """Spark's failure to start as ours; `how` it was asked, and `where` a person is to look.
+
+    Raises:
+        SparkNotStarted: see there.
+    """
     try:
         with asking():
-            return _hushed(builder.getOrCreate())
+            yield
     except Exception as error:  # a setting that Spark refuses has an error of py4j, of Java or of PySpark
-        said = next(iter(str(error).strip().splitlines()), type(error).__name__).rstrip(".")
-        message = f"Spark did not start with spark.master {config.master!r}: {said}. Check spark.master and spark.conf."
-        raise SparkNotStarted(message) from error
+        said = cause_of(str(error)) or type(error).__name__
+        raise SparkNotStarted(f"Spark did not start {how}: {said}. Check {where}.") from error
 
 
 def _connected(builder: Any, remote: str, config: Spark) -> SparkSession:

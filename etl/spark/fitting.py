@@ -193,9 +193,9 @@ def _run_pass(spark: SparkSession, work: _Work, what: Pass) -> Learned:
     name = uuid.uuid4().hex[:12]
     count = len(work.shares)
     task = functools.partial(_learn, work=work, what=what, name=name)
-    bring_code(spark, "etl")
     try:
         with asking():
+            bring_code(spark, "etl")
             answers = spark.range(0, count, 1, count).mapInArrow(bound(task), _ANSWER).collect()
     except (PySparkException, Py4JError) as error:
         message = f"Spark gave up on a pass of the fit: {cause_of(str(error))}. The whole trace is in Spark's log."

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from etl.runs.storage import storage_for
-from jobs.errors import Refused
+from jobs.errors import Refused, refusing
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -144,7 +144,8 @@ def pack(packing: Packing) -> Packed:
             _make(packing.lock, interpreter, path)
         return Packed(str(path), digest, path.stat().st_size, is_new)
     uri = f"{packing.upload.rstrip('/')}/{name}"
-    storage, there = storage_for(uri)
+    with refusing():
+        storage, there = storage_for(uri)
     found = storage.stat(there)
     if found is not None:
         return Packed(uri, digest, found.bytes, is_new=False)
@@ -220,7 +221,7 @@ def _check(root: Path) -> None:
     moved = root.with_name("moved")
     root.rename(moved)
     prefix = _run([moved / "bin" / "python", "-I", "-c", _CHECK]).strip()
-    if Path(prefix) != moved:
+    if Path(prefix).resolve() != moved.resolve():  # a folder may be named from where one stands
         message = (
             f"the packed Python says it lives in {prefix}, not in {moved}: it cannot be moved. Pack another --python."
         )

@@ -163,7 +163,7 @@ class _Driver:
         """The error that it ended with, or its last line."""
         lines = self._log.read_text(encoding="utf-8", errors="replace").strip().splitlines()[-_TAIL:]
         errors = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
-        return (errors or lines or ["it wrote nothing"])[-1]
+        return (errors or lines or ["it wrote nothing."])[-1]
 
 
 class Drivers:

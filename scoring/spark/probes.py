@@ -39,10 +39,10 @@ def probe_workers(spark: SparkSession, asked: Asked, tasks: int) -> list[Probe]:
     from py4j.protocol import Py4JError  # noqa: PLC0415  half a second that commands without Spark need not pay
     from pyspark.errors import PySparkException  # noqa: PLC0415  as above
 
-    bring_code(spark, *CODE)
-    numbers = spark.range(0, tasks, 1, tasks)
     try:
         with asking():
+            bring_code(spark, *CODE)
+            numbers = spark.range(0, tasks, 1, tasks)
             answers = numbers.mapInArrow(bound(functools.partial(_run, asked=asked)), "probe string").collect()
     except (PySparkException, Py4JError) as error:
         raise TasksFailed(f"no worker could be asked: {failure_of(error, spark)}") from error

@@ -63,12 +63,12 @@ def run_tasks(spark: SparkSession, order: Order, tasks: tuple[tuple[Split, ...],
 
     if not tasks:
         return []
-    bring_code(spark, *CODE)
-    numbers = spark.range(0, len(tasks), 1, len(tasks))
-    code, sharing = code_digest(*CODE), tasks_per_gpu(spark)
-    task = functools.partial(_run_task, order=order, tasks=tasks, code=code, sharing=sharing)
     try:
         with asking():
+            bring_code(spark, *CODE)
+            numbers = spark.range(0, len(tasks), 1, len(tasks))
+            code, sharing = code_digest(*CODE), tasks_per_gpu(spark)
+            task = functools.partial(_run_task, order=order, tasks=tasks, code=code, sharing=sharing)
             answers = numbers.mapInArrow(bound(task), "failure string").collect()
     except (PySparkException, Py4JError) as error:
         message = (

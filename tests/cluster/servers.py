@@ -18,6 +18,7 @@ from tests.stores.servers import INSTALLED, free_port
 if TYPE_CHECKING:
     from collections.abc import Generator
 
+ROOT = Path(__file__).parents[2]
 SPARK_HOME = Path(pyspark.__file__).parent
 _START_SECONDS = 60
 
@@ -100,8 +101,11 @@ def _wait_for_workers(page: str, wanted: int) -> None:
 
 
 def packed_environment(folder: Path, *words: str) -> str:
-    """The Python of workers, as `batchscore pack` makes it; one that is there is taken."""
-    command = [sys.executable, "-m", "jobs.main", "pack", "--to", str(folder), *words]
-    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    """The Python of workers, as `batchscore pack` makes it; one that is there is taken. Its folder is named as by who
+    stands in the checkout.
+    """  # noqa: D205  one sentence
+    command = [sys.executable, "-m", "jobs.main", "pack", "--to", str(folder.relative_to(ROOT)), *words]
+    done = subprocess.run(command, check=True, capture_output=True, text=True, cwd=ROOT)
     line = next(line for line in done.stdout.splitlines() if line.startswith("environment: "))
-    return line.removeprefix("environment: ")
+    found = line.removeprefix("environment: ")
+    return found if "://" in found else str(ROOT / found)

@@ -35,6 +35,22 @@ time.sleep(60)
 """
 
 
+KILLED_SPARK = f"""#!{sys.executable}
+import os, signal, subprocess, sys
+subprocess.Popen([sys.executable, *sys.argv[[word.endswith("jobs/main.py") for word in sys.argv].index(True):]])
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_a_jvm_that_is_killed_leaves_the_driver_its_last_words(project):
+    """As where memory is short: nobody has the driver's exit code then, so it is 3, and the shell says nothing."""
+    project.write("jobs/main.py", "import time\ntime.sleep(1)\nprint('error: Spark itself ended', flush=True)\n")
+    (project.spark / "bin" / "spark-submit").write_text(KILLED_SPARK, encoding="utf-8")
+    done = project.submit("a.yaml")
+    assert (done.returncode, done.stdout) == (3, "error: Spark itself ended\n")
+    assert done.stderr == "spark-submit.sh: Spark was killed by signal 9. Run the same id again to go on.\n"
+
+
 @pytest.fixture
 def start(project):
     """A function that starts the script in a session of its own and waits for its first line."""
