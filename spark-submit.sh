@@ -183,7 +183,7 @@ on_cluster() {
     --home "$root" --code "$zip" ${master:+--master "$master"} ${place_options[@]+"${place_options[@]}"} \
     ${spark_options[@]+"${spark_options[@]}"} ${job_options[@]+"${job_options[@]}"} ${debug:+--word --debug} --verb "$verb" "$@"
 }
-if [[ $target == emr* || $target == dataproc* || ($deploy_mode == cluster && -n $dry_run) ]]; then
+if [[ $target == emr* || $target == dataproc* ]]; then
   on_cluster ${dry_run:+--show command}
 fi
 
@@ -208,7 +208,7 @@ export SPARK_SUBMIT_OPTS="\"$log4j\" -Dbatchscore.spark.log=$log_level -Dbatchsc
 
 if [[ $deploy_mode == cluster ]]; then
   export PATH=${submit%/*}:$PATH
-  on_cluster
+  on_cluster ${dry_run:+--show command}
 fi
 if [[ $target == local ]]; then
   asked_for=("$verb" "$config")

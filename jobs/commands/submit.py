@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import shlex
+import shutil
 import sys
 from dataclasses import replace
 from enum import StrEnum
@@ -43,6 +45,9 @@ Mode = Literal["client", "cluster"]
 Verb = Literal["run", "doctor"]
 Text = str | None
 Texts = list[str] | None
+
+_SPARK_IS_TOLD = ("PYTHONSAFEPATH", "PYSPARK_PYTHON", "PYSPARK_DRIVER_PYTHON", "SPARK_HOME", "SPARK_SUBMIT_OPTS")
+"""Variables, by which spark-submit.sh speaks to Spark."""
 
 
 class Show(StrEnum):
@@ -137,6 +142,11 @@ def _print(asked: Submission, command: list[str]) -> None:
         typer.echo(f"# {here} is put at {there}")
     plain = next(number for number, word in enumerate(command) if word.startswith("-"))
     lines = [" ".join(command[:plain])]
+    if not asked.target.is_cloud:
+        # Spark's own program, and what spark-submit.sh tells it beside its options.
+        lines[0] = shlex.quote(shutil.which(command[0]) or command[0])
+        told = [f"{name}={shlex.quote(os.environ[name])}" for name in _SPARK_IS_TOLD if os.environ.get(name)]
+        lines = [*told, *lines]
     for word in command[plain:]:
         if lines[-1].startswith("  --") and " " not in lines[-1].strip() and not word.startswith("--"):
             lines[-1] += f" {shlex.quote(word)}"

@@ -24,16 +24,18 @@ def printed(*words: str) -> subprocess.CompletedProcess[str]:
 
 
 def words_of(*words: str) -> list[str]:
-    """The words of the command, without remarks; a scheduler's own form of what is this machine's and this moment's.
+    """The words of the command, without remarks and variables; a scheduler's own form of what is this machine's and
+    this moment's.
 
     The digest of the code is `DIGEST`, and what the run would bring along lies in the folder `release`.
-    """
+    """  # noqa: D205  one sentence
     done = printed(*words)
     if done.returncode:
         raise AssertionError(done.stderr)
     lines = [line for line in done.stdout.splitlines() if not line.startswith("# ")]
     text = re.sub(r"code-[0-9a-f]{64}\.zip", "code-DIGEST.zip", "\n".join(lines).replace("\\\n", " "))
-    return shlex.split(re.sub(rf"(batchscore)/{RUN}/", r"\1/release/", text))
+    found = shlex.split(re.sub(rf"(batchscore)/{RUN}/", r"\1/release/", text))
+    return list(itertools.dropwhile(re.compile(r"[A-Z_]+=").match, found))
 
 
 def after(words: list[str], option: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
 import shlex
 import subprocess
 import sys
@@ -494,6 +495,22 @@ def test_a_dry_run_says_where_files_go_and_what_is_executed(job: Path) -> None:
     assert shlex.split(command.replace("\\\n", " ")) == words_of(
         job, "--target", "emr", *at(cluster="j-1", stage="s3://b/s"), *PACKED
     )
+
+
+def test_a_dry_run_of_sparks_own_clusters_can_be_pasted(
+    job: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Given to a bare shell it calls the same Spark with the same words and variables."""
+    spark = tmp_path / "a spark" / "bin" / "spark-submit"
+    spark.parent.mkdir(parents=True)
+    spark.write_text('#!/bin/bash\nprintf "%s\\0" "$SPARK_SUBMIT_OPTS" "$@"\n', encoding="utf-8")
+    spark.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{spark.parent}:{os.environ['PATH']}")
+    monkeypatch.setenv("SPARK_SUBMIT_OPTS", "-Da='b c'")
+    yarn = ("--target", "yarn", "--run-id", "r", "--conf", "k=it's $HOME")
+    shown = submit(job, *yarn, "--show", "command").stdout
+    called = subprocess.run(["bash", "-c", shown], env={}, check=True, capture_output=True, text=True).stdout
+    assert called.split("\0")[:-1] == ["-Da='b c'", *words_of(job, *yarn[:2], *yarn[4:])[1:]]
 
 
 @pytest.mark.parametrize("named", [(), ("--run-id", "again")])
