@@ -192,7 +192,8 @@ def test_a_signal_ends_the_waiting_and_says_what_becomes_of_the_job(
     home = tmp_path / "spark"
     home.mkdir()
     (home / "bin").symlink_to(aws)
-    environment = {**os.environ, "SPARK_HOME": str(home), "PYSPARK_PYTHON": sys.executable}
+    told_of = {"SPARK_HOME": str(home), "HADOOP_CONF_DIR": str(tmp_path)}
+    environment = {**os.environ, **told_of, "PYSPARK_PYTHON": sys.executable}
     command = [str(ROOT / "spark-submit.sh"), str(job), "--run-id", "r", "--target", "yarn", "--deploy-mode", "cluster"]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment) as process:
         assert process.stderr is not None
