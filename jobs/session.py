@@ -93,7 +93,7 @@ def _starting(how: str, where: str) -> Generator[None]:
         with asking():
             yield
     except Exception as error:  # a setting that Spark refuses has an error of py4j, of Java or of PySpark
-        said = cause_of(str(error)) or type(error).__name__
+        said = cause_of(str(error) or type(error).__name__)
         raise SparkNotStarted(f"Spark did not start {how}: {said}. Check {where}.") from error
 
 
