@@ -87,7 +87,7 @@ def _starting(how: str, where: str) -> Generator[None]:
     """Spark's failure to start as ours; `how` it was asked, and `where` a person is to look.
 
     Raises:
-        SparkNotStarted: see there.
+        SparkNotStarted: with the cause.
     """
     try:
         with asking():

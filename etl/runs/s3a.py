@@ -121,8 +121,11 @@ def _credentials(settings: StoreSettings) -> dict[str, str | None]:
     }
 
 
-def hadoop_advice(error: str, *, spark: str, hadoop: str | None) -> str | None:
-    """What to do where Spark failed because it has no S3A, or one that does not fit; None where it failed otherwise."""
+def hadoop_advice(error: str, *, spark: str = "", hadoop: str | None = None) -> str | None:
+    """What to do where Spark failed because it has no S3A, or one that does not fit; None where it failed otherwise.
+
+    Without the versions the package that is named has none.
+    """
     if "ProfileAWSCredentialsProvider" in error:
         return "`profile` of `storage` needs Hadoop 3.4.2. Set AWS_PROFILE where Spark runs, and no `profile`"
     if not _NO_S3A.search(error):

@@ -88,7 +88,7 @@ def opening(spark: SparkSession, what: str) -> Generator[None]:
     try:
         yield
     except Exception as error:
-        if hadoop_advice(str(error), spark="", hadoop=None) is None:
+        if hadoop_advice(str(error)) is None:
             raise
         message = f"{what} cannot be opened by Spark: {_told(spark, error)}."
         raise ReadError(message) from error
@@ -97,7 +97,7 @@ def opening(spark: SparkSession, what: str) -> Generator[None]:
 def _told(spark: SparkSession, error: Exception) -> str:
     """Spark's cause, and what to do where it is that Spark has no client of S3."""
     cause, text = cause_of(str(error)), str(error)
-    if hadoop_advice(text, spark="", hadoop=None) is None:
+    if hadoop_advice(text) is None:
         return cause
     return f"{cause}. {hadoop_advice(text, spark=spark.version, hadoop=_hadoop(spark))}"
 

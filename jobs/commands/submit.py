@@ -47,7 +47,7 @@ Text = str | None
 Texts = list[str] | None
 
 _SPARK_IS_TOLD = ("PYTHONSAFEPATH", "PYSPARK_PYTHON", "PYSPARK_DRIVER_PYTHON", "SPARK_HOME", "SPARK_SUBMIT_OPTS")
-"""Variables, by which spark-submit.sh speaks to Spark."""
+"""Variables by which spark-submit.sh speaks to Spark; its own dry run, of client mode, prints the same."""
 
 
 class Show(StrEnum):

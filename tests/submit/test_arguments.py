@@ -173,6 +173,14 @@ def test_the_exit_code_of_spark_is_returned(project, code):
     assert project.submit("a.yaml", EXIT_CODE=str(code)).returncode == code
 
 
+@pytest.mark.parametrize("code", [137, 143])
+def test_a_jvm_that_ended_by_a_signal_has_no_code_of_its_driver(project, code):
+    """Nobody sent it by this script, so how the run ended is not known."""
+    done = project.submit("a.yaml", EXIT_CODE=str(code))
+    assert done.returncode == 3
+    assert f"Spark was killed by signal {code - 128}. Run the same id again" in done.stderr
+
+
 def test_python_is_looked_for_beside_the_script_then_on_the_path(project, program):
     """Without PYSPARK_PYTHON it is the project's .venv, and without that the python3.11 on PATH."""
     log = project.folder / "log"
